@@ -1,0 +1,80 @@
+/**
+ * Numbers of the Linux ABI, by their C names, for x86-64 and arm64.
+ *
+ * Only the file-open flags differ between the two; arm64 keeps the 32-bit ARM values.
+ */
+const ARM64 = process.arch === "arm64";
+
+// open(2)
+export const O_RDONLY = 0;
+export const O_WRONLY = 0o1;
+export const O_RDWR = 0o2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+export const O_DIRECTORY = ARM64 ? 0o40000 : 0o200000;
+export const O_NOFOLLOW = ARM64 ? 0o100000 : 0o400000;
+
+// fcntl(2)
+export const F_GETFL = 3;
+export const F_SETFL = 4;
+export const F_DUPFD_CLOEXEC = 1030;
+export const F_SETPIPE_SZ = 1031;
+export const F_GETPIPE_SZ = 1032;
+
+// ioctl(2)
+export const FIONREAD = 0x541b;
+
+// poll(2)
+export const POLLIN = 0x001;
+export const POLLOUT = 0x004;
+export const POLLERR = 0x008;
+export const POLLHUP = 0x010;
+export const POLLNVAL = 0x020;
+export const POLLRDHUP = 0x2000;
+
+// splice(2), tee(2)
+export const SPLICE_F_MOVE = 0x01;
+export const SPLICE_F_NONBLOCK = 0x02;
+export const SPLICE_F_MORE = 0x04;
+
+// recv(2), send(2), shutdown(2)
+export const MSG_PEEK = 0x02;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const SHUT_WR = 1;
+
+// socketpair(2)
+export const AF_UNIX = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+
+// eventfd(2)
+export const EFD_CLOEXEC = 0o2000000;
+export const EFD_NONBLOCK = 0o4000;
+
+// prctl(2)
+export const PR_SET_CHILD_SUBREAPER = 36;
+
+// writev(2): the most buffers that one call takes
+export const IOV_MAX = 1024;
+
+/** errno values that the program tells apart; the numbers are the same on both machines. */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EPIPE: 32,
+  ECONNRESET: 104,
+  EDQUOT: 122,
+} as const;

@@ -1,0 +1,88 @@
+/** Calls that any file descriptor takes: open(2), close(2), dup(2), read(2), write(2), writev(2). */
+import type { Pointer } from "bun:ffi";
+import {
+  ERRNO,
+  F_DUPFD_CLOEXEC,
+  F_GETFL,
+  F_SETFL,
+  FIONREAD,
+  O_CLOEXEC,
+  O_NONBLOCK,
+} from "./constants.ts";
+import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
+import { libc } from "./libc.ts";
+import { type IoVec, Memory } from "./memory.ts";
+
+/** A path or other text as the NUL-terminated bytes that C expects. */
+export function cstring(text: string): Uint8Array {
+  if (text.includes("\0")) throw new SyscallError("open", ERRNO.EINVAL, JSON.stringify(text));
+  return Buffer.from(`${text}\0`);
+}
+
+/**
+ * open(2); O_CLOEXEC is always added, so that no child inherits the descriptor by accident.
+ *
+ * @param flags `O_*` of `constants.ts`
+ * @returns the new descriptor
+ * @throws SyscallError
+ */
+export function open(path: string, flags: number, mode = 0): number {
+  const name = cstring(path);
+  return checked("open", () => libc.open(name, flags | O_CLOEXEC, mode), path);
+}
+
+/**
+ * close(2). Not repeated after EINTR: Linux has released the descriptor by then, and another thread
+ * may own the number already.
+ *
+ * @throws SyscallError
+ */
+export function close(fd: number): void {
+  if (libc.close(fd) < 0 && lastErrno() !== ERRNO.EINTR) {
+    throw new SyscallError("close", lastErrno(), String(fd));
+  }
+}
+
+/** A second descriptor for the same open file, close-on-exec (fcntl(2), F_DUPFD_CLOEXEC). */
+export function dup(fd: number): number {
+  return checked("dup", () => libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
+}
+
+/** Switches O_NONBLOCK on or off for the open file, and for all who share it. */
+export function setNonBlocking(fd: number, on: boolean): void {
+  const flags = checked("fcntl", () => libc.fcntl(fd, F_GETFL, 0));
+  const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted !== flags) checked("fcntl", () => libc.fcntl(fd, F_SETFL, wanted));
+}
+
+const int = new Memory(4);
+
+/** Bytes waiting to be read from a pipe (either end will do) or a socket: ioctl(2), FIONREAD. */
+export function bytesReadable(fd: number): number {
+  checked("ioctl", () => libc.ioctl(fd, FIONREAD, int.at(0)));
+  return int.view.getInt32(0, true);
+}
+
+/** read(2). @returns bytes read, 0 at end of file, or WOULD_BLOCK */
+export function read(fd: number, address: Pointer, length: number): number {
+  let n: number;
+  do n = Number(libc.read(fd, address, length));
+  while (n < 0 && interrupted("read"));
+  return n;
+}
+
+/** write(2). @returns bytes written, or WOULD_BLOCK */
+export function write(fd: number, address: Pointer, length: number): number {
+  let n: number;
+  do n = Number(libc.write(fd, address, length));
+  while (n < 0 && interrupted("write"));
+  return n;
+}
+
+/** writev(2) of all that `vector` still holds; does not consume it. @returns as {@link write} */
+export function writev(fd: number, vector: IoVec): number {
+  let n: number;
+  do n = Number(libc.writev(fd, vector.pointer, vector.count));
+  while (n < 0 && interrupted("writev"));
+  return n;
+}

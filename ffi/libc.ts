@@ -1,0 +1,67 @@
+/**
+ * The C library, loaded once for each thread that imports this module.
+ *
+ * The declared types are those of Linux on 64-bit machines, where glibc and musl agree: `size_t`
+ * and `off_t` are 64 bits wide, `int` is 32. The wrappers beside this file are what the rest of the
+ * program calls; they turn `-1` and errno into a {@link SyscallError}.
+ */
+import { dlopen, FFIType, type FFIFunction } from "bun:ffi";
+
+const MACHINE = process.arch === "arm64" ? "aarch64" : "x86_64";
+
+/** File names of the C library: glibc's, then the two under which musl's loader finds itself. */
+export const LIBC_NAMES: readonly string[] = [
+  "libc.so.6",
+  `libc.musl-${MACHINE}.so.1`,
+  `ld-musl-${MACHINE}.so.1`,
+];
+
+/**
+ * `i64_fast` gives a number instead of a bigint when it is exact, which every result below is: the
+ * kernel moves at most 2^31 - 4096 bytes in one call.
+ *
+ * `open` and `fcntl` are variadic in C. With integer arguments the Linux calling conventions of
+ * x86-64 and arm64 pass them as those of an ordinary function.
+ */
+const SYMBOLS = {
+  __errno_location: { args: [], returns: "ptr" },
+  strerror: { args: ["i32"], returns: "cstring" },
+
+  open: { args: ["ptr", "i32", "u32"], returns: "i32" },
+  close: { args: ["i32"], returns: "i32" },
+  dup: { args: ["i32"], returns: "i32" },
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+  read: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
+  write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
+  writev: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
+
+  mkfifo: { args: ["ptr", "u32"], returns: "i32" },
+  pipe2: { args: ["ptr", "i32"], returns: "i32" },
+  splice: { args: ["i32", "ptr", "i32", "ptr", "u64", "u32"], returns: FFIType.i64_fast },
+  tee: { args: ["i32", "i32", "u64", "u32"], returns: FFIType.i64_fast },
+
+  recv: { args: ["i32", "ptr", "u64", "i32"], returns: FFIType.i64_fast },
+  send: { args: ["i32", "ptr", "u64", "i32"], returns: FFIType.i64_fast },
+  shutdown: { args: ["i32", "i32"], returns: "i32" },
+  socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+
+  poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
+  eventfd: { args: ["u32", "i32"], returns: "i32" },
+  prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
+} as const satisfies Record<string, FFIFunction>;
+
+function load() {
+  const failures: string[] = [];
+  for (const name of LIBC_NAMES) {
+    try {
+      return dlopen(name, SYMBOLS).symbols;
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new Error(`cannot load the C library: ${failures.join("; ")}`);
+}
+
+/** The C functions themselves. Their results still have to be checked: see `errno.ts`. */
+export const libc = load();

@@ -1,0 +1,82 @@
+/** Waiting: poll(2), and the eventfd(2) by which one thread wakes another. */
+import { EFD_CLOEXEC, EFD_NONBLOCK } from "./constants.ts";
+import { checked, interrupted } from "./errno.ts";
+import { close, read, write } from "./fd.ts";
+import { libc } from "./libc.ts";
+import { Memory } from "./memory.ts";
+
+const POLLFD_SIZE = 8;
+
+/** An array of `struct pollfd`, refilled before every wait. Grows as needed. */
+export class PollSet {
+  #memory = new Memory(16 * POLLFD_SIZE);
+  #count = 0;
+
+  /** Starts an empty set. */
+  clear(): void {
+    this.#count = 0;
+  }
+
+  /**
+   * Adds a descriptor. With `events` 0, poll(2) still reports POLLERR and POLLHUP.
+   *
+   * @returns the index to ask {@link revents} for
+   */
+  add(fd: number, events: number): number {
+    const at = this.#count * POLLFD_SIZE;
+    if (at === this.#memory.length) {
+      const larger = new Memory(this.#memory.length * 2);
+      larger.bytes.set(this.#memory.bytes);
+      this.#memory = larger;
+    }
+    this.#memory.view.setInt32(at, fd, true);
+    this.#memory.view.setInt16(at + 4, events, true);
+    this.#memory.view.setInt16(at + 6, 0, true);
+    return this.#count++;
+  }
+
+  /**
+   * Waits until a descriptor has something to report.
+   *
+   * @param timeout milliseconds; -1 waits for ever, 0 only looks
+   * @returns how many descriptors have something to report
+   */
+  wait(timeout: number): number {
+    let n: number;
+    do n = libc.poll(this.#memory.at(0), this.#count, timeout);
+    while (n < 0 && interrupted("poll"));
+    return n;
+  }
+
+  /** What was reported for the descriptor at `index`: `POLL*` bits. */
+  revents(index: number): number {
+    return this.#memory.view.getInt16(index * POLLFD_SIZE + 6, true);
+  }
+}
+
+const one = new Memory(8);
+one.view.setBigUint64(0, 1n, true);
+
+/** A descriptor that another thread makes readable (eventfd(2)). */
+export class WakeUp {
+  readonly #scratch = new Memory(8);
+
+  /** @param fd the eventfd; without it a new one is made */
+  constructor(
+    readonly fd = checked("eventfd", () => libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+  ) {}
+
+  /** Makes the descriptor readable. */
+  signal(): void {
+    write(this.fd, one.at(0), 8);
+  }
+
+  /** Takes all signals so far. */
+  clear(): void {
+    read(this.fd, this.#scratch.at(0), 8);
+  }
+
+  close(): void {
+    close(this.fd);
+  }
+}

@@ -1,0 +1,35 @@
+/** The captive command: what is executed, and what it is told about the server. */
+import { type Address, nbdUri } from "../server/address.ts";
+
+/** What `$name` stands for in the command, and what is in its environment. */
+export type Variables = Readonly<Record<VariableName, string>>;
+
+const NAMES = ["nbd", "uri", "unixsocket", "port", "exportname"] as const;
+type VariableName = (typeof NAMES)[number];
+
+/** The variables for a server at `address`. */
+export function captiveVariables(address: Address, exportName: string): Variables {
+  const uri = nbdUri(address, exportName);
+  return {
+    nbd: uri,
+    uri,
+    unixsocket: address.kind === "unix" ? address.path : "",
+    port: address.kind === "tcp" ? String(address.port) : "",
+    exportname: exportName,
+  };
+}
+
+const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
+
+/**
+ * The words to execute. A single word is a command line for the shell, which finds the variables in
+ * its environment; in several words `$name` and `${name}` are replaced, and no shell is involved.
+ */
+export function captiveWords(command: readonly string[], variables: Variables): string[] {
+  if (command.length === 1) return ["/bin/sh", "-c", command[0] as string];
+  return command.map((word) =>
+    word.replace(REFERENCE, (_, bare?: string, braced?: string) => {
+      return variables[(bare ?? braced) as VariableName];
+    }),
+  );
+}

@@ -1,0 +1,46 @@
+/** The processes below this one, found in /proc: a command may have started others. */
+import { readdirSync, readFileSync } from "node:fs";
+
+/** Process ids of all living descendants of `root`, itself not included (proc(5), stat). */
+export function descendants(root: number): number[] {
+  const children = new Map<number, number[]>();
+  for (const entry of readdirSync("/proc")) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid)) continue;
+    const parent = livingParent(pid);
+    if (parent === undefined) continue;
+    const siblings = children.get(parent);
+    if (siblings === undefined) children.set(parent, [pid]);
+    else siblings.push(pid);
+  }
+  const found: number[] = [];
+  const queue = [...(children.get(root) ?? [])];
+  for (let pid = queue.shift(); pid !== undefined; pid = queue.shift()) {
+    found.push(pid);
+    queue.push(...(children.get(pid) ?? []));
+  }
+  return found;
+}
+
+/** The parent of a process, or undefined if it has ended, reaped or not. */
+function livingParent(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The second field is the name in parentheses, in which anything may stand.
+    const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return state === "Z" || state === "X" ? undefined : Number(parent);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Sends a signal to every descendant of this process. */
+export function signalDescendants(signal: NodeJS.Signals): void {
+  for (const pid of descendants(process.pid)) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It has ended in the meantime.
+    }
+  }
+}

@@ -1,0 +1,41 @@
+/** A folder for the private socket. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { messageOf, UserError } from "../errors.ts";
+import { MAX_SOCKET_PATH } from "../server/address.ts";
+
+const SOCKET = "nbd.sock";
+
+/** A fresh folder of mode 0700 (mkdtemp(3)), in which nobody else can reach the socket. */
+export class PrivateFolder {
+  readonly #path: string;
+
+  /** @throws UserError when none can be made */
+  constructor() {
+    try {
+      this.#path = mkdtempSync(join(base(), "nbd-streaming-"));
+    } catch (error) {
+      throw new UserError(
+        "ERR_FILE",
+        `cannot make a temporary folder: ${messageOf(error)}; set TMPDIR to one that is writable`,
+      );
+    }
+  }
+
+  /** Where to put the socket. */
+  get socket(): string {
+    return join(this.#path, SOCKET);
+  }
+
+  remove(): void {
+    rmSync(this.#path, { recursive: true, force: true });
+  }
+}
+
+/** TMPDIR, unless a socket's path in it would be too long. */
+function base(): string {
+  const folder = tmpdir();
+  const longest = join(folder, "nbd-streaming-XXXXXX", SOCKET);
+  return Buffer.byteLength(longest) <= MAX_SOCKET_PATH ? folder : "/tmp";
+}

@@ -1,0 +1,55 @@
+/** `--help` */
+import { type CommandDef, renderUsage } from "citty";
+import { PARAMETERS } from "./parameters.ts";
+
+const EXAMPLES: Record<string, string> = {
+  serve: [
+    "  nbd-streaming serve pipe=disk.fifo &",
+    "  zstd < disk.fifo > disk.raw.zst &",
+    "  qemu-img convert -n disk.qcow2 -O raw nbd://localhost",
+  ].join("\n"),
+  run: [
+    "  zstd < disk.fifo > disk.raw.zst &",
+    "  nbd-streaming run pipe=disk.fifo -- qemu-img convert -n disk.qcow2 -O raw '$nbd'",
+    "",
+    "  The same, with the size of the image as the size of the stream:",
+    "  nbd-streaming run pipe=disk.fifo disk.qcow2",
+  ].join("\n"),
+};
+
+const SYNOPSES: Record<string, string> = {
+  serve: "nbd-streaming serve pipe=FILE [size=SIZE] [OPTIONS]",
+  run: [
+    "nbd-streaming run pipe=FILE [size=SIZE] [OPTIONS] -- COMMAND [ARGUMENT...]",
+    "      nbd-streaming run pipe=FILE [size=SIZE] [OPTIONS] IMAGE",
+  ].join("\n"),
+};
+
+const CAPTIVE = [
+  "COMMAND as one word is a command line for the shell; several words are executed as they are.",
+  "In them, and in the environment, these stand for the server:",
+  "  $nbd, $uri   its NBD URI        $port         its TCP port",
+  "  $unixsocket  its Unix socket    $exportname   the name of -e",
+].join("\n");
+
+const OPTIONS_OF_ALL = "  -V, --version  Print the version\n  --help         Print this";
+
+/** The text of `--help` for the program or, with a name, one command. */
+export async function helpText(
+  program: CommandDef,
+  name: string | undefined,
+  // biome-ignore lint: citty's own type for a command with any options
+  command: CommandDef<any>,
+): Promise<string> {
+  const usage = Bun.stripANSI(await renderUsage(command, name === undefined ? undefined : program));
+  if (name === undefined) return `${usage}\n\nOPTIONS\n\n${OPTIONS_OF_ALL}\n`;
+  const width = Math.max(...PARAMETERS.map(([form]) => form.length));
+  const parameters = PARAMETERS.map(([form, text]) => `  ${form.padEnd(width)}  ${text}`);
+  return [
+    usage.replace(/^USAGE .*$/m, `USAGE ${SYNOPSES[name]}`).trimEnd(),
+    `PARAMETERS\n\n${parameters.join("\n")}`,
+    ...(name === "run" ? [CAPTIVE] : []),
+    `EXAMPLE\n\n${EXAMPLES[name]}`,
+    "",
+  ].join("\n\n");
+}

@@ -1,0 +1,43 @@
+/** Messages on standard error, which is not a data channel. */
+import { writeSync } from "node:fs";
+import { createConsola, LogLevels } from "consola";
+import type { Log } from "../server/log.ts";
+
+const STDERR = 2;
+
+/** A log that also has the last word when the program fails. */
+export interface CliLog extends Log {
+  error(message: string): void;
+}
+
+/** @param verbose show what only interests who looks for a fault */
+export function createLog(verbose: boolean): CliLog {
+  const consola = createConsola({
+    level: verbose ? LogLevels.verbose : LogLevels.info,
+    // consola's own reporters write some levels to standard output, and several lines for an error.
+    reporters: [
+      {
+        log({ type, args }) {
+          const label = type === "error" || type === "warn" ? `${type}: ` : "";
+          say(`nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`);
+        },
+      },
+    ],
+    // A repeated message may be a repeated fault.
+    throttle: 0,
+  });
+  return {
+    info: (message) => consola.info(message),
+    warn: (message) => consola.warn(message),
+    verbose: (message) => consola.verbose(message),
+    error: (message) => consola.error(message),
+  };
+}
+
+function say(line: string): void {
+  try {
+    writeSync(STDERR, line);
+  } catch {
+    // Nobody reads standard error: there is no other place to complain, and the stream goes on.
+  }
+}

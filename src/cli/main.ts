@@ -1,0 +1,74 @@
+/** The command line, from argv to the exit status. */
+import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
+import packageJson from "../../package.json" with { type: "json" };
+import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import type { CliContext } from "./context.ts";
+import { helpText } from "./help.ts";
+import { createLog } from "./log.ts";
+import { checkOptions } from "./options.ts";
+import { runCommand } from "./run.ts";
+import { serveCommand } from "./serve.ts";
+
+// biome-ignore lint: citty's own type for a command with any options
+const COMMANDS: Record<string, CommandDef<any>> = { serve: serveCommand, run: runCommand };
+
+const program = defineCommand({
+  meta: {
+    name: "nbd-streaming",
+    version: packageJson.version,
+    description: "Turn an NBD client's forward-only writes into a stream",
+  },
+  subCommands: COMMANDS,
+});
+
+/**
+ * Runs the program.
+ *
+ * @param argv the words after the program's name
+ * @param workerUrl the stream thread's file
+ * @returns the exit status
+ */
+export async function main(argv: readonly string[], workerUrl: URL): Promise<number> {
+  try {
+    return await dispatch(argv, workerUrl);
+  } catch (error) {
+    const log = createLog(false);
+    if (error instanceof UserError) {
+      log.error(error.message);
+      return error.exitStatus;
+    }
+    log.error(`internal error: ${messageOf(error)}; please report it with the output of -v`);
+    if (argv.includes("-v") || argv.includes("--verbose")) console.error(error);
+    return EXIT.INTERNAL;
+  }
+}
+
+async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number> {
+  // Everything after the first `--` is the captive command's, its `--help` and `-V` included.
+  const end = argv.indexOf("--");
+  const own = end < 0 ? argv : argv.slice(0, end);
+  const captive = end < 0 ? undefined : argv.slice(end + 1);
+  const [name, ...words] = own;
+  const help = own.includes("--help") || own.includes("-h");
+  if (own.includes("-V") || own.includes("--version")) {
+    console.log(`nbd-streaming ${packageJson.version}`);
+    return EXIT.COMPLETE;
+  }
+  if (name === undefined || name.startsWith("-")) {
+    if (!help) throw usageError("which command? there are serve and run: see --help");
+    console.log(await helpText(program, undefined, program));
+    return EXIT.COMPLETE;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) {
+    throw usageError(`unknown command ${name}: there are serve and run`);
+  }
+  if (help) {
+    console.log(await helpText(program, name, command));
+    return EXIT.COMPLETE;
+  }
+  checkOptions(words, command.args as never);
+  const data: CliContext = { captive, workerUrl };
+  const { result } = await runCitty(command, { rawArgs: words, data });
+  return result as number;
+}

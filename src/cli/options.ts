@@ -1,0 +1,118 @@
+/** The options, by citty's definitions, and what citty leaves unchecked about them. */
+import type { ArgsDef } from "citty";
+import { usageError } from "../errors.ts";
+import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import { type Address, NBD_PORT } from "../server/address.ts";
+
+/** Options that `serve` and `run` share. */
+export const COMMON_OPTIONS = {
+  unix: {
+    type: "string",
+    alias: "U",
+    valueHint: "PATH",
+    description: "Listen on a Unix socket",
+  },
+  port: { type: "string", alias: "p", valueHint: "PORT", description: "Listen on a TCP port" },
+  ipaddr: {
+    type: "string",
+    alias: "i",
+    valueHint: "ADDRESS",
+    description: "Listen on this address (TCP; default 127.0.0.1)",
+  },
+  exportname: {
+    type: "string",
+    alias: "e",
+    valueHint: "NAME",
+    description: "Serve only this export name (default: any)",
+  },
+  pidfile: {
+    type: "string",
+    alias: "P",
+    valueHint: "FILE",
+    description: "Write the process id to FILE when ready",
+  },
+  verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
+} as const satisfies ArgsDef;
+
+/**
+ * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
+ *
+ * @param raw the words that were parsed
+ * @throws UserError ERR_USAGE
+ */
+export function checkOptions(raw: readonly string[], defined: ArgsDef): void {
+  const kinds = new Map<string, string | undefined>();
+  for (const [name, { type, alias }] of Object.entries(defined) as [string, OptionDef][]) {
+    if (type === "positional") continue;
+    for (const known of [name, ...[alias ?? []].flat()]) kinds.set(known, type);
+  }
+  for (let i = 0; i < raw.length; i++) {
+    const word = raw[i] as string;
+    if (!word.startsWith("-") || word === "-") continue;
+    i += checkWord(word, kinds, i === raw.length - 1);
+  }
+}
+
+interface OptionDef {
+  readonly type?: string;
+  readonly alias?: string | string[];
+}
+
+/** @returns how many words that follow belong to this one */
+function checkWord(word: string, kinds: Map<string, string | undefined>, last: boolean): number {
+  const long = word.startsWith("--");
+  const equals = word.indexOf("=");
+  const name = long
+    ? word.slice(2, equals < 0 ? undefined : equals).replace(/^no-/, "")
+    : word.slice(1, 2);
+  const kind = kinds.get(name);
+  const known = kind !== undefined && long === name.length > 1;
+  const shown = long ? `--${name}` : `-${name}`;
+  if (!known) throw usageError(`unknown option ${shown}: see --help`);
+  if (kind === "boolean") {
+    if (long ? equals >= 0 : word.length > 2) throw usageError(`${shown} takes no value`);
+    return 0;
+  }
+  const attached = long ? equals >= 0 : word.length > 2;
+  if (!attached && last) throw usageError(`${shown} needs a value`);
+  return attached ? 0 : 1;
+}
+
+/**
+ * The address that the options name, or undefined if they name none.
+ *
+ * @throws UserError ERR_USAGE
+ */
+export function parseAddress(options: {
+  unix?: string | undefined;
+  port?: string | undefined;
+  ipaddr?: string | undefined;
+}): Address | undefined {
+  const { unix, port, ipaddr } = options;
+  if (unix !== undefined) {
+    if (port !== undefined || ipaddr !== undefined) {
+      throw usageError("-U goes without -p and -i: it is one socket or the other");
+    }
+    if (unix === "") throw usageError("-U needs a path");
+    return { kind: "unix", path: unix };
+  }
+  if (port === undefined && ipaddr === undefined) return undefined;
+  if (ipaddr === "") throw usageError("-i needs an address");
+  return { kind: "tcp", host: ipaddr ?? "127.0.0.1", port: parsePort(port) };
+}
+
+function parsePort(text: string | undefined): number {
+  if (text === undefined) return NBD_PORT;
+  const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(port <= 65535)) throw usageError(`-p ${text} is not a port: give a number up to 65535`);
+  return port;
+}
+
+/** Checks an export name. @throws UserError ERR_USAGE */
+export function parseExportName(name: string | undefined): string | undefined {
+  if (name === undefined) return undefined;
+  if (Buffer.byteLength(name) > NBD_MAX_STRING) {
+    throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
+  }
+  return name;
+}

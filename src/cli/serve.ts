@@ -1,0 +1,46 @@
+/** `nbd-streaming serve` */
+import { defineCommand } from "citty";
+import { usageError } from "../errors.ts";
+import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import { NBD_PORT } from "../server/address.ts";
+import { serve } from "../server/serve.ts";
+import { Signals } from "../server/signals.ts";
+import type { CliContext } from "./context.ts";
+import { createLog } from "./log.ts";
+import { COMMON_OPTIONS, parseAddress, parseExportName } from "./options.ts";
+import { parseParameters } from "./parameters.ts";
+
+export const serveCommand = defineCommand({
+  meta: {
+    name: "serve",
+    description: "Listen for an NBD client and write the stream until it is done",
+  },
+  args: {
+    ...COMMON_OPTIONS,
+    keep: {
+      type: "boolean",
+      description: "Go on listening after a client has finished; a signal ends the stream",
+    },
+  },
+  run({ args, data }) {
+    const { captive, workerUrl } = data as CliContext;
+    if (captive !== undefined) {
+      throw usageError("serve takes no command: use run for one");
+    }
+    const { parameters, rest } = parseParameters(args._);
+    if (rest.length > 0) {
+      throw usageError(`unknown argument ${rest[0]}: parameters look like pipe=FILE`);
+    }
+    return serve({
+      sink: { kind: "fifo", path: parameters.pipe },
+      size: parameters.size ?? UNBOUNDED_SIZE,
+      address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
+      exportName: parseExportName(args.exportname),
+      pidFile: args.pidfile,
+      keep: args.keep === true,
+      signals: new Signals(),
+      log: createLog(args.verbose === true),
+      workerUrl,
+    });
+  },
+});

@@ -1,0 +1,42 @@
+/** Where a stream goes: the one interface that the stream thread has for all kinds of it. */
+import type { SyscallError } from "../../ffi/errno.ts";
+import type { IoVec } from "../../ffi/memory.ts";
+
+/**
+ * The far end of a stream. No method waits: what cannot be done now returns WOULD_BLOCK (or false),
+ * and `fd` tells when to try again.
+ *
+ * @throws SinkError from every method that moves bytes, when the sink has failed for good
+ */
+export interface Sink {
+  /** For messages: what the user called it. */
+  readonly name: string;
+  /** To poll: POLLOUT when it takes more, POLLERR when it has failed. -1 until it is open. */
+  readonly fd: number;
+  /** Tries to open. @returns false while there is nobody at the other end; then call again */
+  open(): boolean;
+  /**
+   * Moves up to `length` bytes from a socket without copying them.
+   *
+   * @returns bytes moved, 0 when the socket's peer has finished, or WOULD_BLOCK, which does not say
+   *   which of the two is not ready
+   * @throws SyscallError when it is the socket that has failed
+   */
+  splice(socket: number, length: number): number;
+  /** Writes from memory. @returns bytes accepted, or WOULD_BLOCK */
+  writev(vector: IoVec): number;
+  /** Writes up to `length` zeroes. @returns bytes accepted, or WOULD_BLOCK */
+  zeroes(length: number): number;
+  /** Bytes that were accepted but that the reader has not taken yet. */
+  unread(): number;
+  /** Ends the stream: the reader sees end of file. */
+  close(): void;
+}
+
+/** The sink has failed for good; `cause` is the call that found out. */
+export class SinkError extends Error {
+  override readonly name = "SinkError";
+  constructor(override readonly cause: SyscallError) {
+    super(cause.message, { cause });
+  }
+}

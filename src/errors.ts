@@ -1,0 +1,55 @@
+/** Errors that are the user's business: one line, a stable code, an exit status. No stack trace. */
+
+/**
+ * Exit statuses, as README.md lists them. A captive command's own failure passes through, and a
+ * signal gives 128 plus its number.
+ */
+export const EXIT = {
+  /** The stream is complete. */
+  COMPLETE: 0,
+  /** A fault of the program itself. */
+  INTERNAL: 1,
+  /** The command line is wrong; nothing was started. */
+  USAGE: 2,
+  /** Something that the stream needs is not to be had; nothing was streamed. */
+  SETUP: 3,
+  /** The stream is truncated. */
+  TRUNCATED: 4,
+  /** The captive command cannot be executed. */
+  NOT_EXECUTABLE: 126,
+  /** The captive command does not exist. */
+  NOT_FOUND: 127,
+} as const;
+
+/** Codes that do not change between releases. */
+export type ErrorCode =
+  | "ERR_USAGE"
+  | "ERR_PIPE"
+  | "ERR_LISTEN"
+  | "ERR_FILE"
+  | "ERR_COMMAND"
+  | "ERR_QEMU_IMG"
+  | "ERR_TRUNCATED";
+
+/** What happened and what to do about it, in one line. */
+export class UserError extends Error {
+  override readonly name = "UserError";
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly exitStatus: number = EXIT.SETUP,
+  ) {
+    super(message);
+  }
+}
+
+/** The command line is wrong. */
+export function usageError(message: string): UserError {
+  return new UserError("ERR_USAGE", message, EXIT.USAGE);
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

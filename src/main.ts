@@ -1,0 +1,4 @@
+#!/usr/bin/env bun
+import { main } from "./cli/main.ts";
+
+process.exit(await main(process.argv.slice(2), new URL("./stream.worker.ts", import.meta.url)));

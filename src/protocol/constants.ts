@@ -1,0 +1,95 @@
+/**
+ * The numbers of the NBD protocol under the names that its specification gives them
+ * (NetworkBlockDevice/nbd, doc/proto.md, "Values").
+ */
+
+// Handshake, "Newstyle negotiation"
+export const NBDMAGIC = 0x4e42444d41474943n;
+export const IHAVEOPT = 0x49484156454f5054n;
+export const NBD_REP_MAGIC = 0x0003e889045565a9n;
+
+// "Handshake flags"
+export const NBD_FLAG_FIXED_NEWSTYLE = 1 << 0;
+export const NBD_FLAG_NO_ZEROES = 1 << 1;
+
+// "Client flags"
+export const NBD_FLAG_C_FIXED_NEWSTYLE = 1 << 0;
+export const NBD_FLAG_C_NO_ZEROES = 1 << 1;
+
+// "Transmission flags"
+export const NBD_FLAG_HAS_FLAGS = 1 << 0;
+export const NBD_FLAG_READ_ONLY = 1 << 1;
+export const NBD_FLAG_SEND_FLUSH = 1 << 2;
+export const NBD_FLAG_SEND_FUA = 1 << 3;
+export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
+
+// "Option types"
+export const NBD_OPT_EXPORT_NAME = 1;
+export const NBD_OPT_ABORT = 2;
+export const NBD_OPT_LIST = 3;
+export const NBD_OPT_PEEK_EXPORT = 4;
+export const NBD_OPT_STARTTLS = 5;
+export const NBD_OPT_INFO = 6;
+export const NBD_OPT_GO = 7;
+export const NBD_OPT_STRUCTURED_REPLY = 8;
+export const NBD_OPT_LIST_META_CONTEXT = 9;
+export const NBD_OPT_SET_META_CONTEXT = 10;
+export const NBD_OPT_EXTENDED_HEADERS = 11;
+
+// "Option reply types"
+export const NBD_REP_ACK = 1;
+export const NBD_REP_SERVER = 2;
+export const NBD_REP_INFO = 3;
+const NBD_REP_FLAG_ERROR = 2 ** 31;
+export const NBD_REP_ERR_UNSUP = NBD_REP_FLAG_ERROR + 1;
+export const NBD_REP_ERR_POLICY = NBD_REP_FLAG_ERROR + 2;
+export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
+export const NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
+export const NBD_REP_ERR_TOO_BIG = NBD_REP_FLAG_ERROR + 9;
+
+// Information types of NBD_REP_INFO
+export const NBD_INFO_EXPORT = 0;
+export const NBD_INFO_NAME = 1;
+export const NBD_INFO_DESCRIPTION = 2;
+export const NBD_INFO_BLOCK_SIZE = 3;
+
+// "Request message", "Simple reply message"
+export const NBD_REQUEST_MAGIC = 0x25609513;
+export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
+export const NBD_REQUEST_SIZE = 28;
+export const NBD_SIMPLE_REPLY_SIZE = 16;
+
+// "Command flags"
+export const NBD_CMD_FLAG_FUA = 1 << 0;
+export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
+
+// "Request types"
+export const NBD_CMD_READ = 0;
+export const NBD_CMD_WRITE = 1;
+export const NBD_CMD_DISC = 2;
+export const NBD_CMD_FLUSH = 3;
+export const NBD_CMD_WRITE_ZEROES = 6;
+
+// "Error values"
+export const NBD_OK = 0;
+export const NBD_EPERM = 1;
+export const NBD_EIO = 5;
+export const NBD_EINVAL = 22;
+export const NBD_ENOSPC = 28;
+export const NBD_ESHUTDOWN = 108;
+
+/** "String" values are at most this many bytes long ("Conventions"). */
+export const NBD_MAX_STRING = 4096;
+
+const COMMAND_NAMES = new Map([
+  [NBD_CMD_READ, "NBD_CMD_READ"],
+  [NBD_CMD_WRITE, "NBD_CMD_WRITE"],
+  [NBD_CMD_DISC, "NBD_CMD_DISC"],
+  [NBD_CMD_FLUSH, "NBD_CMD_FLUSH"],
+  [NBD_CMD_WRITE_ZEROES, "NBD_CMD_WRITE_ZEROES"],
+]);
+
+/** A command's name in the specification, for messages. */
+export function commandName(type: number): string {
+  return COMMAND_NAMES.get(type) ?? `command ${type}`;
+}

@@ -1,0 +1,43 @@
+/** What the server tells a client about its one disk. */
+import {
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+} from "./constants.ts";
+import { type Offset, roundUp } from "./offset.ts";
+
+/** The export as negotiation presents it. */
+export interface ExportInfo {
+  /** The name clients must ask for (or `""`, the default export); undefined admits every name. */
+  readonly name: string | undefined;
+  /** Advertised size in bytes. */
+  readonly size: Offset;
+  /** `NBD_FLAG_*` transmission flags. */
+  readonly flags: number;
+}
+
+/**
+ * The largest size that qemu takes: it wants the size rounded up to whole clusters to stay below
+ * 2^63. nbdkit uses the same value for disks without an end.
+ */
+export const UNBOUNDED_SIZE = 2n ** 63n - 2n ** 30n;
+
+/** qemu counts disks in sectors, and drops or refuses what is not a multiple of them. */
+const SECTOR_SIZE = 512;
+
+/**
+ * Transmission flags of the stream as a disk. NBD_FLAG_CAN_MULTI_CONN and NBD_FLAG_SEND_FAST_ZERO
+ * stay clear: with the first, nbdcopy writes from several connections at once and so backwards; with
+ * the second, qemu zeroes the whole export before it writes.
+ */
+export const WRITE_FLAGS =
+  NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_WRITE_ZEROES;
+
+/** Block size constraints, in bytes (doc/proto.md, "Size constraints"). */
+export const BLOCK_SIZE = { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024 } as const;
+
+/** The size to advertise for a stream of `size` bytes: whole sectors. */
+export function advertisedSize(size: Offset): Offset {
+  return roundUp(size, SECTOR_SIZE);
+}

@@ -1,0 +1,54 @@
+/**
+ * Exact 64-bit positions and lengths without a bigint for each request.
+ *
+ * An {@link Offset} is a number as long as it is at most 2^53 - 1, and a bigint above. Every
+ * function here keeps that form, so equal offsets are `===`. JavaScript compares a number with a
+ * bigint by their exact values, so `<` and `>` need no help; only arithmetic does.
+ */
+export type Offset = number | bigint;
+
+/** The largest value that travels in an NBD request. */
+export const MAX_OFFSET = 2n ** 64n - 1n;
+
+/** Gives a bigint the form described above. */
+export function toOffset(value: bigint): Offset {
+  return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
+}
+
+/** Reads an unsigned big-endian 64-bit integer. */
+export function readOffset(view: DataView, at: number): Offset {
+  const high = view.getUint32(at);
+  const low = view.getUint32(at + 4);
+  if (high < 0x20_0000) return high * 0x1_0000_0000 + low;
+  return (BigInt(high) << 32n) | BigInt(low);
+}
+
+/** a + b. */
+export function add(a: Offset, b: Offset): Offset {
+  if (typeof a === "number" && typeof b === "number") {
+    const sum = a + b;
+    if (sum <= Number.MAX_SAFE_INTEGER) return sum;
+  }
+  return toOffset(BigInt(a) + BigInt(b));
+}
+
+/** a - b, where a is not the smaller. */
+export function subtract(a: Offset, b: Offset): Offset {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return toOffset(BigInt(a) - BigInt(b));
+}
+
+export function min(a: Offset, b: Offset): Offset {
+  return a < b ? a : b;
+}
+
+export function max(a: Offset, b: Offset): Offset {
+  return a > b ? a : b;
+}
+
+/** Rounds up to a multiple of `unit`. */
+export function roundUp(value: Offset, unit: number): Offset {
+  const big = BigInt(value);
+  const step = BigInt(unit);
+  return toOffset(((big + step - 1n) / step) * step);
+}

@@ -1,0 +1,52 @@
+/** What has happened to a stream, and the one place that decides what it adds up to. */
+import type { Failure } from "../stream/failure.ts";
+
+/** What the main thread has heard so far. */
+export interface Facts {
+  /** The stream is broken for good. */
+  failure: Failure | undefined;
+  /** The stream thread died of a fault in the program. */
+  crash: Error | undefined;
+  /** The first request past the end, which was refused. */
+  refused: string | undefined;
+  /** A client has reached the transmission phase. */
+  connected: boolean;
+  /** A client that sent data has left. */
+  wrote: boolean;
+  /** A client that sent data has left without NBD_CMD_DISC. */
+  dropped: boolean;
+  /** A client was still connected when nothing more was expected. */
+  leftBehind: boolean;
+  /** The stream thread is done. */
+  ended: boolean;
+}
+
+/** Who says that the data is all there. */
+export type Judge =
+  /** The clients, by NBD_CMD_DISC. */
+  | "clients"
+  /** The captive command, by exiting with status 0. */
+  | "command";
+
+/**
+ * Why the stream cannot be called complete, as things stand; undefined when it can.
+ *
+ * @param size the stream's length, for the message
+ */
+export function shortcoming(facts: Facts, judge: Judge, size: bigint): string | undefined {
+  if (facts.crash !== undefined) return `internal error: ${facts.crash.message}`;
+  if (facts.failure !== undefined) return facts.failure.message;
+  if (facts.refused !== undefined) {
+    return `${facts.refused} goes past the end: size=${size} is too small for the client's disk`;
+  }
+  if (facts.leftBehind) {
+    return "the command has ended, but a client that it left behind is still connected: wait for it in the command";
+  }
+  if (judge === "clients" && facts.dropped) {
+    return "the client left without NBD_CMD_DISC: see why it died, and start again";
+  }
+  if (judge === "command" && !facts.connected) {
+    return "the command has ended without connecting: pass it $nbd (or $uri), in single quotes";
+  }
+  return undefined;
+}

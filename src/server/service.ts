@@ -1,0 +1,183 @@
+/** A listener and a stream thread, and all that is known about the stream while it runs. */
+import type { SinkSpec } from "../endpoint/spec.ts";
+import { advertisedSize, WRITE_FLAGS } from "../protocol/export.ts";
+import { toOffset } from "../protocol/offset.ts";
+import type { Counters } from "../stream/counters.ts";
+import type { StreamEvent } from "../stream/messages.ts";
+import type { Address } from "./address.ts";
+import type { Facts } from "./facts.ts";
+import { Listener } from "./listener.ts";
+import type { Log } from "./log.ts";
+import { StreamThread } from "./stream-thread.ts";
+
+/** Milliseconds without a reader after which the user is told that there is none. */
+const READER_NOTICE = 1000;
+
+export interface ServiceOptions {
+  readonly address: Address;
+  /** The only export name; undefined admits every name. */
+  readonly exportName: string | undefined;
+  readonly sink: SinkSpec;
+  /** The stream's length in bytes. */
+  readonly size: bigint;
+  readonly workerUrl: URL;
+  readonly log: Log;
+}
+
+/**
+ * Runs the mechanism; what to do when is left to the caller, which waits for the facts that it
+ * wants with {@link until} and ends with {@link finish} or {@link abort}, and then {@link close}.
+ */
+export class Service {
+  readonly facts: Facts = {
+    failure: undefined,
+    crash: undefined,
+    refused: undefined,
+    connected: false,
+    wrote: false,
+    dropped: false,
+    leftBehind: false,
+    ended: false,
+  };
+  readonly address: Address;
+  readonly #log: Log;
+  readonly #listener: Listener;
+  readonly #thread: StreamThread;
+  readonly #waiters = new Set<() => void>();
+  readonly #readerNotice: ReturnType<typeof setTimeout>;
+  #open = 0;
+  #nextId = 1;
+  #last = false;
+
+  /** @throws UserError when the address is not to be had */
+  constructor(options: ServiceOptions) {
+    this.#log = options.log;
+    const info = {
+      name: options.exportName,
+      size: advertisedSize(toOffset(options.size)),
+      flags: WRITE_FLAGS,
+    };
+    this.#listener = new Listener(options.address, info, {
+      onTransmission: (fd, leftover) => this.#connected(fd, leftover),
+      onClose: (reason, fault) => {
+        if (fault) this.#log.warn(`a connection was refused: ${reason}`);
+        else this.#log.verbose(reason);
+      },
+    });
+    this.address = this.#listener.address;
+    this.#thread = new StreamThread({
+      workerUrl: options.workerUrl,
+      sink: options.sink,
+      size: options.size,
+      onEvent: (event) => this.#heard(event),
+      onCrash: (error) => {
+        this.facts.crash ??= error;
+        this.facts.ended = true;
+        this.poke();
+      },
+    });
+    this.#readerNotice = setTimeout(() => {
+      this.#log.info(`waiting for a reader of ${options.sink.path}`);
+    }, READER_NOTICE);
+  }
+
+  /** Clients in the transmission phase. */
+  get open(): number {
+    return this.#open;
+  }
+
+  /** How far the stream is. */
+  get counters(): Counters {
+    return this.#thread.counters;
+  }
+
+  /**
+   * Resolves as soon as `condition` holds; it is looked at after every event.
+   *
+   * @param timeout milliseconds after which it resolves all the same
+   */
+  until(condition: () => boolean, timeout?: number): Promise<void> {
+    return new Promise((resolve) => {
+      let late = false;
+      const look = () => {
+        if (!late && !condition()) return;
+        this.#waiters.delete(look);
+        clearTimeout(timer);
+        resolve();
+      };
+      const expire = () => {
+        late = true;
+        look();
+      };
+      const timer = timeout === undefined ? undefined : setTimeout(expire, timeout);
+      this.#waiters.add(look);
+      look();
+    });
+  }
+
+  /** Has the conditions looked at again, after something that the service does not know of. */
+  poke(): void {
+    for (const look of [...this.#waiters]) look();
+  }
+
+  /** No new clients; those that are there and stay silent for `idle` milliseconds are cut off. */
+  lastWords(idle: number): void {
+    this.#last = true;
+    this.#listener.close();
+    this.#thread.send({ type: "last-words", idle });
+  }
+
+  /** Begins to end the stream well; `facts.ended` tells when it has. @param pad up to the full size */
+  finish(pad: boolean): void {
+    this.#thread.send({ type: "finish", pad });
+  }
+
+  /** Ends the stream where it stands. */
+  abort(): void {
+    this.#thread.send({ type: "abort" });
+  }
+
+  /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
+  async close(): Promise<void> {
+    clearTimeout(this.#readerNotice);
+    if (!this.#last) this.#listener.close();
+    await this.#thread.join();
+  }
+
+  #connected(fd: number, leftover: Uint8Array): void {
+    const id = this.#nextId++;
+    this.#open++;
+    this.facts.connected = true;
+    this.#log.verbose(`client ${id} connected`);
+    this.#thread.send({ type: "connection", id, fd, leftover });
+  }
+
+  #heard(event: StreamEvent): void {
+    switch (event.type) {
+      case "sink-open":
+        clearTimeout(this.#readerNotice);
+        this.#log.verbose("the reader is there");
+        break;
+      case "closed":
+        this.#open--;
+        this.facts.wrote ||= event.wrote;
+        this.facts.dropped ||= event.wrote && event.end !== "disconnected";
+        this.facts.leftBehind ||= event.end === "left-behind";
+        if (event.end === "garbage") {
+          this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
+        } else {
+          this.#log.verbose(`client ${event.id} ended: ${event.end}`);
+        }
+        break;
+      case "broken":
+        this.facts.failure = event.failure;
+        break;
+      case "refused":
+        this.facts.refused ??= event.request;
+        break;
+      case "ended":
+        this.facts.ended = true;
+    }
+    this.poke();
+  }
+}

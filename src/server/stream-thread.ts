@@ -1,0 +1,58 @@
+/** The stream thread, as the main thread sees it. */
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { WakeUp } from "../../ffi/poll.ts";
+import type { SinkSpec } from "../endpoint/spec.ts";
+import { Counters } from "../stream/counters.ts";
+import type { Command, StreamEvent, StreamThreadData } from "../stream/messages.ts";
+
+export interface StreamThreadOptions {
+  /**
+   * The worker's file. It comes from the program's entry point: a compiled binary finds it only by
+   * a URL that was built in the folder of the entry points.
+   */
+  readonly workerUrl: URL;
+  readonly sink: SinkSpec;
+  /** The stream's length in bytes. */
+  readonly size: bigint;
+  readonly onEvent: (event: StreamEvent) => void;
+  /** The thread has died of a fault in the program. */
+  readonly onCrash: (error: Error) => void;
+}
+
+/** Starts the thread, wakes it, and hears what it says. */
+export class StreamThread {
+  readonly counters = new Counters();
+  readonly #wake = new WakeUp();
+  readonly #port: MessagePort;
+  readonly #worker: Worker;
+  readonly #exited: Promise<void>;
+
+  constructor(options: StreamThreadOptions) {
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    port1.on("message", (event) => options.onEvent(event as StreamEvent));
+    const data: StreamThreadData = {
+      port: port2,
+      wakeFd: this.#wake.fd,
+      counters: this.counters.buffer,
+      sink: options.sink,
+      size: options.size,
+    };
+    this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
+    this.#worker.on("error", (error) => options.onCrash(error as Error));
+    this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
+  }
+
+  /** Posts a command and wakes the thread, which may be deep in poll(2). */
+  send(command: Command): void {
+    this.#port.postMessage(command);
+    this.#wake.signal();
+  }
+
+  /** Waits until the thread has ended, after an "ended" event or a crash. */
+  async join(): Promise<void> {
+    await this.#exited;
+    this.#port.close();
+    this.#wake.close();
+  }
+}

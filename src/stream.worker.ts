@@ -1,0 +1,3 @@
+import { runStreamThread } from "./stream/thread.ts";
+
+runStreamThread();

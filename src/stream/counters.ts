@@ -1,0 +1,41 @@
+/** Progress figures that the stream thread writes and the main thread reads at any time. */
+
+const DATA = 0;
+const ZEROES = 1;
+const FIELDS = 2;
+
+/**
+ * Bytes emitted, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
+ * on the machines that the program runs on, and a double is exact up to 8 PiB.
+ */
+export class Counters {
+  readonly #values: Float64Array;
+
+  /** @param buffer what {@link Counters.buffer} of the other thread gave; without it, a new one */
+  constructor(readonly buffer = new SharedArrayBuffer(FIELDS * 8)) {
+    this.#values = new Float64Array(buffer);
+  }
+
+  /** Bytes that came from a client. */
+  get data(): number {
+    return this.#values[DATA] as number;
+  }
+
+  /** Zeroes that stand for gaps, WRITE_ZEROES and padding. */
+  get zeroes(): number {
+    return this.#values[ZEROES] as number;
+  }
+
+  /** Bytes that the sink has accepted: where the stream stands. */
+  get emitted(): number {
+    return this.data + this.zeroes;
+  }
+
+  addData(bytes: number): void {
+    this.#values[DATA] = this.data + bytes;
+  }
+
+  addZeroes(bytes: number): void {
+    this.#values[ZEROES] = this.zeroes + bytes;
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * The stream thread's loop: one synchronous poll(2) over the wake descriptor, the sink and every
+ * client. Nothing else in the thread waits.
+ */
+import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constants.ts";
+import { PollSet, type WakeUp } from "../../ffi/poll.ts";
+import { type Sink, SinkError } from "../endpoint/sink.ts";
+import type { Offset } from "../protocol/offset.ts";
+import { BufferPool } from "./buffer-pool.ts";
+import { Connection } from "./connection.ts";
+import type { Counters } from "./counters.ts";
+import { Emitter } from "./emitter.ts";
+import type { Command, StreamEvent } from "./messages.ts";
+import { SequentialRule } from "./rule.ts";
+import { Stream } from "./stream.ts";
+
+/** Milliseconds between two looks for a reader: a FIFO does not tell when one comes. */
+const OPEN_INTERVAL = 20;
+/** Milliseconds between two looks at what the reader has left: a pipe does not tell that either. */
+const DRAIN_INTERVAL = 5;
+/** Anything but POLLIN and POLLOUT that may come back for a client. */
+const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
+
+/** What the engine is made of. */
+export interface EngineOptions {
+  readonly sink: Sink;
+  /** The stream's length in bytes. */
+  readonly size: Offset;
+  readonly counters: Counters;
+  /** Readable when {@link receive} has something. */
+  readonly wake: WakeUp;
+  /** The next command, if there is one. */
+  readonly receive: () => Command | undefined;
+  readonly post: (event: StreamEvent) => void;
+}
+
+/** Runs a stream from the first client to the end. */
+export class Engine {
+  readonly #options: EngineOptions;
+  readonly #sink: Sink;
+  readonly #emitter: Emitter;
+  readonly #stream: Stream;
+  readonly #pool = new BufferPool();
+  readonly #poll = new PollSet();
+  readonly #connections: Connection[] = [];
+  #state: "running" | "finishing" | "over" = "running";
+  /** Milliseconds that a silent client is given; set when no more is expected of any. */
+  #patience: number | undefined;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#sink = options.sink;
+    this.#emitter = new Emitter(options.sink, options.counters);
+    this.#stream = new Stream(new SequentialRule(options.size), this.#emitter, options.post);
+  }
+
+  /** True when the stream has ended and everything is closed. */
+  get over(): boolean {
+    return this.#state === "over";
+  }
+
+  /** Does what can be done, then waits up to `limit` milliseconds (-1: as long as it takes). */
+  turn(limit = -1): void {
+    this.#options.wake.clear();
+    for (let command = this.#options.receive(); command; command = this.#options.receive()) {
+      this.#obey(command);
+    }
+    if (this.over) return;
+    this.#openSink();
+    for (const connection of this.#connections) {
+      if (connection.runnable) connection.advance();
+    }
+    this.#reap();
+    if (this.#state === "finishing") this.#finish();
+    if (!this.over) this.#wait(limit);
+  }
+
+  #obey(command: Command): void {
+    switch (command.type) {
+      case "connection": {
+        const { id, fd, leftover } = command;
+        this.#connections.push(new Connection(id, fd, leftover, this.#stream, this.#pool));
+        break;
+      }
+      case "last-words":
+        this.#patience = command.idle;
+        for (const connection of this.#connections) connection.idleSince = performance.now();
+        break;
+      case "finish": {
+        const { rule } = this.#stream;
+        const zeroes = rule.fill(command.pad ? rule.size : rule.pending);
+        if (this.#stream.failure === undefined) this.#emitter.pushZeroes(zeroes);
+        this.#state = "finishing";
+        break;
+      }
+      case "abort":
+        this.#end();
+    }
+  }
+
+  #openSink(): void {
+    if (this.#sink.fd >= 0 || this.#stream.failure !== undefined) return;
+    try {
+      if (!this.#sink.open()) return;
+      this.#emitter.ready = true;
+      this.#options.post({ type: "sink-open" });
+    } catch (error) {
+      if (!(error instanceof SinkError)) throw error;
+      this.#stream.sinkFailed(error);
+    }
+  }
+
+  #reap(): void {
+    for (let i = this.#connections.length - 1; i >= 0; i--) {
+      const connection = this.#connections[i] as Connection;
+      const { id, ended, wrote } = connection;
+      if (ended === undefined) continue;
+      connection.close();
+      this.#connections.splice(i, 1);
+      this.#options.post({ type: "closed", id, end: ended, wrote });
+    }
+  }
+
+  /** Brings out the last zeroes, and waits until the reader has taken everything. */
+  #finish(): void {
+    if (this.#stream.failure !== undefined) {
+      this.#end();
+      return;
+    }
+    if (this.#sink.fd < 0) return;
+    try {
+      if (this.#emitter.flush() && this.#sink.unread() === 0) this.#end();
+    } catch (error) {
+      if (!(error instanceof SinkError)) throw error;
+      this.#stream.sinkFailed(error);
+      this.#end();
+    }
+  }
+
+  #end(): void {
+    for (const connection of this.#connections) connection.close();
+    this.#connections.length = 0;
+    this.#sink.close();
+    this.#state = "over";
+    this.#options.post({ type: "ended" });
+  }
+
+  #wait(limit: number): void {
+    const poll = this.#poll;
+    poll.clear();
+    poll.add(this.#options.wake.fd, POLLIN);
+    const sinkAt = this.#sink.fd < 0 ? -1 : poll.add(this.#sink.fd, this.#sinkEvents());
+    const first = sinkAt < 0 ? 1 : 2;
+    for (const connection of this.#connections) {
+      // A closed peer is reported at every poll, wanted or not: -1 keeps the place and is silent.
+      const events = clientEvents(connection);
+      poll.add(connection.hungUp && events === POLLRDHUP ? -1 : connection.fd, events);
+    }
+    poll.wait(this.#timeout(limit));
+    if (sinkAt >= 0) this.#sinkReported(poll.revents(sinkAt));
+    for (const [i, connection] of this.#connections.entries()) {
+      const revents = poll.revents(first + i);
+      if (revents !== 0) clientReported(connection, revents);
+    }
+    this.#endSilent();
+  }
+
+  #sinkEvents(): number {
+    if (this.#emitter.ready) return 0;
+    return !this.#emitter.idle || this.#connections.some((c) => c.needsSink) ? POLLOUT : 0;
+  }
+
+  #sinkReported(revents: number): void {
+    if ((revents & POLLERR) !== 0) {
+      const unread = this.#sink.unread();
+      // At the end of the stream a reader that has taken everything is free to go.
+      const done = this.#state === "finishing" && this.#emitter.idle && unread === 0;
+      if (!done) this.#stream.readerGone(unread);
+    } else if ((revents & POLLOUT) !== 0) {
+      this.#emitter.ready = true;
+    }
+  }
+
+  #timeout(limit: number): number {
+    let timeout = limit < 0 ? Number.POSITIVE_INFINITY : limit;
+    const within = (milliseconds: number) => {
+      timeout = Math.min(timeout, Math.max(0, Math.ceil(milliseconds)));
+    };
+    if (this.#connections.some((c) => c.runnable || c.ended !== undefined)) within(0);
+    if (this.#stream.failure === undefined) {
+      if (this.#sink.fd < 0) within(OPEN_INTERVAL);
+      else if (this.#state === "finishing") this.#withinFinish(within);
+    } else if (this.#state === "finishing") {
+      within(0);
+    }
+    if (this.#patience !== undefined) {
+      for (const c of this.#connections) {
+        if (c.needsInput) within(c.idleSince + this.#patience - performance.now());
+      }
+    }
+    return timeout === Number.POSITIVE_INFINITY ? -1 : timeout;
+  }
+
+  #withinFinish(within: (milliseconds: number) => void): void {
+    if (this.#emitter.idle) within(DRAIN_INTERVAL);
+    else if (this.#emitter.ready) within(0);
+  }
+
+  /** Ends the connections whose clients have been silent for too long. */
+  #endSilent(): void {
+    if (this.#patience === undefined) return;
+    const now = performance.now();
+    for (const connection of this.#connections) {
+      if (!connection.needsInput || connection.needsSink) connection.idleSince = now;
+      else if (now - connection.idleSince >= this.#patience) connection.end("left-behind");
+    }
+  }
+}
+
+function clientEvents(connection: Connection): number {
+  const events = (connection.needsInput ? POLLIN : 0) | (connection.hasReplies ? POLLOUT : 0);
+  return events === 0 ? POLLRDHUP : events;
+}
+
+function clientReported(connection: Connection, revents: number): void {
+  if ((revents & HANGUP) !== 0) connection.hangUp((revents & (POLLHUP | POLLERR)) !== 0);
+  // After a hang-up, reading and sending do not block: they give what is left, or the error.
+  if ((revents & (POLLIN | HANGUP)) !== 0) connection.needsInput = false;
+  if ((revents & (POLLOUT | HANGUP)) !== 0) {
+    connection.needsOutput = false;
+    connection.sendReplies();
+  }
+}

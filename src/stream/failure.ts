@@ -1,0 +1,80 @@
+/** Why a stream is broken: stable codes, what a client is told, and the line for the user. */
+import { ERRNO } from "../../ffi/constants.ts";
+import type { SinkError } from "../endpoint/sink.ts";
+import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/constants.ts";
+import type { Offset } from "../protocol/offset.ts";
+import type { Request } from "../protocol/request.ts";
+
+/** Codes that do not change between releases. */
+export type FailureCode =
+  /** A client wrote below the head. */
+  | "BACKWARD_WRITE"
+  /** A client's connection ended in the middle of a WRITE. */
+  | "CLIENT_CUT"
+  /** The reader closed its end before it had everything. */
+  | "READER_GONE"
+  /** The sink has no room left. */
+  | "SINK_FULL"
+  /** The sink failed in another way. */
+  | "SINK_FAILED";
+
+/** A stream that is broken for good. Plain data: it crosses from thread to thread. */
+export interface Failure {
+  readonly code: FailureCode;
+  /** `NBD_E*`, the answer to every later WRITE, WRITE_ZEROES and FLUSH. */
+  readonly errno: number;
+  /** What happened, where the stream stood, and what to do, in one line. */
+  readonly message: string;
+}
+
+/** A request below the head. */
+export function backwardWrite(request: Request, head: Offset): Failure {
+  return {
+    code: "BACKWARD_WRITE",
+    errno: NBD_EIO,
+    message:
+      `${describe(request)} lies behind the stream, which has reached byte ${head}: ` +
+      "the client does not write from start to end " +
+      "(write raw output, without qemu-img's -W, and with nbdcopy's --synchronous)",
+  };
+}
+
+/** A connection that ended with `missing` bytes of a WRITE still to come. */
+export function clientCut(request: Request, missing: number, emitted: number): Failure {
+  return {
+    code: "CLIENT_CUT",
+    errno: NBD_EIO,
+    message:
+      `the client's connection ended ${missing} bytes before the end of ${describe(request)}, ` +
+      `with the stream at byte ${emitted}: see why the client died, and start again`,
+  };
+}
+
+/** A call on the sink that failed. */
+export function sinkFailed(sink: string, error: SinkError, emitted: number): Failure {
+  const { errno, message } = error.cause;
+  if (errno === ERRNO.EPIPE) return readerGone(sink, emitted);
+  const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
+  return {
+    code: full ? "SINK_FULL" : "SINK_FAILED",
+    errno: full ? NBD_ENOSPC : NBD_ESHUTDOWN,
+    message: `${sink} failed with the stream at byte ${emitted}: ${message}`,
+  };
+}
+
+/** A reader that went away. @param unread bytes that it left in the pipe, where that is known */
+export function readerGone(sink: string, emitted: number, unread = 0): Failure {
+  const left = unread > 0 ? `, ${unread} bytes of it unread` : "";
+  return {
+    code: "READER_GONE",
+    errno: NBD_ESHUTDOWN,
+    message:
+      `the reader of ${sink} went away with the stream at byte ${emitted}${left}: ` +
+      "see why it ended, and start again",
+  };
+}
+
+/** A request as it stands in messages. */
+export function describe(request: Request): string {
+  return `${commandName(request.type)} of ${request.length} bytes at ${request.offset}`;
+}

@@ -1,0 +1,97 @@
+/** A connection's incoming bytes, from the socket to the parser. */
+import { Memory } from "../../ffi/memory.ts";
+import { recv } from "../../ffi/socket.ts";
+import { NBD_REQUEST_SIZE } from "../protocol/constants.ts";
+import type { BufferPool } from "./buffer-pool.ts";
+
+const NOTHING = new DataView(new ArrayBuffer(0));
+
+/** Borrows a buffer of the pool while there is something in it. */
+export class Input {
+  readonly #fd: number;
+  readonly #pool: BufferPool;
+  #buffer: Memory | undefined;
+  #start = 0;
+  #end = 0;
+  /** A part of a request header that waits for the rest, kept without a buffer. */
+  #carry: Uint8Array | undefined;
+
+  /** @param leftover bytes that were received before this object took over */
+  constructor(fd: number, pool: BufferPool, leftover: Uint8Array) {
+    this.#fd = fd;
+    this.#pool = pool;
+    if (leftover.length > 0) {
+      this.#buffer = new Memory(leftover);
+      this.#end = leftover.length;
+    }
+  }
+
+  /** Bytes received and not consumed. */
+  get available(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Where the first available byte stands in {@link view}. */
+  get position(): number {
+    return this.#start;
+  }
+
+  /** The buffer as it is now; good until the next {@link receive} or {@link release}. */
+  get view(): DataView {
+    return this.#buffer?.view ?? NOTHING;
+  }
+
+  /** Memory address of the first available byte; good as long as {@link view}. */
+  get address(): number {
+    return this.#buffer?.at(this.#start) ?? 0;
+  }
+
+  /** The first `length` available bytes; good as long as {@link view}. */
+  peek(length: number): Uint8Array {
+    return this.#buffer?.bytes.subarray(this.#start, this.#start + length) ?? new Uint8Array(0);
+  }
+
+  consume(length: number): void {
+    this.#start += length;
+  }
+
+  /**
+   * Receives what the socket holds, up to `limit` bytes or what fits. Moves what is available to
+   * the front of the buffer, so nothing may refer to it by address any more.
+   *
+   * @returns bytes received, 0 when the client has finished, or WOULD_BLOCK
+   * @throws SyscallError when the connection is lost
+   */
+  receive(limit = Number.POSITIVE_INFINITY): number {
+    const buffer = this.#room();
+    const n = recv(this.#fd, buffer.at(this.#end), Math.min(limit, buffer.length - this.#end));
+    if (n > 0) this.#end += n;
+    return n;
+  }
+
+  #room(): Memory {
+    const carry = this.#carry;
+    this.#carry = undefined;
+    let buffer = this.#buffer;
+    if (buffer === undefined) {
+      buffer = this.#buffer = this.#pool.take();
+      this.#start = 0;
+      this.#end = carry?.length ?? 0;
+      if (carry !== undefined) buffer.bytes.set(carry);
+    } else if (this.#start > 0) {
+      buffer.bytes.copyWithin(0, this.#start, this.#end);
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    return buffer;
+  }
+
+  /** Gives the buffer back if it holds no more than a part of a header. Nothing may refer to it. */
+  release(): void {
+    const buffer = this.#buffer;
+    if (buffer === undefined || this.available >= NBD_REQUEST_SIZE) return;
+    if (this.available > 0) this.#carry = this.peek(this.available).slice();
+    this.#buffer = undefined;
+    this.#pool.give(buffer);
+  }
+}

@@ -1,0 +1,63 @@
+/** What the main thread and the stream thread say to each other. Plain data only. */
+import type { MessagePort } from "node:worker_threads";
+import type { SinkSpec } from "../endpoint/spec.ts";
+import type { Failure } from "./failure.ts";
+
+/** What the stream thread is started with. */
+export interface StreamThreadData {
+  readonly port: MessagePort;
+  /** An eventfd that the main thread signals after it has posted a {@link Command}. */
+  readonly wakeFd: number;
+  /** Shared memory of `Counters`. */
+  readonly counters: SharedArrayBuffer;
+  readonly sink: SinkSpec;
+  /** The stream's length in bytes. */
+  readonly size: bigint;
+}
+
+/** From the main thread. */
+export type Command =
+  /** A client has finished negotiation. The stream thread owns `fd` from now on. */
+  | {
+      readonly type: "connection";
+      readonly id: number;
+      readonly fd: number;
+      /** What the client sent early: the start of its first requests. */
+      readonly leftover: Uint8Array;
+    }
+  /** No client is to be waited for longer than `idle` milliseconds without a word from it. */
+  | { readonly type: "last-words"; readonly idle: number }
+  /** All clients are gone and all is well: emit what is pending, pad to the full size if asked. */
+  | { readonly type: "finish"; readonly pad: boolean }
+  /** Stop at once; nothing more is emitted. */
+  | { readonly type: "abort" };
+
+/** How a connection ended. */
+export type ConnectionEnd =
+  /** The client said NBD_CMD_DISC. */
+  | "disconnected"
+  /** The client closed or lost the connection between two requests. */
+  | "dropped"
+  /** The connection ended in the middle of a request. */
+  | "cut"
+  /** What the client sent is not NBD. */
+  | "garbage"
+  /** The client was still connected, and silent, when its time was up. */
+  | "left-behind";
+
+/** From the stream thread. */
+export type StreamEvent =
+  | { readonly type: "sink-open" }
+  | {
+      readonly type: "closed";
+      readonly id: number;
+      readonly end: ConnectionEnd;
+      /** True when the client sent data, not just questions. */
+      readonly wrote: boolean;
+    }
+  /** The stream is broken for good. Sent once. */
+  | { readonly type: "broken"; readonly failure: Failure }
+  /** A WRITE or WRITE_ZEROES past the end was refused; the stream lacks what it held. */
+  | { readonly type: "refused"; readonly request: string }
+  /** The last event: the sink is closed. */
+  | { readonly type: "ended" };
