@@ -146,17 +146,17 @@ export class Connection {
   /** poll(2) says that the client has closed its side. @param both true when it cannot read either */
   hangUp(both: boolean): void {
     this.hungUp = true;
-    if (this.#emitLeft === 0) return;
-    // The rest of the payload will never come, or nobody waits for the end of a gap: there is no
-    // point in emitting what leads up to it.
+    const { writer, emitter } = this.#stream;
+    if (writer !== this) return;
+    // Nobody waits for the end of a gap, which may be years away, or the rest of the payload will
+    // never come: there is no point in emitting what leads up to it.
     const missing = this.#emitLeft + this.#dropLeft - this.#input.available;
-    const gap = this.#stream.emitter.inGap;
-    if ((both && gap) || bytesReadable(this.fd) < missing) this.#lost();
+    if ((both && emitter.inGap) || bytesReadable(this.fd) < missing) this.#lost();
   }
 
   /** Ends the connection from this side. */
   end(how: ConnectionEnd): void {
-    if (this.#emitLeft > 0) this.#cut();
+    this.#lost();
     this.ended = how;
   }
 
@@ -196,17 +196,17 @@ export class Connection {
 
   /** The connection is gone, both ways. */
   #lost(): void {
-    const midRequest = this.#emitLeft > 0 || this.#dropLeft > 0;
-    if (this.#emitLeft > 0) this.#cut();
-    if (this.#stream.writer === this) {
-      // Complete requests that the client will never hear of; what is out of them is a prefix.
-      this.#stream.emitter.clear();
-      this.#stream.writer = undefined;
-    }
+    const queued = this.#stream.writer === this && !this.#stream.emitter.idle;
+    const midRequest = queued || this.#emitLeft > 0 || this.#dropLeft > 0;
+    if (queued || this.#emitLeft > 0) this.#cut();
+    if (this.#stream.writer === this) this.#stream.writer = undefined;
     this.ended ??= midRequest ? "cut" : "dropped";
   }
 
-  /** The client's payload ends early, and a part of it may be in the stream already. */
+  /**
+   * The client goes before all of its WRITEs are in the stream, of which a part may be out already.
+   * The head has moved past what is missing, so the stream cannot go on.
+   */
   #cut(): void {
     const { emitter } = this.#stream;
     const missing = this.#emitLeft + this.#dropLeft;

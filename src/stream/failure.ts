@@ -39,13 +39,15 @@ export function backwardWrite(request: Request, head: Offset): Failure {
   };
 }
 
-/** A connection that ended with `missing` bytes of a WRITE still to come. */
+/** A connection that ended with `missing` bytes of a WRITE still to come, or before it was out. */
 export function clientCut(request: Request, missing: number, emitted: number): Failure {
+  const when =
+    missing > 0 ? `${missing} bytes before the end of` : "before the stream had taken all of";
   return {
     code: "CLIENT_CUT",
     errno: NBD_EIO,
     message:
-      `the client's connection ended ${missing} bytes before the end of ${describe(request)}, ` +
+      `the client's connection ended ${when} ${describe(request)}, ` +
       `with the stream at byte ${emitted}: see why the client died, and start again`,
   };
 }

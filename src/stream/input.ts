@@ -2,7 +2,7 @@
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { NBD_REQUEST_SIZE } from "../protocol/constants.ts";
-import type { BufferPool } from "./buffer-pool.ts";
+import { BUFFER_SIZE, type BufferPool } from "./buffer-pool.ts";
 
 const NOTHING = new DataView(new ArrayBuffer(0));
 
@@ -20,9 +20,12 @@ export class Input {
   constructor(fd: number, pool: BufferPool, leftover: Uint8Array) {
     this.#fd = fd;
     this.#pool = pool;
-    if (leftover.length > 0) {
+    this.#end = leftover.length;
+    if (leftover.length > BUFFER_SIZE) {
       this.#buffer = new Memory(leftover);
-      this.#end = leftover.length;
+    } else if (leftover.length > 0) {
+      this.#buffer = pool.take();
+      this.#buffer.bytes.set(leftover);
     }
   }
 

@@ -1,0 +1,48 @@
+/** Disk images, made by qemu's own tools. */
+import { writeFileSync } from "node:fs";
+import { command } from "./program.ts";
+import { digestFile } from "./reader.ts";
+
+/** An image, and the SHA-256 of the disk in it. */
+export interface Image {
+  readonly path: string;
+  readonly format: "raw" | "qcow2";
+  readonly size: number;
+  readonly sha256: string;
+}
+
+/** Bytes without a pattern that are the same at every run (xorshift32). */
+export function pseudoRandom(length: number, seed = 1): Buffer {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let state = seed >>> 0 || 1;
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state;
+  }
+  return Buffer.from(words.buffer, 0, length);
+}
+
+/** A raw image full of data. */
+export async function rawImage(path: string, size: number): Promise<Image> {
+  writeFileSync(path, pseudoRandom(size));
+  return { path, format: "raw", size, sha256: await digestFile(path) };
+}
+
+/** A qcow2 image full of data; leaves its raw form beside it as `PATH.raw`. */
+export async function qcow2Image(path: string, size: number): Promise<Image> {
+  const raw = await rawImage(`${path}.raw`, size);
+  await command(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw.path, path]);
+  return { path, format: "qcow2", size, sha256: raw.sha256 };
+}
+
+/** A qcow2 image of 192 MiB with three islands of data: at the start, inside, and near the end. */
+export async function sparseImage(path: string): Promise<Image> {
+  const size = 192 * 1024 * 1024;
+  await command(["qemu-img", "create", "-q", "-f", "qcow2", path, String(size)]);
+  const islands = ["write -P 1 0 1M", "write -P 2 70M 3M", "write -P 3 180M 64k"];
+  await command(["qemu-io", "-f", "qcow2", ...islands.flatMap((io) => ["-c", io]), path]);
+  await command(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, `${path}.raw`]);
+  return { path, format: "qcow2", size, sha256: await digestFile(`${path}.raw`) };
+}

@@ -1,0 +1,139 @@
+/** The program as a user starts it. */
+import type { Subprocess } from "bun";
+import { join } from "node:path";
+
+/** The top folder of the project. */
+export const ROOT = join(import.meta.dir, "../..");
+
+/** How to start the program from source. */
+export const PROGRAM = [process.execPath, join(ROOT, "src/main.ts")];
+
+/** A bound for every wait: far beyond what anything here should take. */
+export const PATIENCE = 30_000;
+
+/** How a process ended. */
+export interface Ended {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A process under test; `using` kills what is left of it. */
+export interface Running extends AsyncDisposable {
+  readonly process: Subprocess<"ignore" | Blob, "pipe", "pipe">;
+  /** What it has said on standard error so far. */
+  readonly stderr: string;
+  /** Resolves when standard error matches. */
+  saying(pattern: RegExp): Promise<void>;
+  /** Waits for the end. */
+  ended(): Promise<Ended>;
+}
+
+export interface StartOptions {
+  readonly cwd?: string;
+  readonly env?: Record<string, string | undefined>;
+  /** What it reads on standard input. */
+  readonly stdin?: Blob;
+}
+
+/** Starts any command. */
+export function start(cmd: readonly string[], options: StartOptions = {}): Running {
+  const child = Bun.spawn({
+    cmd: [...cmd],
+    cwd: options.cwd ?? ROOT,
+    env: { ...process.env, ...options.env },
+    stdin: options.stdin ?? "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let stderr = "";
+  const heard = new Set<() => void>();
+  const listening = (async () => {
+    for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream() as never)) {
+      stderr += chunk as unknown as string;
+      for (const look of [...heard]) look();
+    }
+  })();
+  const stdout = new Response(child.stdout).text();
+  const finished = (async (): Promise<Ended> => {
+    const status = await child.exited;
+    await listening;
+    return { status, stdout: await stdout, stderr };
+  })();
+  return {
+    process: child,
+    get stderr() {
+      return stderr;
+    },
+    saying: (pattern) =>
+      bounded(
+        new Promise<void>((resolve) => {
+          const look = () => {
+            if (!pattern.test(stderr)) return;
+            heard.delete(look);
+            resolve();
+          };
+          heard.add(look);
+          look();
+        }),
+        `stderr to match ${pattern}`,
+        () => stderr,
+      ),
+    ended: () => bounded(finished, "the process to end", () => stderr),
+    async [Symbol.asyncDispose]() {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+/** Starts the program from source. */
+export function startProgram(args: readonly string[], options: StartOptions = {}): Running {
+  return start([...PROGRAM, ...args], options);
+}
+
+/** Runs the program from source to its end. */
+export async function runProgram(
+  args: readonly string[],
+  options: StartOptions = {},
+): Promise<Ended> {
+  await using running = startProgram(args, options);
+  return await running.ended();
+}
+
+/** Runs any command to its end, which must be a good one. @returns its standard output */
+export async function command(cmd: readonly string[], options: StartOptions = {}): Promise<string> {
+  await using running = start(cmd, options);
+  const { status, stdout, stderr } = await running.ended();
+  if (status !== 0) throw new Error(`${cmd.join(" ")} failed with ${status}: ${stderr}`);
+  return stdout;
+}
+
+/** Waits no longer than PATIENCE. */
+export async function bounded<T>(
+  promise: Promise<T>,
+  what: string,
+  context = () => "",
+): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`waited in vain for ${what}; ${context()}`)),
+      PATIENCE,
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits until something is so. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + PATIENCE;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await Bun.sleep(10);
+  }
+}

@@ -1,0 +1,31 @@
+/** Readers of a FIFO: real processes, as the program's users have them. */
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync } from "node:fs";
+import { mkfifo } from "../../ffi/pipe.ts";
+import { start } from "./program.ts";
+
+/** What came out of a stream. */
+export interface Digest extends AsyncDisposable {
+  /** SHA-256 of all of it, in hex, once the stream has ended. */
+  sha256(): Promise<string>;
+}
+
+/** Makes the FIFO if needed and digests what comes out of it. */
+export function digestFifo(path: string): Digest {
+  if (!existsSync(path)) mkfifo(path, 0o600);
+  const reader = start(["sh", "-c", 'exec sha256sum < "$0"', path]);
+  return {
+    async sha256() {
+      const { stdout } = await reader.ended();
+      return stdout.slice(0, 64);
+    },
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  };
+}
+
+/** SHA-256 of a file, in hex. */
+export async function digestFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
