@@ -1,5 +1,5 @@
 /** A named pipe as the sink (fifo(7)). */
-import { fstatSync, statSync, type Stats, unlinkSync } from "node:fs";
+import { accessSync, constants, fstatSync, statSync, type Stats, unlinkSync } from "node:fs";
 import { ERRNO, O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { bytesReadable, close, open, writev } from "../../ffi/fd.ts";
@@ -33,7 +33,7 @@ export interface PreparedFifo {
  * Makes sure that there is a FIFO at `path`: makes one (mode 0600) if there is nothing.
  *
  * @throws NotAFifoError when something else is there
- * @throws SyscallError when it cannot be made
+ * @throws Error of the file system when it cannot be made, or not be written
  */
 export function prepareFifo(path: string): PreparedFifo {
   let stats = statOrNothing(path);
@@ -52,13 +52,15 @@ export function prepareFifo(path: string): PreparedFifo {
     throw new NotAFifoError("is a symbolic link to nothing", "remove it, or name a FIFO");
   }
   requireFifo(stats);
+  accessSync(path, constants.W_OK);
   const { dev, ino } = stats;
   return {
     path,
     remove() {
       if (!made) return;
       const now = statOrNothing(path);
-      if (now?.dev === dev && now.ino === ino) unlinkSync(path);
+      // The number alone would not do: a file system may give it to the next file.
+      if (now?.isFIFO() && now.dev === dev && now.ino === ino) unlinkSync(path);
     },
   };
 }

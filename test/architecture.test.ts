@@ -1,0 +1,62 @@
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, normalize } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+
+/** Which rooms a room may import, itself aside; ARCHITECTURE.md says the same in words. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  ffi: [],
+  "src/protocol": [],
+  "src/handshake": ["src/protocol"],
+  "src/endpoint": ["ffi"],
+  "src/stream": ["ffi", "src/protocol", "src/endpoint"],
+  "src/server": ["ffi", "src", "src/protocol", "src/handshake", "src/endpoint", "src/stream"],
+  "src/captive": ["ffi", "src", "src/server"],
+  "src/cli": ["src", "src/protocol", "src/captive", "src/server"],
+};
+
+/** Packages and built-in modules that only these rooms may import. */
+const ONLY_IN: Record<string, readonly string[]> = {
+  "bun:ffi": ["ffi"],
+  citty: ["src/cli"],
+  consola: ["src/cli"],
+};
+
+interface Import {
+  readonly file: string;
+  readonly room: string;
+  readonly target: string;
+}
+
+function imports(): Import[] {
+  const found: Import[] = [];
+  for (const room of Object.keys(MAY_IMPORT)) {
+    for (const name of readdirSync(join(ROOT, room))) {
+      const file = join(room, name);
+      const text = readFileSync(join(ROOT, file), "utf8");
+      for (const [, target] of text.matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"/gms)) {
+        found.push({ file, room, target: target as string });
+      }
+    }
+  }
+  return found;
+}
+
+test("imports between rooms go one way", () => {
+  const wrong = imports().filter(({ file, room, target }) => {
+    if (!target.startsWith(".") || target.endsWith(".json")) return false;
+    const other = normalize(join(file, "..", target, ".."));
+    return other !== room && !MAY_IMPORT[room]?.includes(other);
+  });
+  expect(wrong).toEqual([]);
+});
+
+test("bun:ffi, citty and consola are imported in one room each", () => {
+  const all = imports();
+  for (const [target, rooms] of Object.entries(ONLY_IN)) {
+    const users = all.filter((one) => one.target === target);
+    expect(users.length).toBeGreaterThan(0);
+    expect(users.filter((one) => !rooms.includes(one.room))).toEqual([]);
+  }
+});
