@@ -32,16 +32,17 @@ const CAPTIVE = [
   "  $unixsocket  its Unix socket    $exportname   the name of -e",
 ].join("\n");
 
-const OPTIONS_OF_ALL = "  -V, --version  Print the version\n  --help         Print this";
+const OPTIONS_OF_ALL = "  -V, --version  Print the version\n  -h, --help     Print this";
 
 /** The text of `--help` for the program or, with a name, one command. */
 export async function helpText(
   program: CommandDef,
   name: string | undefined,
-  // biome-ignore lint: citty's own type for a command with any options
+  // citty's own type for a command with any options.
   command: CommandDef<any>,
 ): Promise<string> {
-  const usage = Bun.stripANSI(await renderUsage(command, name === undefined ? undefined : program));
+  const styled = await renderUsage(command, name === undefined ? undefined : program);
+  const usage = Bun.stripANSI(styled).replaceAll(/ +$/gm, "");
   if (name === undefined) return `${usage}\n\nOPTIONS\n\n${OPTIONS_OF_ALL}\n`;
   const width = Math.max(...PARAMETERS.map(([form]) => form.length));
   const parameters = PARAMETERS.map(([form, text]) => `  ${form.padEnd(width)}  ${text}`);

@@ -34,10 +34,19 @@ export function createLog(verbose: boolean): CliLog {
   };
 }
 
+/** Tries for a message that standard error does not take at once, a millisecond apart. */
+const TRIES = 100;
+
 function say(line: string): void {
-  try {
-    writeSync(STDERR, line);
-  } catch {
-    // Nobody reads standard error: there is no other place to complain, and the stream goes on.
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    try {
+      writeSync(STDERR, line);
+      return;
+    } catch (error) {
+      // A captive command may have made the shared descriptor non-blocking. Anything else means
+      // that nobody reads it: there is no other place to complain, and the stream goes on.
+      if ((error as { code?: string }).code !== "EAGAIN") return;
+      Bun.sleepSync(1);
+    }
   }
 }

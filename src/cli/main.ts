@@ -9,7 +9,7 @@ import { checkOptions } from "./options.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 
-// biome-ignore lint: citty's own type for a command with any options
+// citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = { serve: serveCommand, run: runCommand };
 
 const program = defineCommand({

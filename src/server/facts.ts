@@ -34,7 +34,7 @@ export type Judge =
  * @param size the stream's length, for the message
  */
 export function shortcoming(facts: Facts, judge: Judge, size: bigint): string | undefined {
-  if (facts.crash !== undefined) return `internal error: ${facts.crash.message}`;
+  if (facts.crash !== undefined) return facts.crash.message;
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) {
     return `${facts.refused} goes past the end: size=${size} is too small for the client's disk`;

@@ -79,6 +79,7 @@ export async function conclude(
     if (!facts.ended && signals.caught !== undefined) return signalStatus(signals.caught);
     wrong = shortcoming(facts, judge, options.size);
   }
+  if (facts.crash !== undefined) throw facts.crash;
   if (wrong === undefined) return EXIT.COMPLETE;
   throw new UserError("ERR_TRUNCATED", `the stream is truncated: ${wrong}`, EXIT.TRUNCATED);
 }

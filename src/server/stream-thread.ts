@@ -5,6 +5,9 @@ import type { SinkSpec } from "../endpoint/spec.ts";
 import { Counters } from "../stream/counters.ts";
 import type { Command, StreamEvent, StreamThreadData } from "../stream/messages.ts";
 
+/** Milliseconds that the thread is given to end. */
+const JOIN_LIMIT = 500;
+
 export interface StreamThreadOptions {
   /**
    * The worker's file. It comes from the program's entry point: a compiled binary finds it only by
@@ -49,9 +52,12 @@ export class StreamThread {
     this.#wake.signal();
   }
 
-  /** Waits until the thread has ended, after an "ended" event or a crash. */
+  /**
+   * Waits until the thread has ended, after an abort, an "ended" event or a crash. A thread that is
+   * stuck in the kernel, such as on a disk that does not answer, is left to the end of the process.
+   */
   async join(): Promise<void> {
-    await this.#exited;
+    await Promise.race([this.#exited, Bun.sleep(JOIN_LIMIT)]);
     this.#port.close();
     this.#wake.close();
   }
