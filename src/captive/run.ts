@@ -101,6 +101,9 @@ async function accompany(
   }
   if (status !== 0) {
     await endDescendants("SIGTERM");
+    // The command may have ended because of what the stream thread is about to report.
+    service.abort();
+    await service.until(() => facts.ended);
     throw commandFailed(status, facts.failure?.message, service.counters.emitted);
   }
   service.lastWords(LAST_WORDS);

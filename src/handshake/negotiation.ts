@@ -99,14 +99,14 @@ export class Negotiation {
     const output = this.#output;
     this.#output = [];
     if (this.#outcome === undefined) {
-      // A copy: the caller may reuse its buffer.
-      this.#buffered = input.slice();
+      // A copy, since the caller may reuse its buffer. Not by slice(): a Buffer's is no copy.
+      this.#buffered = new Uint8Array(input);
       return { output };
     }
     this.#state = "over";
     const outcome = this.#outcome;
     if (outcome.kind === "transmission") {
-      return { output, outcome: { ...outcome, leftover: input.slice() } };
+      return { output, outcome: { ...outcome, leftover: new Uint8Array(input) } };
     }
     return { output, outcome };
   }

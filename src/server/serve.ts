@@ -6,6 +6,8 @@ import { signalStatus } from "./signals.ts";
 
 /** Milliseconds for clients to get the error of a broken stream before they are cut off. */
 const ERROR_GRACE = 400;
+/** Milliseconds to hear of clients that have left, when a signal asks for the end. */
+const CLOSE_GRACE = 200;
 
 export interface ServeOptions extends HostOptions {
   /** Go on listening after a client that sent data has left; a signal ends the stream. */
@@ -35,9 +37,12 @@ async function attend(service: Service, options: ServeOptions): Promise<number> 
       facts.ended ||
       (facts.wrote && service.open === 0 && (facts.dropped || !keep)),
   );
-  // With --keep, a signal between two clients is the regular end of the stream.
-  const regular = keep && service.open === 0;
-  if (signals.caught !== undefined && !regular) return signalStatus(signals.caught);
+  if (signals.caught !== undefined) {
+    // With --keep, a signal between two clients is the regular end of the stream. A client that has
+    // left may not have been heard of yet.
+    if (keep) await service.until(() => service.open === 0, CLOSE_GRACE);
+    if (!keep || service.open > 0) return signalStatus(signals.caught);
+  }
   if (facts.failure !== undefined) {
     await service.until(() => service.open === 0 || signals.caught !== undefined, ERROR_GRACE);
   }

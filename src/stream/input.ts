@@ -93,7 +93,7 @@ export class Input {
   release(): void {
     const buffer = this.#buffer;
     if (buffer === undefined || this.available >= NBD_REQUEST_SIZE) return;
-    if (this.available > 0) this.#carry = this.peek(this.available).slice();
+    if (this.available > 0) this.#carry = new Uint8Array(this.peek(this.available));
     this.#buffer = undefined;
     this.#pool.give(buffer);
   }

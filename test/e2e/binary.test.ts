@@ -1,0 +1,57 @@
+/** The compiled program, far from its sources and in a folder full of traps. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { qcow2Image } from "../support/images.ts";
+import { command, ROOT, start } from "../support/program.ts";
+import { streamed } from "../support/streamed.ts";
+import { tempFolder } from "../support/temp.ts";
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+const binary = folder.file("nbd-streaming");
+
+beforeAll(async () => {
+  const copy = folder.file("checkout");
+  for (const part of ["src", "ffi", "node_modules", "package.json"]) {
+    cpSync(join(ROOT, part), join(copy, part), { recursive: true });
+  }
+  await command([process.execPath, "run", "build"], { cwd: copy });
+  renameSync(join(copy, "dist/nbd-streaming"), binary);
+  rmSync(copy, { recursive: true });
+});
+
+/** A folder whose files break whatever heeds them. */
+function hostileFolder(): string {
+  const path = folder.file("hostile");
+  mkdirSync(path, { recursive: true });
+  const files = {
+    "bunfig.toml": 'preload = ["./missing.ts"]\n',
+    ".env": "TMPDIR=/nonexistent\nPATH=/nonexistent\n",
+    "package.json": "{ not JSON",
+    "tsconfig.json": "{ not JSON",
+  };
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text);
+  return path;
+}
+
+/** Where it starts; what the environment does not have, a heeded `.env` would set. */
+const hostile = () => ({ cwd: hostileFolder(), env: { TMPDIR: undefined } });
+
+test("the binary streams the exact disk from qemu-img", async () => {
+  const { path, sha256 } = await qcow2Image(folder.file("disk.qcow2"), 16 * 1024 * 1024);
+  const convert = ["--", "qemu-img", "convert", "-n", "-O", "raw", path, "$nbd"];
+  expect(await streamed(convert, { program: [binary], ...hostile() })).toBe(sha256);
+  expect(await streamed([path], { program: [binary], ...hostile() })).toBe(sha256);
+});
+
+test("the binary tells its version", async () => {
+  await using program = start([binary, "--version"], hostile());
+  const { version } = await Bun.file(join(ROOT, "package.json")).json();
+  expect(await program.ended()).toEqual({
+    status: 0,
+    stdout: `nbd-streaming ${version}\n`,
+    stderr: "",
+  });
+});

@@ -1,0 +1,112 @@
+/** Negotiations for tests: what a client sends, and what comes of it at every split of the bytes. */
+import { expect } from "bun:test";
+import { Negotiation } from "../../src/handshake/negotiation.ts";
+import type { ExportInfo } from "../../src/protocol/export.ts";
+import { encodeOption } from "../support/nbd-client.ts";
+
+/** An export of 1 GiB with any name; its numbers are easy to find in hex. */
+export const ANY_NAME: ExportInfo = { name: undefined, size: 0x4000_0000, flags: 0x4d };
+
+/** The same by one name only. */
+export const DISK: ExportInfo = { ...ANY_NAME, name: "disk" };
+
+/** Client flags: fixed newstyle; and without the zeroes after EXPORT_NAME. */
+export const FIXED = Buffer.from("00000001", "hex");
+export const NO_ZEROES = Buffer.from("00000003", "hex");
+
+/** The data of INFO and GO. */
+export function infoRequest(name: string | Uint8Array, infos: readonly number[] = []): Buffer {
+  const text = Buffer.from(name as string);
+  const data = Buffer.alloc(6 + text.length + 2 * infos.length);
+  data.writeUInt32BE(text.length, 0);
+  data.set(text, 4);
+  data.writeUInt16BE(infos.length, 4 + text.length);
+  infos.forEach((info, i) => data.writeUInt16BE(info, 6 + text.length + 2 * i));
+  return data;
+}
+
+/** An option header with a length that is not that of what follows. */
+export function optionHeader(option: number, length: number): Buffer {
+  const header = encodeOption(option);
+  header.writeUInt32BE(length, 12);
+  return header;
+}
+
+/** An option reply in hex. */
+export function reply(option: number, type: number, data = ""): string {
+  const length = data.length / 2;
+  return ["0003e889045565a9", u32(option), u32(type), u32(length), data].join("");
+}
+
+/** The 32 bits of a number in hex. */
+export function u32(value: number): string {
+  return value.toString(16).padStart(8, "0");
+}
+
+/** A text in hex. */
+export function hex(text: string): string {
+  return Buffer.from(text).toString("hex");
+}
+
+/** How a negotiation ended, with what is left over in hex. */
+export type End =
+  | { readonly kind: "transmission"; readonly exportName: string; readonly leftover: string }
+  | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
+
+/** The end that leads to transmission. */
+export function transmission(exportName: string, leftover = ""): End {
+  return { kind: "transmission", exportName, leftover };
+}
+
+/** The end when the server breaks off. */
+export const FAULT: End = { kind: "close", reason: expect.any(String) as never, fault: true };
+
+/** What a negotiation came to. */
+export interface Conversation {
+  /** All that the server said, in hex. */
+  readonly output: string;
+  readonly end: End | undefined;
+}
+
+/** Pushes chunk after chunk, and treats the rest as a session would. */
+function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
+  const negotiation = new Negotiation(info);
+  const output: Uint8Array[] = [];
+  for (const [i, chunk] of chunks.entries()) {
+    const step = negotiation.push(chunk.slice());
+    output.push(...step.output);
+    const { outcome } = step;
+    if (outcome === undefined) continue;
+    const said = Buffer.concat(output).toString("hex");
+    if (outcome.kind === "close") return { output: said, end: { ...outcome } };
+    const leftover = Buffer.concat([outcome.leftover, ...chunks.slice(i + 1)]).toString("hex");
+    return { output: said, end: { ...outcome, leftover } };
+  }
+  return { output: Buffer.concat(output).toString("hex"), end: undefined };
+}
+
+/**
+ * Says all of `parts` to a server of `info`: in one piece, byte by byte, and split in two at every
+ * position (of long inputs, at many). All ways must come to the same.
+ */
+export function converse(info: ExportInfo, ...parts: Uint8Array[]): Conversation {
+  const input = Uint8Array.from(Buffer.concat(parts));
+  const whole = feed(info, [input]);
+  // Empty chunks change nothing either.
+  const empty = new Uint8Array(0);
+  const splits = [...splitPositions(input.length)];
+  for (const at of splits) {
+    expect(feed(info, [input.subarray(0, at), empty, input.subarray(at)])).toEqual(whole);
+  }
+  const pieces = splits.map((at, i) => input.subarray(i === 0 ? 0 : splits[i - 1], at));
+  expect(feed(info, [...pieces, input.subarray(splits.at(-1))])).toEqual(whole);
+  return whole;
+}
+
+/** Every position of short inputs; of long ones those at both ends, and some on the way. */
+function* splitPositions(length: number): Generator<number> {
+  const step = Math.max(1, Math.floor(length / 64));
+  for (let at = 0; at <= length; at++) {
+    if (length <= 512 || at < 100 || at > length - 100 || at % step === 0) yield at;
+  }
+}

@@ -1,0 +1,79 @@
+import { describe, expect, test } from "bun:test";
+import * as nbd from "../../src/protocol/constants.ts";
+
+const ascii = (value: bigint) => Buffer.from(value.toString(16), "hex").toString("latin1");
+
+test("the magics of the handshake are the texts that they stand for", () => {
+  expect(ascii(nbd.NBDMAGIC)).toBe("NBDMAGIC");
+  expect(ascii(nbd.IHAVEOPT)).toBe("IHAVEOPT");
+});
+
+/** The numbers that doc/proto.md gives. */
+const NUMBERS: [keyof typeof nbd, number | bigint][] = [
+  ["NBD_REP_MAGIC", 0x3e889045565a9n],
+  ["NBD_REQUEST_MAGIC", 0x25609513],
+  ["NBD_SIMPLE_REPLY_MAGIC", 0x67446698],
+  ["NBD_REQUEST_SIZE", 28],
+  ["NBD_SIMPLE_REPLY_SIZE", 16],
+  ["NBD_FLAG_FIXED_NEWSTYLE", 1],
+  ["NBD_FLAG_NO_ZEROES", 2],
+  ["NBD_FLAG_C_FIXED_NEWSTYLE", 1],
+  ["NBD_FLAG_C_NO_ZEROES", 2],
+  ["NBD_FLAG_HAS_FLAGS", 0x01],
+  ["NBD_FLAG_READ_ONLY", 0x02],
+  ["NBD_FLAG_SEND_FLUSH", 0x04],
+  ["NBD_FLAG_SEND_FUA", 0x08],
+  ["NBD_FLAG_SEND_WRITE_ZEROES", 0x40],
+  ["NBD_OPT_EXPORT_NAME", 1],
+  ["NBD_OPT_ABORT", 2],
+  ["NBD_OPT_LIST", 3],
+  ["NBD_OPT_PEEK_EXPORT", 4],
+  ["NBD_OPT_STARTTLS", 5],
+  ["NBD_OPT_INFO", 6],
+  ["NBD_OPT_GO", 7],
+  ["NBD_OPT_STRUCTURED_REPLY", 8],
+  ["NBD_OPT_LIST_META_CONTEXT", 9],
+  ["NBD_OPT_SET_META_CONTEXT", 10],
+  ["NBD_OPT_EXTENDED_HEADERS", 11],
+  ["NBD_REP_ACK", 1],
+  ["NBD_REP_SERVER", 2],
+  ["NBD_REP_INFO", 3],
+  ["NBD_REP_ERR_UNSUP", 0x8000_0001],
+  ["NBD_REP_ERR_POLICY", 0x8000_0002],
+  ["NBD_REP_ERR_INVALID", 0x8000_0003],
+  ["NBD_REP_ERR_UNKNOWN", 0x8000_0006],
+  ["NBD_REP_ERR_TOO_BIG", 0x8000_0009],
+  ["NBD_INFO_EXPORT", 0],
+  ["NBD_INFO_NAME", 1],
+  ["NBD_INFO_DESCRIPTION", 2],
+  ["NBD_INFO_BLOCK_SIZE", 3],
+  ["NBD_CMD_FLAG_FUA", 1],
+  ["NBD_CMD_FLAG_NO_HOLE", 2],
+  ["NBD_CMD_READ", 0],
+  ["NBD_CMD_WRITE", 1],
+  ["NBD_CMD_DISC", 2],
+  ["NBD_CMD_FLUSH", 3],
+  ["NBD_CMD_WRITE_ZEROES", 6],
+  ["NBD_EPERM", 1],
+  ["NBD_EIO", 5],
+  ["NBD_EINVAL", 22],
+  ["NBD_ENOSPC", 28],
+  ["NBD_ESHUTDOWN", 108],
+  ["NBD_MAX_STRING", 4096],
+];
+
+test.each(NUMBERS)("%s is the specification's", (name, value) => {
+  expect(nbd[name]).toBe(value as never);
+});
+
+describe("commandName", () => {
+  test("gives the specification's name", () => {
+    expect(nbd.commandName(1)).toBe("NBD_CMD_WRITE");
+    expect(nbd.commandName(6)).toBe("NBD_CMD_WRITE_ZEROES");
+  });
+
+  test("gives the number of a command that is not known", () => {
+    expect(nbd.commandName(7)).toBe("command 7");
+    expect(nbd.commandName(65535)).toBe("command 65535");
+  });
+});

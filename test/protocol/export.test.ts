@@ -1,0 +1,54 @@
+import { describe, expect, test } from "bun:test";
+import {
+  advertisedSize,
+  BLOCK_SIZE,
+  UNBOUNDED_SIZE,
+  WRITE_FLAGS,
+} from "../../src/protocol/export.ts";
+
+const isPowerOfTwo = (value: number) => Number.isInteger(Math.log2(value));
+
+describe("the size", () => {
+  test("of a stream without an end is the largest that qemu takes", () => {
+    expect(UNBOUNDED_SIZE).toBe(9_223_372_035_781_033_984n);
+    expect(advertisedSize(UNBOUNDED_SIZE)).toBe(UNBOUNDED_SIZE);
+  });
+
+  test.each([
+    [0, 0],
+    [1, 512],
+    [511, 512],
+    [512, 512],
+    [513, 1024],
+    [2 ** 40 + 1, 2 ** 40 + 512],
+  ])("of %d bytes is advertised as %d", (size, advertised) => {
+    expect(advertisedSize(size)).toBe(advertised);
+  });
+
+  test("rounds up exactly beyond 2^53", () => {
+    expect(advertisedSize(2 ** 53 - 1)).toBe(2n ** 53n);
+    expect(advertisedSize(2n ** 62n + 1n)).toBe(2n ** 62n + 512n);
+  });
+});
+
+describe("the transmission flags", () => {
+  const bit = (position: number) => (WRITE_FLAGS >> position) & 1;
+
+  test("offer FLUSH, FUA and WRITE_ZEROES", () => {
+    expect([bit(0), bit(2), bit(3), bit(6)]).toEqual([1, 1, 1, 1]);
+  });
+
+  test("say neither READ_ONLY nor CAN_MULTI_CONN nor SEND_FAST_ZERO, nor anything else", () => {
+    expect(WRITE_FLAGS & ~0b100_1101).toBe(0);
+    expect([bit(1), bit(8), bit(11)]).toEqual([0, 0, 0]);
+  });
+});
+
+test("the block sizes keep to the specification's constraints", () => {
+  const { minimum, preferred, maximum } = BLOCK_SIZE;
+  expect(isPowerOfTwo(minimum) && minimum <= 65536).toBeTrue();
+  expect(isPowerOfTwo(preferred) && preferred >= Math.max(minimum, 512)).toBeTrue();
+  expect(maximum % minimum).toBe(0);
+  // The payload that every server should take; less would surprise clients.
+  expect(maximum).toBeGreaterThanOrEqual(2 ** 25);
+});
