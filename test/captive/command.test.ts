@@ -1,0 +1,123 @@
+import { describe, expect, test } from "bun:test";
+import { captiveVariables, captiveWords } from "../../src/captive/command.ts";
+
+const VARIABLES = {
+  nbd: "nbd+unix:///?socket=/run/x",
+  uri: "nbd+unix:///?socket=/run/x",
+  unixsocket: "/run/x",
+  port: "10809",
+  exportname: "disk",
+};
+
+describe("captiveVariables", () => {
+  test("of a Unix socket have its path and no port", () => {
+    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, "a/b")).toEqual({
+      nbd: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
+      uri: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
+      unixsocket: "/run/my disk/x",
+      port: "",
+      exportname: "a/b",
+    });
+  });
+
+  test("of a TCP port have the port and no path", () => {
+    expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, "")).toEqual({
+      nbd: "nbd://127.0.0.1:4711/",
+      uri: "nbd://127.0.0.1:4711/",
+      unixsocket: "",
+      port: "4711",
+      exportname: "",
+    });
+  });
+});
+
+describe("a single word", () => {
+  test("is a command line for the shell, as it is", () => {
+    expect(captiveWords(['qemu-img info "$nbd" | cat'], VARIABLES)).toEqual([
+      "/bin/sh",
+      "-c",
+      'qemu-img info "$nbd" | cat',
+    ]);
+  });
+
+  test("finds the variables in the environment of the shell", async () => {
+    const value = 'it\'s a "disk"; $port $(exit 7)';
+    const shell = Bun.spawn({
+      cmd: captiveWords(['printf %s "$exportname"'], VARIABLES),
+      env: { ...process.env, ...VARIABLES, exportname: value },
+    });
+    expect(await new Response(shell.stdout).text()).toBe(value);
+  });
+});
+
+describe("several words", () => {
+  /** What becomes of one of several words. */
+  const replaced = (word: string, variables = VARIABLES) =>
+    captiveWords(["command", word], variables)[1] as string;
+
+  test("are executed as they are, without a shell", () => {
+    expect(captiveWords(["cp", "a b", "*", "$HOME", "$(id)", ""], VARIABLES)).toEqual([
+      "cp",
+      "a b",
+      "*",
+      "$HOME",
+      "$(id)",
+      "",
+    ]);
+  });
+
+  test.each([
+    ["$nbd", VARIABLES.nbd],
+    ["$uri", VARIABLES.uri],
+    ["$unixsocket", "/run/x"],
+    ["$port", "10809"],
+    ["$exportname", "disk"],
+    ["${nbd}", VARIABLES.nbd],
+    ["${port}", "10809"],
+    ["--to=$port,$port", "--to=10809,10809"],
+    ["${port}0", "108090"],
+    ["$port.raw", "10809.raw"],
+    ["$port-$exportname/${exportname}x", "10809-disk/diskx"],
+    ["$$port", "$10809"],
+  ])("have %p replaced by %p", (word, result) => {
+    expect(replaced(word)).toBe(result);
+  });
+
+  test("have the name of the command replaced as well", () => {
+    expect(captiveWords(["/opt/$exportname", "x"], VARIABLES)).toEqual(["/opt/disk", "x"]);
+  });
+
+  test("have $uri replaced as often as it occurs", () => {
+    expect(captiveWords(["cat", "$uri $uri", "$uri"], VARIABLES)).toEqual([
+      "cat",
+      `${VARIABLES.uri} ${VARIABLES.uri}`,
+      VARIABLES.uri,
+    ]);
+  });
+
+  test.each([
+    "$nbdx",
+    "$nbd_1",
+    "$ports",
+    "$Port",
+    "$NBD",
+    "${nbd",
+    "${ nbd }",
+    "${nbdx}",
+    "$ nbd",
+    "nbd",
+    "$",
+    "${}",
+  ])("keep %p", (word) => {
+    expect(replaced(word)).toBe(word);
+  });
+
+  test("do not have a value replaced again", () => {
+    const variables = { ...VARIABLES, exportname: "$port ${nbd} $& $1 $$ $`" };
+    expect(replaced("<$exportname>", variables)).toBe("<$port ${nbd} $& $1 $$ $`>");
+  });
+
+  test("have a name without a value replaced by nothing", () => {
+    expect(replaced("<$unixsocket>", { ...VARIABLES, unixsocket: "" })).toBe("<>");
+  });
+});

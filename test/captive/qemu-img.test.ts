@@ -1,0 +1,90 @@
+import { describe, expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { convertCommand, imageSize } from "../../src/captive/qemu-img.ts";
+import { UserError } from "../../src/errors.ts";
+import { command } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
+
+async function qcow2(path: string, size: string): Promise<void> {
+  await command(["qemu-img", "create", "-q", "-f", "qcow2", path, size]);
+}
+
+/** The error with which the size of an image is refused. */
+async function refusal(image: string, format?: string): Promise<UserError> {
+  const error: unknown = await imageSize(image, format).catch((error: unknown) => error);
+  if (!(error instanceof UserError)) throw new Error(`no UserError but ${error}`);
+  return error;
+}
+
+describe("convertCommand", () => {
+  test("copies into the stream without making it first", () => {
+    expect(convertCommand("disk.qcow2", undefined)).toEqual([
+      ...["qemu-img", "convert", "-n", "-O", "raw", "--", "disk.qcow2", "$nbd"],
+    ]);
+  });
+
+  test("names the format that is given", () => {
+    expect(convertCommand("-x", "vmdk")).toEqual([
+      ...["qemu-img", "convert", "-n", "-f", "vmdk", "-O", "raw", "--", "-x", "$nbd"],
+    ]);
+  });
+});
+
+describe("imageSize", () => {
+  test("of a qcow2 image is that of the disk in it", async () => {
+    using folder = tempFolder();
+    await qcow2(folder.file("disk.qcow2"), "3G");
+    expect(await imageSize(folder.file("disk.qcow2"), undefined)).toBe(3n << 30n);
+    expect(await imageSize(folder.file("disk.qcow2"), "qcow2")).toBe(3n << 30n);
+  });
+
+  test("of the largest image that qcow2 takes with its usual clusters is exact", async () => {
+    using folder = tempFolder();
+    await qcow2(folder.file("disk.qcow2"), String(2n ** 51n - 512n));
+    expect(await imageSize(folder.file("disk.qcow2"), undefined)).toBe(2n ** 51n - 512n);
+  });
+
+  test.each([0, 1, 511, 512, 100_001])("of a raw image of %d bytes is exact", async (size) => {
+    using folder = tempFolder();
+    writeFileSync(folder.file("disk.raw"), Buffer.alloc(size, 7));
+    expect(await imageSize(folder.file("disk.raw"), "raw")).toBe(BigInt(size));
+    expect(await imageSize(folder.file("disk.raw"), undefined)).toBe(BigInt(size));
+  });
+
+  test("of an image that is to be taken as raw is that of the file", async () => {
+    using folder = tempFolder();
+    await qcow2(folder.file("disk.qcow2"), "3G");
+    const bytes = BigInt(Bun.file(folder.file("disk.qcow2")).size);
+    expect(await imageSize(folder.file("disk.qcow2"), "raw")).toBe(bytes);
+  });
+
+  test("takes a path with a dash, spaces and quotes as it is", async () => {
+    using folder = tempFolder();
+    const path = folder.file('-my "disk\'s" $nbd.raw');
+    writeFileSync(path, Buffer.alloc(1000));
+    expect(await imageSize(path, undefined)).toBe(1000n);
+  });
+});
+
+describe("an image that cannot be read", () => {
+  test("because it is missing is named with qemu-img's own reason", async () => {
+    using folder = tempFolder();
+    const path = folder.file("missing.qcow2");
+    const error = await refusal(path);
+    expect(error).toMatchObject({ code: "ERR_QEMU_IMG", exitStatus: 3 });
+    expect(error.message).toStartWith(`cannot read ${path}: qemu-img: `);
+    expect(error.message).toEndWith("No such file or directory");
+  });
+
+  test("because it has another format is named", async () => {
+    using folder = tempFolder();
+    writeFileSync(folder.file("disk.raw"), Buffer.alloc(4096, 7));
+    expect((await refusal(folder.file("disk.raw"), "qcow2")).message).toContain("qcow2 format");
+  });
+
+  test("because it is a folder is named", async () => {
+    using folder = tempFolder();
+    mkdirSync(folder.file("folder"));
+    expect(await refusal(folder.file("folder"))).toMatchObject({ code: "ERR_QEMU_IMG" });
+  });
+});

@@ -1,0 +1,47 @@
+import { expect, test } from "bun:test";
+import { Place } from "./refusal.ts";
+
+const CASES: [string, string[], RegExp][] = [
+  ["no words at all", [], /^which command\? there are serve and run/],
+  ["an option without a command", ["-v"], /^which command\?/],
+  ["no command before --", ["-v", "--", "true"], /^which command\?/],
+  ["an unknown command", ["stream", "pipe=x"], /^unknown command stream: there are serve and run$/],
+  ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
+  ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
+  ["a command with a line break", ["ser\nve"], /^unknown command ser ve/],
+  ["no pipe", ["serve"], /^pipe=FILE is missing/],
+  ["an empty pipe", ["serve", "pipe="], /^pipe= needs a value/],
+  ["two pipes", ["serve", "pipe=x", "pipe=y"], /^pipe= is given twice/],
+  ["pipe and write", ["serve", "pipe=x", "write=x"], /the same parameter/],
+  ["an unknown parameter", ["serve", "pipe=x", "read=y"], /^unknown parameter read=/],
+  ["an unknown argument", ["serve", "pipe=x", "disk"], /^unknown argument disk/],
+  ["an unknown long option", ["serve", "pipe=x", "--bogus"], /^unknown option --bogus/],
+  ["an unknown short option", ["serve", "pipe=x", "-x"], /^unknown option -x/],
+  ["an option of the other command", ["run", "pipe=x", "--keep", "y"], /^unknown option --keep/],
+  ["-f for serve", ["serve", "pipe=x", "-f", "raw"], /^unknown option -f/],
+  ["a missing value", ["serve", "pipe=x", "-U"], /^-U needs a value/],
+  ["a missing value before --", ["run", "pipe=x", "-e", "--", "true"], /^-e needs a value/],
+  ["a value too many", ["serve", "pipe=x", "--keep=yes"], /^--keep takes no value/],
+  ["a value switched off", ["serve", "--no-unix", "pipe=x"], /^unknown option --/],
+  ["a name switched off", ["serve", "-p", "0", "--no-exportname", "pipe=x"], /^unknown option --/],
+  ["-U with -p", ["serve", "pipe=x", "-U", "s", "-p", "0"], /^-U goes without -p/],
+  ["an empty socket path", ["serve", "pipe=x", "-U", ""], /^-U needs a path/],
+  ["an empty address", ["serve", "pipe=x", "-i", ""], /^-i needs an address/],
+  ["a port out of range", ["serve", "pipe=x", "-p", "65536"], /^-p 65536 is not a port/],
+  ["a negative port", ["serve", "pipe=x", "-p", "-1"], /^-p -1 is not a port/],
+  ["a bad size", ["serve", "pipe=x", "size=much"], /^size=much is not a size/],
+  ["a size out of range", ["serve", "pipe=x", "size=8E"], /^size=8E is too large/],
+  ["a long name", ["serve", "pipe=x", "-e", "n".repeat(4097)], /^-e takes a name/],
+  ["a command for serve", ["serve", "pipe=x", "--", "true"], /^serve takes no command/],
+  ["nothing to run", ["run", "pipe=x"], /^nothing to run: give an IMAGE, or a command after --/],
+  ["no command after --", ["run", "pipe=x", "--"], /^the command after -- is missing/],
+  ["two images", ["run", "pipe=x", "a", "b"], /^only one IMAGE is taken: b is too many/],
+  ["an image and a command", ["run", "pipe=x", "a", "--", "true"], /^unknown argument a/],
+  ["a format for a command", ["run", "pipe=x", "-f", "raw", "--", "true"], /^-f goes with an/],
+  ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=FILE is missing/],
+];
+
+test.each(CASES)("%s is a wrong command line", async (_, args, message) => {
+  using place = new Place();
+  expect(await place.refusal(args, 2)).toMatch(message);
+});

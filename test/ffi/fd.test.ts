@@ -1,0 +1,233 @@
+import { describe, expect, test } from "bun:test";
+import { constants, readFileSync, statSync, writeFileSync } from "node:fs";
+import { O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from "../../ffi/constants.ts";
+import {
+  bytesReadable,
+  close,
+  cstring,
+  dup,
+  open,
+  read,
+  setNonBlocking,
+  write,
+  writev,
+} from "../../ffi/fd.ts";
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { IoVec, Memory } from "../../ffi/memory.ts";
+import { pipeSize } from "../../ffi/pipe.ts";
+import { pseudoRandom } from "../support/images.ts";
+import { tempFolder } from "../support/temp.ts";
+import { Descriptors, fill, flagsOf, readAll, thrownBy, writeAll } from "./descriptors.ts";
+
+const { O_APPEND, O_CREAT } = constants;
+
+describe("cstring", () => {
+  test("ends with a NUL and is UTF-8", () => {
+    expect([...cstring("/ä")]).toEqual([0x2f, 0xc3, 0xa4, 0]);
+  });
+
+  test("refuses text that C would cut short", () => {
+    expect(thrownBy(() => cstring("a\0b"))).toMatchObject({ code: "EINVAL" });
+  });
+});
+
+describe("open", () => {
+  test("tells the path of a file that does not exist", () => {
+    using folder = tempFolder();
+    const path = folder.file("nothing");
+    expect(thrownBy(() => open(path, O_RDONLY))).toMatchObject({
+      name: "SyscallError",
+      syscall: "open",
+      errno: 2,
+      code: "ENOENT",
+      message: `open ${path}: No such file or directory`,
+    });
+  });
+
+  test("gives a descriptor that no child inherits", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    writeFileSync(folder.file("file"), "");
+    const fd = descriptors.keep(open(folder.file("file"), O_RDWR));
+    expect(flagsOf(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
+  });
+
+  test("makes a file with the mode that it is given", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    descriptors.keep(open(folder.file("new"), O_WRONLY | O_CREAT, 0o600));
+    expect(statSync(folder.file("new")).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe("close", () => {
+  test("ends the descriptor", () => {
+    using descriptors = new Descriptors();
+    const { read: readEnd, write: writeEnd } = descriptors.pipe();
+    descriptors.close(writeEnd);
+    expect(read(readEnd, new Memory(1).at(0), 1)).toBe(0);
+  });
+
+  test("throws for what is no descriptor", () => {
+    expect(thrownBy(() => close(2 ** 30))).toMatchObject({
+      syscall: "close",
+      code: "EBADF",
+      message: `close ${2 ** 30}: Bad file descriptor`,
+    });
+  });
+});
+
+describe("dup", () => {
+  test("shares the open file, and outlives the first descriptor", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    const fd = descriptors.keep(open(folder.file("file"), O_WRONLY | O_CREAT, 0o600));
+    const copy = descriptors.keep(dup(fd));
+    writeAll(fd, Buffer.from("one,"));
+    descriptors.close(fd);
+    writeAll(copy, Buffer.from("two"));
+    expect(readFileSync(folder.file("file"), "latin1")).toBe("one,two");
+  });
+
+  test("is close-on-exec even if the first descriptor is not", () => {
+    using descriptors = new Descriptors();
+    const inherited = descriptors.keep(libc.dup(descriptors.pipe().read));
+    expect(flagsOf(inherited) & O_CLOEXEC).toBe(0);
+    expect(flagsOf(descriptors.keep(dup(inherited))) & O_CLOEXEC).toBe(O_CLOEXEC);
+  });
+
+  test("throws for what is no descriptor", () => {
+    expect(thrownBy(() => dup(2 ** 30))).toMatchObject({ syscall: "dup", code: "EBADF" });
+  });
+});
+
+describe("setNonBlocking", () => {
+  test("switches for all descriptors of the open file, and nothing else", () => {
+    using descriptors = new Descriptors();
+    const { read: fd } = descriptors.pipe();
+    const copy = descriptors.keep(dup(fd));
+    setNonBlocking(fd, false);
+    expect(flagsOf(copy)).toBe(O_RDONLY | O_CLOEXEC);
+    setNonBlocking(copy, true);
+    setNonBlocking(copy, true);
+    expect(flagsOf(fd)).toBe(O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  });
+
+  test("leaves the other flags of a file alone", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    const fd = descriptors.keep(open(folder.file("log"), O_WRONLY | O_CREAT | O_APPEND, 0o600));
+    const before = flagsOf(fd);
+    setNonBlocking(fd, true);
+    expect(flagsOf(fd)).toBe(before | O_NONBLOCK);
+    setNonBlocking(fd, false);
+    expect(flagsOf(fd)).toBe(before);
+    expect(before & O_APPEND).toBe(O_APPEND);
+  });
+});
+
+describe("bytesReadable", () => {
+  test("counts what waits in a pipe, at both of its ends", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    expect(bytesReadable(pipe.read)).toBe(0);
+    writeAll(pipe.write, new Uint8Array(1234));
+    expect(bytesReadable(pipe.read)).toBe(1234);
+    expect(bytesReadable(pipe.write)).toBe(1234);
+  });
+
+  test("counts what waits in a socket, on the receiving side only", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    writeAll(one, new Uint8Array(77));
+    expect([bytesReadable(one), bytesReadable(other)]).toEqual([0, 77]);
+  });
+});
+
+describe("read", () => {
+  test("gives what is there, then would block, then is at the end of the file", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    const memory = new Memory(8);
+    writeAll(pipe.write, Buffer.from("abc"));
+    expect(read(pipe.read, memory.at(2), 6)).toBe(3);
+    expect(Buffer.from(memory.bytes).toString("latin1")).toBe("\0\0abc\0\0\0");
+    expect(read(pipe.read, memory.at(0), 8)).toBe(WOULD_BLOCK);
+    descriptors.close(pipe.write);
+    expect(read(pipe.read, memory.at(0), 8)).toBe(0);
+  });
+
+  test("throws other errors", () => {
+    using descriptors = new Descriptors();
+    const fd = descriptors.keep(open("/", O_RDONLY));
+    expect(thrownBy(() => read(fd, new Memory(1).at(0), 1))).toMatchObject({
+      syscall: "read",
+      code: "EISDIR",
+    });
+  });
+});
+
+describe("write", () => {
+  test("would block on a full pipe", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    expect(fill(pipe.write)).toBe(pipeSize(pipe.write));
+    expect(write(pipe.write, new Memory(1).at(0), 1)).toBe(WOULD_BLOCK);
+  });
+
+  test("throws EPIPE when there is no reader, and the process lives", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    descriptors.close(pipe.read);
+    expect(thrownBy(() => write(pipe.write, new Memory(1).at(0), 1))).toMatchObject({
+      syscall: "write",
+      code: "EPIPE",
+    });
+  });
+});
+
+describe("writev", () => {
+  test("writes a part into a pipe that cannot take all, and the rest later", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    const size = pipeSize(pipe.write);
+    const parts = [1, 2, 3].map((seed) => new Memory(pseudoRandom(size * 0.625, seed)));
+    const vector = new IoVec(8);
+    for (const part of parts) vector.push(part.at(0), part.length);
+    const received: Buffer[] = [];
+    const written: number[] = [];
+    while (vector.count > 0) {
+      const n = writev(pipe.write, vector);
+      written.push(n);
+      vector.consume(n);
+      received.push(readAll(pipe.read));
+    }
+    expect(written).toEqual([size, size * 0.875]);
+    expect(Buffer.concat(received)).toEqual(Buffer.concat(parts.map((part) => part.bytes)));
+  });
+
+  test("would block on a full pipe", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    fill(pipe.write);
+    const memory = new Memory(10);
+    const vector = new IoVec(1);
+    vector.push(memory.at(0), 10);
+    expect(writev(pipe.write, vector)).toBe(WOULD_BLOCK);
+    expect(vector.remaining).toBe(10);
+  });
+
+  test("throws EPIPE when there is no reader", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    descriptors.close(pipe.read);
+    const memory = new Memory(10);
+    const vector = new IoVec(1);
+    vector.push(memory.at(0), 10);
+    expect(thrownBy(() => writev(pipe.write, vector))).toMatchObject({
+      syscall: "writev",
+      code: "EPIPE",
+    });
+  });
+});

@@ -1,0 +1,76 @@
+import { describe, expect, test } from "bun:test";
+import { type Facts, type Judge, shortcoming } from "../../src/server/facts.ts";
+
+/** A stream that a client has written and left as it should. */
+const GOOD: Facts = {
+  failure: undefined,
+  crash: undefined,
+  refused: undefined,
+  connected: true,
+  wrote: true,
+  dropped: false,
+  leftBehind: false,
+  ended: false,
+};
+
+/** All that can be wrong, the worst first. */
+const WRONG: [string, Partial<Facts>, RegExp][] = [
+  ["a crash", { crash: new Error("boom") }, /^boom$/],
+  [
+    "a failure",
+    { failure: { code: "READER_GONE", errno: 108, message: "the reader went away" } },
+    /^the reader went away$/,
+  ],
+  [
+    "a refused request",
+    { refused: "NBD_CMD_WRITE of 512 bytes at 1024" },
+    /^NBD_CMD_WRITE of 512 bytes at 1024 goes past the end: size=1024 is too small/,
+  ],
+  ["a client that is still there", { leftBehind: true }, /still connected: wait for it/],
+];
+
+const judge = (facts: Partial<Facts>, by: Judge) => shortcoming({ ...GOOD, ...facts }, by, 1024n);
+
+describe.each<Judge>(["clients", "command"])("by the %s", (by) => {
+  test("a stream with nothing wrong is complete, whether it has ended or not", () => {
+    expect(judge({}, by)).toBeUndefined();
+    expect(judge({ ended: true }, by)).toBeUndefined();
+  });
+
+  test("a stream into which nothing was written is complete", () => {
+    expect(judge({ wrote: false }, by)).toBeUndefined();
+  });
+
+  test.each(WRONG)("%s makes it incomplete", (_, facts, message) => {
+    expect(judge(facts, by)).toMatch(message);
+    expect(judge({ ...facts, ended: true }, by)).toMatch(message);
+  });
+
+  test("the worst that is wrong is told", () => {
+    for (let first = 0; first < WRONG.length; first++) {
+      const facts = Object.assign({}, ...WRONG.slice(first).map(([, wrong]) => wrong));
+      const message = (WRONG[first] as (typeof WRONG)[number])[2];
+      expect(judge({ ...facts, dropped: true, connected: false }, by)).toMatch(message);
+    }
+  });
+});
+
+test("a client that left without a word makes the stream incomplete if clients decide", () => {
+  expect(judge({ dropped: true }, "clients")).toMatch(/^the client left without NBD_CMD_DISC/);
+  expect(judge({ dropped: true }, "command")).toBeUndefined();
+});
+
+test("a command that never connected makes the stream incomplete if the command decides", () => {
+  const facts = { connected: false, wrote: false };
+  expect(judge(facts, "command")).toMatch(/without connecting: pass it \$nbd/);
+  expect(judge(facts, "clients")).toBeUndefined();
+});
+
+test("no message has more than one line", () => {
+  const more: Partial<Facts>[] = [{ dropped: true }, { connected: false }];
+  for (const facts of [...WRONG.map(([, wrong]) => wrong), ...more]) {
+    const messages = [judge(facts, "clients"), judge(facts, "command")];
+    expect(messages.some((message) => message !== undefined)).toBeTrue();
+    expect(messages.join("")).not.toContain("\n");
+  }
+});
