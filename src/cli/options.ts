@@ -3,6 +3,10 @@ import type { ArgsDef } from "citty";
 import { usageError } from "../errors.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
+import type { SummaryFormat } from "../server/summary.ts";
+
+/** As long as a timer can run: its milliseconds are a signed 32-bit number. */
+const MAX_SECONDS = 2_147_483;
 
 /** Options that `serve` and `run` share. */
 export const COMMON_OPTIONS = {
@@ -30,6 +34,20 @@ export const COMMON_OPTIONS = {
     alias: "P",
     valueHint: "FILE",
     description: "Write the process id to FILE when ready",
+  },
+  pad: {
+    type: "boolean",
+    description: "Lengthen the stream to size= with zeroes (--no-pad: do not)",
+  },
+  "reader-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Give up if nobody reads by then (default: wait)",
+  },
+  summary: {
+    type: "string",
+    valueHint: "json[:FILE]",
+    description: "Write the summary as JSON, to stderr or to FILE",
   },
   verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
 } as const satisfies ArgsDef;
@@ -106,6 +124,32 @@ function parsePort(text: string | undefined): number {
   const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(port <= 65535)) throw usageError(`-p ${text} is not a port: give a number up to 65535`);
   return port;
+}
+
+/**
+ * A time in seconds, fractions included.
+ *
+ * @param option what the user called it, for the message
+ * @throws UserError ERR_USAGE
+ */
+export function parseSeconds(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
+    throw usageError(`${option} ${text} is no time: give a number of seconds, such as 30`);
+  }
+  return seconds;
+}
+
+/** The form of the summary. @throws UserError ERR_USAGE */
+export function parseSummary(text: string | undefined): SummaryFormat {
+  if (text === undefined) return { kind: "text" };
+  if (text === "json") return { kind: "json", file: undefined };
+  const [, file] = /^json:(.+)$/s.exec(text) ?? [];
+  if (file === undefined) {
+    throw usageError(`--summary=${text} is not known: write --summary=json or --summary=json:FILE`);
+  }
+  return { kind: "json", file };
 }
 
 /** Checks an export name. @throws UserError ERR_USAGE */

@@ -33,11 +33,16 @@ export type Judge =
  *
  * @param size the stream's length, for the message
  */
-export function shortcoming(facts: Facts, judge: Judge, size: bigint): string | undefined {
+export function shortcoming(
+  facts: Facts,
+  judge: Judge,
+  size: bigint | undefined,
+): string | undefined {
   if (facts.crash !== undefined) return facts.crash.message;
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) {
-    return `${facts.refused} goes past the end: size=${size} is too small for the client's disk`;
+    const end = size === undefined ? "the largest size" : `size=${size}`;
+    return `${facts.refused} goes past the end: ${end} is too small for the client's disk`;
   }
   if (facts.leftBehind) {
     return "the command has ended, but a client that it left behind is still connected: wait for it in the command";

@@ -44,6 +44,8 @@ export class Engine {
   readonly #poll = new PollSet();
   readonly #connections: Connection[] = [];
   #state: "running" | "finishing" | "over" = "running";
+  /** An answer is asked for, once everything has been looked at. */
+  #echo: "asked" | "looking" | undefined;
   /** Milliseconds that a silent client is given; set when no more is expected of any. */
   #patience: number | undefined;
 
@@ -72,6 +74,7 @@ export class Engine {
     }
     this.#reap();
     if (this.#state === "finishing") this.#finish();
+    this.#answerEcho();
     if (!this.over) this.#wait(limit);
   }
 
@@ -93,8 +96,21 @@ export class Engine {
         this.#state = "finishing";
         break;
       }
+      case "echo":
+        this.#echo = "asked";
+        break;
       case "abort":
         this.#end();
+    }
+  }
+
+  /** Answers once poll(2) has been asked since, and nobody has anything left to do. */
+  #answerEcho(): void {
+    if (this.#echo === "looking" && !this.#connections.some((c) => c.runnable)) {
+      this.#echo = undefined;
+      this.#options.post({ type: "echo" });
+    } else if (this.#echo === "asked") {
+      this.#echo = "looking";
     }
   }
 
@@ -129,7 +145,9 @@ export class Engine {
     }
     if (this.#sink.fd < 0) return;
     try {
-      if (this.#emitter.flush() && this.#sink.unread() === 0) this.#end();
+      if (!this.#emitter.flush() || this.#sink.unread() > 0) return;
+      this.#sink.complete();
+      this.#end();
     } catch (error) {
       if (!(error instanceof SinkError)) throw error;
       this.#stream.sinkFailed(error);
@@ -171,7 +189,8 @@ export class Engine {
   }
 
   #sinkReported(revents: number): void {
-    if ((revents & POLLERR) !== 0) {
+    // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
+    if ((revents & (POLLERR | POLLHUP)) !== 0) {
       const unread = this.#sink.unread();
       // At the end of the stream a reader that has taken everything is free to go.
       const done = this.#state === "finishing" && this.#emitter.idle && unread === 0;
@@ -186,6 +205,7 @@ export class Engine {
     const within = (milliseconds: number) => {
       timeout = Math.min(timeout, Math.max(0, Math.ceil(milliseconds)));
     };
+    if (this.#echo !== undefined) within(0);
     if (this.#connections.some((c) => c.runnable || c.ended !== undefined)) within(0);
     if (this.#stream.failure === undefined) {
       if (this.#sink.fd < 0) within(OPEN_INTERVAL);

@@ -9,6 +9,8 @@ import type { Request } from "../protocol/request.ts";
 export type FailureCode =
   /** A client wrote below the head. */
   | "BACKWARD_WRITE"
+  /** Nobody has opened the other end of the pipe in time. */
+  | "NO_READER"
   /** A client's connection ended in the middle of a WRITE. */
   | "CLIENT_CUT"
   /** The reader closed its end before it had everything. */
@@ -52,10 +54,13 @@ export function clientCut(request: Request, missing: number, emitted: number): F
   };
 }
 
+/** What the kernel says of a pipe or socket that nobody reads any more. */
+const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENXIO]);
+
 /** A call on the sink that failed. */
 export function sinkFailed(sink: string, error: SinkError, emitted: number): Failure {
   const { errno, message } = error.cause;
-  if (errno === ERRNO.EPIPE) return readerGone(sink, emitted);
+  if (GONE.has(errno)) return readerGone(sink, emitted);
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
   return {
     code: full ? "SINK_FULL" : "SINK_FAILED",
@@ -73,6 +78,15 @@ export function readerGone(sink: string, emitted: number, unread = 0): Failure {
     message:
       `the reader of ${sink} went away with the stream at byte ${emitted}${left}: ` +
       "see why it ended, and start again",
+  };
+}
+
+/** A reader that has not come. @param seconds how long it was waited for */
+export function noReader(sink: string, seconds: number): Failure {
+  return {
+    code: "NO_READER",
+    errno: NBD_ESHUTDOWN,
+    message: `nobody has opened ${sink} for reading in ${seconds} s: start its reader first`,
   };
 }
 

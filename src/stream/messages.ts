@@ -29,6 +29,8 @@ export type Command =
   | { readonly type: "last-words"; readonly idle: number }
   /** All clients are gone and all is well: emit what is pending, pad to the full size if asked. */
   | { readonly type: "finish"; readonly pad: boolean }
+  /** Answer with the event of this name, after all that has happened before. */
+  | { readonly type: "echo" }
   /** Stop at once; nothing more is emitted. */
   | { readonly type: "abort" };
 
@@ -59,5 +61,7 @@ export type StreamEvent =
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES past the end was refused; the stream lacks what it held. */
   | { readonly type: "refused"; readonly request: string }
+  /** The answer to the command of this name. */
+  | { readonly type: "echo" }
   /** The last event: the sink is closed. */
   | { readonly type: "ended" };
