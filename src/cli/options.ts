@@ -44,6 +44,11 @@ export const COMMON_OPTIONS = {
     valueHint: "SECONDS",
     description: "Give up if nobody reads by then (default: wait)",
   },
+  reconnect: {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Let a client whose connection is lost come back and go on",
+  },
   summary: {
     type: "string",
     valueHint: "json[:FILE]",

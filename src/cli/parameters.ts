@@ -16,6 +16,10 @@ export const PARAMETERS = [
   ["pipe=exec:COMMAND", "write to the standard input of a shell command"],
   ["write=SINK", "the same as pipe=SINK"],
   ["size=SIZE", "length of the stream: bytes, or with a suffix b k M G T P E s (default: no end)"],
+  [
+    "window=SIZE",
+    "hold up to this much data that comes ahead of its turn in memory (default: none)",
+  ],
 ] as const;
 
 export interface Parameters {
@@ -23,9 +27,14 @@ export interface Parameters {
   readonly target: Target;
   /** Bytes; undefined when not given. */
   readonly size: bigint | undefined;
+  /** Bytes; 0 when not given. */
+  readonly window: number;
 }
 
-const KEYS = new Set(["pipe", "write", "size"]);
+/** More memory than a window should take: a client that needs it does not stream. */
+const MAX_WINDOW = 1n << 34n;
+
+const KEYS = new Set(["pipe", "write", "size", "window"]);
 
 /**
  * Sorts the words of the command line.
@@ -46,7 +55,7 @@ export function parseParameters(words: readonly string[]): {
       continue;
     }
     if (!KEYS.has(key)) {
-      throw usageError(`unknown parameter ${key}=: there are pipe=, write= and size=`);
+      throw usageError(`unknown parameter ${key}=: there are pipe=, write=, size= and window=`);
     }
     if (value === "") throw usageError(`${key}= needs a value`);
     if (values.has(key)) throw usageError(`${key}= is given twice`);
@@ -66,9 +75,17 @@ export function parseParameters(words: readonly string[]): {
     parameters: {
       target: target(text),
       size: size === undefined ? undefined : parseSize("size", size),
+      window: parseWindow(values.get("window")),
     },
     rest,
   };
+}
+
+function parseWindow(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const size = parseSize("window", text);
+  if (size > MAX_WINDOW) throw usageError(`window=${text} is too large: the most is 16G`);
+  return Number(size);
 }
 
 function target(text: string): Target {

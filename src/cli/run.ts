@@ -40,6 +40,8 @@ export const runCommand = defineCommand({
       address: parseAddress(args),
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,
+      window: parameters.window,
+      reconnect: parseSeconds("--reconnect", args.reconnect),
       readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
       summary: parseSummary(args.summary),
       command,

@@ -43,6 +43,8 @@ export const serveCommand = defineCommand({
       address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,
+      window: parameters.window,
+      reconnect: parseSeconds("--reconnect", args.reconnect),
       readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
       summary: parseSummary(args.summary),
       keep: args.keep === true,

@@ -15,6 +15,8 @@ export interface Facts {
   wrote: boolean;
   /** A client that sent data has left without NBD_CMD_DISC. */
   dropped: boolean;
+  /** A client that sent data was lost, and may still come back. */
+  awaited: boolean;
   /** A client was still connected when nothing more was expected. */
   leftBehind: boolean;
   /** The stream thread is done. */

@@ -25,6 +25,10 @@ export interface HostOptions {
   readonly exportName: string | undefined;
   /** Lengthen a complete stream to `size` with zeroes. */
   readonly pad: boolean;
+  /** Bytes that may be held in memory ahead of their turn; 0 is none. */
+  readonly window: number;
+  /** Seconds that a client whose connection is lost has to come back; undefined is none. */
+  readonly reconnect: number | undefined;
   /** Seconds to wait for a reader of a FIFO; undefined is as long as it takes. */
   readonly readerTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */

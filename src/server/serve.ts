@@ -33,7 +33,7 @@ async function attend(hosted: Hosted, { signals, keep }: ServeOptions): Promise<
       signals.caught !== undefined ||
       facts.failure !== undefined ||
       facts.ended ||
-      (facts.wrote && service.open === 0 && (facts.dropped || !keep)),
+      (facts.wrote && service.open === 0 && !facts.awaited && (facts.dropped || !keep)),
   );
   if (signals.caught !== undefined) {
     // With --keep, a signal between two clients is the regular end of the stream. A client that has

@@ -27,6 +27,10 @@ export interface ServiceOptions {
   readonly sinkName: string;
   /** The stream's length in bytes. */
   readonly size: bigint;
+  /** Bytes that may be held in memory ahead of their turn; 0 is none. */
+  readonly window: number;
+  /** Seconds that a client whose connection is lost has to come back; undefined is none. */
+  readonly reconnect: number | undefined;
   /** Seconds to wait for a reader; undefined is as long as it takes. */
   readonly readerTimeout: number | undefined;
   readonly workerUrl: URL;
@@ -45,6 +49,7 @@ export class Service {
     connected: false,
     wrote: false,
     dropped: false,
+    awaited: false,
     leftBehind: false,
     ended: false,
   };
@@ -60,6 +65,10 @@ export class Service {
   #nextId = 1;
   #last = false;
   #echo = () => {};
+  readonly #window: number;
+  readonly #reconnect: number | undefined;
+  #returnTimer: ReturnType<typeof setTimeout> | undefined;
+  #windowNeeded = 0;
 
   /** @throws UserError when the address is not to be had */
   constructor(options: ServiceOptions) {
@@ -81,6 +90,8 @@ export class Service {
       workerUrl: options.workerUrl,
       sink: options.sink,
       size: options.size,
+      window: options.window,
+      reconnect: options.reconnect !== undefined,
       onEvent: (event) => this.#heard(event),
       onCrash: (error) => {
         this.facts.crash ??= error;
@@ -89,6 +100,8 @@ export class Service {
       },
     });
     this.#readerTimers = this.#awaitReader(options);
+    this.#window = options.window;
+    this.#reconnect = options.reconnect;
   }
 
   #awaitReader({ sinkName, readerTimeout, log }: ServiceOptions): ReturnType<typeof setTimeout>[] {
@@ -174,6 +187,7 @@ export class Service {
   /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
   async close(): Promise<void> {
     this.#readerIsThere();
+    clearTimeout(this.#returnTimer);
     if (!this.#last) this.#listener.close();
     await this.#thread.join();
   }
@@ -189,6 +203,7 @@ export class Service {
       data,
       zeroes,
       seconds,
+      window: this.#window === 0 ? null : { size: this.#window, needed: this.#windowNeeded },
       bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
     };
   }
@@ -198,6 +213,8 @@ export class Service {
     this.#open++;
     this.facts.connected = true;
     this.#started ??= performance.now();
+    this.facts.awaited = false;
+    clearTimeout(this.#returnTimer);
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, fd, leftover });
   }
@@ -211,7 +228,7 @@ export class Service {
       case "closed":
         this.#open--;
         this.facts.wrote ||= event.wrote;
-        this.facts.dropped ||= event.wrote && event.end !== "disconnected";
+        if (event.wrote && event.end !== "disconnected") this.#lost();
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
           this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
@@ -229,8 +246,27 @@ export class Service {
         this.#echo();
         break;
       case "ended":
+        this.#windowNeeded = event.windowNeeded;
         this.facts.ended = true;
     }
     this.poke();
+  }
+
+  /** A client that sent data has left without a word. */
+  #lost(): void {
+    const seconds = this.#reconnect;
+    if (seconds === undefined) {
+      this.facts.dropped = true;
+      return;
+    }
+    this.#log.warn(`a client was lost; it has ${seconds} s to come back`);
+    this.facts.awaited = true;
+    clearTimeout(this.#returnTimer);
+    this.#returnTimer = setTimeout(() => {
+      this.facts.awaited = false;
+      this.facts.dropped = true;
+      this.#thread.send({ type: "give-up" });
+      this.poke();
+    }, seconds * 1000);
   }
 }

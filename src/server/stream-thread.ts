@@ -17,6 +17,10 @@ export interface StreamThreadOptions {
   readonly sink: SinkSpec;
   /** The stream's length in bytes. */
   readonly size: bigint;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
   readonly onEvent: (event: StreamEvent) => void;
   /** The thread has died of a fault in the program. */
   readonly onCrash: (error: Error) => void;
@@ -40,6 +44,8 @@ export class StreamThread {
       counters: this.counters.buffer,
       sink: options.sink,
       size: options.size,
+      window: options.window,
+      reconnect: options.reconnect,
     };
     this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
     this.#worker.on("error", (error) => options.onCrash(error as Error));

@@ -22,6 +22,8 @@ export interface Summary {
   readonly zeroes: number;
   readonly seconds: number;
   readonly bytesPerSecond: number;
+  /** With `window=`: its size, and how far ahead data came at the most; else null. Bytes. */
+  readonly window: { readonly size: number; readonly needed: number } | null;
 }
 
 /** Where the JSON form goes. */
@@ -50,8 +52,10 @@ export function reportSummary(summary: Summary, format: SummaryFormat, log: Log)
 export function summaryText(summary: Summary): string {
   const { bytes, data, zeroes, seconds, bytesPerSecond } = summary;
   const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
+  const { window } = summary;
+  const held = window === null ? "" : `, window ${window.needed} of ${window.size} needed`;
   return (
-    `${bytes} bytes (data ${data}, zeroes ${zeroes}) in ${seconds.toFixed(2)} s, ${rate} MiB/s: ` +
+    `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}) in ${seconds.toFixed(2)} s, ${rate} MiB/s: ` +
     (summary.complete ? "complete" : `truncated: ${summary.reason}`)
   );
 }

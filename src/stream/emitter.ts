@@ -3,7 +3,7 @@ import { IOV_MAX } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { IoVec } from "../../ffi/memory.ts";
 import type { Sink } from "../endpoint/sink.ts";
-import { min, type Offset, subtract } from "../protocol/offset.ts";
+import { add, min, type Offset, subtract } from "../protocol/offset.ts";
 import type { Counters } from "./counters.ts";
 
 /**
@@ -33,6 +33,11 @@ export class Emitter {
   /** True when nothing waits to be emitted. */
   get idle(): boolean {
     return this.#gap === 0 && this.#vector.remaining === 0 && this.sink.held === 0;
+  }
+
+  /** Bytes that are queued and that the sink has not taken. */
+  get backlog(): Offset {
+    return add(this.#gap, this.#vector.remaining);
   }
 
   /** True while zeroes wait. */

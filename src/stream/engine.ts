@@ -13,6 +13,7 @@ import { Emitter } from "./emitter.ts";
 import type { Command, StreamEvent } from "./messages.ts";
 import { SequentialRule } from "./rule.ts";
 import { Stream } from "./stream.ts";
+import { Window } from "./window.ts";
 
 /** Milliseconds between two looks for a reader: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
@@ -26,6 +27,10 @@ export interface EngineOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
   readonly counters: Counters;
   /** Readable when {@link receive} has something. */
   readonly wake: WakeUp;
@@ -46,6 +51,8 @@ export class Engine {
   #state: "running" | "finishing" | "over" = "running";
   /** An answer is asked for, once everything has been looked at. */
   #echo: "asked" | "looking" | undefined;
+  /** The finish brings the stream to its full size. */
+  #pad = false;
   /** Milliseconds that a silent client is given; set when no more is expected of any. */
   #patience: number | undefined;
 
@@ -53,7 +60,9 @@ export class Engine {
     this.#options = options;
     this.#sink = options.sink;
     this.#emitter = new Emitter(options.sink, options.counters);
-    this.#stream = new Stream(new SequentialRule(options.size), this.#emitter, options.post);
+    const window = options.window > 0 ? new Window(options.window) : undefined;
+    const rule = new SequentialRule(options.size, window);
+    this.#stream = new Stream(rule, this.#emitter, options.post, options.reconnect);
   }
 
   /** True when the stream has ended and everything is closed. */
@@ -89,13 +98,14 @@ export class Engine {
         this.#patience = command.idle;
         for (const connection of this.#connections) connection.idleSince = performance.now();
         break;
-      case "finish": {
-        const { rule } = this.#stream;
-        const zeroes = rule.fill(command.pad ? rule.size : rule.pending);
-        if (this.#stream.failure === undefined) this.#emitter.pushZeroes(zeroes);
+      case "give-up":
+        this.#stream.closeBooks();
+        break;
+      case "finish":
+        this.#stream.closeBooks();
+        this.#pad = command.pad;
         this.#state = "finishing";
         break;
-      }
       case "echo":
         this.#echo = "asked";
         break;
@@ -133,6 +143,7 @@ export class Engine {
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
+      if (ended !== "disconnected") this.#stream.clientLost();
       this.#options.post({ type: "closed", id, end: ended, wrote });
     }
   }
@@ -145,7 +156,7 @@ export class Engine {
     }
     if (this.#sink.fd < 0) return;
     try {
-      if (!this.#emitter.flush() || this.#sink.unread() > 0) return;
+      if (!this.#flushAll() || this.#sink.unread() > 0) return;
       this.#sink.complete();
       this.#end();
     } catch (error) {
@@ -155,12 +166,28 @@ export class Engine {
     }
   }
 
+  /** Brings out what the window holds, then what is pending. @returns true when all is out */
+  #flushAll(): boolean {
+    const { rule } = this.#stream;
+    while (this.#emitter.flush()) {
+      if (rule.window?.start !== undefined) {
+        this.#stream.advanceWindow();
+      } else {
+        const zeroes = rule.fill(this.#pad ? rule.size : rule.pending);
+        if (zeroes === 0) return true;
+        this.#emitter.pushZeroes(zeroes);
+      }
+    }
+    return false;
+  }
+
   #end(): void {
     for (const connection of this.#connections) connection.close();
     this.#connections.length = 0;
     this.#sink.close();
     this.#state = "over";
-    this.#options.post({ type: "ended" });
+    const needed = this.#stream.rule.window?.needed ?? 0;
+    this.#options.post({ type: "ended", windowNeeded: needed });
   }
 
   #wait(limit: number): void {

@@ -29,16 +29,34 @@ export interface Failure {
   readonly message: string;
 }
 
-/** A request below the head. */
-export function backwardWrite(request: Request, head: Offset): Failure {
+/**
+ * A request below the head.
+ *
+ * @param needed the window, in bytes, in which it would have been in time
+ */
+export function backwardWrite(request: Request, head: Offset, needed: Offset): Failure {
+  const remedy =
+    needed <= LARGEST_ADVICE
+      ? `window=${windowAdvice(Number(needed))} has room for this`
+      : "only raw output can be streamed, not qcow2 or the like";
   return {
     code: "BACKWARD_WRITE",
     errno: NBD_EIO,
     message:
-      `${describe(request)} lies behind the stream, which has reached byte ${head}: ` +
-      "the client does not write from start to end " +
-      "(write raw output, without qemu-img's -W, and with nbdcopy's --synchronous)",
+      `${describe(request)} lies behind the stream, which has reached byte ${head}: the client ` +
+      `does not write from start to end; ${remedy}, ` +
+      "or see that it writes in order (qemu-img without -W, nbdcopy --synchronous)",
   };
+}
+
+/** A larger window is no remedy, but a sign of a client that does not stream at all. */
+const LARGEST_ADVICE = 4 * 2 ** 30;
+
+/** The next power of two from 1M on, as `window=` takes it: what came next may need a bit more. */
+function windowAdvice(needed: number): string {
+  let mebibytes = 1;
+  while (mebibytes * 2 ** 20 < needed) mebibytes *= 2;
+  return `${mebibytes}M`;
 }
 
 /** A connection that ended with `missing` bytes of a WRITE still to come, or before it was out. */

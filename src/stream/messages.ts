@@ -13,6 +13,10 @@ export interface StreamThreadData {
   readonly sink: SinkSpec;
   /** The stream's length in bytes. */
   readonly size: bigint;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
 }
 
 /** From the main thread. */
@@ -27,6 +31,8 @@ export type Command =
     }
   /** No client is to be waited for longer than `idle` milliseconds without a word from it. */
   | { readonly type: "last-words"; readonly idle: number }
+  /** No client that was lost comes back any more. */
+  | { readonly type: "give-up" }
   /** All clients are gone and all is well: emit what is pending, pad to the full size if asked. */
   | { readonly type: "finish"; readonly pad: boolean }
   /** Answer with the event of this name, after all that has happened before. */
@@ -64,4 +70,8 @@ export type StreamEvent =
   /** The answer to the command of this name. */
   | { readonly type: "echo" }
   /** The last event: the sink is closed. */
-  | { readonly type: "ended" };
+  | {
+      readonly type: "ended";
+      /** How far ahead of the head data was held at the most, in bytes. */
+      readonly windowNeeded: number;
+    };

@@ -9,10 +9,12 @@ import type { Command, StreamEvent, StreamThreadData } from "./messages.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
 export function runStreamThread(): void {
-  const { port, wakeFd, counters, sink, size } = workerData as StreamThreadData;
+  const { port, wakeFd, counters, sink, size, window, reconnect } = workerData as StreamThreadData;
   const engine = new Engine({
     sink: createSink(sink),
     size: toOffset(size),
+    window,
+    reconnect,
     counters: new Counters(counters),
     wake: new WakeUp(wakeFd),
     receive: () => receiveMessageOnPort(port)?.message as Command | undefined,
