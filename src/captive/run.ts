@@ -5,6 +5,7 @@ import { isSinkProcess } from "../endpoint/command.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
 import { descendants, signalAll } from "../process/descendants.ts";
 import type { Address } from "../server/address.ts";
+import { commandFailure } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions } from "../server/host.ts";
 import { signalStatus } from "../server/signals.ts";
 import type { Verdict } from "../server/summary.ts";
@@ -97,9 +98,7 @@ async function accompany(
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.
     await service.heardAll();
-    const emitted = service.counters.emitted;
-    const why = `the command failed with the stream at byte ${emitted}: see its message`;
-    return { status, why: facts.failure?.message ?? why };
+    return { status, why: commandFailure(facts, service.counters.emitted) };
   }
   service.lastWords(LAST_WORDS);
   await service.until(() => service.open === 0 || facts.ended || signals.caught !== undefined);

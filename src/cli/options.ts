@@ -1,5 +1,6 @@
 /** The options, by citty's definitions, and what citty leaves unchecked about them. */
 import type { ArgsDef } from "citty";
+import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import { usageError } from "../errors.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
@@ -48,6 +49,12 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "SECONDS",
     description: "Let a client whose connection is lost come back and go on",
+  },
+  checksum: {
+    type: "string",
+    valueHint: "ALG[:FILE]",
+    description:
+      "Checksum the stream: sha256, sha512, md5 or blake2b512; as sha256sum's line to FILE",
   },
   summary: {
     type: "string",
@@ -155,6 +162,21 @@ export function parseSummary(text: string | undefined): SummaryFormat {
     throw usageError(`--summary=${text} is not known: write --summary=json or --summary=json:FILE`);
   }
   return { kind: "json", file };
+}
+
+/** The checksum and where its line goes. @throws UserError ERR_USAGE */
+export function parseChecksum(text: string | undefined): {
+  checksum: ChecksumAlgorithm | undefined;
+  checksumFile: string | undefined;
+} {
+  if (text === undefined) return { checksum: undefined, checksumFile: undefined };
+  const [, name = "", checksumFile] = /^([^:]*)(?::(.+))?$/s.exec(text) ?? [];
+  const checksum = CHECKSUM_ALGORITHMS.find((algorithm) => algorithm === name.toLowerCase());
+  if (checksum === undefined) {
+    const known = CHECKSUM_ALGORITHMS.join(", ");
+    throw usageError(`--checksum=${text} is not known: there are ${known}, and ALG:FILE`);
+  }
+  return { checksum, checksumFile };
 }
 
 /** Checks an export name. @throws UserError ERR_USAGE */

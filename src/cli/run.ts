@@ -9,6 +9,7 @@ import { createLog } from "./log.ts";
 import {
   COMMON_OPTIONS,
   parseAddress,
+  parseChecksum,
   parseExportName,
   parseSeconds,
   parseSummary,
@@ -43,6 +44,7 @@ export const runCommand = defineCommand({
       window: parameters.window,
       reconnect: parseSeconds("--reconnect", args.reconnect),
       readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
+      ...parseChecksum(args.checksum),
       summary: parseSummary(args.summary),
       command,
       signals: new Signals(),

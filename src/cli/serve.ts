@@ -9,6 +9,7 @@ import { createLog } from "./log.ts";
 import {
   COMMON_OPTIONS,
   parseAddress,
+  parseChecksum,
   parseExportName,
   parseSeconds,
   parseSummary,
@@ -46,6 +47,7 @@ export const serveCommand = defineCommand({
       window: parameters.window,
       reconnect: parseSeconds("--reconnect", args.reconnect),
       readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
+      ...parseChecksum(args.checksum),
       summary: parseSummary(args.summary),
       keep: args.keep === true,
       signals: new Signals(),

@@ -36,6 +36,8 @@ export interface Sink {
   unread(): number;
   /** All is accepted and read, and nothing more comes: makes it last. */
   complete(): void;
+  /** The checksum, in hex, of all that was accepted; may be called once. */
+  digest?(): string;
   /** Ends the stream: the reader sees end of file. */
   close(): void;
 }

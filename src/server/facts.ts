@@ -9,6 +9,8 @@ export interface Facts {
   crash: Error | undefined;
   /** The first request past the end, which was refused. */
   refused: string | undefined;
+  /** The first request to read what had gone by. */
+  readBack: string | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
   /** A client that sent data has left. */
@@ -21,6 +23,18 @@ export interface Facts {
   leftBehind: boolean;
   /** The stream thread is done. */
   ended: boolean;
+}
+
+/** Why a captive command may have failed, as far as the stream knows. */
+export function commandFailure(facts: Facts, emitted: number): string {
+  if (facts.failure !== undefined) return facts.failure.message;
+  if (facts.refused !== undefined) return `${facts.refused} goes past the end: size= is too small`;
+  const failed = `the command failed with the stream at byte ${emitted}`;
+  if (facts.readBack === undefined) return `${failed}: see its message`;
+  return (
+    `${failed}, after ${facts.readBack}, which had gone by: only raw output can be streamed, ` +
+    "not a format like qcow2 that is read back while it is written"
+  );
 }
 
 /** Who says that the data is all there. */

@@ -1,4 +1,6 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
+import { basename } from "node:path";
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { Destination } from "../endpoint/destination.ts";
 import { openDestination, type Target } from "../endpoint/target.ts";
 import { UnusableError } from "../endpoint/unusable.ts";
@@ -10,7 +12,7 @@ import type { Log } from "./log.ts";
 import { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import { type Signals, signalStatus } from "./signals.ts";
-import { reportSummary, type SummaryFormat, type Verdict } from "./summary.ts";
+import { reportSummary, type SummaryFormat, type Verdict, writeChecksum } from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
 const SIGNAL_GRACE = 500;
@@ -33,6 +35,9 @@ export interface HostOptions {
   readonly readerTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
+  readonly checksum: ChecksumAlgorithm | undefined;
+  /** Where to write the checksum of a complete stream as `sha256sum` would. */
+  readonly checksumFile: string | undefined;
   readonly summary: SummaryFormat;
   readonly signals: Signals;
   readonly workerUrl: URL;
@@ -88,7 +93,12 @@ export async function host(
       if (!service.facts.ended) service.abort();
       await service.close();
     }
-    reportSummary(service.summary(verdict), options.summary, options.log);
+    const summary = service.summary(verdict);
+    if (options.checksumFile !== undefined && summary.complete) {
+      const subject = basename(destination.name);
+      writeChecksum(summary, { file: options.checksumFile, subject }, options.log);
+    }
+    reportSummary(summary, options.summary, options.log);
     return verdict.status;
   } finally {
     pidFile?.remove();

@@ -1,4 +1,5 @@
 /** A listener and a stream thread, and all that is known about the stream while it runs. */
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { SinkSpec } from "../endpoint/spec.ts";
 import { advertisedSize, WRITE_FLAGS } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
@@ -29,6 +30,8 @@ export interface ServiceOptions {
   readonly size: bigint;
   /** Bytes that may be held in memory ahead of their turn; 0 is none. */
   readonly window: number;
+  /** The checksum to compute of what is emitted. */
+  readonly checksum: ChecksumAlgorithm | undefined;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
   readonly reconnect: number | undefined;
   /** Seconds to wait for a reader; undefined is as long as it takes. */
@@ -46,6 +49,7 @@ export class Service {
     failure: undefined,
     crash: undefined,
     refused: undefined,
+    readBack: undefined,
     connected: false,
     wrote: false,
     dropped: false,
@@ -69,6 +73,8 @@ export class Service {
   readonly #reconnect: number | undefined;
   #returnTimer: ReturnType<typeof setTimeout> | undefined;
   #windowNeeded = 0;
+  readonly #checksum: ChecksumAlgorithm | undefined;
+  #digest: string | undefined;
 
   /** @throws UserError when the address is not to be had */
   constructor(options: ServiceOptions) {
@@ -92,6 +98,7 @@ export class Service {
       size: options.size,
       window: options.window,
       reconnect: options.reconnect !== undefined,
+      checksum: options.checksum,
       onEvent: (event) => this.#heard(event),
       onCrash: (error) => {
         this.facts.crash ??= error;
@@ -102,6 +109,7 @@ export class Service {
     this.#readerTimers = this.#awaitReader(options);
     this.#window = options.window;
     this.#reconnect = options.reconnect;
+    this.#checksum = options.checksum;
   }
 
   #awaitReader({ sinkName, readerTimeout, log }: ServiceOptions): ReturnType<typeof setTimeout>[] {
@@ -203,6 +211,10 @@ export class Service {
       data,
       zeroes,
       seconds,
+      checksum:
+        this.#checksum === undefined || this.#digest === undefined
+          ? null
+          : { algorithm: this.#checksum, digest: this.#digest },
       window: this.#window === 0 ? null : { size: this.#window, needed: this.#windowNeeded },
       bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
     };
@@ -242,11 +254,15 @@ export class Service {
       case "refused":
         this.facts.refused ??= event.request;
         break;
+      case "read-back":
+        this.facts.readBack = event.request;
+        break;
       case "echo":
         this.#echo();
         break;
       case "ended":
         this.#windowNeeded = event.windowNeeded;
+        this.#digest = event.checksum;
         this.facts.ended = true;
     }
     this.poke();

@@ -1,6 +1,7 @@
 /** The stream thread, as the main thread sees it. */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { SinkSpec } from "../endpoint/spec.ts";
 import { Counters } from "../stream/counters.ts";
 import type { Command, StreamEvent, StreamThreadData } from "../stream/messages.ts";
@@ -21,6 +22,7 @@ export interface StreamThreadOptions {
   readonly window: number;
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
+  readonly checksum: ChecksumAlgorithm | undefined;
   readonly onEvent: (event: StreamEvent) => void;
   /** The thread has died of a fault in the program. */
   readonly onCrash: (error: Error) => void;
@@ -46,6 +48,7 @@ export class StreamThread {
       size: options.size,
       window: options.window,
       reconnect: options.reconnect,
+      checksum: options.checksum,
     };
     this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
     this.#worker.on("error", (error) => options.onCrash(error as Error));

@@ -409,6 +409,7 @@ export class Connection {
     if (this.#allows(NBD_CMD_FLAG_FUA) && length <= BLOCK_SIZE.maximum) {
       error = this.#stream.rule.read(offset, length);
     }
+    if (error === NBD_EIO) this.#stream.readBack(this.#request);
     if (error !== NBD_OK) this.#reply(error);
     else this.#reply(NBD_OK, this.#stream.rule.window?.read(offset, length) ?? length);
   }
@@ -451,7 +452,7 @@ export class Connection {
       if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.#settle();
       this.#stream.writer = this;
       if (plan.kind === "advance") {
-        this.#stream.advanceWindow();
+        this.#stream.advanceWindow(plan.limit);
         return true;
       }
     }

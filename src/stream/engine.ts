@@ -184,10 +184,11 @@ export class Engine {
   #end(): void {
     for (const connection of this.#connections) connection.close();
     this.#connections.length = 0;
+    const checksum = this.#sink.digest?.();
     this.#sink.close();
     this.#state = "over";
-    const needed = this.#stream.rule.window?.needed ?? 0;
-    this.#options.post({ type: "ended", windowNeeded: needed });
+    const windowNeeded = this.#stream.rule.window?.needed ?? 0;
+    this.#options.post({ type: "ended", windowNeeded, checksum });
   }
 
   #wait(limit: number): void {

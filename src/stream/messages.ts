@@ -1,5 +1,6 @@
 /** What the main thread and the stream thread say to each other. Plain data only. */
 import type { MessagePort } from "node:worker_threads";
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { SinkSpec } from "../endpoint/spec.ts";
 import type { Failure } from "./failure.ts";
 
@@ -17,6 +18,7 @@ export interface StreamThreadData {
   readonly window: number;
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
+  readonly checksum: ChecksumAlgorithm | undefined;
 }
 
 /** From the main thread. */
@@ -67,6 +69,8 @@ export type StreamEvent =
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES past the end was refused; the stream lacks what it held. */
   | { readonly type: "refused"; readonly request: string }
+  /** A client wanted to read what has gone by. Sent once. */
+  | { readonly type: "read-back"; readonly request: string }
   /** The answer to the command of this name. */
   | { readonly type: "echo" }
   /** The last event: the sink is closed. */
@@ -74,4 +78,6 @@ export type StreamEvent =
       readonly type: "ended";
       /** How far ahead of the head data was held at the most, in bytes. */
       readonly windowNeeded: number;
+      /** The checksum of what was emitted, in hex, if one was asked for. */
+      readonly checksum: string | undefined;
     };

@@ -15,6 +15,8 @@ export interface WritePlan {
    * full, so its first gap is a hole; {@link SequentialRule.advance} and plan again.
    */
   kind: "emit" | "hold" | "advance";
+  /** For `advance`: how far the head has to come. */
+  limit: Offset;
   /** Bytes at the payload's start that are in the stream already, and are not emitted again. */
   skip: number;
   /** Zeroes to emit before the payload: the gap that the client left. */
@@ -35,7 +37,7 @@ export class SequentialRule {
   /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
   pending: Offset = 0;
   /** What {@link planWrite} found; one object, filled anew. */
-  readonly plan: WritePlan = { kind: "emit", skip: 0, gap: 0, emit: 0, tail: 0 };
+  readonly plan: WritePlan = { kind: "emit", limit: 0, skip: 0, gap: 0, emit: 0, tail: 0 };
   readonly #advertised: Offset;
 
   /**
@@ -74,11 +76,23 @@ export class SequentialRule {
     // A payload of which nothing is emitted needs no gap now: it only lengthens the zeroes.
     plan.gap = plan.emit > 0 ? subtract(start, head) : 0;
     plan.kind = "emit";
-    if (plan.gap > 0 && this.window !== undefined) {
-      if (subtract(end, head) <= this.window.size) plan.kind = "hold";
-      else if ((this.window.start ?? offset) < offset) plan.kind = "advance";
-    }
+    if (plan.gap > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
     return NBD_OK;
+  }
+
+  /** Where a WRITE of [start, end) goes that leaves a gap. */
+  #planWindow(window: Window, start: Offset, end: Offset): void {
+    const { plan, head } = this;
+    if (subtract(end, head) <= window.size) {
+      plan.kind = "hold";
+    } else if (subtract(end, start) <= window.size) {
+      // Only as far as it must: the rest of the gap may still fill.
+      plan.kind = "advance";
+      plan.limit = subtract(end, window.size);
+    } else if ((window.start ?? start) < start) {
+      plan.kind = "advance";
+      plan.limit = start;
+    }
   }
 
   /** Takes the WRITE that {@link planWrite} has just admitted into the stream. */
@@ -103,17 +117,18 @@ export class SequentialRule {
   /**
    * Takes the window's first run into the stream, after the gap before it.
    *
-   * @param push gets the gap's length, then the run as `Window.shift` gives it
+   * @param push gets the run as `Window.shift` gives it
+   * @param limit if nothing is held before this, the head only comes up to it
+   * @returns the length of the gap, which has to be emitted first
    */
-  advance(
-    pushGap: (length: Offset) => void,
-    push: (address: number, length: number) => void,
-  ): void {
+  advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
     const window = this.window as Window;
-    const gap = subtract(window.start as Offset, this.head);
-    if (gap > 0) pushGap(gap);
-    this.head = window.shift(push);
+    const start = window.start ?? limit ?? this.head;
+    const stop = limit === undefined ? start : min(start, limit);
+    const gap = subtract(stop, this.head);
+    this.head = stop === start && window.start !== undefined ? window.shift(push) : stop;
     this.pending = max(this.pending, this.head);
+    return gap;
   }
 
   /** Takes back the last `length` bytes that were promised and did not get there. */

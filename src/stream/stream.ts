@@ -4,7 +4,7 @@ import { add, type Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Connection } from "./connection.ts";
 import type { Emitter } from "./emitter.ts";
-import { clientCut, type Failure, readerGone, sinkFailed } from "./failure.ts";
+import { clientCut, describe, type Failure, readerGone, sinkFailed } from "./failure.ts";
 import type { StreamEvent } from "./messages.ts";
 import type { Payload } from "./payload.ts";
 import { Replay } from "./replay.ts";
@@ -20,6 +20,7 @@ export class Stream {
   readonly #replay: Replay | undefined;
   /** A WRITE that was cut off: where the stream stood when it was promised, and what broke it. */
   #interrupted: { readonly end: Offset; readonly failure: Failure } | undefined;
+  #readBack = false;
   /** A connection has been lost since the start. */
   #lost = false;
 
@@ -38,6 +39,12 @@ export class Stream {
     if (this.failure !== undefined) return;
     this.failure = failure;
     this.post({ type: "broken", failure });
+  }
+
+  /** A client wants to read what has gone by. Only the first time is told. */
+  readBack(request: Request): void {
+    if (!this.#readBack) this.post({ type: "read-back", request: describe(request) });
+    this.#readBack = true;
   }
 
   /** A WRITE has been taken on. */
@@ -87,11 +94,15 @@ export class Stream {
     return this.failure === undefined && this.rule.windowIsNext;
   }
 
-  /** Queues the window's first run, and the gap before it as zeroes. */
-  advanceWindow(): void {
-    this.rule.advance(
-      (gap) => this.emitter.pushZeroes(gap),
-      (address, length) => this.emitter.pushBytes(address, length),
+  /**
+   * Queues the window's first run, and the gap before it as zeroes; only while the emitter is idle.
+   *
+   * @param limit if nothing is held before this, the stream only comes up to it
+   */
+  advanceWindow(limit?: Offset): void {
+    const { emitter } = this;
+    emitter.pushZeroes(
+      this.rule.advance((address, length) => emitter.pushBytes(address, length), limit),
     );
   }
 
