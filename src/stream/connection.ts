@@ -203,6 +203,7 @@ export class Connection {
     const queued = this.#stream.writer === this && !this.#stream.emitter.idle;
     const midRequest = queued || this.#payload.left > 0;
     if (queued || this.#payload.promised) this.#cut();
+    this.#forgetHeld();
     if (this.#stream.writer === this) this.#stream.writer = undefined;
     this.ended ??= midRequest ? "cut" : "dropped";
   }
@@ -216,6 +217,12 @@ export class Connection {
     this.#payload.refuse(0);
   }
 
+  /** What has come of a WRITE for the window counts for nothing without the rest. */
+  #forgetHeld(): void {
+    const { hold, holdAt } = this.#payload;
+    if (hold > 0) this.#stream.rule.window?.forget(this.#request.offset, holdAt);
+  }
+
   /** Takes more from the socket. */
   #receive(): boolean {
     const inPayload = this.#payload.left > 0;
@@ -225,6 +232,7 @@ export class Connection {
     if (n === WOULD_BLOCK) return this.#await("needsInput");
     if (n > 0) return true;
     if (this.#payload.promised) this.#cut();
+    this.#forgetHeld();
     this.#ending = inPayload || this.#input.available > 0 ? "cut" : "dropped";
     return true;
   }
@@ -452,7 +460,7 @@ export class Connection {
       if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.#settle();
       this.#stream.writer = this;
       if (plan.kind === "advance") {
-        this.#stream.advanceWindow(plan.limit);
+        this.#stream.advanceWindow();
         return true;
       }
     }

@@ -7,6 +7,7 @@ import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../protocol/constants.t
 import { advertisedSize } from "../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../protocol/offset.ts";
 import type { Window } from "./window.ts";
+import { ZeroRuns } from "./zero-runs.ts";
 
 /** A WRITE that the rule admits, in the order in which it reaches the stream. */
 export interface WritePlan {
@@ -15,8 +16,6 @@ export interface WritePlan {
    * full, so its first gap is a hole; {@link SequentialRule.advance} and plan again.
    */
   kind: "emit" | "hold" | "advance";
-  /** For `advance`: how far the head has to come. */
-  limit: Offset;
   /** Bytes at the payload's start that are in the stream already, and are not emitted again. */
   skip: number;
   /** Zeroes to emit before the payload: the gap that the client left. */
@@ -37,8 +36,9 @@ export class SequentialRule {
   /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
   pending: Offset = 0;
   /** What {@link planWrite} found; one object, filled anew. */
-  readonly plan: WritePlan = { kind: "emit", limit: 0, skip: 0, gap: 0, emit: 0, tail: 0 };
+  readonly plan: WritePlan = { kind: "emit", skip: 0, gap: 0, emit: 0, tail: 0 };
   readonly #advertised: Offset;
+  readonly #zeroRuns = new ZeroRuns();
 
   /**
    * @param size the stream's length in bytes
@@ -82,30 +82,22 @@ export class SequentialRule {
 
   /** Where a WRITE of [start, end) goes that leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
-    const { plan, head } = this;
-    if (subtract(end, head) <= window.size) {
-      plan.kind = "hold";
-    } else if (subtract(end, start) <= window.size) {
-      // Only as far as it must: the rest of the gap may still fill.
-      plan.kind = "advance";
-      plan.limit = subtract(end, window.size);
-    } else if ((window.start ?? start) < start) {
-      plan.kind = "advance";
-      plan.limit = start;
-    }
+    if (window.fits(start, end)) this.plan.kind = "hold";
+    else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
 
   /** Takes the WRITE that {@link planWrite} has just admitted into the stream. */
   claim(): void {
     const { plan } = this;
-    this.head = add(add(this.head, plan.gap), plan.emit);
+    this.#skipTo(add(this.head, plan.gap));
+    this.head = add(this.head, plan.emit);
     this.pending = max(this.pending, plan.tail > 0 ? this.size : this.head);
     this.window?.trim(this.head);
   }
 
   /** Counts a WRITE whose payload is in the window whole as held. */
   hold(offset: Offset, length: number): void {
-    this.window?.hold(offset, add(offset, length), this.head);
+    this.window?.hold(offset, add(offset, length));
   }
 
   /** True when the window's first run is next in sequence. */
@@ -118,15 +110,12 @@ export class SequentialRule {
    * Takes the window's first run into the stream, after the gap before it.
    *
    * @param push gets the run as `Window.shift` gives it
-   * @param limit if nothing is held before this, the head only comes up to it
    * @returns the length of the gap, which has to be emitted first
    */
-  advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
+  advance(push: (address: number, length: number) => void): Offset {
     const window = this.window as Window;
-    const start = window.start ?? limit ?? this.head;
-    const stop = limit === undefined ? start : min(start, limit);
-    const gap = subtract(stop, this.head);
-    this.head = stop === start && window.start !== undefined ? window.shift(push) : stop;
+    const gap = this.#skipTo(window.start as Offset);
+    this.head = window.shift(push);
     this.pending = max(this.pending, this.head);
     return gap;
   }
@@ -143,12 +132,15 @@ export class SequentialRule {
 
   /**
    * Takes a WRITE_ZEROES. It is lazy: the zeroes are only noted, and later data may still land
-   * among them. @returns as {@link planWrite}
+   * among them. Below the head it does no harm where the stream has zeroes already: a client out of
+   * order zeroes what has been taken for a gap.
+   *
+   * @returns as {@link planWrite}
    */
   zero(offset: Offset, length: number): number {
     const end = add(offset, length);
     if (end > this.#advertised) return NBD_ENOSPC;
-    if (offset < this.head) return NBD_EIO;
+    if (offset < this.head && !this.#zeroRuns.cover(offset, min(end, this.head))) return NBD_EIO;
     this.pending = max(this.pending, min(end, this.size));
     this.window?.zero(offset, end);
     return NBD_OK;
@@ -167,9 +159,16 @@ export class SequentialRule {
   /** Brings the head to `end` with zeroes, when nothing is held. @returns how many have to be emitted */
   fill(end: Offset): Offset {
     if (end <= this.head) return 0;
+    this.pending = max(this.pending, end);
+    return this.#skipTo(end);
+  }
+
+  /** Moves the head over zeroes. @returns how many */
+  #skipTo(end: Offset): Offset {
+    if (end === this.head) return 0;
+    this.#zeroRuns.add(this.head, end);
     const zeroes = subtract(end, this.head);
     this.head = end;
-    this.pending = max(this.pending, end);
     return zeroes;
   }
 }

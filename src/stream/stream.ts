@@ -94,16 +94,10 @@ export class Stream {
     return this.failure === undefined && this.rule.windowIsNext;
   }
 
-  /**
-   * Queues the window's first run, and the gap before it as zeroes; only while the emitter is idle.
-   *
-   * @param limit if nothing is held before this, the stream only comes up to it
-   */
-  advanceWindow(limit?: Offset): void {
+  /** Queues the window's first run, and the gap before it as zeroes; only while nothing is queued. */
+  advanceWindow(): void {
     const { emitter } = this;
-    emitter.pushZeroes(
-      this.rule.advance((address, length) => emitter.pushBytes(address, length), limit),
-    );
+    emitter.pushZeroes(this.rule.advance((address, length) => emitter.pushBytes(address, length)));
   }
 
   /** The sink has failed: nothing that is queued gets there. */

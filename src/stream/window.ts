@@ -1,6 +1,12 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract } from "../protocol/offset.ts";
+import { add, max, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
+
+/** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
+const BLOCK = 64 * 1024;
+
+/** Pieces that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
+const MAX_PIECES = 512;
 
 /** A run of held bytes, [start, end). */
 interface Run {
@@ -9,16 +15,19 @@ interface Run {
 }
 
 /**
- * A ring of `size` bytes in which the byte at stream position p lies at p modulo `size`. Nothing is
- * held that lies `size` or more ahead of the head, so no two held bytes share a place.
+ * Holds data wherever in the stream it belongs, in at most `size` bytes of memory. What limits it
+ * is the memory and not the distance: a client that goes around a disk full of holes may be far
+ * ahead with little data.
  */
 export class Window {
-  /** The farthest that held data has reached ahead of the head, in bytes. */
+  /** The most memory that was taken, in bytes. */
   needed = 0;
-  /** Made when it is needed: a client in sequence never does. */
-  #ring: Memory | undefined;
   /** In order, disjoint, and never touching. */
   readonly #runs: Run[] = [];
+  readonly #blocks = new Map<Offset, Memory>();
+  /** Blocks that may still be on their way to the sink, until the next call. */
+  #leaving: Memory[] = [];
+  readonly #free: Memory[] = [];
 
   /** @param size bytes */
   constructor(readonly size: number) {}
@@ -33,18 +42,33 @@ export class Window {
     return this.#runs.at(-1)?.end;
   }
 
-  /** Copies bytes to their place; they count as held only after {@link hold}. */
-  put(at: Offset, bytes: Uint8Array): void {
-    const ring = (this.#ring ??= new Memory(this.size));
-    const place = this.#place(at);
-    const first = Math.min(bytes.length, this.size - place);
-    ring.bytes.set(bytes.subarray(0, first), place);
-    ring.bytes.set(bytes.subarray(first), 0);
+  /** True when there is room for [start, end). */
+  fits(start: Offset, end: Offset): boolean {
+    let blocks = this.#blocks.size;
+    this.#eachBlock(start, end, (key) => {
+      if (!this.#blocks.has(key)) blocks++;
+    });
+    return blocks * BLOCK <= this.size;
   }
 
-  /** Counts [start, end) as held. @param head where the stream stands */
-  hold(start: Offset, end: Offset, head: Offset): void {
-    this.needed = Math.max(this.needed, Number(subtract(end, head)));
+  /** Copies bytes to their place, where they fit; they count as held only after {@link hold}. */
+  put(at: Offset, bytes: Uint8Array): void {
+    this.#recycle();
+    let done = 0;
+    this.#eachBlock(at, add(at, bytes.length), (key, place, length) => {
+      let block = this.#blocks.get(key);
+      if (block === undefined) {
+        block = this.#free.pop() ?? new Memory(BLOCK);
+        this.#blocks.set(key, block);
+      }
+      block.bytes.set(bytes.subarray(done, done + length), place);
+      done += length;
+    });
+    this.needed = Math.max(this.needed, this.#blocks.size * BLOCK);
+  }
+
+  /** Counts [start, end) as held. */
+  hold(start: Offset, end: Offset): void {
     const runs = this.#runs;
     let from = 0;
     while (from < runs.length && (runs[from] as Run).end < start) from++;
@@ -61,39 +85,37 @@ export class Window {
   /** What lies below `head` has been overtaken. */
   trim(head: Offset): void {
     const runs = this.#runs;
-    while (runs.length > 0 && (runs[0] as Run).end <= head) runs.shift();
-    const first = runs[0];
-    if (first !== undefined) first.start = max(first.start, head);
+    for (let first = runs[0]; first !== undefined && first.start < head; first = runs[0]) {
+      const end = min(first.end, head);
+      this.#drop(first.start, end, this.#free);
+      first.start = end;
+      if (first.end === end) runs.shift();
+    }
   }
 
   /**
-   * Takes the first held run out.
+   * Takes the first held run out, or the first part of a long one.
    *
-   * @param push gets it in one or two pieces by address, which stay as they are until the head has
-   *   moved on and more is put
-   * @returns where it ends
+   * @param push gets its pieces by address; they stay as they are until the next put or shift
+   * @returns where what was taken ends
    */
   shift(push: (address: number, length: number) => void): Offset {
-    const run = this.#runs.shift() as Run;
-    const ring = this.#ring as Memory;
-    const place = this.#place(run.start);
-    const length = Number(subtract(run.end, run.start));
-    const first = Math.min(length, this.size - place);
-    push(ring.at(place), first);
-    if (length > first) push(ring.at(0), length - first);
-    return run.end;
+    this.#recycle();
+    const run = this.#runs[0] as Run;
+    const start = run.start;
+    const end = min(run.end, add(start, BLOCK * MAX_PIECES));
+    this.#eachBlock(start, end, (key, place, length) => {
+      push((this.#blocks.get(key) as Memory).at(place), length);
+    });
+    this.#drop(start, end, this.#leaving);
+    run.start = end;
+    if (run.end === end) this.#runs.shift();
+    return end;
   }
 
   /** Zeroes what is held of [start, end); it stays held. */
   zero(start: Offset, end: Offset): void {
-    const ring = this.#ring;
-    if (ring === undefined) return;
-    this.#overlaps(start, end, (from, length) => {
-      const place = this.#place(from);
-      const first = Math.min(length, this.size - place);
-      ring.bytes.fill(0, place, place + first);
-      ring.bytes.fill(0, 0, length - first);
-    });
+    this.#eachHeld(start, end, (bytes) => bytes.fill(0));
   }
 
   /**
@@ -102,29 +124,79 @@ export class Window {
    * @returns that many bytes, zeroes where nothing is held; undefined when nothing of it is held
    */
   read(start: Offset, length: number): Uint8Array | undefined {
-    const ring = this.#ring;
-    let bytes: Uint8Array | undefined;
-    if (ring === undefined) return undefined;
-    this.#overlaps(start, add(start, length), (from, count) => {
-      bytes ??= new Uint8Array(length);
-      const at = Number(subtract(from, start));
-      const place = this.#place(from);
-      const first = Math.min(count, this.size - place);
-      bytes.set(ring.bytes.subarray(place, place + first), at);
-      bytes.set(ring.bytes.subarray(0, count - first), at + first);
+    let result: Uint8Array | undefined;
+    this.#eachHeld(start, add(start, length), (bytes, from) => {
+      result ??= new Uint8Array(length);
+      result.set(bytes, Number(subtract(from, start)));
     });
-    return bytes;
+    return result;
   }
 
-  #overlaps(start: Offset, end: Offset, visit: (from: Offset, length: number) => void): void {
+  /** The sink has taken what the last shift gave out. */
+  #recycle(): void {
+    this.#free.push(...this.#leaving);
+    this.#leaving = [];
+  }
+
+  /** A WRITE did not come whole: lets go of the memory that only its bytes are in. */
+  forget(start: Offset, end: Offset): void {
+    this.#eachBlock(start, end, (key) => {
+      if (
+        !this.#runs.some((run) => keyOf(run.start) <= key && key < keyOf(add(run.end, BLOCK - 1)))
+      ) {
+        this.#release(key, this.#free);
+      }
+    });
+  }
+
+  /** Lets go of the blocks of [start, end), the start of the first run; not of one shared. */
+  #drop(start: Offset, end: Offset, into: Memory[]): void {
+    const rest = this.#runs.find((run) => run.end > end);
+    const shared = rest === undefined ? undefined : keyOf(max(rest.start, end));
+    this.#eachBlock(start, end, (key) => {
+      if (key !== shared) this.#release(key, into);
+    });
+  }
+
+  #release(key: Offset, into: Memory[]): void {
+    const block = this.#blocks.get(key);
+    if (block === undefined) return;
+    this.#blocks.delete(key);
+    into.push(block);
+  }
+
+  #eachHeld(start: Offset, end: Offset, visit: (bytes: Uint8Array, from: Offset) => void): void {
     for (const run of this.#runs) {
-      const from = max(run.start, start);
-      const to = min(run.end, end);
-      if (from < to) visit(from, Number(subtract(to, from)));
+      if (run.start >= end) return;
+      let from = max(run.start, start);
+      this.#eachBlock(from, min(run.end, end), (key, place, length) => {
+        const block = this.#blocks.get(key) as Memory;
+        visit(block.bytes.subarray(place, place + length), from);
+        from = add(from, length);
+      });
     }
   }
 
-  #place(at: Offset): number {
-    return typeof at === "number" ? at % this.size : Number(at % BigInt(this.size));
+  /** Visits the blocks in which [start, end) lies, with the place and length in each. */
+  #eachBlock(
+    start: Offset,
+    end: Offset,
+    visit: (key: Offset, place: number, length: number) => void,
+  ): void {
+    for (let at = start; at < end;) {
+      const key = keyOf(at);
+      const place = placeOf(at);
+      const length = Number(min(subtract(end, at), BLOCK - place));
+      visit(key, place, length);
+      at = add(at, length);
+    }
   }
+}
+
+function keyOf(at: Offset): Offset {
+  return typeof at === "number" ? Math.floor(at / BLOCK) : toOffset(at / BigInt(BLOCK));
+}
+
+function placeOf(at: Offset): number {
+  return typeof at === "number" ? at % BLOCK : Number(at % BigInt(BLOCK));
 }
