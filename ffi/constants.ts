@@ -9,6 +9,7 @@ const ARM64 = process.arch === "arm64";
 export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
+export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const O_DIRECTORY = ARM64 ? 0o40000 : 0o200000;
@@ -21,8 +22,12 @@ export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
 
+// lseek(2)
+export const SEEK_CUR = 1;
+
 // ioctl(2)
 export const FIONREAD = 0x541b;
+export const SIOCOUTQ = 0x5411;
 
 // poll(2)
 export const POLLIN = 0x001;
@@ -43,8 +48,12 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;
 
-// socketpair(2)
+// socket(2), socketpair(2), getsockopt(2)
 export const AF_UNIX = 1;
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const SOL_SOCKET = 1;
+export const SO_ERROR = 4;
 export const SOCK_STREAM = 1;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
@@ -75,6 +84,8 @@ export const ERRNO = {
   EFBIG: 27,
   ENOSPC: 28,
   EPIPE: 32,
+  ECONNREFUSED: 111,
+  EINPROGRESS: 115,
   ECONNRESET: 104,
   EDQUOT: 122,
 } as const;

@@ -8,6 +8,7 @@ import {
   FIONREAD,
   O_CLOEXEC,
   O_NONBLOCK,
+  SEEK_CUR,
 } from "./constants.ts";
 import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { libc } from "./libc.ts";
@@ -50,7 +51,7 @@ export function dup(fd: number): number {
 
 /** Switches O_NONBLOCK on or off for the open file, and for all who share it. */
 export function setNonBlocking(fd: number, on: boolean): void {
-  const flags = checked("fcntl", () => libc.fcntl(fd, F_GETFL, 0));
+  const flags = openFlags(fd);
   const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
   if (wanted !== flags) checked("fcntl", () => libc.fcntl(fd, F_SETFL, wanted));
 }
@@ -61,6 +62,26 @@ const int = new Memory(4);
 export function bytesReadable(fd: number): number {
   checked("ioctl", () => libc.ioctl(fd, FIONREAD, int.at(0)));
   return int.view.getInt32(0, true);
+}
+
+/** The flags of an open file, `O_*` (fcntl(2), F_GETFL). */
+export function openFlags(fd: number): number {
+  return checked("fcntl", () => libc.fcntl(fd, F_GETFL, 0));
+}
+
+/** Moves a file's position by `distance` bytes (lseek(2), SEEK_CUR). @returns the new position */
+export function seekBy(fd: number, distance: number): number {
+  return checked("lseek", () => Number(libc.lseek(fd, distance, SEEK_CUR)));
+}
+
+/** Sets a file's length in bytes (ftruncate(2)). */
+export function truncate(fd: number, length: number): void {
+  checked("ftruncate", () => libc.ftruncate(fd, length));
+}
+
+/** Waits until a file's data is on stable storage (fdatasync(2)). */
+export function syncData(fd: number): void {
+  checked("fdatasync", () => libc.fdatasync(fd));
 }
 
 /** read(2). @returns bytes read, 0 at end of file, or WOULD_BLOCK */

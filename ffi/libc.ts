@@ -36,6 +36,10 @@ const SYMBOLS = {
   write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   writev: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
 
+  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  ftruncate: { args: ["i32", "i64"], returns: "i32" },
+  fdatasync: { args: ["i32"], returns: "i32" },
+
   mkfifo: { args: ["ptr", "u32"], returns: "i32" },
   pipe2: { args: ["ptr", "i32"], returns: "i32" },
   splice: { args: ["i32", "ptr", "i32", "ptr", "u64", "u32"], returns: FFIType.i64_fast },
@@ -43,6 +47,9 @@ const SYMBOLS = {
 
   recv: { args: ["i32", "ptr", "u64", "i32"], returns: FFIType.i64_fast },
   send: { args: ["i32", "ptr", "u64", "i32"], returns: FFIType.i64_fast },
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   shutdown: { args: ["i32", "i32"], returns: "i32" },
   socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
 

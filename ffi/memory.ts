@@ -1,5 +1,5 @@
 /** Memory that both JavaScript and the C library see. */
-import { type Pointer, ptr } from "bun:ffi";
+import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 
 /**
  * Bytes at a fixed address. A typed array's memory never moves while the array is alive, so the
@@ -79,6 +79,16 @@ export class IoVec {
       write64(words, at + 2, length);
     }
     this.#remaining += length;
+  }
+
+  /** Shows the first `length` bytes, entry by entry; the views are good only during the call. */
+  each(length: number, visit: (bytes: Uint8Array) => void): void {
+    const words = this.#words;
+    for (let at = this.#first * 4; length > 0; at += 4) {
+      const here = Math.min(length, words[at + 2] as number);
+      visit(new Uint8Array(toArrayBuffer(read64(words, at), 0, here)));
+      length -= here;
+    }
   }
 
   /** Marks the first `length` bytes as done, whatever entries they fall into. */

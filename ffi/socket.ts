@@ -1,15 +1,22 @@
-/** Sockets: recv(2), send(2), shutdown(2), socketpair(2). None of the calls waits. */
+/** Sockets: socket(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
 import type { Pointer } from "bun:ffi";
 import {
+  AF_INET,
+  AF_INET6,
   AF_UNIX,
+  ERRNO,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
   SHUT_WR,
+  SIOCOUTQ,
+  SO_ERROR,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  SOL_SOCKET,
 } from "./constants.ts";
-import { checked, interrupted } from "./errno.ts";
+import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
+import { close } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 
@@ -27,6 +34,68 @@ export function send(fd: number, address: Pointer, length: number): number {
   do n = Number(libc.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL));
   while (n < 0 && interrupted("send"));
   return n;
+}
+
+const int = new Memory(4);
+const intLength = new Memory(4);
+
+/** Bytes sent that the peer (a Unix socket's) or its kernel (TCP) has not taken yet (tcp(7)). */
+export function bytesUnsent(fd: number): number {
+  checked("ioctl", () => libc.ioctl(fd, SIOCOUTQ, int.at(0)));
+  return int.view.getInt32(0, true);
+}
+
+/**
+ * Begins to connect a new non-blocking stream socket (connect(2)). It is writable once it is
+ * connected or has failed: {@link connectError} tells which.
+ *
+ * @param address a `struct sockaddr` of {@link unixAddress} or {@link internetAddress}
+ * @returns the descriptor, close-on-exec
+ * @throws SyscallError when it fails at once
+ */
+export function connect(address: Uint8Array, subject: string): number {
+  const memory = new Memory(address);
+  const family = memory.view.getUint16(0, true);
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
+  if (libc.connect(fd, memory.at(0), memory.length) === 0) return fd;
+  const errno = lastErrno();
+  // After EINTR the connection is set up in the background, as after EINPROGRESS.
+  if (errno === ERRNO.EINPROGRESS || errno === ERRNO.EINTR) return fd;
+  close(fd);
+  throw new SyscallError("connect", errno, subject);
+}
+
+/** What has become of a connection: 0, or the errno that it failed with (SO_ERROR, socket(7)). */
+export function connectError(fd: number): number {
+  intLength.view.setUint32(0, 4, true);
+  checked("getsockopt", () =>
+    libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, int.at(0), intLength.at(0)),
+  );
+  return int.view.getInt32(0, true);
+}
+
+/** `struct sockaddr_un` for a path of at most 107 bytes (unix(7)). */
+export function unixAddress(path: string): Uint8Array {
+  const name = Buffer.from(path);
+  const bytes = Buffer.alloc(2 + name.length + 1);
+  bytes.writeUInt16LE(AF_UNIX, 0);
+  bytes.set(name, 2);
+  return bytes;
+}
+
+/**
+ * `struct sockaddr_in` or `sockaddr_in6` (ip(7), ipv6(7)).
+ *
+ * @param address 4 or 16 bytes in network order
+ */
+export function internetAddress(address: Uint8Array, port: number): Uint8Array {
+  const v6 = address.length === 16;
+  const bytes = Buffer.alloc(v6 ? 28 : 16);
+  bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(address, v6 ? 8 : 4);
+  return bytes;
 }
 
 /** Tells the peer that nothing more will be sent (shutdown(2), SHUT_WR). */

@@ -1,13 +1,15 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
 import type { Subprocess } from "bun";
 import { adoptOrphans } from "../../ffi/process.ts";
+import { isSinkProcess } from "../endpoint/command.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
+import { descendants, signalAll } from "../process/descendants.ts";
 import type { Address } from "../server/address.ts";
-import { conclude, host, type HostOptions } from "../server/host.ts";
-import type { Service } from "../server/service.ts";
+import { commandFailure } from "../server/facts.ts";
+import { host, type Hosted, type HostOptions } from "../server/host.ts";
 import { signalStatus } from "../server/signals.ts";
+import type { Verdict } from "../server/summary.ts";
 import { type Variables, captiveVariables, captiveWords } from "./command.ts";
-import { descendants, signalDescendants } from "./descendants.ts";
 import { PrivateFolder } from "./private-folder.ts";
 
 /** Milliseconds for the command to end by itself after the stream has broken. */
@@ -22,8 +24,6 @@ export interface RunOptions extends Omit<HostOptions, "address"> {
   readonly address: Address | undefined;
   /** The command: one word for the shell, or several to execute as they are. */
   readonly command: readonly string[];
-  /** The stream is to be as long as `size`, whatever the client leaves out at its end. */
-  readonly pad: boolean;
 }
 
 /**
@@ -31,22 +31,22 @@ export interface RunOptions extends Omit<HostOptions, "address"> {
  *
  * @returns 0 when the command has succeeded and the stream is complete; the command's own status
  *   when it failed; 128 plus its number for a signal
- * @throws UserError ERR_TRUNCATED when the command succeeded but the stream is not complete, other
- *   codes when something cannot be started
+ * @throws UserError when something cannot be started
  */
 export async function run(options: RunOptions): Promise<number> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   try {
     const address = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-    const hostOptions: HostOptions = { ...options, address };
-    return await host(hostOptions, async (service) => {
-      const variables = captiveVariables(service.address, options.exportName ?? "");
+    return await host({ ...options, address }, async (hosted) => {
+      const variables = captiveVariables(hosted.service.address, options.exportName ?? "");
       adoptOrphans();
-      const child = spawn(options.command, variables);
+      const child = spawn(options, variables);
       try {
-        return await accompany(child, service, hostOptions, options);
+        const verdict = await accompany(child, hosted, options);
+        if (verdict.why !== undefined) await endCommand(options.signals.caught ?? "SIGTERM");
+        return verdict;
       } catch (error) {
-        await endDescendants("SIGTERM");
+        await endCommand("SIGTERM");
         throw error;
       }
     });
@@ -55,13 +55,15 @@ export async function run(options: RunOptions): Promise<number> {
   }
 }
 
-function spawn(command: readonly string[], variables: Variables): Subprocess {
+function spawn({ command, target }: RunOptions, variables: Variables): Subprocess {
   const cmd = captiveWords(command, variables);
+  // Where standard output is the stream, the command's own would get in between.
+  const stdout = target.kind === "descriptor" && target.fd === 1 ? 2 : "inherit";
   try {
     return Bun.spawn({
       cmd,
       env: { ...process.env, ...variables },
-      stdio: ["inherit", "inherit", "inherit"],
+      stdio: ["inherit", stdout, "inherit"],
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
@@ -77,10 +79,10 @@ function spawn(command: readonly string[], variables: Variables): Subprocess {
 
 async function accompany(
   child: Subprocess,
-  service: Service,
-  hostOptions: HostOptions,
-  { signals, pad }: RunOptions,
-): Promise<number> {
+  hosted: Hosted,
+  { signals }: RunOptions,
+): Promise<Verdict> {
+  const { service } = hosted;
   const { facts } = service;
   let status: number | undefined;
   void child.exited.then(() => {
@@ -91,39 +93,27 @@ async function accompany(
   await service.until(() => over() || facts.failure !== undefined);
   // The stream is lost: the command sees the errors, and most end by themselves.
   if (!over()) await service.until(over, ERROR_GRACE);
-  if (signals.caught !== undefined) {
-    await endDescendants(signals.caught);
-    return signalStatus(signals.caught);
-  }
-  if (status === undefined) {
-    await endDescendants("SIGTERM");
-    return conclude(service, hostOptions, "command", pad);
-  }
+  if (signals.caught !== undefined) return hosted.interrupted();
+  if (status === undefined) return hosted.conclude("command");
   if (status !== 0) {
-    await endDescendants("SIGTERM");
-    // The command may have ended because of what the stream thread is about to report.
-    service.abort();
-    await service.until(() => facts.ended);
-    throw commandFailed(status, facts.failure?.message, service.counters.emitted);
+    // The command may have failed because of what the stream thread is about to report.
+    await service.heardAll();
+    return { status, why: commandFailure(facts, service.counters.emitted) };
   }
   service.lastWords(LAST_WORDS);
   await service.until(() => service.open === 0 || facts.ended || signals.caught !== undefined);
-  if (signals.caught !== undefined) {
-    await endDescendants(signals.caught);
-    return signalStatus(signals.caught);
-  }
-  return conclude(service, hostOptions, "command", pad);
+  return signals.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
 }
 
-function commandFailed(status: number, failure: string | undefined, emitted: number): UserError {
-  const why = failure ?? `the command failed with the stream at byte ${emitted}: see its message`;
-  return new UserError("ERR_TRUNCATED", `the stream is truncated: ${why}`, status);
+/** Processes of the command: all that are below this one but for a sink's. */
+function commandProcesses(): number[] {
+  return descendants(process.pid).filter((pid) => !isSinkProcess(pid));
 }
 
 /** Ends all that the command has started: first asks, then kills. */
-async function endDescendants(signal: NodeJS.Signals): Promise<void> {
+async function endCommand(signal: NodeJS.Signals): Promise<void> {
   const deadline = performance.now() + KILL_GRACE;
-  signalDescendants(signal);
-  while (descendants(process.pid).length > 0 && performance.now() < deadline) await Bun.sleep(10);
-  signalDescendants("SIGKILL");
+  signalAll(commandProcesses(), signal);
+  while (commandProcesses().length > 0 && performance.now() < deadline) await Bun.sleep(10);
+  signalAll(commandProcesses(), "SIGKILL");
 }

@@ -5,13 +5,8 @@ import type { Log } from "../server/log.ts";
 
 const STDERR = 2;
 
-/** A log that also has the last word when the program fails. */
-export interface CliLog extends Log {
-  error(message: string): void;
-}
-
 /** @param verbose show what only interests who looks for a fault */
-export function createLog(verbose: boolean): CliLog {
+export function createLog(verbose: boolean): Log {
   const consola = createConsola({
     level: verbose ? LogLevels.verbose : LogLevels.info,
     // consola's own reporters write some levels to standard output, and several lines for an error.
@@ -31,6 +26,7 @@ export function createLog(verbose: boolean): CliLog {
     warn: (message) => consola.warn(message),
     verbose: (message) => consola.verbose(message),
     error: (message) => consola.error(message),
+    raw: say,
   };
 }
 

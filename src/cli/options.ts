@@ -1,8 +1,13 @@
 /** The options, by citty's definitions, and what citty leaves unchecked about them. */
 import type { ArgsDef } from "citty";
+import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import { usageError } from "../errors.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
+import type { SummaryFormat } from "../server/summary.ts";
+
+/** As long as a timer can run: its milliseconds are a signed 32-bit number. */
+const MAX_SECONDS = 2_147_483;
 
 /** Options that `serve` and `run` share. */
 export const COMMON_OPTIONS = {
@@ -30,6 +35,31 @@ export const COMMON_OPTIONS = {
     alias: "P",
     valueHint: "FILE",
     description: "Write the process id to FILE when ready",
+  },
+  pad: {
+    type: "boolean",
+    description: "Lengthen the stream to size= with zeroes (--no-pad: do not)",
+  },
+  "reader-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Give up if nobody reads by then (default: wait)",
+  },
+  reconnect: {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Let a client whose connection is lost come back and go on",
+  },
+  checksum: {
+    type: "string",
+    valueHint: "ALG[:FILE]",
+    description:
+      "Checksum the stream: sha256, sha512, md5 or blake2b512; as sha256sum's line to FILE",
+  },
+  summary: {
+    type: "string",
+    valueHint: "json[:FILE]",
+    description: "Write the summary as JSON, to stderr or to FILE",
   },
   verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
 } as const satisfies ArgsDef;
@@ -106,6 +136,47 @@ function parsePort(text: string | undefined): number {
   const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(port <= 65535)) throw usageError(`-p ${text} is not a port: give a number up to 65535`);
   return port;
+}
+
+/**
+ * A time in seconds, fractions included.
+ *
+ * @param option what the user called it, for the message
+ * @throws UserError ERR_USAGE
+ */
+export function parseSeconds(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
+    throw usageError(`${option} ${text} is no time: give a number of seconds, such as 30`);
+  }
+  return seconds;
+}
+
+/** The form of the summary. @throws UserError ERR_USAGE */
+export function parseSummary(text: string | undefined): SummaryFormat {
+  if (text === undefined) return { kind: "text" };
+  if (text === "json") return { kind: "json", file: undefined };
+  const [, file] = /^json:(.+)$/s.exec(text) ?? [];
+  if (file === undefined) {
+    throw usageError(`--summary=${text} is not known: write --summary=json or --summary=json:FILE`);
+  }
+  return { kind: "json", file };
+}
+
+/** The checksum and where its line goes. @throws UserError ERR_USAGE */
+export function parseChecksum(text: string | undefined): {
+  checksum: ChecksumAlgorithm | undefined;
+  checksumFile: string | undefined;
+} {
+  if (text === undefined) return { checksum: undefined, checksumFile: undefined };
+  const [, name = "", checksumFile] = /^([^:]*)(?::(.+))?$/s.exec(text) ?? [];
+  const checksum = CHECKSUM_ALGORITHMS.find((algorithm) => algorithm === name.toLowerCase());
+  if (checksum === undefined) {
+    const known = CHECKSUM_ALGORITHMS.join(", ");
+    throw usageError(`--checksum=${text} is not known: there are ${known}, and ALG:FILE`);
+  }
+  return { checksum, checksumFile };
 }
 
 /** Checks an export name. @throws UserError ERR_USAGE */

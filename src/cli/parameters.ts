@@ -1,21 +1,40 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
+import { parseTarget, type Target } from "../endpoint/target.ts";
+import { UnusableError } from "../endpoint/unusable.ts";
 import { usageError } from "../errors.ts";
 import { parseSize } from "./size.ts";
 
 /** Each parameter with its place in `--help`. */
 export const PARAMETERS = [
-  ["pipe=FILE", "named pipe to write to, made if it does not exist (also: write=FILE)"],
+  [
+    "pipe=PATH",
+    "write to a named pipe (made if it does not exist), a listening Unix socket or a device",
+  ],
+  ["pipe=-", "write to standard output, which must not be a terminal"],
+  ["pipe=fd:N", "write to a descriptor that the program was started with"],
+  ["pipe=tcp:HOST:PORT", "connect and write"],
+  ["pipe=exec:COMMAND", "write to the standard input of a shell command"],
+  ["write=SINK", "the same as pipe=SINK"],
   ["size=SIZE", "length of the stream: bytes, or with a suffix b k M G T P E s (default: no end)"],
+  [
+    "window=SIZE",
+    "hold up to this much data that comes ahead of its turn in memory (default: none)",
+  ],
 ] as const;
 
 export interface Parameters {
-  /** The path that `pipe=` or `write=` names. */
-  readonly pipe: string;
+  /** What `pipe=` or `write=` names. */
+  readonly target: Target;
   /** Bytes; undefined when not given. */
   readonly size: bigint | undefined;
+  /** Bytes; 0 when not given. */
+  readonly window: number;
 }
 
-const KEYS = new Set(["pipe", "write", "size"]);
+/** More memory than a window should take: a client that needs it does not stream. */
+const MAX_WINDOW = 1n << 34n;
+
+const KEYS = new Set(["pipe", "write", "size", "window"]);
 
 /**
  * Sorts the words of the command line.
@@ -36,7 +55,7 @@ export function parseParameters(words: readonly string[]): {
       continue;
     }
     if (!KEYS.has(key)) {
-      throw usageError(`unknown parameter ${key}=: there are pipe=, write= and size=`);
+      throw usageError(`unknown parameter ${key}=: there are pipe=, write=, size= and window=`);
     }
     if (value === "") throw usageError(`${key}= needs a value`);
     if (values.has(key)) throw usageError(`${key}= is given twice`);
@@ -47,13 +66,33 @@ export function parseParameters(words: readonly string[]): {
   if (pipe !== undefined && write !== undefined) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
-  const path = pipe ?? write;
-  if (path === undefined) {
-    throw usageError("pipe=FILE is missing: name the pipe that the stream goes to");
+  const text = pipe ?? write;
+  if (text === undefined) {
+    throw usageError("pipe=SINK is missing: name the pipe that the stream goes to");
   }
   const size = values.get("size");
   return {
-    parameters: { pipe: path, size: size === undefined ? undefined : parseSize("size", size) },
+    parameters: {
+      target: target(text),
+      size: size === undefined ? undefined : parseSize("size", size),
+      window: parseWindow(values.get("window")),
+    },
     rest,
   };
+}
+
+function parseWindow(text: string | undefined): number {
+  if (text === undefined) return 0;
+  const size = parseSize("window", text);
+  if (size > MAX_WINDOW) throw usageError(`window=${text} is too large: the most is 16G`);
+  return Number(size);
+}
+
+function target(text: string): Target {
+  try {
+    return parseTarget(text);
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    throw usageError(`pipe=${text}: ${error.message}; ${error.hint}`);
+  }
 }

@@ -3,11 +3,17 @@ import { defineCommand } from "citty";
 import { convertCommand, imageSize } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
 import { usageError } from "../errors.ts";
-import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { Signals } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
 import { createLog } from "./log.ts";
-import { COMMON_OPTIONS, parseAddress, parseExportName } from "./options.ts";
+import {
+  COMMON_OPTIONS,
+  parseAddress,
+  parseChecksum,
+  parseExportName,
+  parseSeconds,
+  parseSummary,
+} from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 
 export const runCommand = defineCommand({
@@ -29,12 +35,17 @@ export const runCommand = defineCommand({
     const { parameters, rest } = parseParameters(args._);
     const { command, size } = await client(captive, rest, args.format, parameters.size);
     return run({
-      sink: { kind: "fifo", path: parameters.pipe },
-      size: size ?? UNBOUNDED_SIZE,
-      pad: size !== undefined,
+      target: parameters.target,
+      size,
+      pad: args.pad !== false,
       address: parseAddress(args),
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,
+      window: parameters.window,
+      reconnect: parseSeconds("--reconnect", args.reconnect),
+      readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
+      ...parseChecksum(args.checksum),
+      summary: parseSummary(args.summary),
       command,
       signals: new Signals(),
       log: createLog(args.verbose === true),

@@ -1,13 +1,19 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
-import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { NBD_PORT } from "../server/address.ts";
 import { serve } from "../server/serve.ts";
 import { Signals } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
 import { createLog } from "./log.ts";
-import { COMMON_OPTIONS, parseAddress, parseExportName } from "./options.ts";
+import {
+  COMMON_OPTIONS,
+  parseAddress,
+  parseChecksum,
+  parseExportName,
+  parseSeconds,
+  parseSummary,
+} from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 
 export const serveCommand = defineCommand({
@@ -32,11 +38,17 @@ export const serveCommand = defineCommand({
       throw usageError(`unknown argument ${rest[0]}: parameters look like pipe=FILE`);
     }
     return serve({
-      sink: { kind: "fifo", path: parameters.pipe },
-      size: parameters.size ?? UNBOUNDED_SIZE,
+      target: parameters.target,
+      size: parameters.size,
+      pad: args.pad === true,
       address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,
+      window: parameters.window,
+      reconnect: parseSeconds("--reconnect", args.reconnect),
+      readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
+      ...parseChecksum(args.checksum),
+      summary: parseSummary(args.summary),
       keep: args.keep === true,
       signals: new Signals(),
       log: createLog(args.verbose === true),

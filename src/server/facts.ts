@@ -9,16 +9,32 @@ export interface Facts {
   crash: Error | undefined;
   /** The first request past the end, which was refused. */
   refused: string | undefined;
+  /** The first request to read what had gone by. */
+  readBack: string | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
   /** A client that sent data has left. */
   wrote: boolean;
   /** A client that sent data has left without NBD_CMD_DISC. */
   dropped: boolean;
+  /** A client that sent data was lost, and may still come back. */
+  awaited: boolean;
   /** A client was still connected when nothing more was expected. */
   leftBehind: boolean;
   /** The stream thread is done. */
   ended: boolean;
+}
+
+/** Why a captive command may have failed, as far as the stream knows. */
+export function commandFailure(facts: Facts, emitted: number): string {
+  if (facts.failure !== undefined) return facts.failure.message;
+  if (facts.refused !== undefined) return `${facts.refused} goes past the end: size= is too small`;
+  const failed = `the command failed with the stream at byte ${emitted}`;
+  if (facts.readBack === undefined) return `${failed}: see its message`;
+  return (
+    `${failed}, after ${facts.readBack}, which had gone by: only raw output can be streamed, ` +
+    "not a format like qcow2 that is read back while it is written"
+  );
 }
 
 /** Who says that the data is all there. */
@@ -33,11 +49,16 @@ export type Judge =
  *
  * @param size the stream's length, for the message
  */
-export function shortcoming(facts: Facts, judge: Judge, size: bigint): string | undefined {
+export function shortcoming(
+  facts: Facts,
+  judge: Judge,
+  size: bigint | undefined,
+): string | undefined {
   if (facts.crash !== undefined) return facts.crash.message;
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) {
-    return `${facts.refused} goes past the end: size=${size} is too small for the client's disk`;
+    const end = size === undefined ? "the largest size" : `size=${size}`;
+    return `${facts.refused} goes past the end: ${end} is too small for the client's disk`;
   }
   if (facts.leftBehind) {
     return "the command has ended, but a client that it left behind is still connected: wait for it in the command";

@@ -1,13 +1,10 @@
 /** `serve`: listen until the stream is done. */
 import { nbdUri } from "./address.ts";
-import { conclude, host, type HostOptions } from "./host.ts";
-import type { Service } from "./service.ts";
-import { signalStatus } from "./signals.ts";
+import { host, type Hosted, type HostOptions } from "./host.ts";
+import type { Verdict } from "./summary.ts";
 
 /** Milliseconds for clients to get the error of a broken stream before they are cut off. */
 const ERROR_GRACE = 400;
-/** Milliseconds to hear of clients that have left, when a signal asks for the end. */
-const CLOSE_GRACE = 200;
 
 export interface ServeOptions extends HostOptions {
   /** Go on listening after a client that sent data has left; a signal ends the stream. */
@@ -17,34 +14,35 @@ export interface ServeOptions extends HostOptions {
 /**
  * Serves one stream.
  *
- * @returns the exit status of a stream that is complete or was ended by a signal
- * @throws UserError ERR_TRUNCATED when the stream is not complete, other codes when it cannot start
+ * @returns the exit status
+ * @throws UserError when it cannot start
  */
 export function serve(options: ServeOptions): Promise<number> {
-  return host(options, async (service) => {
-    options.log.info(`listening on ${nbdUri(service.address, options.exportName ?? "")}`);
-    return attend(service, options);
+  return host(options, (hosted) => {
+    const { address } = hosted.service;
+    options.log.info(`listening on ${nbdUri(address, options.exportName ?? "")}`);
+    return attend(hosted, options);
   });
 }
 
-async function attend(service: Service, options: ServeOptions): Promise<number> {
+async function attend(hosted: Hosted, { signals, keep }: ServeOptions): Promise<Verdict> {
+  const { service } = hosted;
   const { facts } = service;
-  const { signals, keep } = options;
   await service.until(
     () =>
       signals.caught !== undefined ||
       facts.failure !== undefined ||
       facts.ended ||
-      (facts.wrote && service.open === 0 && (facts.dropped || !keep)),
+      (facts.wrote && service.open === 0 && !facts.awaited && (facts.dropped || !keep)),
   );
   if (signals.caught !== undefined) {
     // With --keep, a signal between two clients is the regular end of the stream. A client that has
     // left may not have been heard of yet.
-    if (keep) await service.until(() => service.open === 0, CLOSE_GRACE);
-    if (!keep || service.open > 0) return signalStatus(signals.caught);
+    if (keep) await service.heardAll();
+    if (!keep || service.open > 0) return hosted.interrupted();
   }
   if (facts.failure !== undefined) {
     await service.until(() => service.open === 0 || signals.caught !== undefined, ERROR_GRACE);
   }
-  return conclude(service, options, "clients", false);
+  return hosted.conclude("clients");
 }

@@ -14,6 +14,7 @@ export function signalStatus(signal: NodeJS.Signals | number): number {
 export class Signals {
   /** The first that came. */
   caught: EndSignal | undefined;
+  readonly #stop = new AbortController();
   readonly #listeners = new Set<(signal: EndSignal) => void>();
   readonly #handlers = new Map<EndSignal, () => void>();
 
@@ -21,11 +22,17 @@ export class Signals {
     for (const signal of CAUGHT) {
       const handler = () => {
         this.caught ??= signal;
+        this.#stop.abort();
         for (const listener of [...this.#listeners]) listener(signal);
       };
       this.#handlers.set(signal, handler);
       process.on(signal, handler);
     }
+  }
+
+  /** Aborted when one has come. */
+  get stop(): AbortSignal {
+    return this.#stop.signal;
   }
 
   /** Calls `listener` for every signal until the returned function is called. */

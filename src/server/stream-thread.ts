@@ -1,6 +1,7 @@
 /** The stream thread, as the main thread sees it. */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { SinkSpec } from "../endpoint/spec.ts";
 import { Counters } from "../stream/counters.ts";
 import type { Command, StreamEvent, StreamThreadData } from "../stream/messages.ts";
@@ -17,6 +18,11 @@ export interface StreamThreadOptions {
   readonly sink: SinkSpec;
   /** The stream's length in bytes. */
   readonly size: bigint;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
+  readonly checksum: ChecksumAlgorithm | undefined;
   readonly onEvent: (event: StreamEvent) => void;
   /** The thread has died of a fault in the program. */
   readonly onCrash: (error: Error) => void;
@@ -40,6 +46,9 @@ export class StreamThread {
       counters: this.counters.buffer,
       sink: options.sink,
       size: options.size,
+      window: options.window,
+      reconnect: options.reconnect,
+      checksum: options.checksum,
     };
     this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
     this.#worker.on("error", (error) => options.onCrash(error as Error));

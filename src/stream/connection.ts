@@ -20,9 +20,10 @@ import { BLOCK_SIZE } from "../protocol/export.ts";
 import { add } from "../protocol/offset.ts";
 import { Request } from "../protocol/request.ts";
 import type { BufferPool } from "./buffer-pool.ts";
-import { backwardWrite, clientCut, describe } from "./failure.ts";
+import { backwardWrite, describe } from "./failure.ts";
 import { Input } from "./input.ts";
 import type { ConnectionEnd } from "./messages.ts";
+import { Payload } from "./payload.ts";
 import { Replies } from "./replies.ts";
 import type { Stream } from "./stream.ts";
 import { Unanswered } from "./unanswered.ts";
@@ -70,16 +71,16 @@ export class Connection {
   readonly #replies: Replies;
   readonly #request = new Request();
   readonly #unanswered = new Unanswered();
-  /** Bytes of the current payload that still go to the sink. */
-  #emitLeft = 0;
-  /** Bytes of the current payload after those, which go nowhere. */
-  #dropLeft = 0;
+  /** What is still to come of the current WRITE. */
+  readonly #payload = new Payload();
   /** The answer to the current WRITE once all of it has been dropped; NBD_OK for a sector's rest. */
   #status = NBD_OK;
   /** The answer to all that is unanswered, after {@link abandon}. */
   #abandoned = NBD_OK;
   /** The last WRITE was one for splice(2), and so will be the next. */
   #large = false;
+  /** Of the current WRITE, how much goes into the window. */
+  #heldLength = 0;
   /** What is left of CALLS_PER_TURN. */
   #calls = 0;
   #ending: ConnectionEnd | undefined;
@@ -135,9 +136,8 @@ export class Connection {
   /** The sink is lost: what is queued and the rest of the current payload get this error. */
   abandon(errno: number): void {
     this.#abandoned = errno;
-    if (this.#emitLeft > 0) {
-      this.#dropLeft += this.#emitLeft;
-      this.#emitLeft = 0;
+    if (this.#payload.left > 0 && this.#status === NBD_OK) {
+      this.#payload.abandon();
       this.#status = errno;
     }
     this.needsSink = false;
@@ -150,7 +150,7 @@ export class Connection {
     if (writer !== this) return;
     // Nobody waits for the end of a gap, which may be years away, or the rest of the payload will
     // never come: there is no point in emitting what leads up to it.
-    const missing = this.#emitLeft + this.#dropLeft - this.#input.available;
+    const missing = this.#payload.left - this.#input.available;
     if ((both && emitter.inGap) || bytesReadable(this.fd) < missing) this.#lost();
   }
 
@@ -176,8 +176,12 @@ export class Connection {
       return true;
     }
     if (this.#ending !== undefined) return this.#finish(this.#ending);
-    if (this.#emitLeft > 0) return this.#emitPayload();
-    if (this.#dropLeft > 0) return this.#dropPayload();
+    const payload = this.#payload;
+    if (payload.skip > 0) return this.#skipPayload();
+    if (payload.emit > 0) return this.#emitPayload();
+    if (payload.hold > 0) return this.#holdPayload();
+    if (payload.drop > 0) return this.#dropPayload();
+    if (this.#stream.windowIsNext) return this.#emitWindow();
     if (this.#input.available >= NBD_REQUEST_SIZE) return this.#serve();
     if (!this.#settle()) return false;
     return this.#receive();
@@ -197,8 +201,9 @@ export class Connection {
   /** The connection is gone, both ways. */
   #lost(): void {
     const queued = this.#stream.writer === this && !this.#stream.emitter.idle;
-    const midRequest = queued || this.#emitLeft > 0 || this.#dropLeft > 0;
-    if (queued || this.#emitLeft > 0) this.#cut();
+    const midRequest = queued || this.#payload.left > 0;
+    if (queued || this.#payload.promised) this.#cut();
+    this.#forgetHeld();
     if (this.#stream.writer === this) this.#stream.writer = undefined;
     this.ended ??= midRequest ? "cut" : "dropped";
   }
@@ -208,23 +213,26 @@ export class Connection {
    * The head has moved past what is missing, so the stream cannot go on.
    */
   #cut(): void {
-    const { emitter } = this.#stream;
-    const missing = this.#emitLeft + this.#dropLeft;
-    this.#stream.break(clientCut(this.#request, missing, emitter.counters.emitted));
-    emitter.clear();
-    this.#emitLeft = 0;
-    this.#stream.writer = undefined;
+    this.#stream.cut(this.#request, this.#payload);
+    this.#payload.refuse(0);
+  }
+
+  /** What has come of a WRITE for the window counts for nothing without the rest. */
+  #forgetHeld(): void {
+    const { hold, holdAt } = this.#payload;
+    if (hold > 0) this.#stream.rule.window?.forget(this.#request.offset, holdAt);
   }
 
   /** Takes more from the socket. */
   #receive(): boolean {
-    const inPayload = this.#emitLeft > 0 || this.#dropLeft > 0;
+    const inPayload = this.#payload.left > 0;
     const exact = this.#large && !inPayload;
     this.#calls--;
     const n = this.#input.receive(exact ? NBD_REQUEST_SIZE - this.#input.available : undefined);
     if (n === WOULD_BLOCK) return this.#await("needsInput");
     if (n > 0) return true;
-    if (this.#emitLeft > 0) this.#cut();
+    if (this.#payload.promised) this.#cut();
+    this.#forgetHeld();
     this.#ending = inPayload || this.#input.available > 0 ? "cut" : "dropped";
     return true;
   }
@@ -247,7 +255,7 @@ export class Connection {
       return false;
     }
     emitter.reset();
-    if (this.#emitLeft === 0) this.#stream.writer = undefined;
+    if (this.#payload.emit === 0 && this.#payload.hold === 0) this.#stream.writer = undefined;
     return true;
   }
 
@@ -256,55 +264,95 @@ export class Connection {
     this.#unanswered.shift();
   }
 
+  #skipPayload(): boolean {
+    const n = this.#available(this.#payload.skip);
+    if (n === 0) return this.#settle() && this.#receive();
+    this.#input.consume(n);
+    this.#payload.skip -= n;
+    return this.#moved();
+  }
+
   #emitPayload(): boolean {
     const { emitter } = this.#stream;
-    const input = this.#input;
-    if (input.available > 0) {
+    const payload = this.#payload;
+    const n = this.#available(payload.emit);
+    if (n > 0) {
       if (emitter.full) return this.#settle();
-      const n = Math.min(input.available, this.#emitLeft);
-      emitter.pushBytes(input.address, n);
-      input.consume(n);
-      this.#emitted(n);
-      return true;
+      emitter.pushBytes(this.#input.address, n);
+      this.#input.consume(n);
+      payload.emit -= n;
+      return this.#moved();
     }
     if (!this.#settle()) return false;
     this.sendReplies();
-    if (this.#emitLeft < SPLICE_MIN) return this.#receive();
+    if (payload.emit < SPLICE_MIN) return this.#receive();
     if (!emitter.ready) return this.#await("needsSink");
     this.#calls--;
-    const n = emitter.splice(this.fd, this.#emitLeft);
-    if (n === WOULD_BLOCK) {
+    const spliced = emitter.splice(this.fd, payload.emit);
+    if (spliced === WOULD_BLOCK) {
       this.needsInput = true;
       return this.#await("needsSink");
     }
-    if (n === 0) {
+    if (spliced === 0) {
       this.#cut();
       this.#ending = "cut";
-    } else {
-      this.#emitted(n);
+      return true;
     }
-    return true;
+    payload.emit -= spliced;
+    return this.#moved();
   }
 
-  #emitted(n: number): void {
-    this.#emitLeft -= n;
-    if (this.#emitLeft === 0 && this.#dropLeft === 0) this.#written();
+  #holdPayload(): boolean {
+    const payload = this.#payload;
+    const n = this.#available(payload.hold);
+    if (n === 0) return this.#settle() && this.#receive();
+    this.#stream.rule.window?.put(payload.holdAt, this.#input.peek(n));
+    this.#input.consume(n);
+    payload.holdAt = add(payload.holdAt, n);
+    payload.hold -= n;
+    if (payload.hold === 0) this.#stream.rule.hold(this.#request.offset, this.#heldLength);
+    return this.#moved();
   }
 
   #dropPayload(): boolean {
-    const input = this.#input;
-    if (input.available === 0) return this.#settle() && this.#receive();
-    const n = Math.min(input.available, this.#dropLeft);
-    if (this.#status === NBD_OK && input.peek(n).some((byte) => byte !== 0)) {
+    const payload = this.#payload;
+    const n = this.#available(payload.drop);
+    if (n === 0) return this.#settle() && this.#receive();
+    if (this.#status === NBD_OK && this.#input.peek(n).some((byte) => byte !== 0)) {
       this.#refuse(NBD_ENOSPC);
     }
-    input.consume(n);
-    this.#dropLeft -= n;
-    if (this.#dropLeft === 0) {
+    this.#input.consume(n);
+    payload.drop -= n;
+    return this.#moved();
+  }
+
+  /** Bytes of a part of the payload that have been received. */
+  #available(wanted: number): number {
+    return Math.min(this.#input.available, wanted);
+  }
+
+  /** A part of the payload has moved. @returns true: there may be more to do */
+  #moved(): true {
+    if (this.#payload.left === 0) {
       if (this.#status === NBD_OK) this.#written();
       else this.#reply(this.#status);
     }
     return true;
+  }
+
+  /** Sends out the run of the window that has become next in sequence. */
+  #emitWindow(): boolean {
+    if (!this.#takeTurn()) return false;
+    if (!this.#settle()) return false;
+    this.#stream.writer = this;
+    this.#stream.advanceWindow();
+    return true;
+  }
+
+  /** True unless another connection's payload is on its way. */
+  #takeTurn(): boolean {
+    const { writer } = this.#stream;
+    return writer === undefined || writer === this || this.#await("needsTurn");
   }
 
   /** The current WRITE is complete; it is answered when the sink has accepted it. */
@@ -317,7 +365,8 @@ export class Connection {
     }
   }
 
-  #reply(error: number, payload = 0): void {
+  /** @param payload what a READ gets: bytes, or a number of zeroes */
+  #reply(error: number, payload: Uint8Array | number = 0): void {
     this.#replies.add(error, this.#request.cookieHigh, this.#request.cookieLow, payload);
   }
 
@@ -368,7 +417,9 @@ export class Connection {
     if (this.#allows(NBD_CMD_FLAG_FUA) && length <= BLOCK_SIZE.maximum) {
       error = this.#stream.rule.read(offset, length);
     }
-    this.#reply(error, error === NBD_OK ? length : 0);
+    if (error === NBD_EIO) this.#stream.readBack(this.#request);
+    if (error !== NBD_OK) this.#reply(error);
+    else this.#reply(NBD_OK, this.#stream.rule.window?.read(offset, length) ?? length);
   }
 
   #serveWriteZeroes(): void {
@@ -391,30 +442,36 @@ export class Connection {
     const { offset, length } = this.#request;
     let error = this.#allows(NBD_CMD_FLAG_FUA) ? this.#state() : NBD_EINVAL;
     if (error === NBD_OK && length > 0) {
-      error = rule.planWrite(offset, length);
+      error = rule.planWrite(offset, length, this.#stream.isReplay(this.#request));
       if (error !== NBD_OK) this.#refuse(error);
     }
     if (error !== NBD_OK || length === 0) {
       this.#input.consume(NBD_REQUEST_SIZE);
-      this.#dropLeft = length;
+      this.#payload.refuse(length);
       this.#status = error;
       if (length === 0) this.#reply(error);
       return true;
     }
     const { plan } = rule;
     if (plan.emit > 0) {
-      if (this.#stream.writer !== undefined && this.#stream.writer !== this) {
-        return this.#await("needsTurn");
-      }
-      // A gap comes before what is queued already, and the lists have their limits.
+      if (!this.#takeTurn()) return false;
+      // A gap comes before what is queued already, memory of the window must be out before it is
+      // used again, and the lists have their limits.
       if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.#settle();
       this.#stream.writer = this;
+      if (plan.kind === "advance") {
+        this.#stream.advanceWindow();
+        return true;
+      }
     }
-    rule.claim();
-    if (plan.gap > 0) emitter.pushZeroes(plan.gap);
     this.#input.consume(NBD_REQUEST_SIZE);
-    this.#emitLeft = plan.emit;
-    this.#dropLeft = plan.tail;
+    this.#payload.admit(plan, offset);
+    this.#heldLength = this.#payload.hold;
+    if (plan.kind === "emit") {
+      rule.claim();
+      if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+    }
+    this.#stream.admitted(this.#request);
     this.#status = NBD_OK;
     this.#large = length >= SPLICE_MIN;
     this.wrote = true;
@@ -425,7 +482,9 @@ export class Connection {
   #refuse(error: number): void {
     this.#status = error;
     if (error === NBD_EIO) {
-      this.#stream.break(backwardWrite(this.#request, this.#stream.rule.head));
+      const { rule } = this.#stream;
+      const { offset } = this.#request;
+      this.#stream.break(backwardWrite(this.#request, rule.head, rule.windowFor(offset)));
     } else {
       this.#stream.post({ type: "refused", request: describe(this.#request) });
     }

@@ -3,7 +3,7 @@ import { IOV_MAX } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { IoVec } from "../../ffi/memory.ts";
 import type { Sink } from "../endpoint/sink.ts";
-import { min, type Offset, subtract } from "../protocol/offset.ts";
+import { add, min, type Offset, subtract } from "../protocol/offset.ts";
 import type { Counters } from "./counters.ts";
 
 /**
@@ -22,6 +22,8 @@ export class Emitter {
   #gap: Offset = 0;
   readonly #vector = new IoVec(IOV_MAX);
   #queued = 0;
+  /** What the sink holds are zeroes, not data. */
+  #heldZeroes = false;
 
   constructor(
     readonly sink: Sink,
@@ -30,7 +32,12 @@ export class Emitter {
 
   /** True when nothing waits to be emitted. */
   get idle(): boolean {
-    return this.#gap === 0 && this.#vector.remaining === 0;
+    return this.#gap === 0 && this.#vector.remaining === 0 && this.sink.held === 0;
+  }
+
+  /** Bytes that are queued and that the sink has not taken. */
+  get backlog(): Offset {
+    return add(this.#gap, this.#vector.remaining);
   }
 
   /** True while zeroes wait. */
@@ -48,9 +55,9 @@ export class Emitter {
     return this.#queued;
   }
 
-  /** Of {@link queued}, those that the sink has accepted. */
+  /** Of {@link queued}, those that the sink has accepted; -1 while it still holds older bytes. */
   get accepted(): number {
-    return this.#queued - this.#vector.remaining;
+    return this.sink.held > 0 ? -1 : this.#queued - this.#vector.remaining;
   }
 
   /** Queues zeroes; only while idle. */
@@ -73,7 +80,7 @@ export class Emitter {
    */
   flush(): boolean {
     if (this.idle) return true;
-    if (!this.ready || !this.#flushGap()) return false;
+    if (!this.ready || !this.#flushHeld() || !this.#flushGap()) return false;
     while (this.#vector.remaining > 0) {
       const n = this.sink.writev(this.#vector);
       if (n === WOULD_BLOCK) {
@@ -97,9 +104,31 @@ export class Emitter {
       }
       this.#gap = subtract(this.#gap, n);
       budget -= n;
-      this.counters.addZeroes(n);
+      this.#taken(n, true);
+      if (!this.ready) return false;
     }
     return true;
+  }
+
+  #flushHeld(): boolean {
+    const before = this.sink.held;
+    if (before === 0) return true;
+    this.ready = this.sink.flush();
+    this.#count(before - this.sink.held, this.#heldZeroes);
+    return this.ready;
+  }
+
+  /** Accounts for what the sink has taken, a part of which it may still hold. */
+  #taken(length: number, zeroes: boolean): void {
+    const { held } = this.sink;
+    this.#heldZeroes = zeroes;
+    this.#count(length - held, zeroes);
+    if (held > 0) this.ready = false;
+  }
+
+  #count(length: number, zeroes: boolean): void {
+    if (zeroes) this.counters.addZeroes(length);
+    else this.counters.addData(length);
   }
 
   /** Forgets the accounts of a queue that is out, so that positions in it start at 0 again. */
@@ -115,7 +144,7 @@ export class Emitter {
   splice(socket: number, length: number): number {
     const n = this.sink.splice(socket, length);
     if (n === WOULD_BLOCK) this.ready = false;
-    else this.counters.addData(n);
+    else this.#taken(n, false);
     return n;
   }
 

@@ -13,6 +13,7 @@ import { Emitter } from "./emitter.ts";
 import type { Command, StreamEvent } from "./messages.ts";
 import { SequentialRule } from "./rule.ts";
 import { Stream } from "./stream.ts";
+import { Window } from "./window.ts";
 
 /** Milliseconds between two looks for a reader: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
@@ -26,6 +27,10 @@ export interface EngineOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
   readonly counters: Counters;
   /** Readable when {@link receive} has something. */
   readonly wake: WakeUp;
@@ -44,6 +49,10 @@ export class Engine {
   readonly #poll = new PollSet();
   readonly #connections: Connection[] = [];
   #state: "running" | "finishing" | "over" = "running";
+  /** An answer is asked for, once everything has been looked at. */
+  #echo: "asked" | "looking" | undefined;
+  /** The finish brings the stream to its full size. */
+  #pad = false;
   /** Milliseconds that a silent client is given; set when no more is expected of any. */
   #patience: number | undefined;
 
@@ -51,7 +60,9 @@ export class Engine {
     this.#options = options;
     this.#sink = options.sink;
     this.#emitter = new Emitter(options.sink, options.counters);
-    this.#stream = new Stream(new SequentialRule(options.size), this.#emitter, options.post);
+    const window = options.window > 0 ? new Window(options.window) : undefined;
+    const rule = new SequentialRule(options.size, window);
+    this.#stream = new Stream(rule, this.#emitter, options.post, options.reconnect);
   }
 
   /** True when the stream has ended and everything is closed. */
@@ -72,6 +83,7 @@ export class Engine {
     }
     this.#reap();
     if (this.#state === "finishing") this.#finish();
+    this.#answerEcho();
     if (!this.over) this.#wait(limit);
   }
 
@@ -86,15 +98,29 @@ export class Engine {
         this.#patience = command.idle;
         for (const connection of this.#connections) connection.idleSince = performance.now();
         break;
-      case "finish": {
-        const { rule } = this.#stream;
-        const zeroes = rule.fill(command.pad ? rule.size : rule.pending);
-        if (this.#stream.failure === undefined) this.#emitter.pushZeroes(zeroes);
+      case "give-up":
+        this.#stream.closeBooks();
+        break;
+      case "finish":
+        this.#stream.closeBooks();
+        this.#pad = command.pad;
         this.#state = "finishing";
         break;
-      }
+      case "echo":
+        this.#echo = "asked";
+        break;
       case "abort":
         this.#end();
+    }
+  }
+
+  /** Answers once poll(2) has been asked since, and nobody has anything left to do. */
+  #answerEcho(): void {
+    if (this.#echo === "looking" && !this.#connections.some((c) => c.runnable)) {
+      this.#echo = undefined;
+      this.#options.post({ type: "echo" });
+    } else if (this.#echo === "asked") {
+      this.#echo = "looking";
     }
   }
 
@@ -117,6 +143,7 @@ export class Engine {
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
+      if (ended !== "disconnected") this.#stream.clientLost();
       this.#options.post({ type: "closed", id, end: ended, wrote });
     }
   }
@@ -129,7 +156,9 @@ export class Engine {
     }
     if (this.#sink.fd < 0) return;
     try {
-      if (this.#emitter.flush() && this.#sink.unread() === 0) this.#end();
+      if (!this.#flushAll() || this.#sink.unread() > 0) return;
+      this.#sink.complete();
+      this.#end();
     } catch (error) {
       if (!(error instanceof SinkError)) throw error;
       this.#stream.sinkFailed(error);
@@ -137,12 +166,29 @@ export class Engine {
     }
   }
 
+  /** Brings out what the window holds, then what is pending. @returns true when all is out */
+  #flushAll(): boolean {
+    const { rule } = this.#stream;
+    while (this.#emitter.flush()) {
+      if (rule.window?.start !== undefined) {
+        this.#stream.advanceWindow();
+      } else {
+        const zeroes = rule.fill(this.#pad ? rule.size : rule.pending);
+        if (zeroes === 0) return true;
+        this.#emitter.pushZeroes(zeroes);
+      }
+    }
+    return false;
+  }
+
   #end(): void {
     for (const connection of this.#connections) connection.close();
     this.#connections.length = 0;
+    const checksum = this.#sink.digest?.();
     this.#sink.close();
     this.#state = "over";
-    this.#options.post({ type: "ended" });
+    const windowNeeded = this.#stream.rule.window?.needed ?? 0;
+    this.#options.post({ type: "ended", windowNeeded, checksum });
   }
 
   #wait(limit: number): void {
@@ -171,7 +217,8 @@ export class Engine {
   }
 
   #sinkReported(revents: number): void {
-    if ((revents & POLLERR) !== 0) {
+    // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
+    if ((revents & (POLLERR | POLLHUP)) !== 0) {
       const unread = this.#sink.unread();
       // At the end of the stream a reader that has taken everything is free to go.
       const done = this.#state === "finishing" && this.#emitter.idle && unread === 0;
@@ -186,6 +233,7 @@ export class Engine {
     const within = (milliseconds: number) => {
       timeout = Math.min(timeout, Math.max(0, Math.ceil(milliseconds)));
     };
+    if (this.#echo !== undefined) within(0);
     if (this.#connections.some((c) => c.runnable || c.ended !== undefined)) within(0);
     if (this.#stream.failure === undefined) {
       if (this.#sink.fd < 0) within(OPEN_INTERVAL);

@@ -9,6 +9,8 @@ import type { Request } from "../protocol/request.ts";
 export type FailureCode =
   /** A client wrote below the head. */
   | "BACKWARD_WRITE"
+  /** Nobody has opened the other end of the pipe in time. */
+  | "NO_READER"
   /** A client's connection ended in the middle of a WRITE. */
   | "CLIENT_CUT"
   /** The reader closed its end before it had everything. */
@@ -27,16 +29,34 @@ export interface Failure {
   readonly message: string;
 }
 
-/** A request below the head. */
-export function backwardWrite(request: Request, head: Offset): Failure {
+/**
+ * A request below the head.
+ *
+ * @param needed the window, in bytes, in which it would have been in time
+ */
+export function backwardWrite(request: Request, head: Offset, needed: Offset): Failure {
+  const remedy =
+    needed <= LARGEST_ADVICE
+      ? `window=${windowAdvice(Number(needed))} has room for this`
+      : "only raw output can be streamed, not qcow2 or the like";
   return {
     code: "BACKWARD_WRITE",
     errno: NBD_EIO,
     message:
-      `${describe(request)} lies behind the stream, which has reached byte ${head}: ` +
-      "the client does not write from start to end " +
-      "(write raw output, without qemu-img's -W, and with nbdcopy's --synchronous)",
+      `${describe(request)} lies behind the stream, which has reached byte ${head}: the client ` +
+      `does not write from start to end; ${remedy}, ` +
+      "or see that it writes in order (qemu-img without -W, nbdcopy --synchronous)",
   };
+}
+
+/** A larger window is no remedy, but a sign of a client that does not stream at all. */
+const LARGEST_ADVICE = 4 * 2 ** 30;
+
+/** The next power of two from 1M on, as `window=` takes it: what came next may need a bit more. */
+function windowAdvice(needed: number): string {
+  let mebibytes = 1;
+  while (mebibytes * 2 ** 20 < needed) mebibytes *= 2;
+  return `${mebibytes}M`;
 }
 
 /** A connection that ended with `missing` bytes of a WRITE still to come, or before it was out. */
@@ -52,10 +72,13 @@ export function clientCut(request: Request, missing: number, emitted: number): F
   };
 }
 
+/** What the kernel says of a pipe or socket that nobody reads any more. */
+const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENXIO]);
+
 /** A call on the sink that failed. */
 export function sinkFailed(sink: string, error: SinkError, emitted: number): Failure {
   const { errno, message } = error.cause;
-  if (errno === ERRNO.EPIPE) return readerGone(sink, emitted);
+  if (GONE.has(errno)) return readerGone(sink, emitted);
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
   return {
     code: full ? "SINK_FULL" : "SINK_FAILED",
@@ -73,6 +96,15 @@ export function readerGone(sink: string, emitted: number, unread = 0): Failure {
     message:
       `the reader of ${sink} went away with the stream at byte ${emitted}${left}: ` +
       "see why it ended, and start again",
+  };
+}
+
+/** A reader that has not come. @param seconds how long it was waited for */
+export function noReader(sink: string, seconds: number): Failure {
+  return {
+    code: "NO_READER",
+    errno: NBD_ESHUTDOWN,
+    message: `nobody has opened ${sink} for reading in ${seconds} s: start its reader first`,
   };
 }
 

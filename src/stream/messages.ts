@@ -1,5 +1,6 @@
 /** What the main thread and the stream thread say to each other. Plain data only. */
 import type { MessagePort } from "node:worker_threads";
+import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
 import type { SinkSpec } from "../endpoint/spec.ts";
 import type { Failure } from "./failure.ts";
 
@@ -13,6 +14,11 @@ export interface StreamThreadData {
   readonly sink: SinkSpec;
   /** The stream's length in bytes. */
   readonly size: bigint;
+  /** Bytes that may be held ahead of the head; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
+  readonly checksum: ChecksumAlgorithm | undefined;
 }
 
 /** From the main thread. */
@@ -27,8 +33,12 @@ export type Command =
     }
   /** No client is to be waited for longer than `idle` milliseconds without a word from it. */
   | { readonly type: "last-words"; readonly idle: number }
+  /** No client that was lost comes back any more. */
+  | { readonly type: "give-up" }
   /** All clients are gone and all is well: emit what is pending, pad to the full size if asked. */
   | { readonly type: "finish"; readonly pad: boolean }
+  /** Answer with the event of this name, after all that has happened before. */
+  | { readonly type: "echo" }
   /** Stop at once; nothing more is emitted. */
   | { readonly type: "abort" };
 
@@ -59,5 +69,15 @@ export type StreamEvent =
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES past the end was refused; the stream lacks what it held. */
   | { readonly type: "refused"; readonly request: string }
+  /** A client wanted to read what has gone by. Sent once. */
+  | { readonly type: "read-back"; readonly request: string }
+  /** The answer to the command of this name. */
+  | { readonly type: "echo" }
   /** The last event: the sink is closed. */
-  | { readonly type: "ended" };
+  | {
+      readonly type: "ended";
+      /** How far ahead of the head data was held at the most, in bytes. */
+      readonly windowNeeded: number;
+      /** The checksum of what was emitted, in hex, if one was asked for. */
+      readonly checksum: string | undefined;
+    };

@@ -18,6 +18,9 @@ export class Replies {
   #end = 0;
   /** Zeroes that follow the last reply collected. */
   #zeroes = 0;
+  /** Bytes that follow it instead, and how many of them are sent. */
+  #payload: Memory | undefined;
+  #sent = 0;
 
   constructor(fd: number) {
     this.#fd = fd;
@@ -25,19 +28,37 @@ export class Replies {
 
   /** True when nothing waits to be sent. */
   get empty(): boolean {
-    return this.#start === this.#end && this.#zeroes === 0;
+    return this.#start === this.#end && !this.#inPayload;
   }
 
   /** True when no further reply may be added before {@link flush} has sent all. */
   get full(): boolean {
-    return this.#zeroes > 0 || this.#end + NBD_SIMPLE_REPLY_SIZE > CAPACITY;
+    return this.#inPayload || this.#end + NBD_SIMPLE_REPLY_SIZE > CAPACITY;
   }
 
-  /** Collects a reply; only while not full. @param payload zeroes that follow it */
-  add(error: number, cookieHigh: number, cookieLow: number, payload = 0): void {
+  get #inPayload(): boolean {
+    return this.#zeroes > 0 || this.#payload !== undefined;
+  }
+
+  /**
+   * Collects a reply; only while not full.
+   *
+   * @param payload what follows it: bytes, or a number of zeroes
+   */
+  add(
+    error: number,
+    cookieHigh: number,
+    cookieLow: number,
+    payload: Uint8Array | number = 0,
+  ): void {
     encodeSimpleReply(this.#memory.view, this.#end, error, cookieHigh, cookieLow);
     this.#end += NBD_SIMPLE_REPLY_SIZE;
-    this.#zeroes = payload;
+    if (typeof payload === "number") {
+      this.#zeroes = payload;
+    } else {
+      this.#payload = new Memory(payload);
+      this.#sent = 0;
+    }
   }
 
   /**
@@ -59,6 +80,18 @@ export class Replies {
       if (n === WOULD_BLOCK) return false;
       this.#zeroes -= n;
     }
+    return this.#flushPayload();
+  }
+
+  #flushPayload(): boolean {
+    const payload = this.#payload;
+    if (payload === undefined) return true;
+    while (this.#sent < payload.length) {
+      const n = send(this.#fd, payload.at(this.#sent), payload.length - this.#sent);
+      if (n === WOULD_BLOCK) return false;
+      this.#sent += n;
+    }
+    this.#payload = undefined;
     return true;
   }
 }

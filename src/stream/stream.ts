@@ -1,9 +1,13 @@
 /** What all connections of one stream share. */
 import type { SinkError } from "../endpoint/sink.ts";
+import { add, type Offset } from "../protocol/offset.ts";
+import type { Request } from "../protocol/request.ts";
 import type { Connection } from "./connection.ts";
 import type { Emitter } from "./emitter.ts";
-import { type Failure, readerGone, sinkFailed } from "./failure.ts";
+import { clientCut, describe, type Failure, readerGone, sinkFailed } from "./failure.ts";
 import type { StreamEvent } from "./messages.ts";
+import type { Payload } from "./payload.ts";
+import { Replay } from "./replay.ts";
 import type { SequentialRule } from "./rule.ts";
 
 /** The state of the stream. */
@@ -12,18 +16,88 @@ export class Stream {
   failure: Failure | undefined;
   /** The connection whose payload is on its way; requests of two are never mixed. */
   writer: Connection | undefined;
+  /** Set while clients may come back. */
+  readonly #replay: Replay | undefined;
+  /** A WRITE that was cut off: where the stream stood when it was promised, and what broke it. */
+  #interrupted: { readonly end: Offset; readonly failure: Failure } | undefined;
+  #readBack = false;
+  /** A connection has been lost since the start. */
+  #lost = false;
 
+  /** @param reconnect clients whose connection is lost may come back and go on */
   constructor(
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
     readonly post: (event: StreamEvent) => void,
-  ) {}
+    reconnect = false,
+  ) {
+    this.#replay = reconnect ? new Replay() : undefined;
+  }
 
   /** Breaks the stream. Only the first reason counts. */
   break(failure: Failure): void {
     if (this.failure !== undefined) return;
     this.failure = failure;
     this.post({ type: "broken", failure });
+  }
+
+  /** A client wants to read what has gone by. Only the first time is told. */
+  readBack(request: Request): void {
+    if (!this.#readBack) this.post({ type: "read-back", request: describe(request) });
+    this.#readBack = true;
+  }
+
+  /** A WRITE has been taken on. */
+  admitted(request: Request): void {
+    this.#replay?.remember(request.offset);
+    const interrupted = this.#interrupted;
+    if (interrupted !== undefined && this.rule.head >= interrupted.end) {
+      this.#interrupted = undefined;
+    }
+  }
+
+  /** True for a WRITE that a client may repeat after a connection was lost. */
+  isReplay(request: Request): boolean {
+    const { offset } = request;
+    return this.#lost && offset < this.rule.head && this.#replay?.knows(offset) === true;
+  }
+
+  /** A client that may come back has lost its connection. */
+  clientLost(): void {
+    this.#lost = true;
+  }
+
+  /**
+   * The writer has gone before all of its WRITEs are in the stream: what was promised of them is
+   * taken back, and unless the client may come back to repeat it, the stream is broken.
+   */
+  cut(request: Request, payload: Payload): void {
+    const { emitter, rule } = this;
+    const failure = clientCut(request, payload.left, emitter.counters.emitted);
+    const end = rule.head;
+    const lost = emitter.backlog;
+    rule.rewind(add(lost, payload.emit));
+    emitter.clear();
+    this.writer = undefined;
+    // What is queued may be data that a client has been told is safe; it will not come again.
+    if (this.#replay === undefined || lost > 0) this.break(failure);
+    else this.#interrupted ??= { end, failure };
+  }
+
+  /** No client comes back any more: what was cut off and not repeated breaks the stream. */
+  closeBooks(): void {
+    if (this.#interrupted !== undefined) this.break(this.#interrupted.failure);
+  }
+
+  /** True when the window's first run is to go out now. */
+  get windowIsNext(): boolean {
+    return this.failure === undefined && this.rule.windowIsNext;
+  }
+
+  /** Queues the window's first run, and the gap before it as zeroes; only while nothing is queued. */
+  advanceWindow(): void {
+    const { emitter } = this;
+    emitter.pushZeroes(this.rule.advance((address, length) => emitter.pushBytes(address, length)));
   }
 
   /** The sink has failed: nothing that is queued gets there. */

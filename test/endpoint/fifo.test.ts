@@ -6,19 +6,20 @@ import { close, open, read } from "../../ffi/fd.ts";
 import { IoVec, Memory } from "../../ffi/memory.ts";
 import { mkfifo, pipeSize } from "../../ffi/pipe.ts";
 import { send, socketpair } from "../../ffi/socket.ts";
-import { FifoSink, NotAFifoError, prepareFifo } from "../../src/endpoint/fifo.ts";
+import { FifoSink, prepareFifo } from "../../src/endpoint/fifo.ts";
 import { SinkError } from "../../src/endpoint/sink.ts";
+import { UnusableError } from "../../src/endpoint/unusable.ts";
 import { tempFolder } from "../support/temp.ts";
 
 describe("prepareFifo", () => {
   test("makes a FIFO that only the user can read, and removes it", () => {
     using folder = tempFolder();
     const fifo = prepareFifo(folder.file("fifo"));
-    const stats = statSync(fifo.path);
+    const stats = statSync(fifo.name);
     expect(stats.isFIFO()).toBeTrue();
     expect(stats.mode & 0o777).toBe(0o600);
     fifo.remove();
-    expect(existsSync(fifo.path)).toBeFalse();
+    expect(existsSync(fifo.name)).toBeFalse();
   });
 
   test("leaves a FIFO that was there before", () => {
@@ -31,17 +32,17 @@ describe("prepareFifo", () => {
   test("leaves what has taken the place of its FIFO", () => {
     using folder = tempFolder();
     const fifo = prepareFifo(folder.file("fifo"));
-    unlinkSync(fifo.path);
-    writeFileSync(fifo.path, "mine");
+    unlinkSync(fifo.name);
+    writeFileSync(fifo.name, "mine");
     fifo.remove();
-    expect(existsSync(fifo.path)).toBeTrue();
+    expect(existsSync(fifo.name)).toBeTrue();
   });
 
   test("uses a FIFO behind a symbolic link", () => {
     using folder = tempFolder();
     mkfifo(folder.file("fifo"), 0o600);
     symlinkSync("fifo", folder.file("link"));
-    expect(prepareFifo(folder.file("link")).path).toBe(folder.file("link"));
+    expect(prepareFifo(folder.file("link")).name).toBe(folder.file("link"));
   });
 
   test("refuses everything else", () => {
@@ -50,9 +51,9 @@ describe("prepareFifo", () => {
     mkdirSync(folder.file("folder"));
     symlinkSync("nothing", folder.file("dangling"));
     for (const name of ["file", "folder", "dangling"]) {
-      expect(() => prepareFifo(folder.file(name))).toThrow(NotAFifoError);
+      expect(() => prepareFifo(folder.file(name))).toThrow(UnusableError);
     }
-    expect(() => prepareFifo("/dev/null")).toThrow(NotAFifoError);
+    expect(() => prepareFifo("/dev/null")).toThrow(UnusableError);
     expect(existsSync(folder.file("nothing"))).toBeFalse();
   });
 });

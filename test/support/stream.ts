@@ -92,6 +92,8 @@ export interface StreamOptions {
   readonly size?: Offset;
   /** False leaves the FIFO without a reader until {@link StreamFixture.openReader}. */
   readonly reader?: boolean;
+  readonly window?: number;
+  readonly reconnect?: boolean;
 }
 
 /** An engine, its FIFO with a reader, and clients. */
@@ -111,12 +113,19 @@ export class StreamFixture implements Disposable {
   /** The reader has seen end of file. */
   sawEnd = false;
 
-  constructor({ size = toOffset(UNBOUNDED_SIZE), reader = true }: StreamOptions = {}) {
+  constructor({
+    size = toOffset(UNBOUNDED_SIZE),
+    reader = true,
+    window = 0,
+    reconnect = false,
+  }: StreamOptions = {}) {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     this.engine = new Engine({
       sink: new FifoSink(this.path),
       size,
+      window,
+      reconnect,
       counters: this.counters,
       wake: this.#wake,
       receive: () => this.#commands.shift(),

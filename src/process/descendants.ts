@@ -34,9 +34,21 @@ function livingParent(pid: number): number | undefined {
   }
 }
 
-/** Sends a signal to every descendant of this process. */
-export function signalDescendants(signal: NodeJS.Signals): void {
-  for (const pid of descendants(process.pid)) {
+/**
+ * True when the process was started with `NAME=VALUE` in its environment, as all are that its
+ * parents passed it on to: an orphan can be told by it when nothing else tells where it came from.
+ */
+export function hasMark(pid: number, mark: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(mark);
+  } catch {
+    return false;
+  }
+}
+
+/** Sends a signal to each process that is still there. */
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
     try {
       process.kill(pid, signal);
     } catch {

@@ -1,0 +1,57 @@
+/** A private pipe between the client's socket and a sink that is none. */
+import { O_NONBLOCK } from "../../ffi/constants.ts";
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { close, read } from "../../ffi/fd.ts";
+import type { Memory } from "../../ffi/memory.ts";
+import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
+import { ZeroPipe } from "./zero-pipe.ts";
+
+/** splice(2) moves pages only into or out of a pipe; this is the pipe. */
+export class Relay {
+  /** Bytes in the pipe. */
+  held = 0;
+  readonly #pipe = pipe(O_NONBLOCK);
+  #zeroes: ZeroPipe | undefined;
+
+  constructor() {
+    growPipe(this.#pipe.write);
+  }
+
+  /** Takes from a socket; only while nothing is held. @returns as splice(2) */
+  fill(socket: number, length: number): number {
+    return this.#filled(splice(socket, this.#pipe.write, length));
+  }
+
+  /** Takes zeroes; only while nothing is held. @returns how many */
+  fillZeroes(length: number): number {
+    return this.#filled((this.#zeroes ??= new ZeroPipe()).copyTo(this.#pipe.write, length));
+  }
+
+  /** Gives to the sink. @returns true when nothing is held any more */
+  drainTo(fd: number): boolean {
+    while (this.held > 0) {
+      const n = splice(this.#pipe.read, fd, this.held);
+      if (n === WOULD_BLOCK) return false;
+      this.held -= n;
+    }
+    return true;
+  }
+
+  /** Takes up to a buffer full of what is held into memory. @returns bytes taken */
+  drainInto(buffer: Memory): number {
+    const n = read(this.#pipe.read, buffer.at(0), Math.min(this.held, buffer.length));
+    this.held -= n;
+    return n;
+  }
+
+  close(): void {
+    close(this.#pipe.read);
+    close(this.#pipe.write);
+    this.#zeroes?.close();
+  }
+
+  #filled(n: number): number {
+    if (n > 0) this.held += n;
+    return n;
+  }
+}

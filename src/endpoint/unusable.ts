@@ -1,0 +1,12 @@
+/** What the user has named cannot be a sink. */
+
+/** `it …` what it is instead, or what went wrong; `hint` says what to do about it. */
+export class UnusableError extends Error {
+  override readonly name = "UnusableError";
+  constructor(
+    message: string,
+    readonly hint: string,
+  ) {
+    super(message);
+  }
+}
