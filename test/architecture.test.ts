@@ -9,11 +9,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ffi: [],
   "src/protocol": [],
   "src/handshake": ["src/protocol"],
-  "src/endpoint": ["ffi"],
+  "src/process": [],
+  "src/endpoint": ["ffi", "src/process"],
   "src/stream": ["ffi", "src/protocol", "src/endpoint"],
   "src/server": ["ffi", "src", "src/protocol", "src/handshake", "src/endpoint", "src/stream"],
-  "src/captive": ["ffi", "src", "src/server"],
-  "src/cli": ["src", "src/protocol", "src/captive", "src/server"],
+  "src/captive": ["ffi", "src", "src/process", "src/endpoint", "src/server"],
+  "src/cli": ["src", "src/protocol", "src/endpoint", "src/captive", "src/server"],
 };
 
 /** Packages and built-in modules that only these rooms may import. */

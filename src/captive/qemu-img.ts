@@ -2,9 +2,9 @@
 import { statSync } from "node:fs";
 import { EXIT, UserError } from "../errors.ts";
 
-/** The command that copies an image into the stream. */
-export function convertCommand(image: string, format: string | undefined): string[] {
-  return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, "$nbd"];
+/** The command that copies an image into the export at `uri`. */
+export function convertCommand(image: string, format: string | undefined, uri: string): string[] {
+  return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, uri];
 }
 
 function formatWords(format: string | undefined): string[] {
@@ -14,9 +14,14 @@ function formatWords(format: string | undefined): string[] {
 /**
  * The size of the disk in an image, in bytes.
  *
+ * @param stop aborted when there is no time to wait any more
  * @throws UserError when qemu-img is missing or cannot read the image
  */
-export async function imageSize(image: string, format: string | undefined): Promise<bigint> {
+export async function imageSize(
+  image: string,
+  format: string | undefined,
+  stop: AbortSignal,
+): Promise<bigint> {
   if (Bun.which("qemu-img") === null) {
     throw new UserError(
       "ERR_QEMU_IMG",
@@ -27,6 +32,7 @@ export async function imageSize(image: string, format: string | undefined): Prom
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
     stdio: ["ignore", "pipe", "pipe"],
+    signal: stop,
   });
   const [output, complaint, status] = await Promise.all([
     new Response(info.stdout).text(),

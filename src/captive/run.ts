@@ -9,7 +9,7 @@ import { commandFailure } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions } from "../server/host.ts";
 import { signalStatus } from "../server/signals.ts";
 import type { Verdict } from "../server/summary.ts";
-import { type Variables, captiveVariables, captiveWords } from "./command.ts";
+import { captiveVariables, type Variables } from "./command.ts";
 import { PrivateFolder } from "./private-folder.ts";
 
 /** Milliseconds for the command to end by itself after the stream has broken. */
@@ -22,8 +22,8 @@ const LAST_WORDS = 500;
 export interface RunOptions extends Omit<HostOptions, "address"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
-  /** The command: one word for the shell, or several to execute as they are. */
-  readonly command: readonly string[];
+  /** The command, once it is known what it is told about the server. */
+  readonly command: (variables: Variables) => readonly string[];
 }
 
 /**
@@ -40,13 +40,16 @@ export async function run(options: RunOptions): Promise<number> {
     return await host({ ...options, address }, async (hosted) => {
       const variables = captiveVariables(hosted.service.address, options.exportName ?? "");
       adoptOrphans();
+      // A shell that became this program by exec may have started the stream's reader before.
+      const others = new Set(descendants(process.pid));
       const child = spawn(options, variables);
       try {
         const verdict = await accompany(child, hosted, options);
-        if (verdict.why !== undefined) await endCommand(options.signals.caught ?? "SIGTERM");
+        if (verdict.why !== undefined)
+          await endCommand(options.signals.caught ?? "SIGTERM", others);
         return verdict;
       } catch (error) {
-        await endCommand("SIGTERM");
+        await endCommand("SIGTERM", others);
         throw error;
       }
     });
@@ -56,7 +59,7 @@ export async function run(options: RunOptions): Promise<number> {
 }
 
 function spawn({ command, target }: RunOptions, variables: Variables): Subprocess {
-  const cmd = captiveWords(command, variables);
+  const cmd = [...command(variables)];
   // Where standard output is the stream, the command's own would get in between.
   const stdout = target.kind === "descriptor" && target.fd === 1 ? 2 : "inherit";
   try {
@@ -71,7 +74,7 @@ function spawn({ command, target }: RunOptions, variables: Variables): Subproces
       "ERR_COMMAND",
       missing
         ? `cannot run ${cmd[0]}: there is no such command; install it or check its name`
-        : `cannot run ${cmd[0]}: ${messageOf(error)}`,
+        : `cannot run ${cmd[0]}: ${messageOf(error)}; make it executable (chmod +x)`,
       missing ? EXIT.NOT_FOUND : EXIT.NOT_EXECUTABLE,
     );
   }
@@ -105,15 +108,12 @@ async function accompany(
   return signals.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
 }
 
-/** Processes of the command: all that are below this one but for a sink's. */
-function commandProcesses(): number[] {
-  return descendants(process.pid).filter((pid) => !isSinkProcess(pid));
-}
-
-/** Ends all that the command has started: first asks, then kills. */
-async function endCommand(signal: NodeJS.Signals): Promise<void> {
+/** Ends all that the command has started, which is all but a sink's and `others`: asks, then kills. */
+async function endCommand(signal: NodeJS.Signals, others: ReadonlySet<number>): Promise<void> {
+  const processes = () =>
+    descendants(process.pid).filter((pid) => !others.has(pid) && !isSinkProcess(pid));
   const deadline = performance.now() + KILL_GRACE;
-  signalAll(commandProcesses(), signal);
-  while (commandProcesses().length > 0 && performance.now() < deadline) await Bun.sleep(10);
-  signalAll(commandProcesses(), "SIGKILL");
+  signalAll(processes(), signal);
+  while (processes().length > 0 && performance.now() < deadline) await Bun.sleep(10);
+  signalAll(processes(), "SIGKILL");
 }

@@ -4,11 +4,15 @@ import { PARAMETERS } from "./parameters.ts";
 
 const EXAMPLES: Record<string, string> = {
   serve: [
-    "  nbd-streaming serve pipe=disk.fifo &",
+    "  mkfifo disk.fifo",
     "  zstd < disk.fifo > disk.raw.zst &",
+    "  nbd-streaming serve pipe=disk.fifo",
+    "",
+    "  In another terminal, or on the other end of an ssh tunnel:",
     "  qemu-img convert -n disk.qcow2 -O raw nbd://localhost",
   ].join("\n"),
   run: [
+    "  mkfifo disk.fifo",
     "  zstd < disk.fifo > disk.raw.zst &",
     "  nbd-streaming run pipe=disk.fifo -- qemu-img convert -n disk.qcow2 -O raw '$nbd'",
     "",

@@ -38,7 +38,8 @@ export const COMMON_OPTIONS = {
   },
   pad: {
     type: "boolean",
-    description: "Lengthen the stream to size= with zeroes (--no-pad: do not)",
+    negativeDescription: "Let the stream be shorter than size=",
+    description: "Lengthen the stream to size= with zeroes (run: always, but for --no-pad)",
   },
   "reader-timeout": {
     type: "string",
@@ -92,18 +93,19 @@ interface OptionDef {
 function checkWord(word: string, kinds: Map<string, string | undefined>, last: boolean): number {
   const long = word.startsWith("--");
   const equals = word.indexOf("=");
-  const name = long
-    ? word.slice(2, equals < 0 ? undefined : equals).replace(/^no-/, "")
-    : word.slice(1, 2);
-  const kind = kinds.get(name);
-  const known = kind !== undefined && long === name.length > 1;
+  const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
   const shown = long ? `--${name}` : `-${name}`;
-  if (!known) throw usageError(`unknown option ${shown}: see --help`);
-  if (kind === "boolean") {
-    if (long ? equals >= 0 : word.length > 2) throw usageError(`${shown} takes no value`);
-    return 0;
+  // Only what can be on can be switched off; citty makes `false` of any other option, too.
+  const switched = name.startsWith("no-") && kinds.get(name.slice(3)) === "boolean";
+  const kind = switched ? "boolean" : kinds.get(name);
+  if (kind === undefined || long !== name.length > 1) {
+    throw usageError(`unknown option ${shown}: see --help`);
   }
   const attached = long ? equals >= 0 : word.length > 2;
+  if (kind === "boolean") {
+    if (attached) throw usageError(`${shown} takes no value`);
+    return 0;
+  }
   if (!attached && last) throw usageError(`${shown} needs a value`);
   return attached ? 0 : 1;
 }

@@ -1,9 +1,10 @@
 /** `nbd-streaming run` */
 import { defineCommand } from "citty";
+import { captiveWords } from "../captive/command.ts";
 import { convertCommand, imageSize } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
 import { usageError } from "../errors.ts";
-import { Signals } from "../server/signals.ts";
+import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
 import { createLog } from "./log.ts";
 import {
@@ -33,11 +34,14 @@ export const runCommand = defineCommand({
   async run({ args, data }) {
     const { captive, workerUrl } = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
-    const { command, size } = await client(captive, rest, args.format, parameters.size);
+    const signals = new Signals();
+    const words = clientWords(captive, rest, args.format);
+    const size = parameters.size ?? (await sizeOf(words, args.format, signals.stop));
+    if (signals.caught !== undefined) return signalStatus(signals.caught);
     return run({
       target: parameters.target,
       size,
-      pad: args.pad !== false,
+      short: args.pad === false ? "allow" : "pad",
       address: parseAddress(args),
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,
@@ -46,21 +50,26 @@ export const runCommand = defineCommand({
       readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
       ...parseChecksum(args.checksum),
       summary: parseSummary(args.summary),
-      command,
-      signals: new Signals(),
+      command: (variables) =>
+        words.image === undefined
+          ? captiveWords(words.command, variables)
+          : convertCommand(words.image, args.format, variables.uri),
+      signals,
       log: createLog(args.verbose === true),
       workerUrl,
     });
   },
 });
 
-/** The command to run and the stream's size: given, or those of the image to copy. */
-async function client(
+/** The client: a command, or an image to copy. */
+type ClientWords =
+  { readonly command: readonly string[]; readonly image?: undefined } | { readonly image: string };
+
+function clientWords(
   captive: readonly string[] | undefined,
   rest: readonly string[],
   format: string | undefined,
-  size: bigint | undefined,
-): Promise<{ command: readonly string[]; size: bigint | undefined }> {
+): ClientWords {
   const [image, ...more] = rest;
   if (captive !== undefined) {
     if (image !== undefined) {
@@ -68,14 +77,26 @@ async function client(
     }
     if (format !== undefined) throw usageError("-f goes with an IMAGE, not with a command");
     if (captive.length === 0) throw usageError("the command after -- is missing");
-    return { command: captive, size };
+    return { command: captive };
   }
   if (image === undefined) {
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
   if (more.length > 0) throw usageError(`only one IMAGE is taken: ${more[0]} is too many`);
-  return {
-    command: convertCommand(image, format),
-    size: size ?? (await imageSize(image, format)),
-  };
+  return { image };
+}
+
+/** The size of the image to copy; a signal that comes meanwhile is left to the caller. */
+async function sizeOf(
+  { image }: ClientWords,
+  format: string | undefined,
+  stop: AbortSignal,
+): Promise<bigint | undefined> {
+  if (image === undefined) return undefined;
+  try {
+    return await imageSize(image, format, stop);
+  } catch (error) {
+    if (stop.aborted) return undefined;
+    throw error;
+  }
 }

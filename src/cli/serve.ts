@@ -40,7 +40,7 @@ export const serveCommand = defineCommand({
     return serve({
       target: parameters.target,
       size: parameters.size,
-      pad: args.pad === true,
+      short: args.pad === undefined ? "fail" : args.pad ? "pad" : "allow",
       address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
       exportName: parseExportName(args.exportname),
       pidFile: args.pidfile,

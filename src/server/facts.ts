@@ -1,4 +1,5 @@
 /** What has happened to a stream, and the one place that decides what it adds up to. */
+import { NBD_ENOSPC } from "../protocol/constants.ts";
 import type { Failure } from "../stream/failure.ts";
 
 /** What the main thread has heard so far. */
@@ -7,8 +8,8 @@ export interface Facts {
   failure: Failure | undefined;
   /** The stream thread died of a fault in the program. */
   crash: Error | undefined;
-  /** The first request past the end, which was refused. */
-  refused: string | undefined;
+  /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
+  refused: { readonly request: string; readonly error: number } | undefined;
   /** The first request to read what had gone by. */
   readBack: string | undefined;
   /** A client has reached the transmission phase. */
@@ -28,7 +29,7 @@ export interface Facts {
 /** Why a captive command may have failed, as far as the stream knows. */
 export function commandFailure(facts: Facts, emitted: number): string {
   if (facts.failure !== undefined) return facts.failure.message;
-  if (facts.refused !== undefined) return `${facts.refused} goes past the end: size= is too small`;
+  if (facts.refused !== undefined) return refusal(facts.refused, undefined);
   const failed = `the command failed with the stream at byte ${emitted}`;
   if (facts.readBack === undefined) return `${failed}: see its message`;
   return (
@@ -56,18 +57,24 @@ export function shortcoming(
 ): string | undefined {
   if (facts.crash !== undefined) return facts.crash.message;
   if (facts.failure !== undefined) return facts.failure.message;
-  if (facts.refused !== undefined) {
-    const end = size === undefined ? "the largest size" : `size=${size}`;
-    return `${facts.refused} goes past the end: ${end} is too small for the client's disk`;
-  }
+  if (facts.refused !== undefined) return refusal(facts.refused, size);
   if (facts.leftBehind) {
     return "the command has ended, but a client that it left behind is still connected: wait for it in the command";
   }
-  if (judge === "clients" && facts.dropped) {
-    return "the client left without NBD_CMD_DISC: see why it died, and start again";
+  if (facts.dropped) {
+    return "a client that sent data left without NBD_CMD_DISC: see why it died, and start again";
   }
   if (judge === "command" && !facts.connected) {
     return "the command has ended without connecting: pass it $nbd (or $uri), in single quotes";
   }
   return undefined;
+}
+
+function refusal(
+  { request, error }: NonNullable<Facts["refused"]>,
+  size: bigint | undefined,
+): string {
+  if (error !== NBD_ENOSPC) return `${request} was refused: it has flags that were not negotiated`;
+  const end = size === undefined ? "size=" : `size=${size}`;
+  return `${request} goes past the end: ${end} is too small for the client's disk`;
 }

@@ -6,6 +6,7 @@ import { openDestination, type Target } from "../endpoint/target.ts";
 import { UnusableError } from "../endpoint/unusable.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import type { ShortStream } from "../stream/messages.ts";
 import type { Address } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
 import type { Log } from "./log.ts";
@@ -25,8 +26,8 @@ export interface HostOptions {
   readonly address: Address;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
-  /** Lengthen a complete stream to `size` with zeroes. */
-  readonly pad: boolean;
+  /** What a stream is that ends below `size`. */
+  readonly short: ShortStream;
   /** Bytes that may be held in memory ahead of their turn; 0 is none. */
   readonly window: number;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
@@ -135,13 +136,13 @@ function targetName(target: Target): string {
 async function conclude(
   service: Service,
   destination: Destination,
-  { size, pad, signals }: HostOptions,
+  { size, short, signals }: HostOptions,
   judge: Judge,
 ): Promise<Verdict> {
   const { facts } = service;
   let why = shortcoming(facts, judge, size);
   if (why === undefined) {
-    service.finish(pad && size !== undefined);
+    service.finish(size === undefined ? "allow" : short);
     if (signals.caught !== undefined) await service.until(() => facts.ended, SIGNAL_GRACE);
     else await service.until(() => facts.ended || signals.caught !== undefined);
     if (!facts.ended) return interrupted(signals);

@@ -5,7 +5,7 @@ import { advertisedSize, WRITE_FLAGS } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
 import type { Counters } from "../stream/counters.ts";
 import { noReader } from "../stream/failure.ts";
-import type { StreamEvent } from "../stream/messages.ts";
+import type { ShortStream, StreamEvent } from "../stream/messages.ts";
 import type { Address } from "./address.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
@@ -67,7 +67,7 @@ export class Service {
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
-  #last = false;
+  #listening = true;
   #echo = () => {};
   readonly #window: number;
   readonly #reconnect: number | undefined;
@@ -167,8 +167,7 @@ export class Service {
 
   /** No new clients; those that are there and stay silent for `idle` milliseconds are cut off. */
   lastWords(idle: number): void {
-    this.#last = true;
-    this.#listener.close();
+    this.#stopListening();
     this.#thread.send({ type: "last-words", idle });
   }
 
@@ -182,9 +181,10 @@ export class Service {
     await this.until(() => heard || this.facts.ended, ECHO_LIMIT);
   }
 
-  /** Begins to end the stream well; `facts.ended` tells when it has. @param pad up to the full size */
-  finish(pad: boolean): void {
-    this.#thread.send({ type: "finish", pad });
+  /** Begins to end the stream well, without new clients; `facts.ended` tells when it has. */
+  finish(short: ShortStream): void {
+    this.#stopListening();
+    this.#thread.send({ type: "finish", short });
   }
 
   /** Ends the stream where it stands. */
@@ -196,14 +196,19 @@ export class Service {
   async close(): Promise<void> {
     this.#readerIsThere();
     clearTimeout(this.#returnTimer);
-    if (!this.#last) this.#listener.close();
+    this.#stopListening();
     await this.#thread.join();
+  }
+
+  #stopListening(): void {
+    if (this.#listening) this.#listener.close();
+    this.#listening = false;
   }
 
   /** What there is to tell about the stream at its end. */
   summary({ why }: Verdict): Summary {
     const { data, zeroes, emitted } = this.counters;
-    const seconds = (performance.now() - (this.#started ?? performance.now())) / 1000;
+    const seconds = this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
     return {
       complete: why === undefined,
       reason: why ?? null,
@@ -252,7 +257,7 @@ export class Service {
         this.facts.failure ??= event.failure;
         break;
       case "refused":
-        this.facts.refused ??= event.request;
+        this.facts.refused ??= event;
         break;
       case "read-back":
         this.facts.readBack = event.request;

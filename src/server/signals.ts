@@ -1,4 +1,5 @@
 /** Signals that ask the program to end. */
+import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 
 const CAUGHT = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -10,6 +11,19 @@ export function signalStatus(signal: NodeJS.Signals | number): number {
   return 128 + (typeof signal === "number" ? signal : constants.signals[signal]);
 }
 
+/** Those of the signals that the program was started with ignored (proc(5), SigIgn). */
+function ignoredSignals(): Set<EndSignal> {
+  let mask = 0n;
+  try {
+    const status = readFileSync("/proc/self/status", "latin1");
+    mask = BigInt(`0x${/^SigIgn:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  } catch {
+    // Without /proc nothing is known to be ignored.
+  }
+  const bit = (signal: EndSignal) => 1n << BigInt(constants.signals[signal] - 1);
+  return new Set(CAUGHT.filter((signal) => (mask & bit(signal)) !== 0n));
+}
+
 /** Remembers the first such signal, so that the program ends in order instead of at once. */
 export class Signals {
   /** The first that came. */
@@ -19,7 +33,10 @@ export class Signals {
   readonly #handlers = new Map<EndSignal, () => void>();
 
   constructor() {
+    const ignored = ignoredSignals();
     for (const signal of CAUGHT) {
+      // As nohup(1) and shells ask for it: what was ignored before stays so.
+      if (ignored.has(signal)) continue;
       const handler = () => {
         this.caught ??= signal;
         this.#stop.abort();

@@ -35,6 +35,9 @@ import { Unanswered } from "./unanswered.ts";
  */
 const SPLICE_MIN = 32 * 1024;
 
+/** A gap that a client which sends no more can still be waiting for, in bytes. */
+const LARGEST_GAP_AFTER_FIN = 2 ** 40;
+
 /** Calls for one connection that move data, before the others, and signals, get their turn. */
 const CALLS_PER_TURN = 64;
 
@@ -61,8 +64,10 @@ export class Connection {
   needsSink = false;
   /** Cannot go on before another connection's WRITE is complete. */
   needsTurn = false;
-  /** The client has closed its side, as far as poll(2) tells. */
-  hungUp = false;
+  /** The client sends nothing more; it may still take replies. */
+  halfClosed = false;
+  /** The client is gone, and takes no replies either. */
+  gone = false;
   /** When the connection began to wait for its client, by the engine's clock. */
   idleSince = 0;
 
@@ -120,17 +125,13 @@ export class Connection {
       else if (error instanceof SyscallError) this.#lost();
       else throw error;
     }
-    if (this.#stream.writer !== this) this.#input.release();
+    // In the middle of a payload its bytes are wanted where they are.
+    if (this.#stream.writer !== this && this.#payload.left === 0) this.#input.release();
   }
 
   /** Sends what replies there are. */
   sendReplies(): void {
-    try {
-      this.#replies.flush();
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error;
-      this.#lost();
-    }
+    this.#replies.flush();
   }
 
   /** The sink is lost: what is queued and the rest of the current payload get this error. */
@@ -145,13 +146,22 @@ export class Connection {
 
   /** poll(2) says that the client has closed its side. @param both true when it cannot read either */
   hangUp(both: boolean): void {
-    this.hungUp = true;
+    this.halfClosed = true;
+    this.gone ||= both;
+    this.#checkHangUp();
+  }
+
+  /**
+   * Gives up what cannot be completed, or what nobody waits for: there is no point in emitting a gap,
+   * which may take years, before a payload that will never come or for a client that is gone.
+   */
+  #checkHangUp(): void {
     const { writer, emitter } = this.#stream;
     if (writer !== this) return;
-    // Nobody waits for the end of a gap, which may be years away, or the rest of the payload will
-    // never come: there is no point in emitting what leads up to it.
     const missing = this.#payload.left - this.#input.available;
-    if ((both && emitter.inGap) || bytesReadable(this.fd) < missing) this.#lost();
+    // TCP does not tell a client that is gone from one that only sends no more.
+    const pointless = this.gone ? emitter.inGap : emitter.gap > LARGEST_GAP_AFTER_FIN;
+    if (pointless || bytesReadable(this.fd) < missing) this.#lost();
   }
 
   /** Ends the connection from this side. */
@@ -255,6 +265,8 @@ export class Connection {
       return false;
     }
     emitter.reset();
+    // Whoever settles may add a reply.
+    if (this.#replies.full && !this.#replies.flush()) return this.#await("needsOutput");
     if (this.#payload.emit === 0 && this.#payload.hold === 0) this.#stream.writer = undefined;
     return true;
   }
@@ -444,6 +456,8 @@ export class Connection {
     if (error === NBD_OK && length > 0) {
       error = rule.planWrite(offset, length, this.#stream.isReplay(this.#request));
       if (error !== NBD_OK) this.#refuse(error);
+    } else if (error === NBD_EINVAL) {
+      this.#refuse(error);
     }
     if (error !== NBD_OK || length === 0) {
       this.#input.consume(NBD_REQUEST_SIZE);
@@ -457,7 +471,10 @@ export class Connection {
       if (!this.#takeTurn()) return false;
       // A gap comes before what is queued already, memory of the window must be out before it is
       // used again, and the lists have their limits.
-      if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.#settle();
+      if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) {
+        this.#calls--;
+        return this.#settle();
+      }
       this.#stream.writer = this;
       if (plan.kind === "advance") {
         this.#stream.advanceWindow();
@@ -470,6 +487,7 @@ export class Connection {
     if (plan.kind === "emit") {
       rule.claim();
       if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+      if (plan.gap > 0 && this.halfClosed) this.#checkHangUp();
     }
     this.#stream.admitted(this.#request);
     this.#status = NBD_OK;
@@ -486,7 +504,7 @@ export class Connection {
       const { offset } = this.#request;
       this.#stream.break(backwardWrite(this.#request, rule.head, rule.windowFor(offset)));
     } else {
-      this.#stream.post({ type: "refused", request: describe(this.#request) });
+      this.#stream.post({ type: "refused", request: describe(this.#request), error });
     }
   }
 }

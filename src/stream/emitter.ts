@@ -40,6 +40,11 @@ export class Emitter {
     return add(this.#gap, this.#vector.remaining);
   }
 
+  /** Zeroes that wait to be emitted. */
+  get gap(): Offset {
+    return this.#gap;
+  }
+
   /** True while zeroes wait. */
   get inGap(): boolean {
     return this.#gap !== 0;

@@ -6,11 +6,13 @@ import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constant
 import { PollSet, type WakeUp } from "../../ffi/poll.ts";
 import { type Sink, SinkError } from "../endpoint/sink.ts";
 import type { Offset } from "../protocol/offset.ts";
+import { close } from "../../ffi/fd.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { Connection } from "./connection.ts";
 import type { Counters } from "./counters.ts";
 import { Emitter } from "./emitter.ts";
-import type { Command, StreamEvent } from "./messages.ts";
+import { tooShort } from "./failure.ts";
+import type { Command, ShortStream, StreamEvent } from "./messages.ts";
 import { SequentialRule } from "./rule.ts";
 import { Stream } from "./stream.ts";
 import { Window } from "./window.ts";
@@ -49,10 +51,12 @@ export class Engine {
   readonly #poll = new PollSet();
   readonly #connections: Connection[] = [];
   #state: "running" | "finishing" | "over" = "running";
+  /** The reader has taken everything and left. */
+  #readerDone = false;
   /** An answer is asked for, once everything has been looked at. */
   #echo: "asked" | "looking" | undefined;
-  /** The finish brings the stream to its full size. */
-  #pad = false;
+  /** What the finish makes of a stream that has not reached its size. */
+  #short: ShortStream = "allow";
   /** Milliseconds that a silent client is given; set when no more is expected of any. */
   #patience: number | undefined;
 
@@ -91,6 +95,12 @@ export class Engine {
     switch (command.type) {
       case "connection": {
         const { id, fd, leftover } = command;
+        // Too late: nothing may be written behind a finish.
+        if (this.#state !== "running") {
+          close(fd);
+          this.#options.post({ type: "closed", id, end: "dropped", wrote: false });
+          break;
+        }
         this.#connections.push(new Connection(id, fd, leftover, this.#stream, this.#pool));
         break;
       }
@@ -103,7 +113,8 @@ export class Engine {
         break;
       case "finish":
         this.#stream.closeBooks();
-        this.#pad = command.pad;
+        this.#short = command.short;
+        this.#judgeLength();
         this.#state = "finishing";
         break;
       case "echo":
@@ -121,6 +132,13 @@ export class Engine {
       this.#options.post({ type: "echo" });
     } else if (this.#echo === "asked") {
       this.#echo = "looking";
+    }
+  }
+
+  #judgeLength(): void {
+    const { rule } = this.#stream;
+    if (this.#short === "fail" && rule.end < rule.size) {
+      this.#stream.break(tooShort(rule.end, rule.size));
     }
   }
 
@@ -173,7 +191,7 @@ export class Engine {
       if (rule.window?.start !== undefined) {
         this.#stream.advanceWindow();
       } else {
-        const zeroes = rule.fill(this.#pad ? rule.size : rule.pending);
+        const zeroes = rule.fill(this.#short === "pad" ? rule.size : rule.pending);
         if (zeroes === 0) return true;
         this.#emitter.pushZeroes(zeroes);
       }
@@ -195,12 +213,14 @@ export class Engine {
     const poll = this.#poll;
     poll.clear();
     poll.add(this.#options.wake.fd, POLLIN);
-    const sinkAt = this.#sink.fd < 0 ? -1 : poll.add(this.#sink.fd, this.#sinkEvents());
+    const polled = this.#sink.fd >= 0 && !this.#readerDone;
+    const sinkAt = polled ? poll.add(this.#sink.fd, this.#sinkEvents()) : -1;
     const first = sinkAt < 0 ? 1 : 2;
     for (const connection of this.#connections) {
-      // A closed peer is reported at every poll, wanted or not: -1 keeps the place and is silent.
+      // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
+      // silent.
       const events = clientEvents(connection);
-      poll.add(connection.hungUp && events === POLLRDHUP ? -1 : connection.fd, events);
+      poll.add(connection.gone && events === 0 ? -1 : connection.fd, events);
     }
     poll.wait(this.#timeout(limit));
     if (sinkAt >= 0) this.#sinkReported(poll.revents(sinkAt));
@@ -221,8 +241,10 @@ export class Engine {
     if ((revents & (POLLERR | POLLHUP)) !== 0) {
       const unread = this.#sink.unread();
       // At the end of the stream a reader that has taken everything is free to go.
-      const done = this.#state === "finishing" && this.#emitter.idle && unread === 0;
-      if (!done) this.#stream.readerGone(unread);
+      const { rule } = this.#stream;
+      const last = this.#state === "finishing" || rule.head === rule.size;
+      this.#readerDone = last && this.#emitter.idle && unread === 0;
+      if (!this.#readerDone) this.#stream.readerGone(unread);
     } else if ((revents & POLLOUT) !== 0) {
       this.#emitter.ready = true;
     }
@@ -243,7 +265,7 @@ export class Engine {
     }
     if (this.#patience !== undefined) {
       for (const c of this.#connections) {
-        if (c.needsInput) within(c.idleSince + this.#patience - performance.now());
+        if (waitsForClient(c)) within(c.idleSince + this.#patience - performance.now());
       }
     }
     return timeout === Number.POSITIVE_INFINITY ? -1 : timeout;
@@ -259,7 +281,7 @@ export class Engine {
     if (this.#patience === undefined) return;
     const now = performance.now();
     for (const connection of this.#connections) {
-      if (!connection.needsInput || connection.needsSink) connection.idleSince = now;
+      if (!waitsForClient(connection)) connection.idleSince = now;
       else if (now - connection.idleSince >= this.#patience) connection.end("left-behind");
     }
   }
@@ -267,7 +289,12 @@ export class Engine {
 
 function clientEvents(connection: Connection): number {
   const events = (connection.needsInput ? POLLIN : 0) | (connection.hasReplies ? POLLOUT : 0);
-  return events === 0 ? POLLRDHUP : events;
+  return events === 0 && !connection.halfClosed ? POLLRDHUP : events;
+}
+
+/** True when it is for the client to do something. */
+function waitsForClient({ needsInput, needsOutput, needsSink }: Connection): boolean {
+  return (needsInput || needsOutput) && !needsSink;
 }
 
 function clientReported(connection: Connection, revents: number): void {

@@ -9,6 +9,8 @@ import type { Request } from "../protocol/request.ts";
 export type FailureCode =
   /** A client wrote below the head. */
   | "BACKWARD_WRITE"
+  /** The clients have finished before the stream's size was reached. */
+  | "TOO_SHORT"
   /** Nobody has opened the other end of the pipe in time. */
   | "NO_READER"
   /** A client's connection ended in the middle of a WRITE. */
@@ -105,6 +107,17 @@ export function noReader(sink: string, seconds: number): Failure {
     code: "NO_READER",
     errno: NBD_ESHUTDOWN,
     message: `nobody has opened ${sink} for reading in ${seconds} s: start its reader first`,
+  };
+}
+
+/** A stream whose clients have finished at `end`, short of its size. */
+export function tooShort(end: Offset, size: Offset): Failure {
+  return {
+    code: "TOO_SHORT",
+    errno: NBD_EIO,
+    message:
+      `the clients have finished at byte ${end} of size=${size}: see whether one has failed; ` +
+      "if they leave out zeroes at the end, use --pad",
   };
 }
 

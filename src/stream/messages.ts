@@ -35,12 +35,18 @@ export type Command =
   | { readonly type: "last-words"; readonly idle: number }
   /** No client that was lost comes back any more. */
   | { readonly type: "give-up" }
-  /** All clients are gone and all is well: emit what is pending, pad to the full size if asked. */
-  | { readonly type: "finish"; readonly pad: boolean }
+  /** All clients are gone and all is well: emit what is pending. */
+  | { readonly type: "finish"; readonly short: ShortStream }
   /** Answer with the event of this name, after all that has happened before. */
   | { readonly type: "echo" }
   /** Stop at once; nothing more is emitted. */
   | { readonly type: "abort" };
+
+/**
+ * What a stream is whose end is below its size: lengthened with zeroes, complete as it is, or
+ * truncated.
+ */
+export type ShortStream = "pad" | "allow" | "fail";
 
 /** How a connection ended. */
 export type ConnectionEnd =
@@ -67,8 +73,8 @@ export type StreamEvent =
     }
   /** The stream is broken for good. Sent once. */
   | { readonly type: "broken"; readonly failure: Failure }
-  /** A WRITE or WRITE_ZEROES past the end was refused; the stream lacks what it held. */
-  | { readonly type: "refused"; readonly request: string }
+  /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks what it held. */
+  | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** A client wanted to read what has gone by. Sent once. */
   | { readonly type: "read-back"; readonly request: string }
   /** The answer to the command of this name. */

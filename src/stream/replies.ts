@@ -1,5 +1,5 @@
 /** What goes back to a client: simple replies, and the zeroes that READ gets. */
-import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { send } from "../../ffi/socket.ts";
 import { NBD_SIMPLE_REPLY_SIZE } from "../protocol/constants.ts";
@@ -62,12 +62,25 @@ export class Replies {
   }
 
   /**
-   * Sends what has been collected.
+   * Sends what has been collected. A client that takes no replies any more may still have sent
+   * requests, its NBD_CMD_DISC among them: what is for it is thrown away, and reading tells the rest.
    *
    * @returns true when all is sent, false when the socket takes no more now
-   * @throws SyscallError when the client is gone
    */
   flush(): boolean {
+    try {
+      return this.#send();
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#start = 0;
+      this.#end = 0;
+      this.#zeroes = 0;
+      this.#payload = undefined;
+      return true;
+    }
+  }
+
+  #send(): boolean {
     while (this.#start < this.#end) {
       const n = send(this.#fd, this.#memory.at(this.#start), this.#end - this.#start);
       if (n === WOULD_BLOCK) return false;

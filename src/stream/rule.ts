@@ -120,6 +120,11 @@ export class SequentialRule {
     return gap;
   }
 
+  /** Where the stream would end if nothing more came. */
+  get end(): Offset {
+    return max(this.pending, this.window?.end ?? 0);
+  }
+
   /** Takes back the last `length` bytes that were promised and did not get there. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);

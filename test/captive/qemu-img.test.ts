@@ -1,9 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { mkfifo } from "../../ffi/pipe.ts";
 import { convertCommand, imageSize } from "../../src/captive/qemu-img.ts";
 import { UserError } from "../../src/errors.ts";
 import { command } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+
+const NEVER = new AbortController().signal;
 
 async function qcow2(path: string, size: string): Promise<void> {
   await command(["qemu-img", "create", "-q", "-f", "qcow2", path, size]);
@@ -11,21 +14,21 @@ async function qcow2(path: string, size: string): Promise<void> {
 
 /** The error with which the size of an image is refused. */
 async function refusal(image: string, format?: string): Promise<UserError> {
-  const error: unknown = await imageSize(image, format).catch((error: unknown) => error);
+  const error: unknown = await imageSize(image, format, NEVER).catch((error: unknown) => error);
   if (!(error instanceof UserError)) throw new Error(`no UserError but ${error}`);
   return error;
 }
 
 describe("convertCommand", () => {
   test("copies into the stream without making it first", () => {
-    expect(convertCommand("disk.qcow2", undefined)).toEqual([
-      ...["qemu-img", "convert", "-n", "-O", "raw", "--", "disk.qcow2", "$nbd"],
+    expect(convertCommand("disk.qcow2", undefined, "nbd://x/")).toEqual([
+      ...["qemu-img", "convert", "-n", "-O", "raw", "--", "disk.qcow2", "nbd://x/"],
     ]);
   });
 
   test("names the format that is given", () => {
-    expect(convertCommand("-x", "vmdk")).toEqual([
-      ...["qemu-img", "convert", "-n", "-f", "vmdk", "-O", "raw", "--", "-x", "$nbd"],
+    expect(convertCommand("-x", "vmdk", "nbd://x/")).toEqual([
+      ...["qemu-img", "convert", "-n", "-f", "vmdk", "-O", "raw", "--", "-x", "nbd://x/"],
     ]);
   });
 });
@@ -34,35 +37,35 @@ describe("imageSize", () => {
   test("of a qcow2 image is that of the disk in it", async () => {
     using folder = tempFolder();
     await qcow2(folder.file("disk.qcow2"), "3G");
-    expect(await imageSize(folder.file("disk.qcow2"), undefined)).toBe(3n << 30n);
-    expect(await imageSize(folder.file("disk.qcow2"), "qcow2")).toBe(3n << 30n);
+    expect(await imageSize(folder.file("disk.qcow2"), undefined, NEVER)).toBe(3n << 30n);
+    expect(await imageSize(folder.file("disk.qcow2"), "qcow2", NEVER)).toBe(3n << 30n);
   });
 
   test("of the largest image that qcow2 takes with its usual clusters is exact", async () => {
     using folder = tempFolder();
     await qcow2(folder.file("disk.qcow2"), String(2n ** 51n - 512n));
-    expect(await imageSize(folder.file("disk.qcow2"), undefined)).toBe(2n ** 51n - 512n);
+    expect(await imageSize(folder.file("disk.qcow2"), undefined, NEVER)).toBe(2n ** 51n - 512n);
   });
 
   test.each([0, 1, 511, 512, 100_001])("of a raw image of %d bytes is exact", async (size) => {
     using folder = tempFolder();
     writeFileSync(folder.file("disk.raw"), Buffer.alloc(size, 7));
-    expect(await imageSize(folder.file("disk.raw"), "raw")).toBe(BigInt(size));
-    expect(await imageSize(folder.file("disk.raw"), undefined)).toBe(BigInt(size));
+    expect(await imageSize(folder.file("disk.raw"), "raw", NEVER)).toBe(BigInt(size));
+    expect(await imageSize(folder.file("disk.raw"), undefined, NEVER)).toBe(BigInt(size));
   });
 
   test("of an image that is to be taken as raw is that of the file", async () => {
     using folder = tempFolder();
     await qcow2(folder.file("disk.qcow2"), "3G");
     const bytes = BigInt(Bun.file(folder.file("disk.qcow2")).size);
-    expect(await imageSize(folder.file("disk.qcow2"), "raw")).toBe(bytes);
+    expect(await imageSize(folder.file("disk.qcow2"), "raw", NEVER)).toBe(bytes);
   });
 
   test("takes a path with a dash, spaces and quotes as it is", async () => {
     using folder = tempFolder();
     const path = folder.file('-my "disk\'s" $nbd.raw');
     writeFileSync(path, Buffer.alloc(1000));
-    expect(await imageSize(path, undefined)).toBe(1000n);
+    expect(await imageSize(path, undefined, NEVER)).toBe(1000n);
   });
 });
 
@@ -87,4 +90,14 @@ describe("an image that cannot be read", () => {
     mkdirSync(folder.file("folder"));
     expect(await refusal(folder.file("folder"))).toMatchObject({ code: "ERR_QEMU_IMG" });
   });
+});
+
+test("an image whose size takes too long is given up when asked", async () => {
+  using folder = tempFolder();
+  const stop = new AbortController();
+  // Nobody ever writes to it: qemu-img waits.
+  mkfifo(folder.file("image"), 0o600);
+  const size = imageSize(folder.file("image"), "raw", stop.signal);
+  setTimeout(() => stop.abort(), 100);
+  expect(await size.catch((error: unknown) => error)).toBeInstanceOf(UserError);
 });

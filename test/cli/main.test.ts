@@ -23,7 +23,17 @@ describe("help", () => {
     const text = await help(name, "--help");
     expect(text).toContain(`USAGE nbd-streaming ${name} pipe=FILE`);
     expect(text).toMatch(new RegExp(`^EXAMPLE\\n\\n(  .*\\n)*  nbd-streaming ${name} pipe=`, "m"));
-    for (const word of ["pipe=FILE", "write=FILE", "size=SIZE", "-U", "-p", "-i", "-e", "-P"]) {
+    for (const word of [
+      "pipe=",
+      "write=",
+      "size=SIZE",
+      "window=SIZE",
+      "-U",
+      "-p",
+      "-i",
+      "-e",
+      "-P",
+    ]) {
       expect(text).toContain(word);
     }
   });
@@ -77,9 +87,12 @@ describe("messages", () => {
     return stderr.trimEnd().split("\n");
   }
 
-  test("tell where the server listens, and that is all", async () => {
+  test("tell where the server listens and how the stream ended, and that is all", async () => {
     const lines = (await saidOf()).filter((line) => !line.includes("waiting for a reader"));
-    expect(lines).toEqual(["nbd-streaming: listening on nbd+unix:///?socket=s"]);
+    expect(lines).toEqual([
+      "nbd-streaming: listening on nbd+unix:///?socket=s",
+      expect.stringMatching(/^nbd-streaming: error: 0 bytes .*: truncated: ended by SIGTERM$/),
+    ]);
   });
 
   test("tell more with -v, and of every line who says it", async () => {

@@ -8,18 +8,18 @@ const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words
 describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
     expect(parseParameters([`${key}=disk.fifo`])).toEqual({
-      parameters: { pipe: "disk.fifo", size: undefined },
+      parameters: { target: { kind: "path", path: "disk.fifo" }, size: undefined, window: 0 },
       rest: [],
     });
   });
 
   test.each(["a=b", "=", "a b", "/ä/\n", "-x", "pipe=x"])("may be called %p", (path) => {
-    expect(parseParameters([`pipe=${path}`]).parameters.pipe).toBe(path);
+    expect(parseParameters([`pipe=${path}`]).parameters.target).toEqual({ kind: "path", path });
   });
 
   test("has to be there", () => {
-    expect(refusal()).toStartWith("pipe=FILE is missing");
-    expect(refusal("size=1M")).toStartWith("pipe=FILE is missing");
+    expect(refusal()).toStartWith("pipe=SINK is missing");
+    expect(refusal("size=1M")).toStartWith("pipe=SINK is missing");
   });
 
   test("is not given under both names", () => {
@@ -28,7 +28,7 @@ describe("the pipe", () => {
 });
 
 test("the size is in bytes, before or after the pipe", () => {
-  const parameters = { pipe: "x", size: 3n << 20n };
+  const parameters = { target: { kind: "path" as const, path: "x" }, size: 3n << 20n, window: 0 };
   expect(parseParameters(["pipe=x", "size=3M"]).parameters).toEqual(parameters);
   expect(parseParameters(["size=3M", "pipe=x"]).parameters).toEqual(parameters);
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { bounded, startProgram } from "../support/program.ts";
+import { bounded, start, startProgram } from "../support/program.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { Place } from "./refusal.ts";
 
@@ -14,7 +14,7 @@ describe("the pipe cannot be", () => {
     using place = new Place();
     writeFileSync(place.file("disk"), "precious");
     expect(await place.refusal(["serve", "pipe=disk", "-U", "s"], 3)).toStartWith(
-      "pipe=disk cannot be used: it is a regular file, not a named pipe; ",
+      "pipe=disk cannot be used: it is a regular file, not a pipe; ",
     );
   });
 
@@ -26,23 +26,23 @@ describe("the pipe cannot be", () => {
     );
   });
 
-  test("a device", async () => {
+  test("a device that is not there any more", async () => {
     using place = new Place();
-    expect(await place.refusal(["run", "pipe=/dev/null", "--", "true"], 3)).toStartWith(
-      "pipe=/dev/null cannot be used: it is a device, not a named pipe; ",
+    expect(await place.refusal(["run", "pipe=/dev/nothing/x", "--", "true"], 3)).toStartWith(
+      "pipe=/dev/nothing/x cannot be used: ",
     );
   });
 
-  test("a socket", async () => {
+  test("a socket on which nobody listens", async () => {
     using place = new Place();
-    const listener = Bun.listen({ unix: place.file("socket"), ...somebody });
-    try {
-      expect(await place.refusal(["serve", "pipe=socket", "-U", "s"], 3)).toStartWith(
-        "pipe=socket cannot be used: it is a socket, not a named pipe; ",
-      );
-    } finally {
-      listener.stop(true);
-    }
+    writeFileSync(
+      place.file("leave.ts"),
+      'Bun.listen({ unix: "socket", socket: { data() {} } }); process.kill(process.pid, "SIGKILL");',
+    );
+    await start([process.execPath, "leave.ts"], { cwd: place.path }).ended();
+    const message = await place.refusal(["serve", "pipe=socket", "-U", "s"], 3);
+    expect(message).toStartWith("pipe=socket cannot be used: nobody can be reached there ");
+    expect(message).toEndWith("; start the program that listens on it first");
   });
 
   test("a symbolic link to nothing", async () => {

@@ -9,7 +9,7 @@ const CASES: [string, string[], RegExp][] = [
   ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
   ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
   ["a command with a line break", ["ser\nve"], /^unknown command ser ve/],
-  ["no pipe", ["serve"], /^pipe=FILE is missing/],
+  ["no pipe", ["serve"], /^pipe=SINK is missing/],
   ["an empty pipe", ["serve", "pipe="], /^pipe= needs a value/],
   ["two pipes", ["serve", "pipe=x", "pipe=y"], /^pipe= is given twice/],
   ["pipe and write", ["serve", "pipe=x", "write=x"], /the same parameter/],
@@ -38,7 +38,7 @@ const CASES: [string, string[], RegExp][] = [
   ["two images", ["run", "pipe=x", "a", "b"], /^only one IMAGE is taken: b is too many/],
   ["an image and a command", ["run", "pipe=x", "a", "--", "true"], /^unknown argument a/],
   ["a format for a command", ["run", "pipe=x", "-f", "raw", "--", "true"], /^-f goes with an/],
-  ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=FILE is missing/],
+  ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 
 test.each(CASES)("%s is a wrong command line", async (_, args, message) => {

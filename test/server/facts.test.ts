@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { NBD_EINVAL, NBD_ENOSPC } from "../../src/protocol/constants.ts";
 import { type Facts, type Judge, shortcoming } from "../../src/server/facts.ts";
 
 /** A stream that a client has written and left as it should. */
@@ -6,9 +7,11 @@ const GOOD: Facts = {
   failure: undefined,
   crash: undefined,
   refused: undefined,
+  readBack: undefined,
   connected: true,
   wrote: true,
   dropped: false,
+  awaited: false,
   leftBehind: false,
   ended: false,
 };
@@ -23,7 +26,7 @@ const WRONG: [string, Partial<Facts>, RegExp][] = [
   ],
   [
     "a refused request",
-    { refused: "NBD_CMD_WRITE of 512 bytes at 1024" },
+    { refused: { request: "NBD_CMD_WRITE of 512 bytes at 1024", error: NBD_ENOSPC } },
     /^NBD_CMD_WRITE of 512 bytes at 1024 goes past the end: size=1024 is too small/,
   ],
   ["a client that is still there", { leftBehind: true }, /still connected: wait for it/],
@@ -55,9 +58,17 @@ describe.each<Judge>(["clients", "command"])("by the %s", (by) => {
   });
 });
 
-test("a client that left without a word makes the stream incomplete if clients decide", () => {
-  expect(judge({ dropped: true }, "clients")).toMatch(/^the client left without NBD_CMD_DISC/);
-  expect(judge({ dropped: true }, "command")).toBeUndefined();
+test("a client that left without a word makes the stream incomplete, whoever decides", () => {
+  for (const by of ["clients", "command"] as const) {
+    expect(judge({ dropped: true }, by)).toMatch(
+      /^a client that sent data left without NBD_CMD_DISC/,
+    );
+  }
+});
+
+test("a request refused for its flags is not blamed on the size", () => {
+  const refused = { request: "NBD_CMD_WRITE of 512 bytes at 0", error: NBD_EINVAL };
+  expect(judge({ refused }, "clients")).toMatch(/^NBD_CMD_WRITE of 512 bytes at 0 was refused/);
 });
 
 test("a command that never connected makes the stream incomplete if the command decides", () => {

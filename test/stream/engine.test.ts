@@ -1,4 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { close } from "../../ffi/fd.ts";
+import { socketpair } from "../../ffi/socket.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLAG_FUA,
@@ -34,7 +36,7 @@ function ask(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): number 
 /** Ends the stream well and gives all that came out of it. */
 function finish(stream: StreamFixture, pad = false): Buffer {
   stream.settle();
-  stream.command({ type: "finish", pad });
+  stream.command({ type: "finish", short: pad ? "pad" : "allow" });
   stream.until(() => stream.sawEnd);
   return stream.output;
 }
@@ -285,6 +287,7 @@ describe("what breaks the rule", () => {
     expect(stream.events).toContainEqual({
       type: "refused",
       request: "NBD_CMD_WRITE of 300000 bytes at 512",
+      error: NBD_ENOSPC,
     });
     expect(finish(stream).toString()).toBe("x");
   });
@@ -472,6 +475,158 @@ describe("clients", () => {
   });
 });
 
+describe("corner cases", () => {
+  test.each([511, 512, 513, 1023, 1024, 1025])(
+    "%d small writes and a flush in one go are all answered",
+    (count) => {
+      using stream = new StreamFixture();
+      const peer = stream.connect();
+      const data = pseudoRandom(count);
+      const writes = Array.from(data, (byte, at) => encodeWrite(at, Buffer.of(byte)));
+      peer.send(Buffer.concat([...writes, FLUSH, readOf(count, 0)]));
+      stream.until(() => peer.available >= (count + 2) * 16);
+      expect(peer.takeReplies().every((reply) => reply.error === NBD_OK)).toBeTrue();
+      expect(finish(stream).equals(data)).toBeTrue();
+    },
+  );
+
+  test("a client that comes while the stream finishes is turned away", () => {
+    using stream = new StreamFixture();
+    stream.stalled = true;
+    const peer = stream.connect();
+    expect(ask(stream, peer, zeroes(64 * 1024 * 1024))).toBe(NBD_OK);
+    stream.command({ type: "finish", short: "allow" });
+    stream.settle();
+    const late = stream.connect(encodeWrite(2 ** 40, Buffer.from("late")));
+    stream.until(() => late.finished);
+    stream.stalled = false;
+    stream.until(() => stream.sawEnd);
+    expect(stream.output.length).toBe(64 * 1024 * 1024);
+  });
+
+  test("a half-closed client that then goes ends its gap", () => {
+    using stream = new StreamFixture();
+    const peer = stream.connect();
+    peer.send(encodeWrite(2 ** 39, Buffer.from("x")));
+    stream.until(() => peer.allSent && stream.counters.zeroes > 100_000_000);
+    peer.halfClose();
+    const before = stream.counters.zeroes;
+    stream.until(() => stream.counters.zeroes > before + 100_000_000);
+    expect(stream.ends).toEqual([]);
+    stream.hangUp(peer);
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["cut"]);
+  });
+
+  test("a gap that would take years ends when its client sends no more", () => {
+    using stream = new StreamFixture();
+    const peer = stream.connect();
+    peer.send(encodeWrite(2n ** 62n, Buffer.from("x")));
+    stream.until(() => peer.allSent && stream.counters.zeroes > 0);
+    peer.halfClose();
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["cut"]);
+  });
+
+  test("a client that is gone before its turn comes starts no gap", () => {
+    using stream = new StreamFixture();
+    const first = stream.connect();
+    const second = stream.connect();
+    first.send(encodeWrite(0, pseudoRandom(100_000)).subarray(0, 50_000));
+    stream.until(() => stream.counters.emitted > 0);
+    second.send(encodeWrite(2n ** 62n, Buffer.from("x")));
+    stream.until(() => second.allSent);
+    stream.settle();
+    stream.hangUp(second);
+    stream.settle();
+    first.send(encodeWrite(0, pseudoRandom(100_000)).subarray(50_000));
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["cut"]);
+  });
+
+  test.each([52, 60, 61, 62, 63, 64])(
+    "a payload to be dropped may arrive with %d requests before it",
+    (count) => {
+      using stream = new StreamFixture({ size: 65536 + 511 });
+      const peer = stream.connect();
+      const first = encodeWrite(0, pseudoRandom(65536));
+      const flushes = new Array(count).fill(FLUSH);
+      const last = encodeWrite(65536, Buffer.concat([pseudoRandom(511), Buffer.alloc(1)]));
+      peer.send(first);
+      stream.until(() => peer.available >= 16);
+      peer.send(...flushes, last.subarray(0, last.length - 1));
+      stream.settle();
+      peer.send(last.subarray(last.length - 1), FLUSH);
+      stream.until(() => peer.available >= (count + 3) * 16 || peer.finished);
+      expect(peer.takeReplies().every((reply) => reply.error === NBD_OK)).toBeTrue();
+      expect(finish(stream).length).toBe(65536 + 511);
+    },
+  );
+
+  test("a write whose data is lost with the sink is not answered as good for its tail", () => {
+    using stream = new StreamFixture({ size: 16 * 1024 * 1024 + 100 });
+    stream.stalled = true;
+    const peer = stream.connect();
+    const fill = encodeWrite(0, pseudoRandom(16 * 1024 * 1024 - 512));
+    peer.send(fill);
+    stream.settle();
+    const last = encodeWrite(16 * 1024 * 1024 - 512, Buffer.alloc(1024));
+    peer.send(last.subarray(0, last.length - 5));
+    stream.settle();
+    stream.closeReader();
+    stream.settle();
+    peer.send(last.subarray(last.length - 5));
+    stream.until(() => peer.available >= 32);
+    expect(peer.takeReplies().map((reply) => reply.error)).toEqual([NBD_ESHUTDOWN, NBD_ESHUTDOWN]);
+  });
+
+  test("a client that takes no replies and goes is still heard to the end", () => {
+    using stream = new StreamFixture();
+    const peer = stream.connect();
+    peer.send(encodeWrite(0, Buffer.from("abc")), DISC);
+    while (!peer.allSent) peer.pump();
+    stream.hangUp(peer);
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["disconnected"]);
+    expect(finish(stream).toString()).toBe("abc");
+  });
+
+  test("a client left behind that takes no replies is ended too", () => {
+    using stream = new StreamFixture({ size: 64 * 1024 * 1024 });
+    const [near, far] = socketpair();
+    const requests = Buffer.concat(new Array(4).fill(readOf(0, 32 * 1024 * 1024)));
+    stream.command({ type: "connection", id: 1, fd: far, leftover: requests });
+    stream.settle();
+    stream.command({ type: "last-words", idle: 50 });
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["left-behind"]);
+    close(near);
+  });
+
+  test("a stream that ends short of its size can be made a failure", () => {
+    using stream = new StreamFixture({ size: 1024 });
+    const peer = stream.connect();
+    expect(ask(stream, peer, encodeWrite(0, Buffer.alloc(512)))).toBe(NBD_OK);
+    stream.command({ type: "finish", short: "fail" });
+    stream.until(() => stream.engine.over);
+    const broken = stream.events.find((event) => event.type === "broken");
+    expect(broken?.failure.code).toBe("TOO_SHORT");
+  });
+
+  test("a reader that has taken the whole size may leave before the client does", () => {
+    using stream = new StreamFixture({ size: 1024 });
+    const peer = stream.connect();
+    expect(ask(stream, peer, encodeWrite(0, pseudoRandom(1024)))).toBe(NBD_OK);
+    stream.until(() => stream.output.length === 1024);
+    stream.closeReader();
+    stream.settle();
+    expect(ask(stream, peer, FLUSH)).toBe(NBD_OK);
+    stream.command({ type: "finish", short: "fail" });
+    stream.until(() => stream.engine.over);
+    expect(stream.events.some((event) => event.type === "broken")).toBeFalse();
+  });
+});
+
 describe("the sink", () => {
   test("writes wait for a reader, zeroes and reads do not", () => {
     using stream = new StreamFixture({ reader: false });
@@ -540,7 +695,7 @@ describe("the sink", () => {
     stream.stalled = true;
     const peer = stream.connect();
     expect(ask(stream, peer, encodeWrite(0, Buffer.from("abc")))).toBe(NBD_OK);
-    stream.command({ type: "finish", pad: false });
+    stream.command({ type: "finish", short: "allow" });
     stream.settle();
     expect(stream.engine.over).toBeFalse();
     stream.stalled = false;
@@ -553,7 +708,7 @@ describe("the sink", () => {
     stream.stalled = true;
     const peer = stream.connect();
     expect(ask(stream, peer, encodeWrite(0, Buffer.from("abc")))).toBe(NBD_OK);
-    stream.command({ type: "finish", pad: false });
+    stream.command({ type: "finish", short: "allow" });
     stream.settle();
     stream.closeReader();
     stream.until(() => stream.engine.over);

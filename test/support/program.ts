@@ -34,6 +34,8 @@ export interface StartOptions {
   readonly env?: Record<string, string | undefined>;
   /** What it reads on standard input. */
   readonly stdin?: Blob;
+  /** Makes a process group of it, all of which `using` kills: for a shell with its commands. */
+  readonly group?: boolean;
 }
 
 /** Starts any command. */
@@ -45,6 +47,7 @@ export function start(cmd: readonly string[], options: StartOptions = {}): Runni
     stdin: options.stdin ?? "ignore",
     stdout: "pipe",
     stderr: "pipe",
+    detached: options.group === true,
   });
   let stderr = "";
   const heard = new Set<() => void>();
@@ -81,7 +84,10 @@ export function start(cmd: readonly string[], options: StartOptions = {}): Runni
       ),
     ended: () => bounded(finished, "the process to end", () => stderr),
     async [Symbol.asyncDispose]() {
-      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+      if (child.exitCode === null && child.signalCode === null) {
+        if (options.group === true) process.kill(-child.pid, "SIGKILL");
+        else child.kill("SIGKILL");
+      }
       await child.exited;
     },
   };

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { descendants } from "../../src/captive/descendants.ts";
+import { descendants } from "../../src/process/descendants.ts";
 import { command, eventually } from "../support/program.ts";
 
 /** A shell that waits, so that the test can look at its tree; `using` kills what it has found. */

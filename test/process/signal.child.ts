@@ -1,13 +1,13 @@
 /** A process that signals what it has started; says on stdout what is left of it. */
 import { adoptOrphans } from "../../ffi/process.ts";
-import { descendants, signalDescendants } from "../../src/captive/descendants.ts";
+import { descendants, signalAll } from "../../src/process/descendants.ts";
 import { eventually } from "../support/program.ts";
 
 adoptOrphans();
 const shell = Bun.spawn(["sh", "-c", "sleep 30 & sleep 30 & wait"]);
 await eventually(() => descendants(process.pid).length === 3, "the tree");
 const before = descendants(process.pid).length;
-signalDescendants("SIGTERM");
+signalAll(descendants(process.pid), "SIGTERM");
 await shell.exited;
 await eventually(() => descendants(process.pid).length === 0, "all to end");
 const after = descendants(process.pid).length;
