@@ -9,6 +9,7 @@ const ARM64 = process.arch === "arm64";
 export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
+export const O_ACCMODE = 0o3;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
@@ -16,8 +17,10 @@ export const O_DIRECTORY = ARM64 ? 0o40000 : 0o200000;
 export const O_NOFOLLOW = ARM64 ? 0o100000 : 0o400000;
 
 // fcntl(2)
+export const F_GETFD = 1;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
+export const FD_CLOEXEC = 1;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;

@@ -3,8 +3,10 @@ import type { Pointer } from "bun:ffi";
 import {
   ERRNO,
   F_DUPFD_CLOEXEC,
+  F_GETFD,
   F_GETFL,
   F_SETFL,
+  FD_CLOEXEC,
   FIONREAD,
   O_CLOEXEC,
   O_NONBLOCK,
@@ -47,6 +49,11 @@ export function close(fd: number): void {
 /** A second descriptor for the same open file, close-on-exec (fcntl(2), F_DUPFD_CLOEXEC). */
 export function dup(fd: number): number {
   return checked("dup", () => libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
+}
+
+/** True for a descriptor that a program started from here would not get (F_GETFD, FD_CLOEXEC). */
+export function closesOnExec(fd: number): boolean {
+  return (checked("fcntl", () => libc.fcntl(fd, F_GETFD, 0)) & FD_CLOEXEC) !== 0;
 }
 
 /** Switches O_NONBLOCK on or off for the open file, and for all who share it. */

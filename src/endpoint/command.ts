@@ -25,6 +25,8 @@ export function isSinkProcess(pid: number): boolean {
  * @throws UnusableError when there is no shell
  */
 export function startCommand(command: string, size: bigint | undefined): Destination {
+  // Not that of another stream, in whose command this program may be.
+  const { NBD_STREAMING_SIZE: _, ...environment } = process.env;
   const ends = pipe();
   growPipe(ends.write);
   const guard = dup(ends.write);
@@ -33,7 +35,7 @@ export function startCommand(command: string, size: bigint | undefined): Destina
     child = Bun.spawn({
       cmd: ["/bin/sh", "-c", command],
       env: {
-        ...process.env,
+        ...environment,
         [MARK]: String(process.pid),
         ...(size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) }),
       },

@@ -13,7 +13,13 @@ import type { Log } from "./log.ts";
 import { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import { type Signals, signalStatus } from "./signals.ts";
-import { reportSummary, type SummaryFormat, type Verdict, writeChecksum } from "./summary.ts";
+import {
+  removeReport,
+  reportSummary,
+  type SummaryFormat,
+  type Verdict,
+  writeChecksum,
+} from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
 const SIGNAL_GRACE = 500;
@@ -69,6 +75,11 @@ export async function host(
   options: HostOptions,
   body: (hosted: Hosted) => Promise<Verdict>,
 ): Promise<number> {
+  // A report of an earlier stream must not stand for this one.
+  if (options.checksumFile !== undefined) removeReport(options.checksumFile);
+  if (options.summary.kind === "json" && options.summary.file !== undefined) {
+    removeReport(options.summary.file);
+  }
   const destination = await prepare(options);
   let pidFile: PidFile | undefined;
   try {

@@ -1,5 +1,5 @@
 /** The last word on a stream. */
-import { writeFileSync } from "node:fs";
+import { lstatSync, rmSync, writeFileSync } from "node:fs";
 import { messageOf } from "../errors.ts";
 import type { Log } from "./log.ts";
 
@@ -42,7 +42,17 @@ export interface ChecksumFile {
 /** Writes the line that `sha256sum -c` and its kin read. */
 export function writeChecksum({ checksum }: Summary, target: ChecksumFile, log: Log): void {
   if (checksum === null) return;
-  writeReport(target.file, `${checksum.digest}  ${target.subject}\n`, log);
+  // As the tools do it: a backslash at the front says that there are escapes in the name.
+  const subject = target.subject.replace(/[\\\n\r]/g, (c) => ESCAPES[c] as string);
+  const mark = subject === target.subject ? "" : "\\";
+  writeReport(target.file, `${mark}${checksum.digest}  ${subject}\n`, log);
+}
+
+const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
+
+/** Removes what an earlier run has written; not a device or a pipe that stands in its place. */
+export function removeReport(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false })?.isFile()) rmSync(file, { force: true });
 }
 
 /** Tells how the stream has ended: a line for people, or one for programs. */

@@ -83,12 +83,29 @@ test("a client that only asks questions does not end the stream", async () => {
   await serving.expectComplete();
 });
 
-test("a client of a smaller disk ends the stream where it ends itself: size= adds nothing", async () => {
+test("a stream that ends short of size= is truncated", async () => {
   using folder = tempFolder();
   await using serving = await serve(folder, ["-p", "0", "size=1G"]);
   expect(await command(["nbdinfo", "--size", serving.uri])).toBe("1073741824\n");
   await command(nbdcopy(serving.uri));
+  const { status, stderr } = await serving.program.ended();
+  expect(status).toBe(4);
+  expect(stderr).toContain(`truncated: the clients have finished at byte ${8 * MiB} of size=`);
+});
+
+test("--no-pad lets a stream end short of size=", async () => {
+  using folder = tempFolder();
+  await using serving = await serve(folder, ["-p", "0", "size=1G", "--no-pad"]);
+  await command(nbdcopy(serving.uri));
   await serving.expectComplete();
+});
+
+test("--pad brings a stream to size=", async () => {
+  using folder = tempFolder();
+  await using serving = await serve(folder, ["-p", "0", "size=16M", "--pad"]);
+  await command(nbdcopy(serving.uri));
+  const padded = Buffer.concat([readFileSync(disk.path), Buffer.alloc(8 * MiB)]);
+  await serving.expectComplete(new Bun.CryptoHasher("sha256").update(padded).digest("hex"));
 });
 
 test("write= is the same as pipe=", async () => {
