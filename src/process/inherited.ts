@@ -2,7 +2,7 @@
  * The descriptors that the program was started with. To be imported before everything else: what is
  * loaded later opens descriptors of its own, under numbers that a user may name by mistake.
  */
-import { readdirSync } from "node:fs";
+import { fstatSync, readdirSync } from "node:fs";
 
 const inherited = listDescriptors();
 
@@ -14,8 +14,18 @@ export function isInherited(fd: number): boolean {
 /** All open descriptors (proc(5)), or undefined where there is no /proc. */
 function listDescriptors(): Set<number> | undefined {
   try {
-    return new Set(readdirSync("/proc/self/fd").map(Number));
+    // Reading the folder takes a descriptor, too, which is in the list but gone afterwards.
+    return new Set(readdirSync("/proc/self/fd").map(Number).filter(isOpen));
   } catch {
     return undefined;
+  }
+}
+
+function isOpen(fd: number): boolean {
+  try {
+    fstatSync(fd);
+    return true;
+  } catch {
+    return false;
   }
 }
