@@ -84,6 +84,8 @@ export class Connection {
   #abandoned = NBD_OK;
   /** The last WRITE was one for splice(2), and so will be the next. */
   #large = false;
+  /** The window is emptied for the next WRITE, which may replace what is first in it. */
+  #makingRoom = false;
   /** Of the current WRITE, how much goes into the window. */
   #heldLength = 0;
   /** What is left of CALLS_PER_TURN. */
@@ -191,7 +193,7 @@ export class Connection {
     if (payload.emit > 0) return this.#emitPayload();
     if (payload.hold > 0) return this.#holdPayload();
     if (payload.drop > 0) return this.#dropPayload();
-    if (this.#stream.windowIsNext) return this.#emitWindow();
+    if (this.#stream.windowIsNext && !this.#makingRoom) return this.#emitWindow();
     if (this.#input.available >= NBD_REQUEST_SIZE) return this.#serve();
     if (!this.#settle()) return false;
     return this.#receive();
@@ -460,6 +462,7 @@ export class Connection {
       this.#refuse(error);
     }
     if (error !== NBD_OK || length === 0) {
+      this.#makingRoom = false;
       this.#input.consume(NBD_REQUEST_SIZE);
       this.#payload.refuse(length);
       this.#status = error;
@@ -477,10 +480,12 @@ export class Connection {
       }
       this.#stream.writer = this;
       if (plan.kind === "advance") {
-        this.#stream.advanceWindow();
+        this.#makingRoom = true;
+        this.#stream.advanceWindow(offset);
         return true;
       }
     }
+    this.#makingRoom = false;
     this.#input.consume(NBD_REQUEST_SIZE);
     this.#payload.admit(plan, offset);
     this.#heldLength = this.#payload.hold;

@@ -110,12 +110,13 @@ export class SequentialRule {
    * Takes the window's first run into the stream, after the gap before it.
    *
    * @param push gets the run as `Window.shift` gives it
+   * @param limit where a WRITE starts that is to be admitted next, and may replace what is held
    * @returns the length of the gap, which has to be emitted first
    */
-  advance(push: (address: number, length: number) => void): Offset {
+  advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
     const window = this.window as Window;
     const gap = this.#skipTo(window.start as Offset);
-    this.head = window.shift(push);
+    this.head = window.shift(push, limit);
     this.pending = max(this.pending, this.head);
     return gap;
   }

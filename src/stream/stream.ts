@@ -94,10 +94,16 @@ export class Stream {
     return this.failure === undefined && this.rule.windowIsNext;
   }
 
-  /** Queues the window's first run, and the gap before it as zeroes; only while nothing is queued. */
-  advanceWindow(): void {
+  /**
+   * Queues the window's first run, and the gap before it as zeroes; only while nothing is queued.
+   *
+   * @param limit as `SequentialRule.advance` takes it
+   */
+  advanceWindow(limit?: Offset): void {
     const { emitter } = this;
-    emitter.pushZeroes(this.rule.advance((address, length) => emitter.pushBytes(address, length)));
+    emitter.pushZeroes(
+      this.rule.advance((address, length) => emitter.pushBytes(address, length), limit),
+    );
   }
 
   /** The sink has failed: nothing that is queued gets there. */

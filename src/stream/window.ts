@@ -97,13 +97,14 @@ export class Window {
    * Takes the first held run out, or the first part of a long one.
    *
    * @param push gets its pieces by address; they stay as they are until the next put or shift
+   * @param limit nothing at or behind this is taken; the run starts before it
    * @returns where what was taken ends
    */
-  shift(push: (address: number, length: number) => void): Offset {
+  shift(push: (address: number, length: number) => void, limit?: Offset): Offset {
     this.#recycle();
     const run = this.#runs[0] as Run;
     const start = run.start;
-    const end = min(run.end, add(start, BLOCK * MAX_PIECES));
+    const end = min(min(run.end, limit ?? run.end), add(start, BLOCK * MAX_PIECES));
     this.#eachBlock(start, end, (key, place, length) => {
       push((this.#blocks.get(key) as Memory).at(place), length);
     });

@@ -107,7 +107,7 @@ export class Oracle {
       if (first < 0 || first >= offset) break;
       // No room: the first gap is a hole after all, and the run behind it goes out.
       let stop = first;
-      while (this.#held[stop] === 1 && stop - first < 512 * BLOCK) stop++;
+      while (this.#held[stop] === 1 && stop < offset && stop - first < 512 * BLOCK) stop++;
       this.#advanceTo(stop);
     }
     this.#advanceTo(offset);
@@ -135,7 +135,6 @@ export class Oracle {
     }
     this.head = Math.max(this.head, end);
     this.pending = Math.max(this.pending, this.head);
-    this.#emitNext();
   }
 
   /** Blocks in which something is held, were [offset, end) held as well. */
