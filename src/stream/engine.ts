@@ -8,6 +8,7 @@ import { type Sink, SinkError } from "../endpoint/sink.ts";
 import type { Offset } from "../protocol/offset.ts";
 import { close } from "../../ffi/fd.ts";
 import { BufferPool } from "./buffer-pool.ts";
+import type { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";
 import type { Counters } from "./counters.ts";
 import { Emitter } from "./emitter.ts";
@@ -219,8 +220,9 @@ export class Engine {
     for (const connection of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
       // silent.
-      const events = clientEvents(connection);
-      poll.add(connection.gone && events === 0 ? -1 : connection.fd, events);
+      const events = clientEvents(connection.channel);
+      const { gone, fd } = connection.channel;
+      poll.add(gone && events === 0 ? -1 : fd, events);
     }
     poll.wait(this.#timeout(limit));
     if (sinkAt >= 0) this.#sinkReported(poll.revents(sinkAt));
@@ -233,7 +235,7 @@ export class Engine {
 
   #sinkEvents(): number {
     if (this.#emitter.ready) return 0;
-    return !this.#emitter.idle || this.#connections.some((c) => c.needsSink) ? POLLOUT : 0;
+    return !this.#emitter.idle || this.#connections.some((c) => c.channel.needsSink) ? POLLOUT : 0;
   }
 
   #sinkReported(revents: number): void {
@@ -265,7 +267,7 @@ export class Engine {
     }
     if (this.#patience !== undefined) {
       for (const c of this.#connections) {
-        if (waitsForClient(c)) within(c.idleSince + this.#patience - performance.now());
+        if (waitsForClient(c.channel)) within(c.idleSince + this.#patience - performance.now());
       }
     }
     return timeout === Number.POSITIVE_INFINITY ? -1 : timeout;
@@ -281,28 +283,29 @@ export class Engine {
     if (this.#patience === undefined) return;
     const now = performance.now();
     for (const connection of this.#connections) {
-      if (!waitsForClient(connection)) connection.idleSince = now;
+      if (!waitsForClient(connection.channel)) connection.idleSince = now;
       else if (now - connection.idleSince >= this.#patience) connection.end("left-behind");
     }
   }
 }
 
-function clientEvents(connection: Connection): number {
-  const events = (connection.needsInput ? POLLIN : 0) | (connection.hasReplies ? POLLOUT : 0);
-  return events === 0 && !connection.halfClosed ? POLLRDHUP : events;
+function clientEvents({ needsInput, replies, halfClosed }: Channel): number {
+  const events = (needsInput ? POLLIN : 0) | (replies.empty ? 0 : POLLOUT);
+  return events === 0 && !halfClosed ? POLLRDHUP : events;
 }
 
 /** True when it is for the client to do something. */
-function waitsForClient({ needsInput, needsOutput, needsSink }: Connection): boolean {
+function waitsForClient({ needsInput, needsOutput, needsSink }: Channel): boolean {
   return (needsInput || needsOutput) && !needsSink;
 }
 
 function clientReported(connection: Connection, revents: number): void {
   if ((revents & HANGUP) !== 0) connection.hangUp((revents & (POLLHUP | POLLERR)) !== 0);
   // After a hang-up, reading and sending do not block: they give what is left, or the error.
-  if ((revents & (POLLIN | HANGUP)) !== 0) connection.needsInput = false;
+  const { channel } = connection;
+  if ((revents & (POLLIN | HANGUP)) !== 0) channel.needsInput = false;
   if ((revents & (POLLOUT | HANGUP)) !== 0) {
-    connection.needsOutput = false;
-    connection.sendReplies();
+    channel.needsOutput = false;
+    channel.replies.flush();
   }
 }

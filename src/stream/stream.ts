@@ -1,21 +1,29 @@
 /** What all connections of one stream share. */
 import type { SinkError } from "../endpoint/sink.ts";
+import { NBD_EIO } from "../protocol/constants.ts";
 import { add, type Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
-import type { Connection } from "./connection.ts";
 import type { Emitter } from "./emitter.ts";
-import { clientCut, describe, type Failure, readerGone, sinkFailed } from "./failure.ts";
+import {
+  backwardWrite,
+  clientCut,
+  describe,
+  type Failure,
+  readerGone,
+  sinkFailed,
+} from "./failure.ts";
 import type { StreamEvent } from "./messages.ts";
 import type { Payload } from "./payload.ts";
 import { Replay } from "./replay.ts";
 import type { SequentialRule } from "./rule.ts";
+import type { WriteSide } from "./write-side.ts";
 
 /** The state of the stream. */
 export class Stream {
   /** Set when the stream is broken, for good. */
   failure: Failure | undefined;
   /** The connection whose payload is on its way; requests of two are never mixed. */
-  writer: Connection | undefined;
+  writer: WriteSide | undefined;
   /** Set while clients may come back. */
   readonly #replay: Replay | undefined;
   /** A WRITE that was cut off: where the stream stood when it was promised, and what broke it. */
@@ -39,6 +47,15 @@ export class Stream {
     if (this.failure !== undefined) return;
     this.failure = failure;
     this.post({ type: "broken", failure });
+  }
+
+  /** A WRITE or WRITE_ZEROES is refused: below the head it breaks the stream. */
+  refuse(request: Request, error: number): void {
+    if (error === NBD_EIO) {
+      this.break(backwardWrite(request, this.rule.head, this.rule.windowFor(request.offset)));
+    } else {
+      this.post({ type: "refused", request: describe(request), error });
+    }
   }
 
   /** A client wants to read what has gone by. Only the first time is told. */
