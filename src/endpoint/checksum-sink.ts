@@ -49,7 +49,6 @@ export class ChecksumSink implements Sink {
     if (n <= 0) return n;
     this.#held.push(this.#buffer.at(0), n);
     this.#heldEnd = n;
-    this.flush();
     return n;
   }
 

@@ -53,9 +53,7 @@ export class FileSink implements Sink {
   }
 
   splice(socket: number, length: number): number {
-    const n = (this.#relay as Relay).fill(socket, length);
-    this.flush();
-    return n;
+    return (this.#relay as Relay).fill(socket, length);
   }
 
   writev(vector: IoVec): number {

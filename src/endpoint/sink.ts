@@ -18,8 +18,8 @@ export interface Sink {
   /** Tries to open. @returns false while there is nobody at the other end; then call again */
   open(): boolean;
   /**
-   * Moves up to `length` bytes from a socket, without copying them if it can be helped. Only while
-   * nothing is held.
+   * Takes up to `length` bytes from a socket, without copying them if it can be helped; what a sink
+   * cannot pass on in the same call it holds for {@link flush}. Only while nothing is held.
    *
    * @returns bytes taken, 0 when the socket's peer has finished, or WOULD_BLOCK, which does not say
    *   which of the two is not ready

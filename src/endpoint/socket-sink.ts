@@ -40,9 +40,7 @@ export class SocketSink implements Sink {
   }
 
   splice(socket: number, length: number): number {
-    const n = (this.#relay as Relay).fill(socket, length);
-    this.flush();
-    return n;
+    return (this.#relay as Relay).fill(socket, length);
   }
 
   writev(vector: IoVec): number {
@@ -50,9 +48,7 @@ export class SocketSink implements Sink {
   }
 
   zeroes(length: number): number {
-    const n = (this.#relay as Relay).fillZeroes(length);
-    this.flush();
-    return n;
+    return (this.#relay as Relay).fillZeroes(length);
   }
 
   flush(): boolean {

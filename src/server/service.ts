@@ -200,6 +200,17 @@ export class Service {
     await this.#thread.join();
   }
 
+  /** Nobody has come back in time. */
+  async #giveUp(): Promise<void> {
+    this.#thread.send({ type: "give-up" });
+    // What exactly is missing is for the stream thread to tell.
+    await this.heardAll();
+    if (!this.facts.awaited) return;
+    this.facts.awaited = false;
+    this.facts.dropped = true;
+    this.poke();
+  }
+
   #stopListening(): void {
     if (this.#listening) this.#listener.close();
     this.#listening = false;
@@ -230,8 +241,6 @@ export class Service {
     this.#open++;
     this.facts.connected = true;
     this.#started ??= performance.now();
-    this.facts.awaited = false;
-    clearTimeout(this.#returnTimer);
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, fd, leftover });
   }
@@ -245,13 +254,17 @@ export class Service {
       case "closed":
         this.#open--;
         this.facts.wrote ||= event.wrote;
-        if (event.wrote && event.end !== "disconnected") this.#lost();
+        if (event.wrote && event.end !== "disconnected") this.#lost(event.succeeded);
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
           this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
         } else {
           this.#log.verbose(`client ${event.id} ended: ${event.end}`);
         }
+        break;
+      case "resumed":
+        this.facts.awaited = false;
+        clearTimeout(this.#returnTimer);
         break;
       case "broken":
         this.facts.failure ??= event.failure;
@@ -273,21 +286,17 @@ export class Service {
     this.poke();
   }
 
-  /** A client that sent data has left without a word. */
-  #lost(): void {
+  /** A client that sent data has left without a word. @param succeeded it is back already */
+  #lost(succeeded: boolean): void {
     const seconds = this.#reconnect;
     if (seconds === undefined) {
       this.facts.dropped = true;
       return;
     }
+    if (succeeded) return;
     this.#log.warn(`a client was lost; it has ${seconds} s to come back`);
     this.facts.awaited = true;
     clearTimeout(this.#returnTimer);
-    this.#returnTimer = setTimeout(() => {
-      this.facts.awaited = false;
-      this.facts.dropped = true;
-      this.#thread.send({ type: "give-up" });
-      this.poke();
-    }, seconds * 1000);
+    this.#returnTimer = setTimeout(() => void this.#giveUp(), seconds * 1000);
   }
 }

@@ -207,7 +207,8 @@ export class Connection {
     if (length === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid ? this.#stream.rule.zero(offset, length) : NBD_EINVAL;
     if (error !== NBD_OK) this.#stream.refuse(request, error);
-    else if (add(offset, length) > CREATION_PROBE) this.#zeroed = true;
+    else this.#stream.resumed();
+    if (error === NBD_OK && add(offset, length) > CREATION_PROBE) this.#zeroed = true;
     return error;
   }
 }

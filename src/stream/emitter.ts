@@ -110,7 +110,7 @@ export class Emitter {
       this.#gap = subtract(this.#gap, n);
       budget -= n;
       this.#taken(n, true);
-      if (!this.ready) return false;
+      if (!this.#flushHeld()) return false;
     }
     return true;
   }
@@ -118,17 +118,19 @@ export class Emitter {
   #flushHeld(): boolean {
     const before = this.sink.held;
     if (before === 0) return true;
-    this.ready = this.sink.flush();
-    this.#count(before - this.sink.held, this.#heldZeroes);
+    try {
+      this.ready = this.sink.flush();
+    } finally {
+      // A sink that fails has taken what it has taken.
+      this.#count(before - this.sink.held, this.#heldZeroes);
+    }
     return this.ready;
   }
 
-  /** Accounts for what the sink has taken, a part of which it may still hold. */
+  /** Accounts for what the sink has taken, but not yet for what it holds of it. */
   #taken(length: number, zeroes: boolean): void {
-    const { held } = this.sink;
     this.#heldZeroes = zeroes;
-    this.#count(length - held, zeroes);
-    if (held > 0) this.ready = false;
+    this.#count(length - this.sink.held, zeroes);
   }
 
   #count(length: number, zeroes: boolean): void {

@@ -99,7 +99,13 @@ export class Engine {
         // Too late: nothing may be written behind a finish.
         if (this.#state !== "running") {
           close(fd);
-          this.#options.post({ type: "closed", id, end: "dropped", wrote: false });
+          this.#options.post({
+            type: "closed",
+            id,
+            end: "dropped",
+            wrote: false,
+            succeeded: false,
+          });
           break;
         }
         this.#connections.push(new Connection(id, fd, leftover, this.#stream, this.#pool));
@@ -162,8 +168,10 @@ export class Engine {
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
-      if (ended !== "disconnected") this.#stream.clientLost();
-      this.#options.post({ type: "closed", id, end: ended, wrote });
+      // Over TCP a client may be back before it is missed.
+      const succeeded = this.#connections.some((c) => c.wrote);
+      if (wrote && ended !== "disconnected") this.#stream.clientLost(succeeded);
+      this.#options.post({ type: "closed", id, end: ended, wrote, succeeded });
     }
   }
 

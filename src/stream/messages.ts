@@ -70,7 +70,11 @@ export type StreamEvent =
       readonly end: ConnectionEnd;
       /** True when the client sent data, not just questions. */
       readonly wrote: boolean;
+      /** Another client that sent data is connected. */
+      readonly succeeded: boolean;
     }
+  /** After a client was lost, one has sent data again. */
+  | { readonly type: "resumed" }
   /** The stream is broken for good. Sent once. */
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks what it held. */

@@ -26,11 +26,15 @@ export class Stream {
   writer: WriteSide | undefined;
   /** Set while clients may come back. */
   readonly #replay: Replay | undefined;
-  /** A WRITE that was cut off: where the stream stood when it was promised, and what broke it. */
-  #interrupted: { readonly end: Offset; readonly failure: Failure } | undefined;
+  /** A WRITE that was cut off: from where to where it is missing, and what it means if it stays so. */
+  #interrupted:
+    { readonly from: Offset; readonly end: Offset; readonly failure: Failure } | undefined;
+  /** It has been told that a client wanted to read what has gone by. */
   #readBack = false;
   /** A connection has been lost since the start. */
   #lost = false;
+  /** A client that was lost has not been heard of since. */
+  #awaited = false;
 
   /** @param reconnect clients whose connection is lost may come back and go on */
   constructor(
@@ -67,10 +71,24 @@ export class Stream {
   /** A WRITE has been taken on. */
   admitted(request: Request): void {
     this.#replay?.remember(request.offset);
-    const interrupted = this.#interrupted;
-    if (interrupted !== undefined && this.rule.head >= interrupted.end) {
+    this.resumed();
+    const missing = this.#interrupted;
+    // Only data makes it good: a gap may have taken the head there, too.
+    if (missing !== undefined && request.offset <= missing.from && this.rule.head >= missing.end) {
       this.#interrupted = undefined;
     }
+  }
+
+  /** A client goes on with the stream. */
+  resumed(): void {
+    if (this.#awaited) this.post({ type: "resumed" });
+    this.#awaited = false;
+  }
+
+  /** True while it is too early to judge a WRITE below the head: its first try is still under way. */
+  mayBeReplay(request: Request, by: WriteSide): boolean {
+    const taken = this.writer !== undefined && this.writer !== by;
+    return taken && this.#replay !== undefined && request.offset < this.rule.head;
   }
 
   /** True for a WRITE that a client may repeat after a connection was lost. */
@@ -79,9 +97,10 @@ export class Stream {
     return this.#lost && offset < this.rule.head && this.#replay?.knows(offset) === true;
   }
 
-  /** A client that may come back has lost its connection. */
-  clientLost(): void {
+  /** A client has lost its connection. @param succeeded another one goes on with what it did */
+  clientLost(succeeded: boolean): void {
     this.#lost = true;
+    this.#awaited = !succeeded;
   }
 
   /**
@@ -98,7 +117,7 @@ export class Stream {
     this.writer = undefined;
     // What is queued may be data that a client has been told is safe; it will not come again.
     if (this.#replay === undefined || lost > 0) this.break(failure);
-    else this.#interrupted ??= { end, failure };
+    else this.#interrupted ??= { from: rule.head, end, failure };
   }
 
   /** No client comes back any more: what was cut off and not repeated breaks the stream. */

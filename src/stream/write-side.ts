@@ -92,6 +92,7 @@ export class WriteSide {
    */
   serve(): boolean {
     const { input, request } = this.#channel;
+    if (this.#stream.mayBeReplay(request, this)) return this.#channel.await("turn");
     const error = this.#judge();
     if (error !== NBD_OK || request.length === 0) {
       this.#makingRoom = false;

@@ -1,10 +1,13 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { convertCommand, imageSize } from "../../src/captive/qemu-img.ts";
 import { UserError } from "../../src/errors.ts";
 import { command } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const NEVER = new AbortController().signal;
 

@@ -1,8 +1,11 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import packageJson from "../../package.json" with { type: "json" };
 import { RawClient } from "../support/nbd-client.ts";
 import { PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 describe("help", () => {
   /** What the program says on standard output, and nowhere else. */

@@ -1,10 +1,13 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { connect } from "node:net";
 import { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { bounded, start, startProgram } from "../support/program.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { Place } from "./refusal.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** A listener of somebody else. */
 const somebody = { socket: { data() {} } };

@@ -1,5 +1,8 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { Place } from "./refusal.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const CASES: [string, string[], RegExp][] = [
   ["no words at all", [], /^which command\? there are serve and run/],

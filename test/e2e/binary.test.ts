@@ -1,11 +1,14 @@
 /** The compiled program, far from its sources and in a folder full of traps. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { qcow2Image } from "../support/images.ts";
 import { command, ROOT, start } from "../support/program.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());

@@ -1,5 +1,5 @@
 /** `run` with a captive command: what the command is told, and what becomes of how it ends. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { mkfifo } from "../../ffi/pipe.ts";
@@ -7,6 +7,9 @@ import { type Image, rawImage } from "../support/images.ts";
 import { type Ended, eventually, runProgram, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 /** The signal's bit in the masks of proc(5). */

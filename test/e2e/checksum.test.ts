@@ -1,5 +1,5 @@
 /** `--checksum`: what is told is what the tools of the system compute, and only of whole streams. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
 import { bench, nbdcopy, qemuIo } from "../support/clients.ts";
@@ -8,6 +8,9 @@ import { command, type Ended, runProgram, start } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { quoted, shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

@@ -1,5 +1,5 @@
 /** Real clients, each through `run`: what comes out of the FIFO is the disk, byte by byte. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -7,6 +7,9 @@ import { type Image, pseudoRandom, qcow2Image, rawImage, sparseImage } from "../
 import { digestFile } from "../support/reader.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 /** Where the last island of the sparse image ends. */

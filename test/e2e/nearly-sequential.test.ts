@@ -1,5 +1,5 @@
 /** Real clients that do not quite write from start to end: with what helps them, the exact stream. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import {
   bench,
@@ -16,6 +16,9 @@ import { command, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 /** Where the last island of the sparse image ends. */

@@ -1,10 +1,13 @@
 /** Real clients whose writes do not make a stream: the exact error. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { bench, convert, digestOf, filled, qemuIo } from "../support/clients.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { type Ended, runProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 /** Runs of a client that may happen to write in order. */

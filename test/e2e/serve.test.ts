@@ -1,11 +1,14 @@
 /** `serve` as its users run it: started first, then clients come and go, then the stream ends. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { type Image, rawImage } from "../support/images.ts";
 import { command, type Running, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
@@ -7,6 +7,9 @@ import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { encodeRequest, RawClient } from "../support/nbd-client.ts";
 import { eventually, type Running, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 

@@ -1,10 +1,13 @@
 /** A block device as the sink: a loop device, where this user may have one. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { nbdcopy, qemuIo } from "../support/clients.ts";
 import { rawImage } from "../support/images.ts";
 import { command, runProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

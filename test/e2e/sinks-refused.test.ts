@@ -1,11 +1,22 @@
 /** What is no sink is refused before anything starts: an exit status and one line that helps. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import {
+  afterAll,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from "bun:test";
 import { existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { type Image, rawImage } from "../support/images.ts";
 import { bounded, type Ended, PROGRAM, runProgram, start } from "../support/program.ts";
 import { quoted, shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

@@ -1,5 +1,5 @@
 /** Every kind of sink, fed by real clients: what arrives there is the disk, byte by byte. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
@@ -9,6 +9,9 @@ import { digestFile } from "../support/reader.ts";
 import { quoted, shell } from "../support/shell.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

@@ -1,11 +1,14 @@
 /** The last word on a stream: the line for people, and the object for programs. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
 import { nbdcopy, qemuIo } from "../support/clients.ts";
 import { type Image, rawImage, sparseImage } from "../support/images.ts";
 import { command, type Ended, runProgram, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Worker } from "node:worker_threads";
 import {
   O_CLOEXEC,
@@ -15,6 +15,9 @@ import { shutdownWrite } from "../../ffi/socket.ts";
 import { bounded } from "../support/program.ts";
 import { Descriptors, flagsOf, writeAll } from "./descriptors.ts";
 import type { WakeUpTask } from "./wake-up.worker.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 describe("PollSet", () => {
   test("says which descriptors have something to report", () => {

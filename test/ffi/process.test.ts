@@ -1,6 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { command } from "../support/program.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** How a child process and its orphaned grandchild get on. */
 async function orphansOf(...args: string[]): Promise<{ self: number; parent: number }> {

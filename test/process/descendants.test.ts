@@ -1,8 +1,11 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { descendants } from "../../src/process/descendants.ts";
 import { command, eventually } from "../support/program.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** A shell that waits, so that the test can look at its tree; `using` kills what it has found. */
 function startTree(script: string) {

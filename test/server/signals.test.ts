@@ -1,6 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { Signals, signalStatus } from "../../src/server/signals.ts";
 import { eventually } from "../support/program.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 test("a signal's status is 128 and its number", () => {
   expect(signalStatus("SIGINT")).toBe(130);

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { close } from "../../ffi/fd.ts";
 import { socketpair } from "../../ffi/socket.ts";
 import {
@@ -18,6 +18,9 @@ import {
 import { pseudoRandom } from "../support/images.ts";
 import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
 import { type Peer, StreamFixture } from "../support/stream.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const zeroes = (length: number, offset: number | bigint = 0, cookie = 1n) =>
   encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length, { cookie });

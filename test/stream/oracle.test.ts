@@ -1,10 +1,13 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE_ZEROES } from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
 import { Oracle, type Step } from "../support/oracle.ts";
 import { type Peer, StreamFixture } from "../support/stream.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
 const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);

@@ -1,8 +1,11 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import { SequentialRule } from "../../src/stream/rule.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** The rule for a stream without an end. */
 const endless = () => new SequentialRule(toOffset(UNBOUNDED_SIZE));

@@ -1,0 +1,279 @@
+/** `serve --reconnect`: clients whose connection is lost come back and go on. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
+import { encodeRequest, encodeWrite, type RawClient } from "../support/nbd-client.ts";
+import { command, eventually } from "../support/program.ts";
+import { DATA, ERROR, GATE, Trial } from "../support/trial.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Far longer than any of these tests takes. */
+const PATIENT = { args: ["--reconnect=60"] };
+const BRIEF = { args: ["--reconnect=0.5"] };
+
+const part = (from: number, to: number) => DATA.subarray(from, to);
+
+/** Hangs up, and waits until it is noticed. */
+async function hangUp(trial: Trial, client: RawClient) {
+  const lost = () => trial.program.stderr.split("a client was lost; it has").length;
+  const before = lost();
+  client.socket.destroy();
+  await eventually(() => lost() > before, "the loss to be noticed");
+}
+
+/** Sends a WRITE's header and so much of its payload, and hangs up when that has arrived. */
+async function drop(trial: Trial, client: RawClient, at: number, length: number, sent: number) {
+  client.send(encodeRequest(NBD_CMD_WRITE, at, length), part(at, at + sent));
+  await eventually(() => client.socket.writableLength === 0, "the bytes to leave");
+  await trial.settled();
+  await hangUp(trial, client);
+}
+
+const PAYLOADS = [
+  { length: 4 * KiB, sent: 0 },
+  { length: 4 * KiB, sent: 1000 },
+  { length: 64 * KiB, sent: 40_000 },
+  { length: MiB, sent: 700_000 },
+  { length: 4 * MiB, sent: 4 * MiB - 1 },
+];
+
+describe.each(PAYLOADS)("a client lost $sent bytes into a WRITE of $length", (payload) => {
+  const { length, sent } = payload;
+  const start = 64 * KiB;
+  const end = start + length;
+
+  test("repeats it and goes on: no byte is missing, and none comes twice", async () => {
+    await using trial = await Trial.serve("FIFO", PATIENT);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, start))).toBe(0);
+    await drop(trial, client, start, length, sent);
+    using again = await trial.client();
+    expect(await again.write(start, part(start, end))).toBe(0);
+    expect(await again.write(end, part(end, end + start))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, end + start));
+  });
+
+  test("may be lost again on the way", async () => {
+    await using trial = await Trial.serve("FIFO", PATIENT);
+    for (const times of [1, 2, 3]) {
+      using client = await trial.client();
+      await drop(trial, client, 0, length, Math.floor((sent * times) / 3));
+    }
+    using again = await trial.client();
+    expect(await again.write(0, part(0, length))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, length));
+  });
+
+  test("has truncated the stream without --reconnect", async () => {
+    await using trial = await Trial.serve("FIFO");
+    using client = await trial.client();
+    client.send(encodeRequest(NBD_CMD_WRITE, 0, length), part(0, sent));
+    await trial.settled();
+    client.socket.destroy();
+    const message = /truncated: the client's connection ended [0-9]+ bytes before the end of/;
+    await trial.fails({ status: 4, message });
+  });
+
+  test("has truncated the stream if it does not come back", async () => {
+    await using trial = await Trial.serve("FIFO", BRIEF);
+    using client = await trial.client();
+    const since = performance.now();
+    await drop(trial, client, 0, length, sent);
+    await trial.fails({ status: 4, message: /truncated: (the|a) client/ });
+    expect(performance.now() - since).toBeGreaterThan(500);
+    expect(performance.now() - since).toBeLessThan(3000);
+  });
+});
+
+describe("somebody who only asks questions while a client is away", () => {
+  const ask = (trial: Trial) => command(["nbdinfo", `nbd+unix:///?socket=${trial.socket}`]);
+
+  test("is not the client that comes back", async () => {
+    await using trial = await Trial.serve("FIFO", PATIENT);
+    using client = await trial.client();
+    await drop(trial, client, 0, MiB, 700_000);
+    await ask(trial);
+    using again = await trial.client();
+    expect(await again.write(0, part(0, MiB))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, MiB));
+  });
+
+  test.each(["command", "FIFO"] as const)("does not make a stream to a %s whole", async (sink) => {
+    await using trial = await Trial.serve(sink, BRIEF);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, 64 * KiB))).toBe(0);
+    await hangUp(trial, client);
+    await ask(trial);
+    await trial.fails({ status: 4, message: /truncated: \S/, bytes: 64 * KiB });
+  });
+});
+
+test("a client that came back in time may take as long as it wants", async () => {
+  await using trial = await Trial.serve("FIFO", BRIEF);
+  using client = await trial.client();
+  await drop(trial, client, 0, MiB, 700_000);
+  using again = await trial.client();
+  expect(await again.write(0, part(0, MiB))).toBe(0);
+  // Slow on purpose: longer than what it had to come back.
+  await Bun.sleep(800);
+  expect(await again.write(MiB, part(MiB, 2 * MiB))).toBe(0);
+  again.disconnect();
+  await trial.completes(part(0, 2 * MiB));
+});
+
+test("a client that comes back before it is missed goes on", async () => {
+  await using trial = await Trial.serve("FIFO", BRIEF);
+  using client = await trial.client();
+  client.send(encodeRequest(NBD_CMD_WRITE, 0, MiB), part(0, 700_000));
+  await trial.settled();
+  using again = await trial.client();
+  expect(await again.flush()).toBe(0);
+  await hangUp(trial, client);
+  expect(await again.write(0, part(0, MiB))).toBe(0);
+  again.disconnect();
+  await trial.completes(part(0, MiB));
+});
+
+test("a client that comes back and writes on behind its WRITE has truncated the stream", async () => {
+  await using trial = await Trial.serve("FIFO", BRIEF);
+  using client = await trial.client();
+  await drop(trial, client, 0, MiB, 700_000);
+  using again = await trial.client();
+  await again.write(MiB, part(MiB, 2 * MiB));
+  again.disconnect();
+  const message = /truncated: \S/;
+  const hole = Buffer.concat([part(0, 700_000), Buffer.alloc(MiB - 700_000), part(MiB, 2 * MiB)]);
+  await trial.fails({ status: 4, message, whole: hole });
+});
+
+test("a client that comes back and writes elsewhere behind the stream gets EIO", async () => {
+  await using trial = await Trial.serve("FIFO", PATIENT);
+  using client = await trial.client();
+  expect(await client.write(0, part(0, 64 * KiB))).toBe(0);
+  await drop(trial, client, 64 * KiB, MiB, 700_000);
+  using again = await trial.client();
+  expect(await again.write(4 * KiB, part(4 * KiB, 8 * KiB))).toBe(ERROR.EIO);
+  again.disconnect();
+  await trial.fails({ status: 4, message: /truncated: NBD_CMD_WRITE of 4096 bytes at 4096 lies/ });
+});
+
+test("a client that was not lost may not repeat a WRITE", async () => {
+  await using trial = await Trial.serve("FIFO", PATIENT);
+  using client = await trial.client();
+  expect(await client.write(0, part(0, 4 * KiB))).toBe(0);
+  expect(await client.write(0, part(0, 4 * KiB))).toBe(ERROR.EIO);
+  client.disconnect();
+  await trial.fails({ status: 4, message: /truncated: NBD_CMD_WRITE of 4096 bytes at 0 lies/ });
+});
+
+describe("a client lost between two requests", () => {
+  test.each(["between two requests", "in a header"])("%s goes on where it was", async (where) => {
+    await using trial = await Trial.serve("FIFO", PATIENT);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, 64 * KiB))).toBe(0);
+    if (where === "in a header") client.send(encodeRequest(NBD_CMD_WRITE, 0, 1).subarray(0, 11));
+    await trial.settled();
+    await hangUp(trial, client);
+    using again = await trial.client();
+    expect(await again.write(64 * KiB, part(64 * KiB, MiB))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, MiB));
+  });
+
+  test("has truncated the stream if it does not come back in time", async () => {
+    await using trial = await Trial.serve("FIFO", BRIEF);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, 64 * KiB))).toBe(0);
+    client.socket.destroy();
+    const message = /truncated: \S.* left without NBD_CMD_DISC/;
+    await trial.fails({ status: 4, message, bytes: 64 * KiB });
+  });
+});
+
+describe("a client with several WRITEs in flight", () => {
+  test.each([
+    { size: 4 * KiB, count: 16 },
+    { size: 256 * KiB, count: 16 },
+  ])("of $size repeats all of them", async ({ size, count }) => {
+    // The reader takes nothing until the client is gone: no reply can have got through for all.
+    await using trial = await Trial.serve({ fifo: `head -c 1; ${GATE}; cat` }, PATIENT);
+    using client = await trial.client();
+    const all = Array.from({ length: count }, (_, i) =>
+      encodeWrite(i * size, part(i * size, (i + 1) * size), BigInt(i)),
+    );
+    client.send(...all);
+    await trial.settled();
+    client.socket.destroy();
+    trial.openGate();
+    await trial.program.saying(/a client was lost/);
+    using again = await trial.client();
+    again.send(...all);
+    for (let i = 0; i < count; i++) {
+      expect(await again.reply()).toEqual({ error: 0, cookie: BigInt(i) });
+    }
+    again.disconnect();
+    await trial.completes(part(0, count * size));
+  });
+});
+
+describe("with a window", () => {
+  const options = { args: ["--reconnect=60", "window=8M"] };
+
+  test("data that is held outlives the connection it came by", async () => {
+    await using trial = await Trial.serve("FIFO", options);
+    using client = await trial.client();
+    expect(await client.write(2 * MiB, part(2 * MiB, 3 * MiB))).toBe(0);
+    await drop(trial, client, 0, MiB, 700_000);
+    using again = await trial.client();
+    expect(await again.write(0, part(0, MiB))).toBe(0);
+    expect(await again.write(MiB, part(MiB, 2 * MiB))).toBe(0);
+    expect(await again.write(3 * MiB, part(3 * MiB, 4 * MiB))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, 4 * MiB));
+  });
+
+  test("a WRITE that was lost on its way into the window is repeated", async () => {
+    await using trial = await Trial.serve("FIFO", options);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, 64 * KiB))).toBe(0);
+    await drop(trial, client, 2 * MiB, MiB, 700_000);
+    using again = await trial.client();
+    expect(await again.write(2 * MiB, part(2 * MiB, 3 * MiB))).toBe(0);
+    expect(await again.write(64 * KiB, part(64 * KiB, 2 * MiB))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, 3 * MiB));
+  });
+
+  test("a WRITE whose reply was lost may have left the window by then", async () => {
+    await using trial = await Trial.serve("FIFO", options);
+    using client = await trial.client();
+    client.send(encodeWrite(MiB, part(MiB, 2 * MiB)), encodeWrite(0, part(0, MiB)));
+    await trial.settled();
+    await client.reply();
+    await client.reply();
+    await hangUp(trial, client);
+    using again = await trial.client();
+    expect(await again.write(MiB, part(MiB, 2 * MiB))).toBe(0);
+    expect(await again.write(0, part(0, MiB))).toBe(0);
+    expect(await again.write(2 * MiB, part(2 * MiB, 3 * MiB))).toBe(0);
+    again.disconnect();
+    await trial.completes(part(0, 3 * MiB));
+  });
+
+  test("held data without what comes before it is no complete stream", async () => {
+    const brief = { args: ["--reconnect=0.5", "window=8M"] };
+    await using trial = await Trial.serve("FIFO", brief);
+    using client = await trial.client();
+    expect(await client.write(2 * MiB, part(2 * MiB, 3 * MiB))).toBe(0);
+    await drop(trial, client, 0, MiB, 700_000);
+    const message = /truncated: (the|a) client/;
+    await trial.fails({ status: 4, message });
+  });
+});
