@@ -3,14 +3,11 @@
  *
  *     NBD_STREAMING_TEST_SIZE=1T bun test test/e2e/large.test.ts
  */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { parseSize } from "../../src/cli/size.ts";
 import type { RawClient } from "../support/nbd-client.ts";
 import { DATA, type SinkChoice, Trial } from "../support/trial.ts";
-import { LIMIT } from "../support/limit.ts";
-
-setDefaultTimeout(LIMIT);
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
