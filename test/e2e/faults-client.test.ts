@@ -1,9 +1,9 @@
 /** What becomes of a stream whose client dies, half-closes, or is not alone. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { NBD_CMD_FLUSH, NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
-import { start } from "../support/program.ts";
+import { eventually, start } from "../support/program.ts";
 import { CHILD, DATA, ERROR, GATE, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -68,11 +68,12 @@ test("qemu-io that is killed between two requests truncates the stream", async (
 });
 
 test("qemu-img that is killed in the middle truncates the stream", async () => {
-  await using trial = await Trial.serve({ fifo: `head -c 1; ${GATE}; cat` });
+  await using trial = await Trial.serve({ fifo: `head -c 1; touch begun; ${GATE}; cat` });
   writeFileSync(trial.file("disk"), DATA);
   const copy = ["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", trial.file("disk")];
   await using client = start([...copy, `nbd+unix:///?socket=${trial.socket}`]);
   await trial.program.saying(/client 1 connected/);
+  await eventually(() => existsSync(trial.file("begun")), "the first data");
   await trial.settled();
   client.process.kill("SIGKILL");
   await client.ended();
