@@ -167,8 +167,10 @@ export class WriteSide {
     const { gone, input, fd } = this.#channel;
     const { emitter } = this.#stream;
     // TCP does not tell a client that is gone from one that only sends no more.
-    const pointless = gone ? emitter.inGap : emitter.gap > LARGEST_GAP_AFTER_FIN;
-    return pointless || bytesReadable(fd) < this.#payload.left - input.available;
+    if (gone ? emitter.inGap : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
+    // While the sink takes more, what has come goes out first; reading then finds the end by itself.
+    const held = emitter.inGap || !emitter.ready;
+    return held && bytesReadable(fd) < this.#payload.left - input.available;
   }
 
   /** The client is gone. @returns true when that was in the middle of a WRITE */
