@@ -2,24 +2,21 @@
 import { fstatSync } from "node:fs";
 import { ERRNO, O_APPEND } from "../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
-import { close, openFlags, seekBy, syncData, truncate, write, writev } from "../../ffi/fd.ts";
+import { openFlags, seekBy, syncData, truncate, write } from "../../ffi/fd.ts";
 import { type IoVec, Memory } from "../../ffi/memory.ts";
 import { guarded } from "./guarded.ts";
-import { Relay } from "./relay.ts";
-import type { Sink } from "./sink.ts";
+import type { Relay } from "./relay.ts";
+import { RelayedSink } from "./relayed-sink.ts";
+import { SinkError } from "./sink.ts";
 
 /** Zeroes from this many on become a hole where there can be one; below it they are written. */
 const HOLE_MIN = 64 * 1024;
 
 /**
- * Owns the descriptor that it is given. Its position is the file's own, so that whoever shares it
- * goes on where the stream ended. Writing to a disk is not waited for by poll(2): this is the one
- * sink whose calls take as long as they take.
+ * Its position is the file's own, so that whoever shares it goes on where the stream ended. Writing
+ * to a disk is not waited for by poll(2): this is the one sink whose calls take as long as they take.
  */
-export class FileSink implements Sink {
-  #fd = -1;
-  #given: number;
-  #relay: Relay | undefined;
+export class FileSink extends RelayedSink {
   /** Made when splice(2) turns out not to work. */
   #buffer: Memory | undefined;
   #zeroBuffer: Memory | undefined;
@@ -27,71 +24,45 @@ export class FileSink implements Sink {
   /** What was skipped at the end and is no part of the file yet. */
   #trailingHole = false;
 
-  constructor(
-    readonly name: string,
-    given: number,
-  ) {
-    this.#given = given;
-  }
-
-  get fd(): number {
-    return this.#fd;
-  }
-
-  get held(): number {
-    return this.#relay?.held ?? 0;
-  }
-
-  open(): boolean {
-    this.#fd = this.#given;
-    this.#given = -1;
-    this.#relay = new Relay();
-    this.#regular = fstatSync(this.#fd).isFile();
+  override open(): boolean {
+    super.open();
+    this.#regular = fstatSync(this.fd).isFile();
     // splice(2) refuses files in append mode.
-    if ((openFlags(this.#fd) & O_APPEND) !== 0) this.#copies();
+    if ((openFlags(this.fd) & O_APPEND) !== 0) this.#copies();
     return true;
   }
 
-  splice(socket: number, length: number): number {
-    return (this.#relay as Relay).fill(socket, length);
-  }
-
-  writev(vector: IoVec): number {
-    const n = guarded(() => writev(this.#fd, vector));
+  override writev(vector: IoVec): number {
+    const n = super.writev(vector);
     this.#trailingHole = false;
     return n;
   }
 
   zeroes(length: number): number {
     if (length >= HOLE_MIN && this.#atEnd()) {
-      guarded(() => seekBy(this.#fd, length));
+      guarded(() => seekBy(this.fd, length));
       this.#trailingHole = true;
       return length;
     }
     this.#zeroBuffer ??= new Memory(HOLE_MIN);
     const zeroes = this.#zeroBuffer;
-    const n = guarded(() => write(this.#fd, zeroes.at(0), Math.min(length, zeroes.length)));
+    const n = guarded(() => write(this.fd, zeroes.at(0), Math.min(length, zeroes.length)));
     this.#trailingHole = false;
     return n;
   }
 
   flush(): boolean {
-    const relay = this.#relay as Relay;
-    if (relay.held === 0) return true;
+    if (this.held === 0) return true;
     this.#trailingHole = false;
     if (this.#buffer === undefined) {
       try {
-        return relay.drainTo(this.#fd);
+        return guarded(() => this.relay.drainTo(this.fd));
       } catch (error) {
         // Not every device can be spliced to.
-        if (!(error instanceof SyscallError)) throw error;
-        if (error.errno !== ERRNO.EINVAL)
-          return guarded(() => {
-            throw error;
-          });
+        if (!(error instanceof SinkError) || error.cause.errno !== ERRNO.EINVAL) throw error;
       }
     }
-    this.#copy(relay, this.#copies());
+    this.#copy(this.relay, this.#copies());
     return true;
   }
 
@@ -101,17 +72,9 @@ export class FileSink implements Sink {
 
   complete(): void {
     guarded(() => {
-      if (this.#trailingHole) truncate(this.#fd, seekBy(this.#fd, 0));
+      if (this.#trailingHole) truncate(this.fd, seekBy(this.fd, 0));
       this.#sync();
     });
-  }
-
-  close(): void {
-    for (const fd of [this.#fd, this.#given]) if (fd >= 0) close(fd);
-    this.#fd = -1;
-    this.#given = -1;
-    this.#relay?.close();
-    this.#relay = undefined;
   }
 
   #copies(): Memory {
@@ -122,7 +85,7 @@ export class FileSink implements Sink {
     while (relay.held > 0) {
       const length = relay.drainInto(buffer);
       for (let at = 0; at < length;) {
-        const n = guarded(() => write(this.#fd, buffer.at(at), length - at));
+        const n = guarded(() => write(this.fd, buffer.at(at), length - at));
         // A device that was opened non-blocking by somebody else; it is rare enough to wait for it.
         if (n === WOULD_BLOCK) Bun.sleepSync(1);
         else at += n;
@@ -133,13 +96,13 @@ export class FileSink implements Sink {
   /** True where skipping leaves a hole: at or past the end of a regular file (lseek(2)). */
   #atEnd(): boolean {
     if (!this.#regular || this.#buffer !== undefined) return false;
-    return guarded(() => seekBy(this.#fd, 0)) >= fstatSync(this.#fd).size;
+    return guarded(() => seekBy(this.fd, 0)) >= fstatSync(this.fd).size;
   }
 
   /** Errors of a disk may come as late as this. */
   #sync(): void {
     try {
-      syncData(this.#fd);
+      syncData(this.fd);
     } catch (error) {
       // A device that keeps nothing has nothing to sync: /dev/null, a tape.
       const none = error instanceof SyscallError && error.errno === ERRNO.EINVAL;
