@@ -43,10 +43,8 @@ export const POLLRDHUP = 0x2000;
 // splice(2), tee(2)
 export const SPLICE_F_MOVE = 0x01;
 export const SPLICE_F_NONBLOCK = 0x02;
-export const SPLICE_F_MORE = 0x04;
 
 // recv(2), send(2), shutdown(2)
-export const MSG_PEEK = 0x02;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;

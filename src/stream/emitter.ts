@@ -45,11 +45,6 @@ export class Emitter {
     return this.#gap;
   }
 
-  /** True while zeroes wait. */
-  get inGap(): boolean {
-    return this.#gap !== 0;
-  }
-
   /** True when no more bytes from memory can be queued before a {@link flush}. */
   get full(): boolean {
     return this.#vector.full;

@@ -3,10 +3,10 @@
  * client. Nothing else in the thread waits.
  */
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constants.ts";
+import { close } from "../../ffi/fd.ts";
 import { PollSet, type WakeUp } from "../../ffi/poll.ts";
 import { type Sink, SinkError } from "../endpoint/sink.ts";
 import type { Offset } from "../protocol/offset.ts";
-import { close } from "../../ffi/fd.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import type { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";

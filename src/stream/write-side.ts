@@ -167,9 +167,9 @@ export class WriteSide {
     const { gone, input, fd } = this.#channel;
     const { emitter } = this.#stream;
     // TCP does not tell a client that is gone from one that only sends no more.
-    if (gone ? emitter.inGap : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
+    if (gone ? emitter.gap > 0 : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
     // While the sink takes more, what has come goes out first; reading then finds the end by itself.
-    const held = emitter.inGap || !emitter.ready;
+    const held = emitter.gap > 0 || !emitter.ready;
     return held && bytesReadable(fd) < this.#payload.left - input.available;
   }
 
