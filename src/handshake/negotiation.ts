@@ -61,7 +61,6 @@ const MAX_SKIPPED_DATA = 1024 * 1024;
 const MAX_OPTIONS = 128;
 
 const EMPTY = new Uint8Array(0);
-const DESCRIPTION = "a stream: write from the start to the end";
 
 type State = "flags" | "header" | "data" | "skip" | "over";
 
@@ -225,7 +224,7 @@ export class Negotiation {
       this.#output.push(encodeInfoText(option, NBD_INFO_NAME, canonical));
     }
     if (request.infos.has(NBD_INFO_DESCRIPTION)) {
-      this.#output.push(encodeInfoText(option, NBD_INFO_DESCRIPTION, DESCRIPTION));
+      this.#output.push(encodeInfoText(option, NBD_INFO_DESCRIPTION, this.#info.description));
     }
     if (request.infos.has(NBD_INFO_BLOCK_SIZE)) this.#output.push(encodeInfoBlockSize(option));
     this.#reply(NBD_REP_ACK);

@@ -22,6 +22,7 @@ export const NBD_FLAG_READ_ONLY = 1 << 1;
 export const NBD_FLAG_SEND_FLUSH = 1 << 2;
 export const NBD_FLAG_SEND_FUA = 1 << 3;
 export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
+export const NBD_FLAG_SEND_DF = 1 << 7;
 
 // "Option types"
 export const NBD_OPT_EXPORT_NAME = 1;
@@ -40,6 +41,7 @@ export const NBD_OPT_EXTENDED_HEADERS = 11;
 export const NBD_REP_ACK = 1;
 export const NBD_REP_SERVER = 2;
 export const NBD_REP_INFO = 3;
+export const NBD_REP_META_CONTEXT = 4;
 const NBD_REP_FLAG_ERROR = 2 ** 31;
 export const NBD_REP_ERR_UNSUP = NBD_REP_FLAG_ERROR + 1;
 export const NBD_REP_ERR_POLICY = NBD_REP_FLAG_ERROR + 2;
@@ -59,9 +61,29 @@ export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_REQUEST_SIZE = 28;
 export const NBD_SIMPLE_REPLY_SIZE = 16;
 
+// "Structured reply chunk message"
+export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_STRUCTURED_CHUNK_SIZE = 20;
+
+// "Structured reply flags"
+export const NBD_REPLY_FLAG_DONE = 1 << 0;
+
+// "Structured reply types"
+export const NBD_REPLY_TYPE_NONE = 0;
+export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
+export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
+
+// "base:allocation" metadata context
+export const NBD_STATE_HOLE = 1 << 0;
+export const NBD_STATE_ZERO = 1 << 1;
+
 // "Command flags"
 export const NBD_CMD_FLAG_FUA = 1 << 0;
 export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
+export const NBD_CMD_FLAG_DF = 1 << 2;
+export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 
 // "Request types"
 export const NBD_CMD_READ = 0;
@@ -69,6 +91,7 @@ export const NBD_CMD_WRITE = 1;
 export const NBD_CMD_DISC = 2;
 export const NBD_CMD_FLUSH = 3;
 export const NBD_CMD_WRITE_ZEROES = 6;
+export const NBD_CMD_BLOCK_STATUS = 7;
 
 // "Error values"
 export const NBD_OK = 0;
@@ -87,6 +110,7 @@ const COMMAND_NAMES = new Map([
   [NBD_CMD_DISC, "NBD_CMD_DISC"],
   [NBD_CMD_FLUSH, "NBD_CMD_FLUSH"],
   [NBD_CMD_WRITE_ZEROES, "NBD_CMD_WRITE_ZEROES"],
+  [NBD_CMD_BLOCK_STATUS, "NBD_CMD_BLOCK_STATUS"],
 ]);
 
 /** A command's name in the specification, for messages. */

@@ -1,6 +1,7 @@
 /** What the server tells a client about its one disk. */
 import {
   NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_READ_ONLY,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_FUA,
   NBD_FLAG_SEND_WRITE_ZEROES,
@@ -13,9 +14,23 @@ export interface ExportInfo {
   readonly name: string | undefined;
   /** Advertised size in bytes. */
   readonly size: Offset;
-  /** `NBD_FLAG_*` transmission flags. */
+  /** `NBD_FLAG_*` transmission flags; NBD_FLAG_SEND_DF is for negotiation to add. */
   readonly flags: number;
+  /** For NBD_INFO_DESCRIPTION. */
+  readonly description: string;
 }
+
+/** What client and server have agreed on besides the export. Plain data. */
+export interface Negotiated {
+  /** NBD_OPT_STRUCTURED_REPLY: READ and BLOCK_STATUS are answered in chunks. */
+  readonly structured: boolean;
+  /** NBD_OPT_SET_META_CONTEXT: `base:allocation`, under {@link ALLOCATION_ID}. */
+  readonly allocation: boolean;
+}
+
+/** The only metadata context there is, and the number under which it is known to clients. */
+export const ALLOCATION_CONTEXT = "base:allocation";
+export const ALLOCATION_ID = 1;
 
 /**
  * The largest size that qemu takes: it wants the size rounded up to whole clusters to stay below
@@ -33,6 +48,12 @@ const SECTOR_SIZE = 512;
  */
 export const WRITE_FLAGS =
   NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_WRITE_ZEROES;
+
+/**
+ * Transmission flags of a stream that is read. NBD_FLAG_CAN_MULTI_CONN stays clear here, too: with
+ * several connections the order in which requests arrive is left to chance.
+ */
+export const READ_FLAGS = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY;
 
 /** Block size constraints, in bytes (doc/proto.md, "Size constraints"). */
 export const BLOCK_SIZE = { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024 } as const;

@@ -83,6 +83,7 @@ export class Service {
       name: options.exportName,
       size: advertisedSize(toOffset(options.size)),
       flags: WRITE_FLAGS,
+      description: "a stream: write from the start to the end",
     };
     this.#listener = new Listener(options.address, info, {
       onTransmission: (fd, leftover) => this.#connected(fd, leftover),

@@ -5,7 +5,12 @@ import type { ExportInfo } from "../../src/protocol/export.ts";
 import { encodeOption } from "../support/nbd-client.ts";
 
 /** An export of 1 GiB with any name; its numbers are easy to find in hex. */
-export const ANY_NAME: ExportInfo = { name: undefined, size: 0x4000_0000, flags: 0x4d };
+export const ANY_NAME: ExportInfo = {
+  name: undefined,
+  size: 0x4000_0000,
+  flags: 0x4d,
+  description: "a stream",
+};
 
 /** The same by one name only. */
 export const DISK: ExportInfo = { ...ANY_NAME, name: "disk" };
