@@ -31,6 +31,7 @@ export const SEEK_CUR = 1;
 // ioctl(2)
 export const FIONREAD = 0x541b;
 export const SIOCOUTQ = 0x5411;
+export const BLKGETSIZE64 = 0x8008_1272;
 
 // poll(2)
 export const POLLIN = 0x001;
@@ -47,6 +48,7 @@ export const SPLICE_F_NONBLOCK = 0x02;
 // recv(2), send(2), shutdown(2)
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
 export const SHUT_WR = 1;
 
 // socket(2), socketpair(2), getsockopt(2)

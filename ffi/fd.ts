@@ -1,6 +1,7 @@
 /** Calls that any file descriptor takes: open(2), close(2), dup(2), read(2), write(2), writev(2). */
 import type { Pointer } from "bun:ffi";
 import {
+  BLKGETSIZE64,
   ERRNO,
   F_DUPFD_CLOEXEC,
   F_GETFD,
@@ -79,6 +80,14 @@ export function openFlags(fd: number): number {
 /** Moves a file's position by `distance` bytes (lseek(2), SEEK_CUR). @returns the new position */
 export function seekBy(fd: number, distance: number): number {
   return checked("lseek", () => Number(libc.lseek(fd, distance, SEEK_CUR)));
+}
+
+const long = new Memory(8);
+
+/** A block device's size in bytes: ioctl(2), BLKGETSIZE64. */
+export function deviceSize(fd: number): number {
+  checked("ioctl", () => libc.ioctl(fd, BLKGETSIZE64, long.at(0)));
+  return Number(long.view.getBigUint64(0, true));
 }
 
 /** Sets a file's length in bytes (ftruncate(2)). */

@@ -28,10 +28,15 @@ export function recv(fd: number, address: Pointer, length: number): number {
   return n;
 }
 
-/** send(2); a peer that is gone is EPIPE, not SIGPIPE. @returns bytes sent, or WOULD_BLOCK */
-export function send(fd: number, address: Pointer, length: number): number {
+/**
+ * send(2); a peer that is gone is EPIPE, not SIGPIPE.
+ *
+ * @param flags MSG_MORE when what follows at once may go in the same packet, or 0
+ * @returns bytes sent, or WOULD_BLOCK
+ */
+export function send(fd: number, address: Pointer, length: number, flags = 0): number {
   let n: number;
-  do n = Number(libc.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL));
+  do n = Number(libc.send(fd, address, length, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
   while (n < 0 && interrupted("send"));
   return n;
 }

@@ -10,11 +10,40 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/protocol": [],
   "src/handshake": ["src/protocol"],
   "src/process": [],
-  "src/endpoint": ["ffi", "src/process"],
-  "src/stream": ["ffi", "src/protocol", "src/endpoint"],
-  "src/server": ["ffi", "src", "src/protocol", "src/handshake", "src/endpoint", "src/stream"],
-  "src/captive": ["ffi", "src", "src/process", "src/endpoint", "src/server"],
-  "src/cli": ["src", "src/protocol", "src/endpoint", "src/captive", "src/server"],
+  "src/endpoint": ["ffi"],
+  "src/endpoint/sink": ["ffi", "src/endpoint"],
+  "src/endpoint/source": ["ffi", "src/endpoint"],
+  "src/endpoint/prepare": ["ffi", "src/process", "src/endpoint"],
+  "src/stream": [
+    "ffi",
+    "src/protocol",
+    "src/endpoint",
+    "src/endpoint/sink",
+    "src/endpoint/source",
+    "src/stream/write",
+    "src/stream/read",
+  ],
+  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sink", "src/stream"],
+  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/source", "src/stream"],
+  "src/server": [
+    "ffi",
+    "src",
+    "src/protocol",
+    "src/handshake",
+    "src/endpoint",
+    "src/endpoint/prepare",
+    "src/stream",
+  ],
+  "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
+  "src/cli": [
+    "src",
+    "src/protocol",
+    "src/endpoint",
+    "src/endpoint/prepare",
+    "src/stream",
+    "src/captive",
+    "src/server",
+  ],
 };
 
 /** Packages and built-in modules that only these rooms may import. */
@@ -33,7 +62,8 @@ interface Import {
 function imports(): Import[] {
   const found: Import[] = [];
   for (const room of Object.keys(MAY_IMPORT)) {
-    for (const name of readdirSync(join(ROOT, room))) {
+    const names = readdirSync(join(ROOT, room)).filter((name) => name.endsWith(".ts"));
+    for (const name of names) {
       const file = join(room, name);
       const text = readFileSync(join(ROOT, file), "utf8");
       for (const [, target] of text.matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"/gms)) {

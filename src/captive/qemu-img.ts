@@ -1,14 +1,64 @@
-/** The shortcut `run pipe=FILE IMAGE`: qemu-img(1) as the captive command. */
+/** The shortcuts `run pipe=SINK IMAGE` and `run read=SOURCE IMAGE`: qemu-img(1) as the command. */
 import { statSync } from "node:fs";
-import { EXIT, UserError } from "../errors.ts";
+import { extname } from "node:path";
+import { EXIT, UserError, usageError } from "../errors.ts";
 
 /** The command that copies an image into the export at `uri`. */
-export function convertCommand(image: string, format: string | undefined, uri: string): string[] {
+export function exportCommand(image: string, format: string | undefined, uri: string): string[] {
   return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, uri];
 }
 
 function formatWords(format: string | undefined): string[] {
   return format === undefined ? [] : ["-f", format];
+}
+
+/**
+ * The command that copies the export at `uri` into an image, which it makes or replaces.
+ *
+ * @param size the stream's length in bytes; undefined is without end
+ * @throws UserError without a size, since qemu-img copies all of a disk, and without qemu-img
+ */
+export function importCommand(
+  uri: string,
+  size: bigint | undefined,
+  format: string,
+  image: string,
+): string[] {
+  if (size === undefined) {
+    throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
+  }
+  requireQemuImg();
+  return ["qemu-img", "convert", "-f", "raw", "-O", format, "--", uri, image];
+}
+
+/** Formats that have an extension of their own, by qemu-img's names. */
+const EXTENSIONS: Record<string, string> = {
+  ".qcow2": "qcow2",
+  ".qcow": "qcow",
+  ".qed": "qed",
+  ".vmdk": "vmdk",
+  ".vdi": "vdi",
+  ".vhd": "vpc",
+  ".vpc": "vpc",
+  ".vhdx": "vhdx",
+  ".raw": "raw",
+  ".img": "raw",
+};
+
+/** The format of an image to make. @throws UserError ERR_USAGE when its extension does not tell */
+export function outputFormat(image: string, given: string | undefined): string {
+  const format = given ?? EXTENSIONS[extname(image).toLowerCase()];
+  if (format !== undefined) return format;
+  throw usageError(`the format of ${image} does not show in its name: give -O, such as -O qcow2`);
+}
+
+function requireQemuImg(): void {
+  if (Bun.which("qemu-img") !== null) return;
+  throw new UserError(
+    "ERR_QEMU_IMG",
+    "qemu-img is not installed: install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora)",
+    EXIT.NOT_FOUND,
+  );
 }
 
 /**
@@ -22,13 +72,7 @@ export async function imageSize(
   format: string | undefined,
   stop: AbortSignal,
 ): Promise<bigint> {
-  if (Bun.which("qemu-img") === null) {
-    throw new UserError(
-      "ERR_QEMU_IMG",
-      "qemu-img is not installed: install the package qemu-utils (Debian, Ubuntu) or qemu-img (Fedora)",
-      EXIT.NOT_FOUND,
-    );
-  }
+  requireQemuImg();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
     stdio: ["ignore", "pipe", "pipe"],

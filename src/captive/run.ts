@@ -1,7 +1,7 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
 import type { Subprocess } from "bun";
 import { adoptOrphans } from "../../ffi/process.ts";
-import { isSinkProcess } from "../endpoint/command.ts";
+import { isEndpointProcess } from "../endpoint/prepare/command.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
 import { descendants, signalAll } from "../process/descendants.ts";
 import type { Address } from "../server/address.ts";
@@ -22,8 +22,12 @@ const LAST_WORDS = 500;
 export interface RunOptions extends Omit<HostOptions, "address"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
-  /** The command, once it is known what it is told about the server. */
-  readonly command: (variables: Variables) => readonly string[];
+  /**
+   * The command, once it is known what it is told about the server.
+   *
+   * @param size the stream's length in bytes; undefined is without end
+   */
+  readonly command: (variables: Variables, size: bigint | undefined) => readonly string[];
 }
 
 /**
@@ -42,7 +46,7 @@ export async function run(options: RunOptions): Promise<number> {
       adoptOrphans();
       // A shell that became this program by exec may have started the stream's reader before.
       const others = new Set(descendants(process.pid));
-      const child = spawn(options, variables);
+      const child = spawn(options, variables, hosted.size);
       try {
         const verdict = await accompany(child, hosted, options);
         if (verdict.why !== undefined)
@@ -58,15 +62,21 @@ export async function run(options: RunOptions): Promise<number> {
   }
 }
 
-function spawn({ command, target }: RunOptions, variables: Variables): Subprocess {
-  const cmd = [...command(variables)];
-  // Where standard output is the stream, the command's own would get in between.
-  const stdout = target.kind === "descriptor" && target.fd === 1 ? 2 : "inherit";
+function spawn(
+  { command, target, direction }: RunOptions,
+  variables: Variables,
+  size: bigint | undefined,
+): Subprocess {
+  const cmd = [...command(variables, size)];
+  // Where standard output or input is the stream, the command's own would get in between.
+  const taken = target.kind === "descriptor" ? target.fd : undefined;
+  const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";
+  const stdout = direction === "write" && taken === 1 ? 2 : "inherit";
   try {
     return Bun.spawn({
       cmd,
       env: { ...process.env, ...variables },
-      stdio: ["inherit", stdout, "inherit"],
+      stdio: [stdin, stdout, "inherit"],
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
@@ -111,7 +121,7 @@ async function accompany(
 /** Ends all that the command has started, which is all but a sink's and `others`: asks, then kills. */
 async function endCommand(signal: NodeJS.Signals, others: ReadonlySet<number>): Promise<void> {
   const processes = () =>
-    descendants(process.pid).filter((pid) => !others.has(pid) && !isSinkProcess(pid));
+    descendants(process.pid).filter((pid) => !others.has(pid) && !isEndpointProcess(pid));
   const deadline = performance.now() + KILL_GRACE;
   signalAll(processes(), signal);
   while (processes().length > 0 && performance.now() < deadline) await Bun.sleep(10);

@@ -1,6 +1,6 @@
 /** The options, by citty's definitions, and what citty leaves unchecked about them. */
 import type { ArgsDef } from "citty";
-import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
+import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
@@ -39,12 +39,21 @@ export const COMMON_OPTIONS = {
   pad: {
     type: "boolean",
     negativeDescription: "Let the stream be shorter than size=",
-    description: "Lengthen the stream to size= with zeroes (run: always, but for --no-pad)",
+    description: "Lengthen the stream to size= with zeroes (run pipe=: always, but for --no-pad)",
+  },
+  exact: {
+    type: "boolean",
+    description: "read=: a source that is longer than size= is an error, not just a warning",
   },
   "reader-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "Give up if nobody reads by then (default: wait)",
+    description: "pipe=: give up if nobody reads by then (default: wait)",
+  },
+  "writer-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "read=: give up if nobody writes by then (default: wait)",
   },
   reconnect: {
     type: "string",

@@ -1,6 +1,7 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
-import { parseTarget, type Target } from "../endpoint/target.ts";
-import { UnusableError } from "../endpoint/unusable.ts";
+import { parseTarget, type Target } from "../endpoint/prepare/target.ts";
+import { UnusableError } from "../endpoint/prepare/unusable.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { parseSize } from "./size.ts";
 
@@ -15,15 +16,23 @@ export const PARAMETERS = [
   ["pipe=tcp:HOST:PORT", "connect and write"],
   ["pipe=exec:COMMAND", "write to the standard input of a shell command"],
   ["write=SINK", "the same as pipe=SINK"],
-  ["size=SIZE", "length of the stream: bytes, or with a suffix b k M G T P E s (default: no end)"],
+  [
+    "read=SOURCE",
+    "the reverse: serve what comes out of a PATH (a file, too), - (standard input), fd:N, tcp: or exec:",
+  ],
+  [
+    "size=SIZE",
+    "length of the stream: bytes, or with a suffix b k M G T P E s (default: what a file read tells, or no end)",
+  ],
   [
     "window=SIZE",
-    "hold up to this much data that comes ahead of its turn in memory (default: none)",
+    "pipe=: hold up to this much data that comes ahead of its turn; read=: keep the last of what has gone by (default: none)",
   ],
 ] as const;
 
 export interface Parameters {
-  /** What `pipe=` or `write=` names. */
+  readonly direction: Direction;
+  /** What `pipe=`, `write=` or `read=` names. */
   readonly target: Target;
   /** Bytes; undefined when not given. */
   readonly size: bigint | undefined;
@@ -34,7 +43,7 @@ export interface Parameters {
 /** More memory than a window should take: a client that needs it does not stream. */
 const MAX_WINDOW = 1n << 34n;
 
-const KEYS = new Set(["pipe", "write", "size", "window"]);
+const KEYS = new Set(["pipe", "write", "read", "size", "window"]);
 
 /**
  * Sorts the words of the command line.
@@ -55,25 +64,18 @@ export function parseParameters(words: readonly string[]): {
       continue;
     }
     if (!KEYS.has(key)) {
-      throw usageError(`unknown parameter ${key}=: there are pipe=, write=, size= and window=`);
+      throw usageError(
+        `unknown parameter ${key}=: there are pipe=, write=, read=, size= and window=`,
+      );
     }
     if (value === "") throw usageError(`${key}= needs a value`);
     if (values.has(key)) throw usageError(`${key}= is given twice`);
     values.set(key, value);
   }
-  const pipe = values.get("pipe");
-  const write = values.get("write");
-  if (pipe !== undefined && write !== undefined) {
-    throw usageError("pipe= and write= are the same parameter: give one of them");
-  }
-  const text = pipe ?? write;
-  if (text === undefined) {
-    throw usageError("pipe=SINK is missing: name the pipe that the stream goes to");
-  }
   const size = values.get("size");
   return {
     parameters: {
-      target: target(text),
+      ...parseFarEnd(values),
       size: size === undefined ? undefined : parseSize("size", size),
       window: parseWindow(values.get("window")),
     },
@@ -88,11 +90,31 @@ function parseWindow(text: string | undefined): number {
   return Number(size);
 }
 
-function target(text: string): Target {
+/** Which way the stream goes, and what is at its far end. */
+function parseFarEnd(
+  values: ReadonlyMap<string, string>,
+): Pick<Parameters, "direction" | "target"> {
+  const pipe = values.get("pipe");
+  const write = values.get("write");
+  const read = values.get("read");
+  if (pipe !== undefined && write !== undefined) {
+    throw usageError("pipe= and write= are the same parameter: give one of them");
+  }
+  if (read !== undefined && (pipe ?? write) !== undefined) {
+    throw usageError("read= goes without pipe= and write=: a stream has one direction");
+  }
+  const text = pipe ?? write ?? read;
+  if (text === undefined) {
+    throw usageError(
+      "pipe=SINK is missing: name the pipe that the stream goes to, or a read=SOURCE",
+    );
+  }
+  const direction = read === undefined ? "write" : "read";
   try {
-    return parseTarget(text);
+    return { direction, target: parseTarget(text, direction) };
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
-    throw usageError(`pipe=${text}: ${error.message}; ${error.hint}`);
+    const key = direction === "write" ? "pipe" : "read";
+    throw usageError(`${key}=${text}: ${error.message}; ${error.hint}`);
   }
 }

@@ -1,26 +1,19 @@
 /** `nbd-streaming run` */
 import { defineCommand } from "citty";
-import { captiveWords } from "../captive/command.ts";
-import { convertCommand, imageSize } from "../captive/qemu-img.ts";
+import { captiveWords, type Variables } from "../captive/command.ts";
+import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
 import { usageError } from "../errors.ts";
 import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
-import { createLog } from "./log.ts";
-import {
-  COMMON_OPTIONS,
-  parseAddress,
-  parseChecksum,
-  parseExportName,
-  parseSeconds,
-  parseSummary,
-} from "./options.ts";
-import { parseParameters } from "./parameters.ts";
+import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { type Parameters, parseParameters } from "./parameters.ts";
+import { streamOptions } from "./stream-options.ts";
 
 export const runCommand = defineCommand({
   meta: {
     name: "run",
-    description: "Run a command with the stream as its disk, or copy an image into the stream",
+    description: "Run a command with the stream as its disk, or copy an image into or out of it",
   },
   args: {
     ...COMMON_OPTIONS,
@@ -28,71 +21,98 @@ export const runCommand = defineCommand({
       type: "string",
       alias: "f",
       valueHint: "FMT",
-      description: "Format of IMAGE, as for qemu-img (default: found out)",
+      description: "pipe=: format of IMAGE, as for qemu-img (default: found out)",
+    },
+    "output-format": {
+      type: "string",
+      alias: "O",
+      valueHint: "FMT",
+      description: "read=: format of IMAGE, as for qemu-img (default: by its extension)",
     },
   },
   async run({ args, data }) {
     const { captive, workerUrl } = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
+    const { direction } = parameters;
+    const options = streamOptions(parameters, args);
+    const address = parseAddress(args);
+    const formats = { input: args.format, output: args["output-format"] };
+    const client = parseClient(captive, rest, parameters, formats);
     const signals = new Signals();
-    const words = clientWords(captive, rest, args.format);
-    const size = parameters.size ?? (await sizeOf(words, args.format, signals.stop));
+    const size = parameters.size ?? (await client.size(signals.stop));
     if (signals.caught !== undefined) return signalStatus(signals.caught);
     return run({
-      target: parameters.target,
+      ...options,
       size,
-      short: args.pad === false ? "allow" : "pad",
-      address: parseAddress(args),
-      exportName: parseExportName(args.exportname),
-      pidFile: args.pidfile,
-      window: parameters.window,
-      reconnect: parseSeconds("--reconnect", args.reconnect),
-      readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
-      ...parseChecksum(args.checksum),
-      summary: parseSummary(args.summary),
-      command: (variables) =>
-        words.image === undefined
-          ? captiveWords(words.command, variables)
-          : convertCommand(words.image, args.format, variables.uri),
+      // A command that has read a part of the stream and is content has had what it wanted.
+      short: direction === "read" || args.pad === false ? "allow" : "pad",
+      address,
+      command: client.command,
       signals,
-      log: createLog(args.verbose === true),
       workerUrl,
     });
   },
 });
 
-/** The client: a command, or an image to copy. */
-type ClientWords =
-  { readonly command: readonly string[]; readonly image?: undefined } | { readonly image: string };
+/** What is run with the stream as its disk. */
+interface CaptiveClient {
+  readonly command: (variables: Variables, size: bigint | undefined) => readonly string[];
+  /** The stream's length where it is the client that knows it; undefined when it does not. */
+  readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
+}
 
-function clientWords(
+interface Formats {
+  readonly input: string | undefined;
+  readonly output: string | undefined;
+}
+
+function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
-  format: string | undefined,
-): ClientWords {
+  { direction, target }: Parameters,
+  { input, output }: Formats,
+): CaptiveClient {
   const [image, ...more] = rest;
   if (captive !== undefined) {
     if (image !== undefined) {
       throw usageError(`unknown argument ${image}: parameters look like pipe=FILE`);
     }
-    if (format !== undefined) throw usageError("-f goes with an IMAGE, not with a command");
+    if (input !== undefined) throw usageError("-f goes with an IMAGE, not with a command");
+    if (output !== undefined) throw usageError("-O goes with an IMAGE, not with a command");
     if (captive.length === 0) throw usageError("the command after -- is missing");
-    return { command: captive };
+    return {
+      command: (variables) => captiveWords(captive, variables),
+      size: () => Promise.resolve(undefined),
+    };
   }
   if (image === undefined) {
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
   if (more.length > 0) throw usageError(`only one IMAGE is taken: ${more[0]} is too many`);
-  return { image };
+  if (direction === "write") {
+    if (output !== undefined) throw usageError("-O goes with read=: what pipe= gets is raw");
+    return {
+      command: ({ uri }) => exportCommand(image, input, uri),
+      size: (stop) => sizeOf(image, input, stop),
+    };
+  }
+  if (input !== undefined) throw usageError("-f goes with pipe=: what read= gives is raw");
+  if (target.kind === "path" && target.path === image) {
+    throw usageError(`read=${image} and IMAGE are the same file`);
+  }
+  const format = outputFormat(image, output);
+  return {
+    command: ({ uri }, size) => importCommand(uri, size, format, image),
+    size: () => Promise.resolve(undefined),
+  };
 }
 
 /** The size of the image to copy; a signal that comes meanwhile is left to the caller. */
 async function sizeOf(
-  { image }: ClientWords,
+  image: string,
   format: string | undefined,
   stop: AbortSignal,
 ): Promise<bigint | undefined> {
-  if (image === undefined) return undefined;
   try {
     return await imageSize(image, format, stop);
   } catch (error) {

@@ -1,25 +1,20 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
+import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { NBD_PORT } from "../server/address.ts";
 import { serve } from "../server/serve.ts";
 import { Signals } from "../server/signals.ts";
+import type { ShortStream } from "../stream/messages.ts";
 import type { CliContext } from "./context.ts";
-import { createLog } from "./log.ts";
-import {
-  COMMON_OPTIONS,
-  parseAddress,
-  parseChecksum,
-  parseExportName,
-  parseSeconds,
-  parseSummary,
-} from "./options.ts";
+import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
+import { streamOptions } from "./stream-options.ts";
 
 export const serveCommand = defineCommand({
   meta: {
     name: "serve",
-    description: "Listen for an NBD client and write the stream until it is done",
+    description: "Listen for NBD clients until the stream is done",
   },
   args: {
     ...COMMON_OPTIONS,
@@ -38,21 +33,21 @@ export const serveCommand = defineCommand({
       throw usageError(`unknown argument ${rest[0]}: parameters look like pipe=FILE`);
     }
     return serve({
-      target: parameters.target,
-      size: parameters.size,
-      short: args.pad === undefined ? "fail" : args.pad ? "pad" : "allow",
+      ...streamOptions(parameters, args),
+      short: shortStream(parameters.direction, args.pad),
       address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
-      exportName: parseExportName(args.exportname),
-      pidFile: args.pidfile,
-      window: parameters.window,
-      reconnect: parseSeconds("--reconnect", args.reconnect),
-      readerTimeout: parseSeconds("--reader-timeout", args["reader-timeout"]),
-      ...parseChecksum(args.checksum),
-      summary: parseSummary(args.summary),
       keep: args.keep === true,
       signals: new Signals(),
-      log: createLog(args.verbose === true),
       workerUrl,
     });
   },
 });
+
+/**
+ * What a stream is that the clients leave below its size. Of one that is read, zeroes can only be
+ * put where the source has ended.
+ */
+function shortStream(direction: Direction, pad: boolean | undefined): ShortStream {
+  if (pad === false) return "allow";
+  return pad === true && direction === "write" ? "pad" : "fail";
+}

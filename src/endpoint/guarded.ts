@@ -1,12 +1,19 @@
-/** The sink's failures, told apart from the program's. */
+/** The failures of a far end, told apart from the program's and from a client's. */
 import { SyscallError } from "../../ffi/errno.ts";
-import { SinkError } from "./sink.ts";
 
-/** Runs a call on a sink. @throws SinkError in place of a SyscallError */
+/** A sink or a source has failed for good; `cause` is the call that found out. */
+export class EndpointError extends Error {
+  override readonly name = "EndpointError";
+  constructor(override readonly cause: SyscallError) {
+    super(cause.message, { cause });
+  }
+}
+
+/** Runs a call on a sink or a source. @throws EndpointError in place of a SyscallError */
 export function guarded<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw error instanceof SyscallError ? new SinkError(error) : error;
+    throw error instanceof SyscallError ? new EndpointError(error) : error;
   }
 }

@@ -14,14 +14,16 @@ export interface Facts {
   readBack: string | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
-  /** A client that sent data has left. */
-  wrote: boolean;
-  /** A client that sent data has left without NBD_CMD_DISC. */
+  /** A client that moved the stream has left. */
+  streamed: boolean;
+  /** A client that moved the stream has left without NBD_CMD_DISC. */
   dropped: boolean;
-  /** A client that sent data was lost, and may still come back. */
+  /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;
   /** A client was still connected when nothing more was expected. */
   leftBehind: boolean;
+  /** The source was read to its end. */
+  sourceEnded: boolean;
   /** The stream thread is done. */
   ended: boolean;
 }
@@ -62,7 +64,7 @@ export function shortcoming(
     return "the command has ended, but a client that it left behind is still connected: wait for it in the command";
   }
   if (facts.dropped) {
-    return "a client that sent data left without NBD_CMD_DISC: see why it died, and start again";
+    return "a client left without NBD_CMD_DISC: see why it died, and start again";
   }
   if (judge === "command" && !facts.connected) {
     return "the command has ended without connecting: pass it $nbd (or $uri), in single quotes";

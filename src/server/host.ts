@@ -1,11 +1,11 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
 import { basename } from "node:path";
-import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
-import type { Destination } from "../endpoint/destination.ts";
-import { openDestination, type Target } from "../endpoint/target.ts";
-import { UnusableError } from "../endpoint/unusable.ts";
-import { EXIT, messageOf, UserError } from "../errors.ts";
-import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
+import type { FarEnd } from "../endpoint/prepare/far-end.ts";
+import { openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
+import { UnusableError } from "../endpoint/prepare/unusable.ts";
+import type { Direction } from "../endpoint/spec.ts";
+import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Address } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
@@ -25,21 +25,26 @@ import {
 const SIGNAL_GRACE = 500;
 
 export interface HostOptions {
-  /** Where the stream goes. */
+  readonly direction: Direction;
+  /** Where the stream goes, or comes from. */
   readonly target: Target;
-  /** The stream's length in bytes; undefined is without end. */
+  /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
   readonly address: Address;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
   /** What a stream is that ends below `size`. */
   readonly short: ShortStream;
-  /** Bytes that may be held in memory ahead of their turn; 0 is none. */
+  /** When read: zeroes take the place of what a source that ends early has not. */
+  readonly pad: boolean;
+  /** When read: a source that is longer than `size` is an error. */
+  readonly exact: boolean;
+  /** Bytes held in memory, when written ahead of their turn, when read behind it; 0 is none. */
   readonly window: number;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
   readonly reconnect: number | undefined;
-  /** Seconds to wait for a reader of a FIFO; undefined is as long as it takes. */
-  readonly readerTimeout: number | undefined;
+  /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
+  readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
   readonly checksum: ChecksumAlgorithm | undefined;
@@ -54,6 +59,8 @@ export interface HostOptions {
 /** What `body` gets to work with. */
 export interface Hosted {
   readonly service: Service;
+  /** The stream's length in bytes; undefined is without end. */
+  readonly size: bigint | undefined;
   /**
    * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
    *
@@ -80,74 +87,85 @@ export async function host(
   if (options.summary.kind === "json" && options.summary.file !== undefined) {
     removeReport(options.summary.file);
   }
-  const destination = await prepare(options);
+  const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {
-    const service = new Service({
-      ...options,
-      sink: destination.spec,
-      sinkName: destination.name,
-      size: options.size ?? UNBOUNDED_SIZE,
-    });
+    const size = options.size ?? farEnd.length;
+    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
+    const service = startService(options, farEnd, size);
     const unsubscribe = options.signals.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
       if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
       verdict = await body({
         service,
-        conclude: (judge) => conclude(service, destination, options, judge),
+        size,
+        conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
         interrupted: () => interrupted(options.signals),
       });
     } finally {
       unsubscribe();
       // The order matters: an abort is end of file for whoever still reads.
-      if (verdict === undefined || verdict.why !== undefined) await destination.cancel();
+      if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
       if (!service.facts.ended) service.abort();
       await service.close();
     }
     const summary = service.summary(verdict);
     if (options.checksumFile !== undefined && summary.complete) {
-      const subject = basename(destination.name);
+      const subject = basename(farEnd.name);
       writeChecksum(summary, { file: options.checksumFile, subject }, options.log);
     }
     reportSummary(summary, options.summary, options.log);
     return verdict.status;
   } finally {
     pidFile?.remove();
-    destination.remove();
+    farEnd.remove();
   }
 }
 
-async function prepare({ target, size }: HostOptions): Promise<Destination> {
+/** Without a size the disk of a source has no end, and nothing can be padded up to it. */
+function sizeIsMissing({ pad, log }: HostOptions, { name }: FarEnd): void {
+  if (pad) throw usageError("--pad needs size=: the length of the source is not known");
+  log.warn(`the length of ${name} is not known: most clients that copy need size=`);
+}
+
+function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {
+  const { direction, window, checksum, pad, exact } = options;
+  return new Service({
+    ...options,
+    farEnd,
+    stop: options.signals.stop,
+    plan: {
+      direction,
+      endpoint: farEnd.spec,
+      size,
+      window,
+      reconnect: options.reconnect !== undefined,
+      checksum,
+      pad,
+      exact,
+      settles: farEnd.settles,
+    },
+  });
+}
+
+async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd> {
   try {
-    return await openDestination(target, size);
+    return await openFarEnd(target, direction, size);
   } catch (error) {
-    const name = targetName(target);
+    const parameter = direction === "write" ? "pipe" : "read";
     const why =
       error instanceof UnusableError
         ? `${error.message}; ${error.hint}`
         : `${messageOf(error)}; check the folder and its permissions`;
-    throw new UserError("ERR_PIPE", `pipe=${name} cannot be used: ${why}`);
-  }
-}
-
-function targetName(target: Target): string {
-  switch (target.kind) {
-    case "path":
-      return target.path;
-    case "descriptor":
-      return target.fd === 1 ? "-" : target.name;
-    case "tcp":
-      return `tcp:${target.host}:${target.port}`;
-    case "exec":
-      return `exec:${target.command}`;
+    throw new UserError("ERR_PIPE", `${parameter}=${targetText(target)} cannot be used: ${why}`);
   }
 }
 
 async function conclude(
   service: Service,
-  destination: Destination,
-  { size, short, signals }: HostOptions,
+  farEnd: FarEnd,
+  { direction, size, short, signals }: HostOptions,
   judge: Judge,
 ): Promise<Verdict> {
   const { facts } = service;
@@ -157,7 +175,12 @@ async function conclude(
     if (signals.caught !== undefined) await service.until(() => facts.ended, SIGNAL_GRACE);
     else await service.until(() => facts.ended || signals.caught !== undefined);
     if (!facts.ended) return interrupted(signals);
-    why = shortcoming(facts, judge, size) ?? (await destination.settle(signals.stop));
+    why = shortcoming(facts, judge, size);
+    if (why === undefined) {
+      // What is left of a source that nobody wants any more has nothing to say.
+      if (direction === "read" && !facts.sourceEnded) await farEnd.cancel();
+      else why = await farEnd.settle(signals.stop);
+    }
   }
   if (facts.crash !== undefined) throw facts.crash;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };

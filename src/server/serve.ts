@@ -7,7 +7,7 @@ import type { Verdict } from "./summary.ts";
 const ERROR_GRACE = 400;
 
 export interface ServeOptions extends HostOptions {
-  /** Go on listening after a client that sent data has left; a signal ends the stream. */
+  /** Go on listening after a client that moved the stream has left; a signal ends the stream. */
   readonly keep: boolean;
 }
 
@@ -33,7 +33,7 @@ async function attend(hosted: Hosted, { signals, keep }: ServeOptions): Promise<
       signals.caught !== undefined ||
       facts.failure !== undefined ||
       facts.ended ||
-      (facts.wrote && service.open === 0 && !facts.awaited && (facts.dropped || !keep)),
+      (facts.streamed && service.open === 0 && !facts.awaited && (facts.dropped || !keep)),
   );
   if (signals.caught !== undefined) {
     // With --keep, a signal between two clients is the regular end of the stream. A client that has

@@ -1,11 +1,18 @@
 /** A listener and a stream thread, and all that is known about the stream while it runs. */
-import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
-import type { SinkSpec } from "../endpoint/spec.ts";
-import { advertisedSize, WRITE_FLAGS } from "../protocol/export.ts";
+import type { FarEnd } from "../endpoint/prepare/far-end.ts";
+import type { Direction } from "../endpoint/spec.ts";
+import {
+  advertisedSize,
+  type ExportInfo,
+  READ_FLAGS,
+  UNBOUNDED_SIZE,
+  WRITE_FLAGS,
+} from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
 import type { Counters } from "../stream/counters.ts";
-import { noReader } from "../stream/failure.ts";
-import type { ShortStream, StreamEvent } from "../stream/messages.ts";
+import type { Client } from "../stream/channel.ts";
+import { nobodyCame } from "../stream/failure.ts";
+import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/messages.ts";
 import type { Address } from "./address.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
@@ -13,8 +20,8 @@ import type { Log } from "./log.ts";
 import { StreamThread } from "./stream-thread.ts";
 import type { Summary, Verdict } from "./summary.ts";
 
-/** Milliseconds without a reader after which the user is told that there is none. */
-const READER_NOTICE = 1000;
+/** Milliseconds without another end after which the user is told that there is none. */
+const OPEN_NOTICE = 1000;
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
 const ECHO_LIMIT = 200;
@@ -23,19 +30,14 @@ export interface ServiceOptions {
   readonly address: Address;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
-  readonly sink: SinkSpec;
-  /** For messages: what the user called the sink. */
-  readonly sinkName: string;
-  /** The stream's length in bytes. */
-  readonly size: bigint;
-  /** Bytes that may be held in memory ahead of their turn; 0 is none. */
-  readonly window: number;
-  /** The checksum to compute of what is emitted. */
-  readonly checksum: ChecksumAlgorithm | undefined;
+  readonly farEnd: FarEnd;
+  readonly plan: StreamPlan;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
   readonly reconnect: number | undefined;
-  /** Seconds to wait for a reader; undefined is as long as it takes. */
-  readonly readerTimeout: number | undefined;
+  /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
+  readonly openTimeout: number | undefined;
+  /** Aborted when there is no time to wait any more. */
+  readonly stop: AbortSignal;
   readonly workerUrl: URL;
   readonly log: Log;
 }
@@ -51,10 +53,11 @@ export class Service {
     refused: undefined,
     readBack: undefined,
     connected: false,
-    wrote: false,
+    streamed: false,
     dropped: false,
     awaited: false,
     leftBehind: false,
+    sourceEnded: false,
     ended: false,
   };
   readonly address: Address;
@@ -62,31 +65,24 @@ export class Service {
   readonly #listener: Listener;
   readonly #thread: StreamThread;
   readonly #waiters = new Set<() => void>();
-  readonly #readerTimers: ReturnType<typeof setTimeout>[];
+  readonly #options: ServiceOptions;
+  readonly #openTimers: ReturnType<typeof setTimeout>[];
   /** When the first client came, by performance.now(). */
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
   #listening = true;
   #echo = () => {};
-  readonly #window: number;
-  readonly #reconnect: number | undefined;
   #returnTimer: ReturnType<typeof setTimeout> | undefined;
-  #windowNeeded = 0;
-  readonly #checksum: ChecksumAlgorithm | undefined;
-  #digest: string | undefined;
+  #end: Ended | undefined;
+  #surplus: number | undefined;
 
   /** @throws UserError when the address is not to be had */
   constructor(options: ServiceOptions) {
+    this.#options = options;
     this.#log = options.log;
-    const info = {
-      name: options.exportName,
-      size: advertisedSize(toOffset(options.size)),
-      flags: WRITE_FLAGS,
-      description: "a stream: write from the start to the end",
-    };
-    this.#listener = new Listener(options.address, info, {
-      onTransmission: (fd, leftover) => this.#connected(fd, leftover),
+    this.#listener = new Listener(options.address, exportInfo(options), {
+      onTransmission: (client) => this.#connected(client),
       onClose: (reason, fault) => {
         if (fault) this.#log.warn(`a connection was refused: ${reason}`);
         else this.#log.verbose(reason);
@@ -95,11 +91,7 @@ export class Service {
     this.address = this.#listener.address;
     this.#thread = new StreamThread({
       workerUrl: options.workerUrl,
-      sink: options.sink,
-      size: options.size,
-      window: options.window,
-      reconnect: options.reconnect !== undefined,
-      checksum: options.checksum,
+      plan: options.plan,
       onEvent: (event) => this.#heard(event),
       onCrash: (error) => {
         this.facts.crash ??= error;
@@ -107,24 +99,28 @@ export class Service {
         this.poke();
       },
     });
-    this.#readerTimers = this.#awaitReader(options);
-    this.#window = options.window;
-    this.#reconnect = options.reconnect;
-    this.#checksum = options.checksum;
+    this.#openTimers = this.#awaitOtherEnd(options);
   }
 
-  #awaitReader({ sinkName, readerTimeout, log }: ServiceOptions): ReturnType<typeof setTimeout>[] {
-    const notice = setTimeout(() => log.info(`waiting for a reader of ${sinkName}`), READER_NOTICE);
-    if (readerTimeout === undefined) return [notice];
+  #awaitOtherEnd({
+    farEnd,
+    plan,
+    openTimeout,
+    log,
+  }: ServiceOptions): ReturnType<typeof setTimeout>[] {
+    const notice = setTimeout(() => {
+      log.info(`waiting for a ${otherEnd(plan.direction)} of ${farEnd.name}`);
+    }, OPEN_NOTICE);
+    if (openTimeout === undefined) return [notice];
     const giveUp = () => {
-      this.facts.failure ??= noReader(sinkName, readerTimeout);
+      this.facts.failure ??= nobodyCame(plan.direction, farEnd.name, openTimeout);
       this.poke();
     };
-    return [notice, setTimeout(giveUp, readerTimeout * 1000)];
+    return [notice, setTimeout(giveUp, openTimeout * 1000)];
   }
 
-  #readerIsThere(): void {
-    for (const timer of this.#readerTimers) clearTimeout(timer);
+  #otherEndIsThere(): void {
+    for (const timer of this.#openTimers) clearTimeout(timer);
   }
 
   /** Clients in the transmission phase. */
@@ -195,7 +191,7 @@ export class Service {
 
   /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
   async close(): Promise<void> {
-    this.#readerIsThere();
+    this.#otherEndIsThere();
     clearTimeout(this.#returnTimer);
     this.#stopListening();
     await this.#thread.join();
@@ -221,6 +217,8 @@ export class Service {
   summary({ why }: Verdict): Summary {
     const { data, zeroes, emitted } = this.counters;
     const seconds = this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
+    const { checksum: algorithm, window: size } = this.#options.plan;
+    const { checksum: digest, windowNeeded: needed = 0 } = this.#end ?? {};
     return {
       complete: why === undefined,
       reason: why ?? null,
@@ -228,34 +226,32 @@ export class Service {
       data,
       zeroes,
       seconds,
-      checksum:
-        this.#checksum === undefined || this.#digest === undefined
-          ? null
-          : { algorithm: this.#checksum, digest: this.#digest },
-      window: this.#window === 0 ? null : { size: this.#window, needed: this.#windowNeeded },
+      checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
+      window: size === 0 ? null : { size, needed },
+      surplus: this.#surplus ?? null,
       bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
     };
   }
 
-  #connected(fd: number, leftover: Uint8Array): void {
+  #connected(client: Client): void {
     const id = this.#nextId++;
     this.#open++;
     this.facts.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
-    this.#thread.send({ type: "connection", id, fd, leftover });
+    this.#thread.send({ type: "connection", id, client });
   }
 
   #heard(event: StreamEvent): void {
     switch (event.type) {
-      case "sink-open":
-        this.#readerIsThere();
-        this.#log.verbose("the reader is there");
+      case "far-end-open":
+        this.#otherEndIsThere();
+        this.#log.verbose(`the ${otherEnd(this.#options.plan.direction)} is there`);
         break;
       case "closed":
         this.#open--;
-        this.facts.wrote ||= event.wrote;
-        if (event.wrote && event.end !== "disconnected") this.#lost(event.succeeded);
+        this.facts.streamed ||= event.streamed;
+        if (event.streamed && event.end !== "disconnected") this.#lost(event.succeeded);
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
           this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
@@ -276,20 +272,33 @@ export class Service {
       case "read-back":
         this.facts.readBack = event.request;
         break;
+      case "source-ended":
+        void this.#settle();
+        break;
+      case "surplus":
+        this.#surplus = event.bytes;
+        this.#log.warn(surplusText(this.#options, event.bytes, event.more));
+        break;
       case "echo":
         this.#echo();
         break;
       case "ended":
-        this.#windowNeeded = event.windowNeeded;
-        this.#digest = event.checksum;
+        this.#end = event;
+        this.facts.sourceEnded = event.sourceEnded;
         this.facts.ended = true;
     }
     this.poke();
   }
 
-  /** A client that sent data has left without a word. @param succeeded it is back already */
+  /** Asks what the source's process has come to; the stream thread waits for it. */
+  async #settle(): Promise<void> {
+    const { farEnd, stop } = this.#options;
+    this.#thread.send({ type: "settled", problem: await farEnd.settle(stop) });
+  }
+
+  /** A client that moved the stream has left without a word. @param succeeded it is back already */
   #lost(succeeded: boolean): void {
-    const seconds = this.#reconnect;
+    const seconds = this.#options.reconnect;
     if (seconds === undefined) {
       this.facts.dropped = true;
       return;
@@ -300,4 +309,21 @@ export class Service {
     clearTimeout(this.#returnTimer);
     this.#returnTimer = setTimeout(() => void this.#giveUp(), seconds * 1000);
   }
+}
+
+function exportInfo({ exportName, plan }: ServiceOptions): ExportInfo {
+  const common = { name: exportName, size: advertisedSize(toOffset(plan.size ?? UNBOUNDED_SIZE)) };
+  return plan.direction === "write"
+    ? { ...common, flags: WRITE_FLAGS, description: "a stream: write from the start to the end" }
+    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
+}
+
+/** What is at the other end of a far end's pipe. */
+function otherEnd(direction: Direction): string {
+  return direction === "write" ? "reader" : "writer";
+}
+
+function surplusText({ farEnd, plan }: ServiceOptions, bytes: number, more: boolean): string {
+  const surplus = more ? `at least ${bytes}` : String(bytes);
+  return `${farEnd.name} has ${surplus} bytes more than size=${plan.size}: is the size right?`;
 }

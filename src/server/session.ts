@@ -1,13 +1,14 @@
 /** One connection while it negotiates, on the main thread. */
 import type { Socket } from "bun";
 import { Negotiation } from "../handshake/negotiation.ts";
-import type { ExportInfo } from "../protocol/export.ts";
+import type { ExportInfo, Negotiated } from "../protocol/export.ts";
+import type { Client } from "../stream/channel.ts";
 import { takeDescriptor } from "./handover.ts";
 
 /** What becomes of sessions. */
 export interface SessionEvents {
-  /** Negotiation is done: the receiver owns `fd`. */
-  readonly onTransmission: (fd: number, leftover: Uint8Array) => void;
+  /** Negotiation is done: the receiver owns the descriptor. */
+  readonly onTransmission: (client: Client) => void;
   /** The connection ended before. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;
 }
@@ -20,6 +21,7 @@ export class Session {
   #unsent: Buffer[] = [];
   /** What came after negotiation. */
   #leftover: Buffer[] = [];
+  #negotiated: Negotiated = { structured: false, allocation: false };
   #state: "negotiating" | "leaving" | "gone" = "negotiating";
 
   constructor(
@@ -52,6 +54,7 @@ export class Session {
       this.socket.end();
     } else {
       this.#state = "leaving";
+      this.#negotiated = outcome.negotiated;
       this.#leftover.push(Buffer.from(outcome.leftover));
       this.socket.pause();
       this.#leaveWhenSent();
@@ -95,7 +98,8 @@ export class Session {
         this.#events.onClose(`cannot take over a connection: ${(error as Error).message}`, true);
         return;
       }
-      this.#events.onTransmission(fd, Buffer.concat(this.#leftover));
+      const leftover = Buffer.concat(this.#leftover);
+      this.#events.onTransmission({ fd, leftover, negotiated: this.#negotiated });
     });
   }
 

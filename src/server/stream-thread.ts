@@ -1,10 +1,8 @@
 /** The stream thread, as the main thread sees it. */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
-import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
-import type { SinkSpec } from "../endpoint/spec.ts";
 import { Counters } from "../stream/counters.ts";
-import type { Command, StreamEvent, StreamThreadData } from "../stream/messages.ts";
+import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
 
 /** Milliseconds that the thread is given to end. */
 const JOIN_LIMIT = 500;
@@ -15,14 +13,7 @@ export interface StreamThreadOptions {
    * a URL that was built in the folder of the entry points.
    */
   readonly workerUrl: URL;
-  readonly sink: SinkSpec;
-  /** The stream's length in bytes. */
-  readonly size: bigint;
-  /** Bytes that may be held ahead of the head; 0 is none. */
-  readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
-  readonly checksum: ChecksumAlgorithm | undefined;
+  readonly plan: StreamPlan;
   readonly onEvent: (event: StreamEvent) => void;
   /** The thread has died of a fault in the program. */
   readonly onCrash: (error: Error) => void;
@@ -41,14 +32,10 @@ export class StreamThread {
     this.#port = port1;
     port1.on("message", (event) => options.onEvent(event as StreamEvent));
     const data: StreamThreadData = {
+      ...options.plan,
       port: port2,
       wakeFd: this.#wake.fd,
       counters: this.counters.buffer,
-      sink: options.sink,
-      size: options.size,
-      window: options.window,
-      reconnect: options.reconnect,
-      checksum: options.checksum,
     };
     this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
     this.#worker.on("error", (error) => options.onCrash(error as Error));

@@ -16,7 +16,7 @@ export interface Summary {
   readonly complete: boolean;
   /** Why it is truncated, or null. */
   readonly reason: string | null;
-  /** Bytes that the sink has accepted, and of these, those of clients and zeroes. */
+  /** Bytes that the sink has accepted, or clients have gone through; of these, data and zeroes. */
   readonly bytes: number;
   readonly data: number;
   readonly zeroes: number;
@@ -24,8 +24,10 @@ export interface Summary {
   readonly bytesPerSecond: number;
   /** With `--checksum`: that of the bytes emitted, in hex; else null. */
   readonly checksum: { readonly algorithm: string; readonly digest: string } | null;
-  /** With `window=`: its size, and how far ahead data came at the most; else null. Bytes. */
+  /** With `window=`: its size, and how much of it was needed; else null. Bytes. */
   readonly window: { readonly size: number; readonly needed: number } | null;
+  /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
+  readonly surplus: number | null;
 }
 
 /** Where the JSON form goes. */

@@ -1,12 +1,23 @@
 /** The client's side of a connection: what comes, what goes back, and what is waited for. */
-import { NBD_REQUEST_SIZE } from "../protocol/constants.ts";
+import { NBD_CMD_FLAG_REQ_ONE, NBD_REQUEST_SIZE } from "../protocol/constants.ts";
+import type { Negotiated } from "../protocol/export.ts";
+import { add, type Offset } from "../protocol/offset.ts";
 import { Request } from "../protocol/request.ts";
+import { Answers, LARGEST_ANSWER } from "./answers.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import { Input } from "./input.ts";
 import { Replies } from "./replies.ts";
 
 /** What a connection may have to wait for. */
-export type Need = "input" | "output" | "sink" | "turn";
+export type Need = "input" | "output" | "endpoint" | "turn";
+
+/** A connection as it comes out of negotiation. */
+export interface Client {
+  readonly fd: number;
+  /** What the client sent while it negotiated. */
+  readonly leftover: Uint8Array;
+  readonly negotiated: Negotiated;
+}
 
 /**
  * What the parts of a connection share. Work goes on until something has to be waited for; the
@@ -17,9 +28,9 @@ export class Channel {
   needsInput = false;
   /** The socket has to take more replies. */
   needsOutput = false;
-  /** The sink has to take more. */
-  needsSink = false;
-  /** Another connection's WRITE has to be complete. */
+  /** The far end has to take or give more. */
+  needsEndpoint = false;
+  /** Another connection's request has to be complete. */
   needsTurn = false;
   /** The client sends nothing more; it may still take replies. */
   halfClosed = false;
@@ -30,39 +41,59 @@ export class Channel {
   /** The last WRITE was one for splice(2), and so will be the next: headers are read alone. */
   large = false;
 
+  readonly fd: number;
   readonly input: Input;
   readonly replies: Replies;
+  readonly answers: Answers;
   /** The request that is being served. */
   readonly request = new Request();
 
-  constructor(
-    readonly fd: number,
-    leftover: Uint8Array,
-    pool: BufferPool,
-  ) {
+  /** @param capacity bytes of replies that are collected before they have to be sent */
+  constructor({ fd, leftover, negotiated }: Client, pool: BufferPool, capacity: number) {
+    this.fd = fd;
     this.input = new Input(fd, pool, leftover);
-    this.replies = new Replies(fd);
+    this.replies = new Replies(fd, capacity);
+    this.answers = new Answers(this.replies, negotiated);
   }
 
   /** @returns false, for the caller to pass on: there is something to wait for */
   await(need: Need): false {
     if (need === "input") this.needsInput = true;
     else if (need === "output") this.needsOutput = true;
-    else if (need === "sink") this.needsSink = true;
+    else if (need === "endpoint") this.needsEndpoint = true;
     else this.needsTurn = true;
     return false;
   }
 
-  /** Makes room for at least one reply. @returns false when there is something to wait for */
-  makeRoom(): boolean {
-    if (!this.replies.full) return true;
+  /**
+   * Makes room for at least one answer.
+   *
+   * @param length bytes of payload that are to be copied behind it
+   * @returns false when there is something to wait for
+   */
+  makeRoom(length = 0): boolean {
+    if (this.replies.room >= LARGEST_ANSWER + length) return true;
     this.calls--;
     return this.replies.flush() || this.await("output");
   }
 
-  /** Answers the current request. @param payload what a READ gets: bytes, or a number of zeroes */
-  reply(error: number, payload: Uint8Array | number = 0): void {
-    this.replies.add(error, this.request.cookieHigh, this.request.cookieLow, payload);
+  /** Answers the current request; not for READ and BLOCK_STATUS. */
+  reply(error: number): void {
+    this.answers.simple(error, this.request.cookieHigh, this.request.cookieLow);
+  }
+
+  /** True when the current request has no flags but these. */
+  allows(flags: number): boolean {
+    return (this.request.flags & ~flags) === 0;
+  }
+
+  /** True for a BLOCK_STATUS that can be answered. @param size of the disk, in bytes */
+  asksBlockStatus(size: Offset): boolean {
+    const { offset, length } = this.request;
+    const { allocation } = this.answers.negotiated;
+    return (
+      allocation && length > 0 && this.allows(NBD_CMD_FLAG_REQ_ONE) && add(offset, length) <= size
+    );
   }
 
   /**

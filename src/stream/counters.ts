@@ -5,7 +5,7 @@ const ZEROES = 1;
 const FIELDS = 2;
 
 /**
- * Bytes emitted, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
+ * Bytes that have moved, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
  * on the machines that the program runs on, and a double is exact up to 8 PiB.
  */
 export class Counters {
@@ -16,7 +16,7 @@ export class Counters {
     this.#values = new Float64Array(buffer);
   }
 
-  /** Bytes that came from a client. */
+  /** Bytes that came from a client, or from the source. */
   get data(): number {
     return this.#values[DATA] as number;
   }
@@ -26,7 +26,7 @@ export class Counters {
     return this.#values[ZEROES] as number;
   }
 
-  /** Bytes that the sink has accepted: where the stream stands. */
+  /** Bytes that the sink has accepted, or that have gone by clients: where the stream stands. */
   get emitted(): number {
     return this.data + this.zeroes;
   }

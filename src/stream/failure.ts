@@ -1,6 +1,7 @@
 /** Why a stream is broken: stable codes, what a client is told, and the line for the user. */
 import { ERRNO } from "../../ffi/constants.ts";
-import type { SinkError } from "../endpoint/sink.ts";
+import type { EndpointError } from "../endpoint/guarded.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
@@ -9,10 +10,19 @@ import type { Request } from "../protocol/request.ts";
 export type FailureCode =
   /** A client wrote below the head. */
   | "BACKWARD_WRITE"
+  /** A client wanted to read what has gone by. */
+  | "BACKWARD_READ"
   /** The clients have finished before the stream's size was reached. */
   | "TOO_SHORT"
+  /** The source has ended before the stream's size was reached. */
+  | "SOURCE_ENDED"
+  /** The source could not be read, or the command that gives it has failed. */
+  | "SOURCE_FAILED"
+  /** The source has more than the stream's size. */
+  | "SURPLUS"
   /** Nobody has opened the other end of the pipe in time. */
   | "NO_READER"
+  | "NO_WRITER"
   /** A client's connection ended in the middle of a WRITE. */
   | "CLIENT_CUT"
   /** The reader closed its end before it had everything. */
@@ -78,7 +88,7 @@ export function clientCut(request: Request, missing: number, emitted: number): F
 const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENXIO]);
 
 /** A call on the sink that failed. */
-export function sinkFailed(sink: string, error: SinkError, emitted: number): Failure {
+export function sinkFailed(sink: string, error: EndpointError, emitted: number): Failure {
   const { errno, message } = error.cause;
   if (GONE.has(errno)) return readerGone(sink, emitted);
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
@@ -101,12 +111,16 @@ export function readerGone(sink: string, emitted: number, unread = 0): Failure {
   };
 }
 
-/** A reader that has not come. @param seconds how long it was waited for */
-export function noReader(sink: string, seconds: number): Failure {
+/** The other end has not come. @param seconds how long it was waited for */
+export function nobodyCame(direction: Direction, name: string, seconds: number): Failure {
+  const [code, use, who] =
+    direction === "write"
+      ? (["NO_READER", "reading", "reader"] as const)
+      : (["NO_WRITER", "writing", "writer"] as const);
   return {
-    code: "NO_READER",
+    code,
     errno: NBD_ESHUTDOWN,
-    message: `nobody has opened ${sink} for reading in ${seconds} s: start its reader first`,
+    message: `nobody has opened ${name} for ${use} in ${seconds} s: start its ${who} first`,
   };
 }
 

@@ -1,36 +1,44 @@
 /** What the main thread and the stream thread say to each other. Plain data only. */
 import type { MessagePort } from "node:worker_threads";
-import type { ChecksumAlgorithm } from "../endpoint/checksum-sink.ts";
-import type { SinkSpec } from "../endpoint/spec.ts";
+import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
+import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
+import type { Client } from "./channel.ts";
 import type { Failure } from "./failure.ts";
 
+/** What a stream is. */
+export interface StreamPlan {
+  readonly direction: Direction;
+  readonly endpoint: EndpointSpec;
+  /** The stream's length in bytes; undefined is without end. */
+  readonly size: bigint | undefined;
+  /** Bytes held in memory, when written ahead of the head, when read behind it; 0 is none. */
+  readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
+  readonly checksum: ChecksumAlgorithm | undefined;
+  /** When read: zeroes take the place of what a source that ends early has not. */
+  readonly pad: boolean;
+  /** When read: a source that is longer than `size` is an error. */
+  readonly exact: boolean;
+  /** When read: the end of the source is its end only after a {@link Command} "settled". */
+  readonly settles: boolean;
+}
+
 /** What the stream thread is started with. */
-export interface StreamThreadData {
+export interface StreamThreadData extends StreamPlan {
   readonly port: MessagePort;
   /** An eventfd that the main thread signals after it has posted a {@link Command}. */
   readonly wakeFd: number;
   /** Shared memory of `Counters`. */
   readonly counters: SharedArrayBuffer;
-  readonly sink: SinkSpec;
-  /** The stream's length in bytes. */
-  readonly size: bigint;
-  /** Bytes that may be held ahead of the head; 0 is none. */
-  readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
-  readonly checksum: ChecksumAlgorithm | undefined;
 }
 
 /** From the main thread. */
 export type Command =
-  /** A client has finished negotiation. The stream thread owns `fd` from now on. */
-  | {
-      readonly type: "connection";
-      readonly id: number;
-      readonly fd: number;
-      /** What the client sent early: the start of its first requests. */
-      readonly leftover: Uint8Array;
-    }
+  /** A client has finished negotiation. The stream thread owns its descriptor from now on. */
+  | { readonly type: "connection"; readonly id: number; readonly client: Client }
+  /** After "source-ended": what its process came to; undefined is well. */
+  | { readonly type: "settled"; readonly problem: string | undefined }
   /** No client is to be waited for longer than `idle` milliseconds without a word from it. */
   | { readonly type: "last-words"; readonly idle: number }
   /** No client that was lost comes back any more. */
@@ -43,8 +51,8 @@ export type Command =
   | { readonly type: "abort" };
 
 /**
- * What a stream is whose end is below its size: lengthened with zeroes, complete as it is, or
- * truncated.
+ * What a stream is that has ended below its size, whether it was written or read up to there:
+ * lengthened with zeroes (if it was written), complete as it is, or truncated.
  */
 export type ShortStream = "pad" | "allow" | "fail";
 
@@ -63,17 +71,18 @@ export type ConnectionEnd =
 
 /** From the stream thread. */
 export type StreamEvent =
-  | { readonly type: "sink-open" }
+  /** The reader of a sink, or the writer of a source, is there. */
+  | { readonly type: "far-end-open" }
   | {
       readonly type: "closed";
       readonly id: number;
       readonly end: ConnectionEnd;
-      /** True when the client sent data, not just questions. */
-      readonly wrote: boolean;
-      /** Another client that sent data is connected. */
+      /** True when the client moved the stream, and did not just ask. */
+      readonly streamed: boolean;
+      /** Another client that did is connected. */
       readonly succeeded: boolean;
     }
-  /** After a client was lost, one has sent data again. */
+  /** After a client was lost, one has gone on with the stream. */
   | { readonly type: "resumed" }
   /** The stream is broken for good. Sent once. */
   | { readonly type: "broken"; readonly failure: Failure }
@@ -81,13 +90,28 @@ export type StreamEvent =
   | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** A client wanted to read what has gone by. Sent once. */
   | { readonly type: "read-back"; readonly request: string }
+  /** The source is at its end; its process may have something to say to that. */
+  | { readonly type: "source-ended" }
+  /** The source has more than the stream's size. @see Surplus */
+  | ({ readonly type: "surplus" } & Surplus)
   /** The answer to the command of this name. */
   | { readonly type: "echo" }
-  /** The last event: the sink is closed. */
-  | {
-      readonly type: "ended";
-      /** How far ahead of the head data was held at the most, in bytes. */
-      readonly windowNeeded: number;
-      /** The checksum of what was emitted, in hex, if one was asked for. */
-      readonly checksum: string | undefined;
-    };
+  /** The last event: the far end is closed. */
+  | ({ readonly type: "ended" } & Ended);
+
+/** What a source has behind the stream's end. */
+export interface Surplus {
+  readonly bytes: number;
+  /** True when there may be more: the source was not read to its end. */
+  readonly more: boolean;
+}
+
+/** What there is to tell about a stream that has ended. */
+export interface Ended {
+  /** How much of the window was needed, in bytes. */
+  readonly windowNeeded: number;
+  /** The checksum, in hex, of what was emitted or read, if one was asked for. */
+  readonly checksum: string | undefined;
+  /** The source was read to its end. */
+  readonly sourceEnded: boolean;
+}

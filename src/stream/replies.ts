@@ -1,64 +1,59 @@
-/** What goes back to a client: simple replies, and the zeroes that READ gets. */
+/** What goes back to a client: replies, and the payload that follows the last of them. */
+import { MSG_MORE } from "../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { send } from "../../ffi/socket.ts";
-import { NBD_SIMPLE_REPLY_SIZE } from "../protocol/constants.ts";
-import { encodeSimpleReply } from "../protocol/reply.ts";
 
-/** Replies collected before they have to be sent; 512 requests of the smallest kind. */
-const CAPACITY = 512 * NBD_SIMPLE_REPLY_SIZE;
-
-const zeroes = new Memory(256 * 1024);
+/** What follows a reply and is too large to be copied behind it. */
+export interface Body {
+  /**
+   * Sends as much as the socket takes.
+   *
+   * @returns true when all is sent, false when the socket takes no more now
+   * @throws SyscallError when the client is gone
+   */
+  send(fd: number): boolean;
+}
 
 /** A connection's outgoing bytes. Replies that are due together leave in one send(2). */
 export class Replies {
   readonly #fd: number;
-  readonly #memory = new Memory(CAPACITY);
+  readonly #capacity: number;
+  /** Made when first needed: a connection that is idle from the start takes none. */
+  #memory: Memory | undefined;
   #start = 0;
   #end = 0;
-  /** Zeroes that follow the last reply collected. */
-  #zeroes = 0;
-  /** Bytes that follow it instead, and how many of them are sent. */
-  #payload: Memory | undefined;
-  #sent = 0;
+  #body: Body | undefined;
 
-  constructor(fd: number) {
+  /** @param capacity bytes collected before they have to be sent */
+  constructor(fd: number, capacity: number) {
     this.#fd = fd;
+    this.#capacity = capacity;
   }
 
   /** True when nothing waits to be sent. */
   get empty(): boolean {
-    return this.#start === this.#end && !this.#inPayload;
+    return this.#start === this.#end && this.#body === undefined;
   }
 
-  /** True when no further reply may be added before {@link flush} has sent all. */
-  get full(): boolean {
-    return this.#inPayload || this.#end + NBD_SIMPLE_REPLY_SIZE > CAPACITY;
-  }
-
-  get #inPayload(): boolean {
-    return this.#zeroes > 0 || this.#payload !== undefined;
+  /** Bytes that may be added before {@link flush} has to send all. */
+  get room(): number {
+    return this.#body === undefined ? this.#capacity - this.#end : 0;
   }
 
   /**
-   * Collects a reply; only while not full.
+   * Adds bytes; only while there is {@link room} for them.
    *
-   * @param payload what follows it: bytes, or a number of zeroes
+   * @param fill writes them at a place in a buffer, and returns how many
    */
-  add(
-    error: number,
-    cookieHigh: number,
-    cookieLow: number,
-    payload: Uint8Array | number = 0,
-  ): void {
-    encodeSimpleReply(this.#memory.view, this.#end, error, cookieHigh, cookieLow);
-    this.#end += NBD_SIMPLE_REPLY_SIZE;
-    if (typeof payload === "number") {
-      this.#zeroes = payload;
-    } else {
-      this.#payload = new Memory(payload);
-      this.#sent = 0;
-    }
+  add(fill: (view: DataView, at: number, bytes: Uint8Array) => number): void {
+    const { view, bytes } = (this.#memory ??= new Memory(this.#capacity));
+    this.#end += fill(view, this.#end, bytes);
+  }
+
+  /** What follows the last bytes added; nothing more may be added before it is sent. */
+  follow(body: Body): void {
+    this.#body = body;
   }
 
   /**
@@ -74,37 +69,65 @@ export class Replies {
       if (!(error instanceof SyscallError)) throw error;
       this.#start = 0;
       this.#end = 0;
-      this.#zeroes = 0;
-      this.#payload = undefined;
+      this.#body = undefined;
       return true;
     }
   }
 
   #send(): boolean {
-    while (this.#start < this.#end) {
-      const n = send(this.#fd, this.#memory.at(this.#start), this.#end - this.#start);
+    const memory = this.#memory;
+    // With a body to come, a TCP segment for the header alone would be a waste.
+    const flags = this.#body === undefined ? 0 : MSG_MORE;
+    while (memory !== undefined && this.#start < this.#end) {
+      const n = send(this.#fd, memory.at(this.#start), this.#end - this.#start, flags);
       if (n === WOULD_BLOCK) return false;
       this.#start += n;
     }
     this.#start = 0;
     this.#end = 0;
-    while (this.#zeroes > 0) {
-      const n = send(this.#fd, zeroes.at(0), Math.min(this.#zeroes, zeroes.length));
-      if (n === WOULD_BLOCK) return false;
-      this.#zeroes -= n;
-    }
-    return this.#flushPayload();
+    if (this.#body !== undefined && !this.#body.send(this.#fd)) return false;
+    this.#body = undefined;
+    return true;
+  }
+}
+
+const zeroes = new Memory(256 * 1024);
+
+/** Zeroes. */
+export class ZeroBody implements Body {
+  #left: number;
+
+  /** @param length bytes */
+  constructor(length: number) {
+    this.#left = length;
   }
 
-  #flushPayload(): boolean {
-    const payload = this.#payload;
-    if (payload === undefined) return true;
-    while (this.#sent < payload.length) {
-      const n = send(this.#fd, payload.at(this.#sent), payload.length - this.#sent);
+  send(fd: number): boolean {
+    while (this.#left > 0) {
+      const n = send(fd, zeroes.at(0), Math.min(this.#left, zeroes.length));
+      if (n === WOULD_BLOCK) return false;
+      this.#left -= n;
+    }
+    return true;
+  }
+}
+
+/** Bytes that stay as they are until they are sent. */
+export class BytesBody implements Body {
+  readonly #memory: Memory;
+  #sent = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#memory = new Memory(bytes);
+  }
+
+  send(fd: number): boolean {
+    const memory = this.#memory;
+    while (this.#sent < memory.length) {
+      const n = send(fd, memory.at(this.#sent), memory.length - this.#sent);
       if (n === WOULD_BLOCK) return false;
       this.#sent += n;
     }
-    this.#payload = undefined;
     return true;
   }
 }

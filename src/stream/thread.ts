@@ -1,29 +1,45 @@
 /** The body of the stream thread. */
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
-import { ChecksumSink } from "../endpoint/checksum-sink.ts";
-import { createSink } from "../endpoint/spec.ts";
+import { ChecksumSink } from "../endpoint/sink/checksum-sink.ts";
+import { createSink } from "../endpoint/sink/create.ts";
+import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
 import { Counters } from "./counters.ts";
 import { Engine } from "./engine.ts";
-import type { Command, StreamEvent, StreamThreadData } from "./messages.ts";
+import type { Flow } from "./flow.ts";
+import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "./messages.ts";
+import { WriteFlow } from "./write/write-flow.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
 export function runStreamThread(): void {
   const data = workerData as StreamThreadData;
-  const { port, wakeFd, counters, size, window, reconnect, checksum } = data;
-  const plain = createSink(data.sink);
-  const sink = checksum === undefined ? plain : new ChecksumSink(plain, checksum);
+  const { port, wakeFd, counters } = data;
+  const post = (event: StreamEvent) => port.postMessage(event);
   const engine = new Engine({
-    sink,
-    size: toOffset(size),
-    window,
-    reconnect,
-    counters: new Counters(counters),
+    flow: createFlow(data, new Counters(counters), post),
     wake: new WakeUp(wakeFd),
     receive: () => receiveMessageOnPort(port)?.message as Command | undefined,
-    post: (event: StreamEvent) => port.postMessage(event),
+    post,
   });
   while (!engine.over) engine.turn();
   port.close();
+}
+
+function createFlow(
+  plan: StreamPlan,
+  counters: Counters,
+  post: (event: StreamEvent) => void,
+): Flow {
+  const { window, reconnect, checksum } = plan;
+  const size = toOffset(plan.size ?? UNBOUNDED_SIZE);
+  const sink = createSink(plan.endpoint);
+  return new WriteFlow({
+    sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),
+    size,
+    window,
+    reconnect,
+    counters,
+    post,
+  });
 }

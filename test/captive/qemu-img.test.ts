@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { convertCommand, imageSize } from "../../src/captive/qemu-img.ts";
+import { exportCommand, imageSize } from "../../src/captive/qemu-img.ts";
 import { UserError } from "../../src/errors.ts";
 import { command } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -22,15 +22,15 @@ async function refusal(image: string, format?: string): Promise<UserError> {
   return error;
 }
 
-describe("convertCommand", () => {
+describe("exportCommand", () => {
   test("copies into the stream without making it first", () => {
-    expect(convertCommand("disk.qcow2", undefined, "nbd://x/")).toEqual([
+    expect(exportCommand("disk.qcow2", undefined, "nbd://x/")).toEqual([
       ...["qemu-img", "convert", "-n", "-O", "raw", "--", "disk.qcow2", "nbd://x/"],
     ]);
   });
 
   test("names the format that is given", () => {
-    expect(convertCommand("-x", "vmdk", "nbd://x/")).toEqual([
+    expect(exportCommand("-x", "vmdk", "nbd://x/")).toEqual([
       ...["qemu-img", "convert", "-n", "-f", "vmdk", "-O", "raw", "--", "-x", "nbd://x/"],
     ]);
   });

@@ -8,7 +8,12 @@ const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words
 describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
     expect(parseParameters([`${key}=disk.fifo`])).toEqual({
-      parameters: { target: { kind: "path", path: "disk.fifo" }, size: undefined, window: 0 },
+      parameters: {
+        direction: "write",
+        target: { kind: "path", path: "disk.fifo" },
+        size: undefined,
+        window: 0,
+      },
       rest: [],
     });
   });
@@ -28,7 +33,8 @@ describe("the pipe", () => {
 });
 
 test("the size is in bytes, before or after the pipe", () => {
-  const parameters = { target: { kind: "path" as const, path: "x" }, size: 3n << 20n, window: 0 };
+  const target = { kind: "path" as const, path: "x" };
+  const parameters = { direction: "write" as const, target, size: 3n << 20n, window: 0 };
   expect(parseParameters(["pipe=x", "size=3M"]).parameters).toEqual(parameters);
   expect(parseParameters(["size=3M", "pipe=x"]).parameters).toEqual(parameters);
 });
@@ -58,6 +64,6 @@ test.each([
   expect(refusal(...words)).toBe(message);
 });
 
-test.each(["read", "pip", "pipes", "a-b", "a_b1", "constructor"])("%s= is unknown", (key) => {
+test.each(["reads", "pip", "pipes", "a-b", "a_b1", "constructor"])("%s= is unknown", (key) => {
   expect(refusal("pipe=x", `${key}=1`)).toStartWith(`unknown parameter ${key}=: `);
 });

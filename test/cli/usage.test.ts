@@ -16,7 +16,7 @@ const CASES: [string, string[], RegExp][] = [
   ["an empty pipe", ["serve", "pipe="], /^pipe= needs a value/],
   ["two pipes", ["serve", "pipe=x", "pipe=y"], /^pipe= is given twice/],
   ["pipe and write", ["serve", "pipe=x", "write=x"], /the same parameter/],
-  ["an unknown parameter", ["serve", "pipe=x", "read=y"], /^unknown parameter read=/],
+  ["an unknown parameter", ["serve", "pipe=x", "reads=y"], /^unknown parameter reads=/],
   ["an unknown argument", ["serve", "pipe=x", "disk"], /^unknown argument disk/],
   ["an unknown long option", ["serve", "pipe=x", "--bogus"], /^unknown option --bogus/],
   ["an unknown short option", ["serve", "pipe=x", "-x"], /^unknown option -x/],

@@ -103,6 +103,7 @@ describe("--summary=json", () => {
       bytesPerSecond: expect.any(Number),
       checksum: null,
       window: null,
+      surplus: null,
     });
     expectRate(summary);
   });

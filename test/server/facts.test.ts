@@ -9,10 +9,11 @@ const GOOD: Facts = {
   refused: undefined,
   readBack: undefined,
   connected: true,
-  wrote: true,
+  streamed: true,
   dropped: false,
   awaited: false,
   leftBehind: false,
+  sourceEnded: false,
   ended: false,
 };
 
@@ -41,7 +42,7 @@ describe.each<Judge>(["clients", "command"])("by the %s", (by) => {
   });
 
   test("a stream into which nothing was written is complete", () => {
-    expect(judge({ wrote: false }, by)).toBeUndefined();
+    expect(judge({ streamed: false }, by)).toBeUndefined();
   });
 
   test.each(WRONG)("%s makes it incomplete", (_, facts, message) => {
@@ -60,9 +61,7 @@ describe.each<Judge>(["clients", "command"])("by the %s", (by) => {
 
 test("a client that left without a word makes the stream incomplete, whoever decides", () => {
   for (const by of ["clients", "command"] as const) {
-    expect(judge({ dropped: true }, by)).toMatch(
-      /^a client that sent data left without NBD_CMD_DISC/,
-    );
+    expect(judge({ dropped: true }, by)).toMatch(/^a client left without NBD_CMD_DISC/);
   }
 });
 
@@ -72,7 +71,7 @@ test("a request refused for its flags is not blamed on the size", () => {
 });
 
 test("a command that never connected makes the stream incomplete if the command decides", () => {
-  const facts = { connected: false, wrote: false };
+  const facts = { connected: false, streamed: false };
   expect(judge(facts, "command")).toMatch(/without connecting: pass it \$nbd/);
   expect(judge(facts, "clients")).toBeUndefined();
 });

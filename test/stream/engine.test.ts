@@ -394,7 +394,7 @@ describe("clients", () => {
     peer.send(encodeWrite(0, Buffer.from("abc")), DISC);
     stream.until(() => peer.finished);
     expect(peer.takeReplies()).toEqual([{ error: NBD_OK, cookie: 1n }]);
-    expect(stream.events.at(-1)).toMatchObject({ end: "disconnected", wrote: true });
+    expect(stream.events.at(-1)).toMatchObject({ end: "disconnected", streamed: true });
   });
 
   test("a client that half-closes still gets its replies", () => {
@@ -405,7 +405,7 @@ describe("clients", () => {
     peer.halfClose();
     stream.until(() => peer.finished);
     expect(peer.takeReplies()).toEqual([{ error: NBD_OK, cookie: 1n }]);
-    expect(stream.events.at(-1)).toMatchObject({ end: "dropped", wrote: true });
+    expect(stream.events.at(-1)).toMatchObject({ end: "dropped", streamed: true });
   });
 
   test.each([
@@ -598,7 +598,8 @@ describe("corner cases", () => {
     using stream = new StreamFixture({ size: 64 * 1024 * 1024 });
     const [near, far] = socketpair();
     const requests = Buffer.concat(new Array(4).fill(readOf(0, 32 * 1024 * 1024)));
-    stream.command({ type: "connection", id: 1, fd: far, leftover: requests });
+    const client = { fd: far, leftover: requests, negotiated: stream.negotiated };
+    stream.command({ type: "connection", id: 1, client });
     stream.settle();
     stream.command({ type: "last-words", idle: 50 });
     stream.until(() => stream.ends.length === 1);

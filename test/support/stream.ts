@@ -6,12 +6,13 @@ import { Memory } from "../../ffi/memory.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { WakeUp } from "../../ffi/poll.ts";
 import { recv, send, shutdownWrite, socketpair } from "../../ffi/socket.ts";
-import { FifoSink } from "../../src/endpoint/fifo.ts";
-import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
+import { FifoSink } from "../../src/endpoint/sink/fifo-sink.ts";
+import { type Negotiated, UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import { Counters } from "../../src/stream/counters.ts";
 import { Engine } from "../../src/stream/engine.ts";
 import type { Command, StreamEvent } from "../../src/stream/messages.ts";
+import { WriteFlow } from "../../src/stream/write/write-flow.ts";
 import type { Reply } from "./nbd-client.ts";
 import { tempFolder } from "./temp.ts";
 
@@ -108,6 +109,8 @@ export class StreamFixture implements Disposable {
   readonly #peers = new Map<number, Peer>();
   #output: Buffer[] = [];
   #reader = -1;
+  /** What the next clients have negotiated. */
+  negotiated: Negotiated = { structured: false, allocation: false };
   /** While true, nothing is read from the FIFO. */
   stalled = false;
   /** The reader has seen end of file. */
@@ -122,11 +125,14 @@ export class StreamFixture implements Disposable {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     this.engine = new Engine({
-      sink: new FifoSink(this.path),
-      size,
-      window,
-      reconnect,
-      counters: this.counters,
+      flow: new WriteFlow({
+        sink: new FifoSink(this.path),
+        size,
+        window,
+        reconnect,
+        counters: this.counters,
+        post: (event) => this.events.push(event),
+      }),
       wake: this.#wake,
       receive: () => this.#commands.shift(),
       post: (event) => this.events.push(event),
@@ -156,7 +162,8 @@ export class StreamFixture implements Disposable {
     const [near, far] = socketpair();
     const peer = new Peer(near);
     this.#peers.set(near, peer);
-    this.command({ type: "connection", id: near, fd: far, leftover });
+    const client = { fd: far, leftover, negotiated: this.negotiated };
+    this.command({ type: "connection", id: near, client });
     return peer;
   }
 

@@ -1,0 +1,79 @@
+/** `-` and `fd:N`: a descriptor that the program was started with. */
+import { fstatSync, type Stats } from "node:fs";
+import { isatty } from "node:tty";
+import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
+import { isInherited } from "../../process/inherited.ts";
+import type { Direction } from "../spec.ts";
+import { type FarEnd, PLAIN } from "./far-end.ts";
+import { UnusableError } from "./unusable.ts";
+
+const STDERR = 2;
+
+/**
+ * @param name what the user called it
+ * @throws UnusableError for a terminal, a folder, and what is not open
+ */
+export function inheritDescriptor(name: string, fd: number, direction: Direction): FarEnd {
+  const stats = statInherited(fd);
+  if (stats === undefined) {
+    throw new UnusableError(
+      `descriptor ${fd} is not open`,
+      `redirect it where the program is started: ${fd}${direction === "write" ? `> FILE, or ${fd}>&1` : "< FILE"}`,
+    );
+  }
+  if (isatty(fd)) {
+    const remedy =
+      direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
+    throw new UnusableError("it is a terminal", `${remedy} a command`);
+  }
+  return { ...PLAIN, name, ...describe(name, dup(fd), stats, direction) };
+}
+
+/** What the user has left open for us under this number, if anything. */
+function statInherited(fd: number): Stats | undefined {
+  // Bun puts /dev/null where one of the first three is closed. Nothing that a program is started
+  // with is close-on-exec, but that is.
+  const standIn = (number: number) => number <= STDERR && closesOnExec(number);
+  try {
+    return isInherited(fd) && !standIn(fd) ? fstatSync(fd) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * What kind of far end a descriptor is and, of a source, how long it is.
+ *
+ * @throws UnusableError when it is none
+ */
+export function describe(
+  name: string,
+  fd: number,
+  stats: Stats,
+  direction: Direction,
+): Pick<FarEnd, "spec" | "length"> {
+  const access = openFlags(fd) & O_ACCMODE;
+  if (direction === "write" && access === O_RDONLY) {
+    throw new UnusableError("it is open for reading only", "open it for writing");
+  }
+  if (direction === "read" && access === O_WRONLY) {
+    throw new UnusableError("it is open for writing only", "open it for reading");
+  }
+  if (stats.isFIFO()) return { spec: { kind: "pipe", name, fd } };
+  if (stats.isSocket()) return { spec: { kind: "socket", name, fd } };
+  if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {
+    const length = direction === "read" ? lengthLeft(fd, stats) : undefined;
+    return { spec: { kind: "file", name, fd }, length };
+  }
+  throw direction === "write"
+    ? new UnusableError("nothing can be written to it", "name a pipe, a socket or a device")
+    : new UnusableError("nothing can be read from it", "name a pipe, a socket or a file");
+}
+
+/** Bytes from a file's position to its end, where it has one. */
+function lengthLeft(fd: number, stats: Stats): bigint | undefined {
+  if (!stats.isFile() && !stats.isBlockDevice()) return undefined;
+  const size = stats.isFile() ? stats.size : deviceSize(fd);
+  return BigInt(Math.max(0, size - seekBy(fd, 0)));
+}

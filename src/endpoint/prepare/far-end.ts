@@ -1,0 +1,37 @@
+/** A sink or a source as the main thread has it: prepared before the stream, cleared up after it. */
+import type { EndpointSpec } from "../spec.ts";
+
+/** What `pipe=` or `read=` has led to. */
+export interface FarEnd {
+  /** For messages: what the user called it. */
+  readonly name: string;
+  /** What the stream thread opens. */
+  readonly spec: EndpointSpec;
+  /** A source's length in bytes, where the source itself tells. */
+  readonly length?: bigint | undefined;
+  /** True when {@link settle} has something to wait for: a source's end is its end only then. */
+  readonly settles: boolean;
+  /**
+   * The stream is truncated, or its source is not read to its end: sees to it that whoever takes it
+   * cannot take it for whole. Called before the stream thread closes its descriptor.
+   */
+  cancel(): Promise<void>;
+  /**
+   * A sink's stream is complete and closed, or a source has come to its end: waits for what the
+   * other end makes of it. May be called again.
+   *
+   * @param stop aborted when there is no time to wait any more
+   * @returns what is wrong, or undefined when all is well
+   */
+  settle(stop: AbortSignal): Promise<string | undefined>;
+  /** Clears up; called in every case, last. */
+  remove(): void;
+}
+
+/** The parts of a far end that has nothing to cancel, to wait for or to clear up. */
+export const PLAIN = {
+  settles: false,
+  cancel: () => Promise.resolve(),
+  settle: () => Promise.resolve(undefined),
+  remove: () => {},
+} as const;

@@ -1,0 +1,54 @@
+/** `pipe=PATH` and `read=PATH` of a named pipe, or of nothing yet (fifo(7)). */
+import { accessSync, constants, statSync, type Stats, unlinkSync } from "node:fs";
+import { ERRNO } from "../../../ffi/constants.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { mkfifo } from "../../../ffi/pipe.ts";
+import type { Direction } from "../spec.ts";
+import { type FarEnd, PLAIN } from "./far-end.ts";
+import { UnusableError } from "./unusable.ts";
+
+/** Only the user may read what may be a whole disk. */
+const MODE = 0o600;
+
+/**
+ * Makes sure that there is a FIFO at `path`: makes one (mode 0600) if there is nothing. Removes it
+ * at the end if it made it and it is still the same one.
+ *
+ * @throws UnusableError when something else is there
+ * @throws Error of the file system when it cannot be made, or not be opened
+ */
+export function prepareFifo(path: string, direction: Direction): FarEnd {
+  let stats = statOrNothing(path);
+  let made = false;
+  if (stats === undefined) {
+    try {
+      mkfifo(path, MODE);
+      made = true;
+    } catch (error) {
+      // Somebody else may have made it in between; what it is, is checked below.
+      if (!(error instanceof SyscallError) || error.errno !== ERRNO.EEXIST) throw error;
+    }
+    stats = statOrNothing(path);
+  }
+  if (stats === undefined) {
+    throw new UnusableError("it is a symbolic link to nothing", "remove it, or name a FIFO");
+  }
+  if (!stats.isFIFO()) throw new UnusableError("it is no named pipe any more", "try again");
+  accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
+  const { dev, ino } = stats;
+  return {
+    ...PLAIN,
+    name: path,
+    spec: { kind: "fifo", path },
+    remove() {
+      if (!made) return;
+      const now = statOrNothing(path);
+      // The number alone would not do: a file system may give it to the next file.
+      if (now?.isFIFO() && now.dev === dev && now.ino === ino) unlinkSync(path);
+    },
+  };
+}
+
+function statOrNothing(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false });
+}

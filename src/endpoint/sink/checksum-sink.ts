@@ -1,0 +1,92 @@
+/** A sink that also computes a checksum of what goes into another one. */
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { IoVec, Memory } from "../../../ffi/memory.ts";
+import { recv } from "../../../ffi/socket.ts";
+import type { ChecksumAlgorithm } from "../checksum.ts";
+import type { Sink } from "./sink.ts";
+
+const BUFFER_SIZE = 1 << 20;
+
+/**
+ * What is spliced has to come into memory to be read, so this goes by recv(2) and writev(2). Only
+ * what the inner sink has accepted counts.
+ */
+export class ChecksumSink implements Sink {
+  readonly #inner: Sink;
+  readonly #hash: Bun.CryptoHasher;
+  readonly #buffer = new Memory(BUFFER_SIZE);
+  readonly #zeroes = new Uint8Array(BUFFER_SIZE);
+  /** What has been received and not been accepted. */
+  readonly #held = new IoVec(1);
+  #heldEnd = 0;
+
+  constructor(inner: Sink, algorithm: ChecksumAlgorithm) {
+    this.#inner = inner;
+    this.#hash = new Bun.CryptoHasher(algorithm);
+  }
+
+  get name(): string {
+    return this.#inner.name;
+  }
+
+  get fd(): number {
+    return this.#inner.fd;
+  }
+
+  get held(): number {
+    return this.#inner.held + this.#held.remaining;
+  }
+
+  open(): boolean {
+    return this.#inner.open();
+  }
+
+  splice(socket: number, length: number): number {
+    const n = recv(socket, this.#buffer.at(0), Math.min(length, BUFFER_SIZE));
+    if (n <= 0) return n;
+    this.#held.push(this.#buffer.at(0), n);
+    this.#heldEnd = n;
+    return n;
+  }
+
+  writev(vector: IoVec): number {
+    const n = this.#inner.writev(vector);
+    if (n > 0) vector.each(n, (bytes) => this.#hash.update(bytes));
+    return n;
+  }
+
+  zeroes(length: number): number {
+    const n = this.#inner.zeroes(length);
+    for (let left = n; left > 0; left -= BUFFER_SIZE) {
+      this.#hash.update(this.#zeroes.subarray(0, Math.min(left, BUFFER_SIZE)));
+    }
+    return n;
+  }
+
+  flush(): boolean {
+    while (this.#held.remaining > 0) {
+      const n = this.#inner.writev(this.#held);
+      if (n === WOULD_BLOCK) return false;
+      const start = this.#heldEnd - this.#held.remaining;
+      this.#hash.update(this.#buffer.bytes.subarray(start, start + n));
+      this.#held.consume(n);
+    }
+    return this.#inner.flush();
+  }
+
+  unread(): number {
+    return this.#inner.unread();
+  }
+
+  complete(): void {
+    this.#inner.complete();
+  }
+
+  digest(): string {
+    return this.#hash.digest("hex");
+  }
+
+  close(): void {
+    this.#inner.close();
+  }
+}

@@ -1,0 +1,35 @@
+/** A named pipe as the sink (fifo(7)). */
+import { fstatSync } from "node:fs";
+import { ERRNO, O_NONBLOCK, O_WRONLY } from "../../../ffi/constants.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { close, open } from "../../../ffi/fd.ts";
+import { EndpointError } from "../guarded.ts";
+import { PipeSink } from "./pipe-sink.ts";
+
+/**
+ * The writing end of a FIFO. It is opened for writing only, so that a reader that dies is noticed
+ * (EPIPE, POLLERR), and without blocking: until there is a reader, open(2) fails with ENXIO.
+ */
+export class FifoSink extends PipeSink {
+  constructor(readonly path: string) {
+    super(path);
+  }
+
+  override open(): boolean {
+    let fd: number;
+    try {
+      fd = open(this.path, O_WRONLY | O_NONBLOCK);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === ERRNO.ENXIO) return false;
+      throw new EndpointError(error);
+    }
+    if (!fstatSync(fd).isFIFO()) {
+      // It was one when the program started: somebody has put another file in its place.
+      close(fd);
+      throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
+    }
+    this.opened(fd);
+    return true;
+  }
+}

@@ -1,0 +1,114 @@
+/** The answers to a connection's requests, in the form that was negotiated. */
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FUA,
+  NBD_OK,
+  NBD_REPLY_FLAG_DONE,
+  NBD_REPLY_TYPE_NONE,
+  NBD_SIMPLE_REPLY_SIZE,
+  NBD_STRUCTURED_CHUNK_SIZE,
+} from "../protocol/constants.ts";
+import { ALLOCATION_ID, type Negotiated } from "../protocol/export.ts";
+import type { Offset } from "../protocol/offset.ts";
+import { encodeSimpleReply } from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import {
+  encodeBlockStatus,
+  encodeChunkHeader,
+  encodeErrorChunk,
+  encodeOffsetData,
+  encodeOffsetHole,
+  MAX_ERROR_CHUNK_SIZE,
+  OFFSET_DATA_SIZE,
+  OFFSET_HOLE_SIZE,
+} from "../protocol/structured-reply.ts";
+import type { Replies } from "./replies.ts";
+
+/** Room that any answer finds enough, its payload aside. */
+export const LARGEST_ANSWER = MAX_ERROR_CHUNK_SIZE;
+
+/** All methods want {@link LARGEST_ANSWER} bytes of room in the replies. */
+export class Answers {
+  constructor(
+    readonly replies: Replies,
+    readonly negotiated: Negotiated,
+  ) {}
+
+  /** The flags that a READ may have; NBD_CMD_FLAG_DF is for chunks only. */
+  get readFlags(): number {
+    return NBD_CMD_FLAG_FUA | (this.negotiated.structured ? NBD_CMD_FLAG_DF : 0);
+  }
+
+  /** A simple reply, which all commands but READ and BLOCK_STATUS get in any case. */
+  simple(error: number, cookieHigh: number, cookieLow: number): void {
+    this.replies.add((view, at) => {
+      encodeSimpleReply(view, at, error, cookieHigh, cookieLow);
+      return NBD_SIMPLE_REPLY_SIZE;
+    });
+  }
+
+  /** The error that a READ or BLOCK_STATUS gets. @param message why, for clients that take it */
+  refuse({ cookieHigh, cookieLow }: Request, error: number, message: string): void {
+    if (!this.negotiated.structured) {
+      this.simple(error, cookieHigh, cookieLow);
+      return;
+    }
+    this.replies.add((view, at) =>
+      encodeErrorChunk(view, at, cookieHigh, cookieLow, error, message),
+    );
+  }
+
+  /**
+   * What goes before `length` bytes of a READ's data.
+   *
+   * @param offset of the data
+   * @param last nothing of this READ follows it; a simple reply has only one part
+   * @param inline the data, where it is to be copied behind; the replies have room for it
+   */
+  data(request: Request, offset: Offset, length: number, last: boolean, inline?: Uint8Array): void {
+    const { cookieHigh, cookieLow } = request;
+    const { structured } = this.negotiated;
+    this.replies.add((view, at, bytes) => {
+      const header = structured ? OFFSET_DATA_SIZE : NBD_SIMPLE_REPLY_SIZE;
+      if (structured) {
+        const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+        encodeOffsetData(view, at, flags, cookieHigh, cookieLow, offset, length);
+      } else {
+        encodeSimpleReply(view, at, NBD_OK, cookieHigh, cookieLow);
+      }
+      if (inline === undefined) return header;
+      bytes.set(inline, at + header);
+      return header + inline.length;
+    });
+  }
+
+  /** A part of a READ that is zeroes; only where structured replies were negotiated. */
+  hole(request: Request, offset: Offset, length: number, last: boolean): void {
+    const { cookieHigh, cookieLow } = request;
+    this.replies.add((view, at) => {
+      const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+      encodeOffsetHole(view, at, flags, cookieHigh, cookieLow, offset, length);
+      return OFFSET_HOLE_SIZE;
+    });
+  }
+
+  /** A READ of nothing. */
+  nothing({ cookieHigh, cookieLow }: Request): void {
+    if (!this.negotiated.structured) {
+      this.simple(NBD_OK, cookieHigh, cookieLow);
+      return;
+    }
+    this.replies.add((view, at) => {
+      const flags = NBD_REPLY_FLAG_DONE;
+      encodeChunkHeader(view, at, flags, NBD_REPLY_TYPE_NONE, cookieHigh, cookieLow, 0);
+      return NBD_STRUCTURED_CHUNK_SIZE;
+    });
+  }
+
+  /** One extent of `base:allocation`. @param flags `NBD_STATE_*` bits */
+  blockStatus({ cookieHigh, cookieLow }: Request, length: number, flags: number): void {
+    this.replies.add((view, at) =>
+      encodeBlockStatus(view, at, cookieHigh, cookieLow, ALLOCATION_ID, [{ length, flags }]),
+    );
+  }
+}

@@ -1,0 +1,79 @@
+/** What the engine and the connections know of a stream, whichever way it goes. */
+import type { EndpointError } from "../endpoint/guarded.ts";
+import type { Channel } from "./channel.ts";
+import type { Failure } from "./failure.ts";
+import type { Ended, ShortStream } from "./messages.ts";
+
+/** What a step of a connection's work came to. */
+export type Step =
+  /** There may be more to do. */
+  | true
+  /** There is something to wait for; the channel says what. */
+  | false
+  /** The client has finished in the middle of a payload. */
+  | "end";
+
+/** A stream, from its far end to where the connections take part in it. */
+export interface Flow {
+  /** Set when the stream is broken, for good. */
+  readonly failure: Failure | undefined;
+  /** The far end to poll; -1 when there is none to hear of. */
+  readonly fd: number;
+  /** False from the moment the far end would have blocked until poll(2) says that it does not. */
+  readonly ready: boolean;
+  /** True when no connection is in the middle of a request that moves the stream. */
+  readonly turnIsFree: boolean;
+  /** True while the far end is open. */
+  readonly isOpen: boolean;
+  /** Tries to open the far end. @throws EndpointError */
+  open(): boolean;
+  /** What to poll the far end for. @param wanted a connection waits for it */
+  events(wanted: boolean): number;
+  /** What poll(2) has said of the far end. @param finishing no more is expected of clients */
+  reported(revents: number, finishing: boolean): void;
+  /** The far end has failed. */
+  failed(error: EndpointError): void;
+  /** Bytes of replies that a connection may collect before they have to be sent. */
+  readonly repliesCapacity: number;
+  /** The part that a new connection takes in it. */
+  takePart(channel: Channel): Side;
+  /** A client that moved the stream is lost. @param succeeded another one goes on with what it did */
+  clientLost(succeeded: boolean): void;
+  /** No client comes back any more: what is missing now breaks the stream. */
+  closeBooks(): void;
+  /** The clients are gone; from now on {@link finish} is called. */
+  beginFinish(short: ShortStream): void;
+  /** Goes on towards the end. @returns true when there. @throws EndpointError */
+  finish(): boolean;
+  /** Milliseconds after which {@link finish} has to be called again, if nothing else happens. */
+  readonly finishInterval: number;
+  /** Something that the far end's process has come to is known. */
+  settled(problem: string | undefined): void;
+  /** Lets go of the far end. @returns what there is to tell about the stream */
+  close(): Ended;
+}
+
+/** One connection's part in a stream. */
+export interface Side {
+  /** The client moved the stream, and did not just ask. */
+  readonly streamed: boolean;
+  /** True while bytes of the input buffer are referred to, or wanted where they are. */
+  readonly holdsInput: boolean;
+  /** True when {@link step} has something to do before the next request. */
+  readonly busy: boolean;
+  /** True when the client has closed its side, and what is under way cannot be completed. */
+  readonly hopeless: boolean;
+  /** One step of what is under way; only while busy, and with room for a reply. */
+  step(): Step;
+  /**
+   * Serves the request whose header has just been decoded, and consumes the header once it can be
+   * taken on.
+   *
+   * @returns false when there is something to wait for
+   */
+  serve(): boolean;
+  /** Brings out what is under way, and answers for it. @returns true when nothing of it is left */
+  settle(): boolean;
+  /** The client is gone. @returns true when that was in the middle of a request */
+  lose(): boolean;
+}

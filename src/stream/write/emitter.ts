@@ -1,0 +1,160 @@
+/** What is on its way to the sink, and how much has got there. */
+import { IOV_MAX } from "../../../ffi/constants.ts";
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { IoVec } from "../../../ffi/memory.ts";
+import type { Sink } from "../../endpoint/sink/sink.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Counters } from "../counters.ts";
+
+/**
+ * Zeroes emitted in one go at the most, so that a gap of any length leaves the engine room to hear
+ * a signal, a client that leaves or a reader that dies.
+ */
+const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
+
+/**
+ * The order of emission is fixed: first a gap of zeroes, then bytes from memory, then bytes spliced
+ * from a socket. Each part starts only when the one before is out.
+ */
+export class Emitter {
+  /** False from the moment the sink would have blocked until poll(2) says that it takes more. */
+  ready = false;
+  #gap: Offset = 0;
+  readonly #vector = new IoVec(IOV_MAX);
+  #queued = 0;
+  /** What the sink holds are zeroes, not data. */
+  #heldZeroes = false;
+
+  constructor(
+    readonly sink: Sink,
+    readonly counters: Counters,
+  ) {}
+
+  /** True when nothing waits to be emitted. */
+  get idle(): boolean {
+    return this.#gap === 0 && this.#vector.remaining === 0 && this.sink.held === 0;
+  }
+
+  /** Bytes that are queued and that the sink has not taken. */
+  get backlog(): Offset {
+    return add(this.#gap, this.#vector.remaining);
+  }
+
+  /** Zeroes that wait to be emitted. */
+  get gap(): Offset {
+    return this.#gap;
+  }
+
+  /** True when no more bytes from memory can be queued before a {@link flush}. */
+  get full(): boolean {
+    return this.#vector.full;
+  }
+
+  /** Bytes from memory queued since the queue was last empty. */
+  get queued(): number {
+    return this.#queued;
+  }
+
+  /** Of {@link queued}, those that the sink has accepted; -1 while it still holds older bytes. */
+  get accepted(): number {
+    return this.sink.held > 0 ? -1 : this.#queued - this.#vector.remaining;
+  }
+
+  /** Queues zeroes; only while idle. */
+  pushZeroes(length: Offset): void {
+    this.#gap = length;
+  }
+
+  /** Queues bytes from memory, which must stay as they are until they are out. */
+  pushBytes(address: number, length: number): void {
+    this.#vector.push(address, length);
+    this.#queued += length;
+  }
+
+  /**
+   * Gives the sink what is queued.
+   *
+   * @returns true when all of it is out; false when the sink would block (`ready` is false then) or
+   *   others should have their turn first (`ready` stays true)
+   * @throws EndpointError
+   */
+  flush(): boolean {
+    if (this.idle) return true;
+    if (!this.ready || !this.#flushHeld() || !this.#flushGap()) return false;
+    while (this.#vector.remaining > 0) {
+      const n = this.sink.writev(this.#vector);
+      if (n === WOULD_BLOCK) {
+        this.ready = false;
+        return false;
+      }
+      this.#vector.consume(n);
+      this.counters.addData(n);
+    }
+    return true;
+  }
+
+  #flushGap(): boolean {
+    let budget = ZEROES_PER_FLUSH;
+    while (this.#gap !== 0) {
+      if (budget <= 0) return false;
+      const n = this.sink.zeroes(Number(min(this.#gap, budget)));
+      if (n === WOULD_BLOCK) {
+        this.ready = false;
+        return false;
+      }
+      this.#gap = subtract(this.#gap, n);
+      budget -= n;
+      this.#taken(n, true);
+      if (!this.#flushHeld()) return false;
+    }
+    return true;
+  }
+
+  #flushHeld(): boolean {
+    const before = this.sink.held;
+    if (before === 0) return true;
+    try {
+      this.ready = this.sink.flush();
+    } finally {
+      // A sink that fails has taken what it has taken.
+      this.#count(before - this.sink.held, this.#heldZeroes);
+    }
+    return this.ready;
+  }
+
+  /** Accounts for what the sink has taken, but not yet for what it holds of it. */
+  #taken(length: number, zeroes: boolean): void {
+    this.#heldZeroes = zeroes;
+    this.#count(length - this.sink.held, zeroes);
+  }
+
+  #count(length: number, zeroes: boolean): void {
+    if (zeroes) this.counters.addZeroes(length);
+    else this.counters.addData(length);
+  }
+
+  /** Forgets the accounts of a queue that is out, so that positions in it start at 0 again. */
+  reset(): void {
+    this.#queued = 0;
+  }
+
+  /**
+   * Moves up to `length` bytes from a socket; only while idle and ready.
+   *
+   * @returns as `Sink.splice`; WOULD_BLOCK also clears `ready`, since either side may be meant
+   */
+  splice(socket: number, length: number): number {
+    const n = this.sink.splice(socket, length);
+    if (n === WOULD_BLOCK) this.ready = false;
+    else this.#taken(n, false);
+    return n;
+  }
+
+  /** Drops what is queued: the stream is broken. */
+  clear(): void {
+    this.#gap = 0;
+    this.#vector.clear();
+    this.#queued = 0;
+    this.ready = false;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The sequential rule: what a client's request means for a stream that only goes forward.
+ *
+ * Pure arithmetic over three positions: nothing is read, written or waited for here.
+ */
+import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
+import { advertisedSize } from "../../protocol/export.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Window } from "./window.ts";
+import { ZeroRuns } from "./zero-runs.ts";
+
+/** A WRITE that the rule admits, in the order in which it reaches the stream. */
+export interface WritePlan {
+  /**
+   * `emit`: it goes out now. `hold`: its `emit` bytes go into the window. `advance`: the window is
+   * full, so its first gap is a hole; {@link SequentialRule.advance} and plan again.
+   */
+  kind: "emit" | "hold" | "advance";
+  /** Bytes at the payload's start that are in the stream already, and are not emitted again. */
+  skip: number;
+  /** Zeroes to emit before the payload: the gap that the client left. */
+  gap: Offset;
+  /** Bytes of the payload to emit. */
+  emit: number;
+  /**
+   * Bytes at the payload's end that lie between the stream's end and the advertised size, which is
+   * rounded up to whole sectors. They are not emitted, and must be zeroes.
+   */
+  tail: number;
+}
+
+/** The state of a stream that is written. */
+export class SequentialRule {
+  /** Bytes promised to the sink so far: where the next byte in sequence belongs. */
+  head: Offset = 0;
+  /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
+  pending: Offset = 0;
+  /** What {@link planWrite} found; one object, filled anew. */
+  readonly plan: WritePlan = { kind: "emit", skip: 0, gap: 0, emit: 0, tail: 0 };
+  /** The size of the disk in bytes: whole sectors. */
+  readonly advertised: Offset;
+  readonly #zeroRuns = new ZeroRuns();
+
+  /**
+   * @param size the stream's length in bytes
+   * @param window where data ahead of its turn is held; without it a gap is a hole at once
+   */
+  constructor(
+    readonly size: Offset,
+    readonly window?: Window,
+  ) {
+    this.advertised = advertisedSize(size);
+  }
+
+  /**
+   * Judges a WRITE and fills `plan`, without changing the state.
+   *
+   * @param replayed the client repeats it after an interruption: what is out of it is skipped
+   * @returns NBD_OK; NBD_ENOSPC past the end; NBD_EIO below the head
+   */
+  planWrite(offset: Offset, length: number, replayed = false): number {
+    const end = add(offset, length);
+    if (end > this.advertised) return NBD_ENOSPC;
+    const { plan, head } = this;
+    plan.skip = 0;
+    if (offset < head) {
+      if (!replayed) return NBD_EIO;
+      plan.skip = Number(subtract(min(head, end), offset));
+    }
+    const start = plan.skip > 0 ? add(offset, plan.skip) : offset;
+    plan.emit = length - plan.skip;
+    plan.tail = 0;
+    if (end > this.size) {
+      plan.emit = Number(subtract(this.size, min(start, this.size)));
+      plan.tail = length - plan.skip - plan.emit;
+    }
+    // A payload of which nothing is emitted needs no gap now: it only lengthens the zeroes.
+    plan.gap = plan.emit > 0 ? subtract(start, head) : 0;
+    plan.kind = "emit";
+    if (plan.gap > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
+    return NBD_OK;
+  }
+
+  /** Where a WRITE of [start, end) goes that leaves a gap. */
+  #planWindow(window: Window, start: Offset, end: Offset): void {
+    if (window.fits(start, end)) this.plan.kind = "hold";
+    else if ((window.start ?? start) < start) this.plan.kind = "advance";
+  }
+
+  /** Takes the WRITE that {@link planWrite} has just admitted into the stream. */
+  claim(): void {
+    const { plan } = this;
+    this.#skipTo(add(this.head, plan.gap));
+    this.head = add(this.head, plan.emit);
+    this.pending = max(this.pending, plan.tail > 0 ? this.size : this.head);
+    this.window?.trim(this.head);
+  }
+
+  /** Counts a WRITE whose payload is in the window whole as held. */
+  hold(offset: Offset, length: number): void {
+    this.window?.hold(offset, add(offset, length));
+  }
+
+  /** True when the window's first run is next in sequence. */
+  get windowIsNext(): boolean {
+    const start = this.window?.start;
+    return start !== undefined && start <= this.head;
+  }
+
+  /**
+   * Takes the window's first run into the stream, after the gap before it.
+   *
+   * @param push gets the run as `Window.shift` gives it
+   * @param limit where a WRITE starts that is to be admitted next, and may replace what is held
+   * @returns the length of the gap, which has to be emitted first
+   */
+  advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
+    const window = this.window as Window;
+    const gap = this.#skipTo(window.start as Offset);
+    this.head = window.shift(push, limit);
+    this.pending = max(this.pending, this.head);
+    return gap;
+  }
+
+  /** Where the stream would end if nothing more came. */
+  get end(): Offset {
+    return max(this.pending, this.window?.end ?? 0);
+  }
+
+  /** Takes back the last `length` bytes that were promised and did not get there. */
+  rewind(length: Offset): void {
+    this.head = subtract(this.head, length);
+  }
+
+  /** The window that would have had room for a WRITE below the head, in bytes. */
+  windowFor(offset: Offset): Offset {
+    return subtract(max(this.head, this.window?.end ?? 0), offset);
+  }
+
+  /**
+   * Takes a WRITE_ZEROES. It is lazy: the zeroes are only noted, and later data may still land
+   * among them. Below the head it does no harm where the stream has zeroes already: a client out of
+   * order zeroes what has been taken for a gap.
+   *
+   * @returns as {@link planWrite}
+   */
+  zero(offset: Offset, length: number): number {
+    const end = add(offset, length);
+    if (end > this.advertised) return NBD_ENOSPC;
+    if (offset < this.head && !this.#zeroRuns.cover(offset, min(end, this.head))) return NBD_EIO;
+    this.pending = max(this.pending, min(end, this.size));
+    this.window?.zero(offset, end);
+    return NBD_OK;
+  }
+
+  /**
+   * Judges a READ: what the stream has not reached reads as zeroes.
+   *
+   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by
+   */
+  read(offset: Offset, length: number): number {
+    if (add(offset, length) > this.advertised) return NBD_EINVAL;
+    return offset < this.head ? NBD_EIO : NBD_OK;
+  }
+
+  /**
+   * What there is at `offset`, for block status: data that has been streamed or is held, or zeroes.
+   *
+   * @returns whether it is data, and up to where; undefined is up to the end
+   */
+  dataAt(offset: Offset): [data: boolean, until: Offset | undefined] {
+    if (offset < this.head) return [true, this.head];
+    const run = this.window?.runAt(offset);
+    if (run === undefined) return [false, undefined];
+    return run.start <= offset ? [true, run.end] : [false, run.start];
+  }
+
+  /** Brings the head to `end` with zeroes, when nothing is held. @returns how many have to be emitted */
+  fill(end: Offset): Offset {
+    if (end <= this.head) return 0;
+    this.pending = max(this.pending, end);
+    return this.#skipTo(end);
+  }
+
+  /** Moves the head over zeroes. @returns how many */
+  #skipTo(end: Offset): Offset {
+    if (end === this.head) return 0;
+    this.#zeroRuns.add(this.head, end);
+    const zeroes = subtract(end, this.head);
+    this.head = end;
+    return zeroes;
+  }
+}

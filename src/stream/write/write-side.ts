@@ -1,0 +1,163 @@
+/** A connection to a stream that is written: its requests, one by one. */
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_OK,
+  NBD_REQUEST_SIZE,
+  NBD_STATE_HOLE,
+  NBD_STATE_ZERO,
+} from "../../protocol/constants.ts";
+import { BLOCK_SIZE } from "../../protocol/export.ts";
+import { add, min, subtract } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Side, Step } from "../flow.ts";
+import { BytesBody, ZeroBody } from "../replies.ts";
+import type { Stream } from "./stream.ts";
+import { Writer } from "./writer.ts";
+
+/**
+ * qemu-img without `-n` first "creates" the disk on a connection of its own, where it zeroes one
+ * sector. Zeroes that end here do not make a client one that sent data.
+ */
+const CREATION_PROBE = 512;
+
+export class WriteSide implements Side {
+  readonly #channel: Channel;
+  readonly #stream: Stream;
+  readonly #writer: Writer;
+  #zeroed = false;
+
+  constructor(channel: Channel, stream: Stream) {
+    this.#channel = channel;
+    this.#stream = stream;
+    this.#writer = new Writer(channel, stream);
+  }
+
+  get streamed(): boolean {
+    return this.#writer.wrote || this.#zeroed;
+  }
+
+  get holdsInput(): boolean {
+    return this.#writer.isWriter || this.#writer.inPayload;
+  }
+
+  get busy(): boolean {
+    return this.#writer.busy;
+  }
+
+  get hopeless(): boolean {
+    return this.#writer.hopeless;
+  }
+
+  step(): Step {
+    return this.#writer.step();
+  }
+
+  settle(): boolean {
+    return this.#writer.settle();
+  }
+
+  lose(): boolean {
+    return this.#writer.lose();
+  }
+
+  serve(): boolean {
+    const { request, input } = this.#channel;
+    if (request.type === NBD_CMD_WRITE) return this.#writer.serve();
+    // All other commands are answered in order: after the WRITEs before them.
+    if (!this.settle()) return false;
+    input.consume(NBD_REQUEST_SIZE);
+    switch (request.type) {
+      case NBD_CMD_READ:
+        this.#read();
+        break;
+      case NBD_CMD_WRITE_ZEROES:
+        this.#channel.reply(this.#zero());
+        break;
+      case NBD_CMD_FLUSH:
+        this.#channel.reply(this.#channel.allows(NBD_CMD_FLAG_FUA) ? this.#state() : NBD_EINVAL);
+        break;
+      case NBD_CMD_BLOCK_STATUS:
+        this.#blockStatus();
+        break;
+      default:
+        this.#channel.reply(NBD_EINVAL);
+    }
+    return true;
+  }
+
+  /** NBD_OK, or why nothing can be written any more. */
+  #state(): number {
+    return this.#stream.failure?.errno ?? NBD_OK;
+  }
+
+  #read(): void {
+    const channel = this.#channel;
+    const { request } = channel;
+    const { offset, length } = request;
+    const { rule } = this.#stream;
+    let error = NBD_EINVAL;
+    if (channel.allows(channel.answers.readFlags) && length <= BLOCK_SIZE.maximum) {
+      error = rule.read(offset, length);
+    }
+    if (error === NBD_EIO) this.#stream.readBack(request);
+    const { answers } = channel;
+    if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
+    else if (error === NBD_EIO) answers.refuse(request, error, "it has been streamed already");
+    else answers.refuse(request, error, "the request is not valid");
+  }
+
+  /** @param held what the window has; all else are zeroes */
+  #answerRead(held: Uint8Array | undefined): void {
+    const { request, answers, replies } = this.#channel;
+    const { offset, length } = request;
+    if (length === 0) {
+      answers.nothing(request);
+    } else if (held !== undefined) {
+      answers.data(request, offset, length, true);
+      replies.follow(new BytesBody(held));
+    } else if (answers.negotiated.structured) {
+      answers.hole(request, offset, length, true);
+    } else {
+      answers.data(request, offset, length, true);
+      replies.follow(new ZeroBody(length));
+    }
+  }
+
+  /** What has been streamed counts as data; ahead of it there are zeroes, but for what is held. */
+  #blockStatus(): void {
+    const channel = this.#channel;
+    const { offset, length } = channel.request;
+    const { rule } = this.#stream;
+    if (!channel.asksBlockStatus(rule.advertised)) {
+      channel.answers.refuse(channel.request, NBD_EINVAL, "the request is not valid");
+      return;
+    }
+    const end = add(offset, length);
+    const [data, until] = rule.dataAt(offset);
+    const here = Number(subtract(min(end, until ?? end), offset));
+    const flags = data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO;
+    channel.answers.blockStatus(channel.request, here, flags);
+  }
+
+  /** Takes a WRITE_ZEROES. @returns the answer to it */
+  #zero(): number {
+    const { request } = this.#channel;
+    const { offset, length } = request;
+    if (this.#stream.failure !== undefined) return this.#stream.failure.errno;
+    const valid = this.#channel.allows(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE);
+    if (length === 0) return valid ? NBD_OK : NBD_EINVAL;
+    const error = valid ? this.#stream.rule.zero(offset, length) : NBD_EINVAL;
+    if (error !== NBD_OK) this.#stream.refuse(request, error);
+    else this.#stream.resumed();
+    if (error === NBD_OK && add(offset, length) > CREATION_PROBE) this.#zeroed = true;
+    return error;
+  }
+}

@@ -1,0 +1,319 @@
+/** A connection's WRITEs: from the header to the answer (doc/proto.md, NBD_CMD_WRITE). */
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { bytesReadable } from "../../../ffi/fd.ts";
+import {
+  NBD_CMD_FLAG_FUA,
+  NBD_EINVAL,
+  NBD_ENOSPC,
+  NBD_OK,
+  NBD_REQUEST_SIZE,
+} from "../../protocol/constants.ts";
+import { add } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Step } from "../flow.ts";
+import { Payload } from "./payload.ts";
+import type { Stream } from "./stream.ts";
+import { Unanswered } from "./unanswered.ts";
+
+/**
+ * From this size on, a payload goes from socket to sink by splice(2), and headers are read alone so
+ * that the payload behind them stays in the socket. Below it, one large recv(2) for many requests
+ * and one writev(2) for their payloads cost less.
+ */
+const SPLICE_MIN = 32 * 1024;
+
+/** A gap that a client which sends no more can still be waiting for, in bytes. */
+const LARGEST_GAP_AFTER_FIN = 2 ** 40;
+
+/** The part of a connection that may be the stream's writer. */
+export class Writer {
+  /** True when the client sent data. */
+  wrote = false;
+  readonly #channel: Channel;
+  readonly #stream: Stream;
+  readonly #unanswered = new Unanswered();
+  /** What is still to come of the current WRITE. */
+  readonly #payload = new Payload();
+  /** Of the current WRITE, how much goes into the window. */
+  #heldLength = 0;
+  /** The answer to the current WRITE once all of it has been dropped; NBD_OK for a sector's rest. */
+  #status = NBD_OK;
+  /** The answer to all that is unanswered, after {@link abandon}. */
+  #abandoned = NBD_OK;
+  /** The window is emptied for the next WRITE, which may replace what is first in it. */
+  #makingRoom = false;
+
+  constructor(channel: Channel, stream: Stream) {
+    this.#channel = channel;
+    this.#stream = stream;
+  }
+
+  /** True in the middle of a payload. */
+  get inPayload(): boolean {
+    return this.#payload.left > 0;
+  }
+
+  /** True when bytes of this connection may be queued for the sink. */
+  get isWriter(): boolean {
+    return this.#stream.writer === this;
+  }
+
+  /** True when {@link step} has something to do before the next request. */
+  get busy(): boolean {
+    if (this.#abandoned !== NBD_OK && this.#unanswered.count > 0) return true;
+    return this.inPayload || (this.#stream.windowIsNext && !this.#makingRoom);
+  }
+
+  /** One step of the current WRITE, or of the window; only while busy and with room for a reply. */
+  step(): Step {
+    if (this.#abandoned !== NBD_OK && this.#unanswered.count > 0) {
+      this.#answerFirst(this.#abandoned);
+      return true;
+    }
+    const payload = this.#payload;
+    if (payload.skip > 0) return this.#skip();
+    if (payload.emit > 0) return this.#emit();
+    if (payload.hold > 0) return this.#hold();
+    if (payload.drop > 0) return this.#drop();
+    return this.#emitWindow();
+  }
+
+  /**
+   * Serves a WRITE whose header has just been decoded, and consumes the header once it can be taken
+   * on.
+   */
+  serve(): boolean {
+    const { input, request } = this.#channel;
+    if (this.#stream.mayBeReplay(request, this)) return this.#channel.await("turn");
+    const error = this.#judge();
+    if (error !== NBD_OK || request.length === 0) {
+      this.#makingRoom = false;
+      input.consume(NBD_REQUEST_SIZE);
+      this.#payload.refuse(request.length);
+      this.#status = error;
+      if (request.length === 0) this.#channel.reply(error);
+      return true;
+    }
+    const { rule, emitter } = this.#stream;
+    const { plan } = rule;
+    if (plan.emit > 0) {
+      if (!this.#takeTurn()) return false;
+      // A gap comes before what is queued already, memory of the window must be out before it is
+      // used again, and the lists have their limits.
+      if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) {
+        this.#channel.calls--;
+        return this.settle();
+      }
+      this.#stream.writer = this;
+      if (plan.kind === "advance") {
+        this.#makingRoom = true;
+        this.#stream.advanceWindow(request.offset);
+        return true;
+      }
+    }
+    this.#admit();
+    return true;
+  }
+
+  /**
+   * Brings out what this connection has queued, and answers for it.
+   *
+   * @returns true when nothing of it is left and there is room for a reply
+   */
+  settle(): boolean {
+    if (!this.isWriter) return true;
+    const { emitter } = this.#stream;
+    const out = emitter.flush();
+    while (this.#unanswered.nextDue <= emitter.accepted) {
+      if (!this.#channel.makeRoom()) return false;
+      this.#answerFirst(NBD_OK);
+    }
+    if (!out) {
+      this.#channel.needsEndpoint = !emitter.ready;
+      return false;
+    }
+    emitter.reset();
+    if (!this.#channel.makeRoom()) return false;
+    if (this.#payload.emit === 0 && this.#payload.hold === 0) this.#stream.writer = undefined;
+    return true;
+  }
+
+  /** The sink is lost: what is queued and the rest of the current payload get this error. */
+  abandon(errno: number): void {
+    this.#abandoned = errno;
+    if (this.inPayload && this.#status === NBD_OK) {
+      this.#payload.abandon();
+      this.#status = errno;
+    }
+    this.#channel.needsEndpoint = false;
+  }
+
+  /**
+   * The client has closed its side. There is no point in emitting a gap, which may take years, for a
+   * client that is gone, or what leads up to a payload that will never come.
+   *
+   * @returns true when what is under way cannot be completed: {@link lose} it
+   */
+  get hopeless(): boolean {
+    if (!this.isWriter) return false;
+    const { gone, input, fd } = this.#channel;
+    const { emitter } = this.#stream;
+    // TCP does not tell a client that is gone from one that only sends no more.
+    if (gone ? emitter.gap > 0 : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
+    // While the sink takes more, what has come goes out first; reading then finds the end by itself.
+    const held = emitter.gap > 0 || !emitter.ready;
+    return held && bytesReadable(fd) < this.#payload.left - input.available;
+  }
+
+  /** The client is gone. @returns true when that was in the middle of a WRITE */
+  lose(): boolean {
+    const queued = this.isWriter && !this.#stream.emitter.idle;
+    const midRequest = queued || this.inPayload;
+    const { hold, holdAt } = this.#payload;
+    const { request } = this.#channel;
+    // What has come of a WRITE for the window counts for nothing without the rest.
+    if (hold > 0) this.#stream.rule.window?.forget(request.offset, holdAt);
+    if (queued || this.#payload.promised) this.#stream.cut(request, this.#payload);
+    if (this.isWriter) this.#stream.writer = undefined;
+    this.#payload.refuse(0);
+    return midRequest;
+  }
+
+  /** What the rule says to the current request, which is told to the stream if it refuses. */
+  #judge(): number {
+    const { request } = this.#channel;
+    const stream = this.#stream;
+    if (stream.failure !== undefined) return stream.failure.errno;
+    const valid = (request.flags & ~NBD_CMD_FLAG_FUA) === 0;
+    if (request.length === 0) return valid ? NBD_OK : NBD_EINVAL;
+    const error = valid
+      ? stream.rule.planWrite(request.offset, request.length, stream.isReplay(request))
+      : NBD_EINVAL;
+    if (error !== NBD_OK) stream.refuse(request, error);
+    return error;
+  }
+
+  #admit(): void {
+    const { input, request } = this.#channel;
+    const { rule, emitter } = this.#stream;
+    const { plan } = rule;
+    input.consume(NBD_REQUEST_SIZE);
+    this.#makingRoom = false;
+    this.#status = NBD_OK;
+    this.#payload.admit(plan, request.offset);
+    this.#heldLength = this.#payload.hold;
+    if (plan.kind === "emit") {
+      rule.claim();
+      if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+    }
+    this.#stream.admitted(request);
+    this.#channel.large = request.length >= SPLICE_MIN;
+    this.wrote = true;
+  }
+
+  #skip(): Step {
+    const n = this.#available(this.#payload.skip);
+    if (n === 0) return this.#receive();
+    this.#channel.input.consume(n);
+    this.#payload.skip -= n;
+    return this.#moved();
+  }
+
+  #emit(): Step {
+    const { emitter } = this.#stream;
+    const payload = this.#payload;
+    const { input, replies, fd } = this.#channel;
+    const n = this.#available(payload.emit);
+    if (n > 0) {
+      if (emitter.full) return this.settle();
+      emitter.pushBytes(input.address, n);
+      input.consume(n);
+      payload.emit -= n;
+      return this.#moved();
+    }
+    if (!this.settle()) return false;
+    replies.flush();
+    if (payload.emit < SPLICE_MIN) return this.#receive();
+    if (!emitter.ready) return this.#channel.await("endpoint");
+    this.#channel.calls--;
+    const spliced = emitter.splice(fd, payload.emit);
+    if (spliced === WOULD_BLOCK) {
+      this.#channel.needsInput = true;
+      return this.#channel.await("endpoint");
+    }
+    if (spliced === 0) return "end";
+    payload.emit -= spliced;
+    return this.#moved();
+  }
+
+  #hold(): Step {
+    const payload = this.#payload;
+    const { input, request } = this.#channel;
+    const n = this.#available(payload.hold);
+    if (n === 0) return this.#receive();
+    this.#stream.rule.window?.put(payload.holdAt, input.peek(n));
+    input.consume(n);
+    payload.holdAt = add(payload.holdAt, n);
+    payload.hold -= n;
+    if (payload.hold === 0) this.#stream.rule.hold(request.offset, this.#heldLength);
+    return this.#moved();
+  }
+
+  #drop(): Step {
+    const payload = this.#payload;
+    const { input, request } = this.#channel;
+    const n = this.#available(payload.drop);
+    if (n === 0) return this.#receive();
+    if (this.#status === NBD_OK && input.peek(n).some((byte) => byte !== 0)) {
+      this.#status = NBD_ENOSPC;
+      this.#stream.refuse(request, NBD_ENOSPC);
+    }
+    input.consume(n);
+    payload.drop -= n;
+    return this.#moved();
+  }
+
+  /** Sends out the run of the window that has become next in sequence. */
+  #emitWindow(): boolean {
+    if (!this.#takeTurn() || !this.settle()) return false;
+    this.#stream.writer = this;
+    this.#stream.advanceWindow();
+    return true;
+  }
+
+  /** True unless another connection's payload is on its way. */
+  #takeTurn(): boolean {
+    return this.#stream.writer === undefined || this.isWriter || this.#channel.await("turn");
+  }
+
+  /** Bytes of a part of the payload that have been received. */
+  #available(wanted: number): number {
+    return Math.min(this.#channel.input.available, wanted);
+  }
+
+  #receive(): Step {
+    if (!this.settle()) return false;
+    const n = this.#channel.receive(true);
+    if (n === WOULD_BLOCK) return this.#channel.await("input");
+    return n > 0 ? true : "end";
+  }
+
+  /** A part of the payload has moved; the last one completes the WRITE. */
+  #moved(): true {
+    if (this.inPayload) return true;
+    const { request } = this.#channel;
+    if (this.#status === NBD_OK && this.isWriter) {
+      // Answered when the sink has accepted it.
+      this.#unanswered.push(request.cookieHigh, request.cookieLow, this.#stream.emitter.queued);
+    } else {
+      this.#channel.reply(this.#status);
+    }
+    return true;
+  }
+
+  #answerFirst(error: number): void {
+    const { cookieHigh, cookieLow } = this.#unanswered;
+    this.#channel.answers.simple(error, cookieHigh, cookieLow);
+    this.#unanswered.shift();
+  }
+}

@@ -1,0 +1,53 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, statSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkfifo } from "../../../ffi/pipe.ts";
+import { prepareFifo } from "../../../src/endpoint/prepare/fifo.ts";
+import { UnusableError } from "../../../src/endpoint/prepare/unusable.ts";
+import { tempFolder } from "../../support/temp.ts";
+
+describe("prepareFifo", () => {
+  test("makes a FIFO that only the user can read, and removes it", () => {
+    using folder = tempFolder();
+    const fifo = prepareFifo(folder.file("fifo"), "write");
+    const stats = statSync(fifo.name);
+    expect(stats.isFIFO()).toBeTrue();
+    expect(stats.mode & 0o777).toBe(0o600);
+    fifo.remove();
+    expect(existsSync(fifo.name)).toBeFalse();
+  });
+
+  test("leaves a FIFO that was there before", () => {
+    using folder = tempFolder();
+    mkfifo(folder.file("fifo"), 0o644);
+    prepareFifo(folder.file("fifo"), "write").remove();
+    expect(statSync(folder.file("fifo")).mode & 0o777).toBe(0o644);
+  });
+
+  test("leaves what has taken the place of its FIFO", () => {
+    using folder = tempFolder();
+    const fifo = prepareFifo(folder.file("fifo"), "write");
+    unlinkSync(fifo.name);
+    writeFileSync(fifo.name, "mine");
+    fifo.remove();
+    expect(existsSync(fifo.name)).toBeTrue();
+  });
+
+  test("uses a FIFO behind a symbolic link", () => {
+    using folder = tempFolder();
+    mkfifo(folder.file("fifo"), 0o600);
+    symlinkSync("fifo", folder.file("link"));
+    expect(prepareFifo(folder.file("link"), "write").name).toBe(folder.file("link"));
+  });
+
+  test("refuses everything else", () => {
+    using folder = tempFolder();
+    writeFileSync(folder.file("file"), "");
+    mkdirSync(folder.file("folder"));
+    symlinkSync("nothing", folder.file("dangling"));
+    for (const name of ["file", "folder", "dangling"]) {
+      expect(() => prepareFifo(folder.file(name), "write")).toThrow(UnusableError);
+    }
+    expect(() => prepareFifo("/dev/null", "write")).toThrow(UnusableError);
+    expect(existsSync(folder.file("nothing"))).toBeFalse();
+  });
+});

@@ -1,0 +1,155 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
+import {
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE_ZEROES,
+} from "../../../src/protocol/constants.ts";
+import { pseudoRandom } from "../../support/images.ts";
+import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { Oracle, type Step } from "../../support/oracle.ts";
+import { type Peer, StreamFixture } from "../../support/stream.ts";
+import { LIMIT } from "../../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
+
+/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
+const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
+const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+
+const CLIENTS = 3;
+
+/**
+ * Requests that are mostly in order: each offset is given as a distance from where the last one
+ * ended, which shrinks well and keeps streams alive for long.
+ */
+function steps(size: number): fc.Arbitrary<Step[]> {
+  const client = fc.nat(CLIENTS - 1);
+  const jump = fc.oneof(
+    { weight: 8, arbitrary: fc.constant(0) },
+    { weight: 4, arbitrary: fc.integer({ min: 0, max: 100_000 }) },
+    { weight: 2, arbitrary: fc.integer({ min: 0, max: 500 }) },
+    { weight: 1, arbitrary: fc.integer({ min: -200_000, max: -1 }) },
+  );
+  const length = fc.oneof(fc.nat(600), fc.constantFrom(512, 4096, 65536), fc.nat(150_000));
+  const kind = fc.constantFrom("write", "write", "write", "write", "zero", "read", "flush");
+  const record = fc.record({ kind, client, jump, length });
+  return fc.array(record, { maxLength: 40 }).map((records) => {
+    let at = 0;
+    return records.map(({ kind, client, jump, length }): Step => {
+      if (kind === "flush") return { kind, client };
+      const offset = Math.min(size + 600, Math.max(0, at + jump));
+      if (kind !== "read") at = offset + length;
+      return { kind: kind as "write" | "zero" | "read", client, offset, length };
+    });
+  });
+}
+
+/** The payload of the n-th request; some are zeroes, which the last sector's rest has to be. */
+function payload(step: Step & { length: number }, index: number): Buffer {
+  return index % 5 === 4 ? Buffer.alloc(step.length) : pseudoRandom(step.length, index + 1);
+}
+
+/** The n-th request, with n as its cookie. */
+function encode(step: Step, index: number): Buffer {
+  const cookie = BigInt(index);
+  switch (step.kind) {
+    case "write":
+      return encodeWrite(step.offset, payload(step, index), cookie);
+    case "zero":
+      return encodeRequest(NBD_CMD_WRITE_ZEROES, step.offset, step.length, { cookie });
+    case "read":
+      return encodeRequest(NBD_CMD_READ, step.offset, step.length, { cookie });
+    case "flush":
+      return encodeRequest(NBD_CMD_FLUSH, 0, 0, { cookie });
+  }
+}
+
+/** What the client should get: an error, or the bytes that it reads. */
+function expected(oracle: Oracle, step: Step, index: number): number | Uint8Array {
+  switch (step.kind) {
+    case "write":
+      return oracle.write(step.offset, payload(step, index));
+    case "zero":
+      return oracle.zero(step.offset, step.length);
+    case "read":
+      return oracle.read(step.offset, step.length);
+    case "flush":
+      return oracle.flush();
+  }
+}
+
+/** Takes the next answer, which must be as expected of the request that it is for. */
+function takeAnswer(
+  stream: StreamFixture,
+  peer: Peer,
+  wants: Map<number, number | Uint8Array>,
+): void {
+  stream.until(() => peer.available >= 16);
+  const reply = peer.take(16);
+  const error = reply.readUInt32BE(4);
+  const cookie = Number(reply.readBigUInt64BE(8));
+  const want = wants.get(cookie);
+  wants.delete(cookie);
+  if (want === undefined) throw new Error(`an answer to nothing, cookie ${cookie}`);
+  if (typeof want === "number") {
+    expect(error).toBe(want);
+    return;
+  }
+  expect(error).toBe(0);
+  stream.until(() => peer.available >= want.length);
+  expect(peer.take(want.length).equals(want)).toBeTrue();
+}
+
+function expectSameStream(stream: StreamFixture, oracle: Oracle): void {
+  stream.command({ type: "finish", short: "allow" });
+  stream.until(() => stream.engine.over && (stream.sawEnd || oracle.broken));
+  stream.settle();
+  const want = Buffer.from(oracle.finish());
+  if (oracle.broken) {
+    // What the window held when it broke is lost; what is out is a prefix all the same.
+    const prefix = want.subarray(0, stream.output.length);
+    expect(stream.output.equals(prefix)).toBeTrue();
+  } else {
+    expect(stream.output.equals(want)).toBeTrue();
+  }
+}
+
+const SIZES = [700_000, 1 << 20, 999_937];
+const WINDOWS = [0, 65536, 300_000, 1 << 20];
+
+describe.each(WINDOWS)("with a window of %d bytes", (window) => {
+  test.each(SIZES)("a stream of %d bytes is as the model says, one request at a time", (size) => {
+    fc.assert(
+      fc.property(steps(size), (script) => {
+        using stream = new StreamFixture({ size, window });
+        const oracle = new Oracle(size, window);
+        const peers = Array.from({ length: CLIENTS }, () => stream.connect());
+        for (const [index, step] of script.entries()) {
+          const peer = peers[step.client] as Peer;
+          peer.send(encode(step, index));
+          takeAnswer(stream, peer, new Map([[index, expected(oracle, step, index)]]));
+        }
+        expectSameStream(stream, oracle);
+      }),
+      { seed: SEED + size + window, numRuns: RUNS },
+    );
+  });
+
+  test("requests sent all at once over one connection are as the model says", () => {
+    const size = SIZES[1] as number;
+    fc.assert(
+      fc.property(steps(size), fc.integer({ min: 1, max: 300_000 }), (script, split) => {
+        using stream = new StreamFixture({ size, window });
+        const oracle = new Oracle(size, window);
+        const all = Buffer.concat(script.map(encode));
+        const peer = stream.connect(all.subarray(0, split));
+        peer.send(all.subarray(split));
+        const wants = new Map(script.map((step, i) => [i, expected(oracle, step, i)]));
+        while (wants.size > 0) takeAnswer(stream, peer, wants);
+        expectSameStream(stream, oracle);
+      }),
+      { seed: SEED - window, numRuns: RUNS },
+    );
+  });
+});
