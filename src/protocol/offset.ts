@@ -23,6 +23,17 @@ export function readOffset(view: DataView, at: number): Offset {
   return (BigInt(high) << 32n) | BigInt(low);
 }
 
+/** Writes an offset, at most {@link MAX_OFFSET}, as an unsigned big-endian 64-bit integer. */
+export function writeOffset(view: DataView, at: number, offset: Offset): void {
+  if (typeof offset === "bigint") {
+    view.setBigUint64(at, offset);
+  } else {
+    view.setUint32(at, offset / 0x1_0000_0000);
+    // setUint32 keeps the low 32 bits, which are exact in every safe number.
+    view.setUint32(at + 4, offset);
+  }
+}
+
 /** a + b. */
 export function add(a: Offset, b: Offset): Offset {
   if (typeof a === "number" && typeof b === "number") {

@@ -9,6 +9,7 @@ import {
   roundUp,
   subtract,
   toOffset,
+  writeOffset,
 } from "../../src/protocol/offset.ts";
 
 const BORDERS = [0n, 512n, 2n ** 31n, 2n ** 32n, 2n ** 52n, 2n ** 53n, 2n ** 63n, 2n ** 64n];
@@ -72,6 +73,36 @@ describe("readOffset", () => {
     const view = new DataView(new ArrayBuffer(24).slice(0), 1);
     view.setBigUint64(5, 0x0123_4567_89ab_cdefn);
     expect(readOffset(view, 5)).toBe(0x0123_4567_89ab_cdefn);
+  });
+});
+
+describe("writeOffset", () => {
+  test("writes big-endian 64-bit integers exactly", () => {
+    const view = new DataView(new ArrayBuffer(8));
+    for (const value of VALUES) {
+      view.setBigUint64(0, ~value & MAX_OFFSET);
+      writeOffset(view, 0, toOffset(value));
+      expect(view.getBigUint64(0)).toBe(value);
+    }
+  });
+
+  test.each([
+    [0, "0000000000000000"],
+    [2 ** 32 - 1, "00000000ffffffff"],
+    [2 ** 32, "0000000100000000"],
+    [2 ** 53 - 1, "001fffffffffffff"],
+    [2n ** 53n, "0020000000000000"],
+    [2n ** 64n - 1n, "ffffffffffffffff"],
+  ])("writes %p as %s", (offset, hex) => {
+    const bytes = new Uint8Array(8).fill(0xee);
+    writeOffset(new DataView(bytes.buffer), 0, offset);
+    expect(Buffer.from(bytes).toString("hex")).toBe(hex);
+  });
+
+  test("writes at a position that is not aligned and touches no other bytes", () => {
+    const bytes = new Uint8Array(16).fill(0xee);
+    writeOffset(new DataView(bytes.buffer, 1), 2, 0x0001_2345_6789_abcd);
+    expect(Buffer.from(bytes).toString("hex")).toBe(`eeeeee${"000123456789abcd"}${"ee".repeat(5)}`);
   });
 });
 
