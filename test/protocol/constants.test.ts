@@ -15,6 +15,16 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_SIMPLE_REPLY_MAGIC", 0x67446698],
   ["NBD_REQUEST_SIZE", 28],
   ["NBD_SIMPLE_REPLY_SIZE", 16],
+  ["NBD_STRUCTURED_REPLY_MAGIC", 0x668e33ef],
+  ["NBD_STRUCTURED_CHUNK_SIZE", 20],
+  ["NBD_REPLY_FLAG_DONE", 1],
+  ["NBD_REPLY_TYPE_NONE", 0],
+  ["NBD_REPLY_TYPE_OFFSET_DATA", 1],
+  ["NBD_REPLY_TYPE_OFFSET_HOLE", 2],
+  ["NBD_REPLY_TYPE_BLOCK_STATUS", 5],
+  ["NBD_REPLY_TYPE_ERROR", 0x8001],
+  ["NBD_STATE_HOLE", 1],
+  ["NBD_STATE_ZERO", 2],
   ["NBD_FLAG_FIXED_NEWSTYLE", 1],
   ["NBD_FLAG_NO_ZEROES", 2],
   ["NBD_FLAG_C_FIXED_NEWSTYLE", 1],
@@ -24,6 +34,7 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_FLAG_SEND_FLUSH", 0x04],
   ["NBD_FLAG_SEND_FUA", 0x08],
   ["NBD_FLAG_SEND_WRITE_ZEROES", 0x40],
+  ["NBD_FLAG_SEND_DF", 0x80],
   ["NBD_OPT_EXPORT_NAME", 1],
   ["NBD_OPT_ABORT", 2],
   ["NBD_OPT_LIST", 3],
@@ -38,6 +49,7 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_REP_ACK", 1],
   ["NBD_REP_SERVER", 2],
   ["NBD_REP_INFO", 3],
+  ["NBD_REP_META_CONTEXT", 4],
   ["NBD_REP_ERR_UNSUP", 0x8000_0001],
   ["NBD_REP_ERR_POLICY", 0x8000_0002],
   ["NBD_REP_ERR_INVALID", 0x8000_0003],
@@ -49,11 +61,15 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_INFO_BLOCK_SIZE", 3],
   ["NBD_CMD_FLAG_FUA", 1],
   ["NBD_CMD_FLAG_NO_HOLE", 2],
+  ["NBD_CMD_FLAG_DF", 4],
+  ["NBD_CMD_FLAG_REQ_ONE", 8],
   ["NBD_CMD_READ", 0],
   ["NBD_CMD_WRITE", 1],
   ["NBD_CMD_DISC", 2],
   ["NBD_CMD_FLUSH", 3],
   ["NBD_CMD_WRITE_ZEROES", 6],
+  ["NBD_CMD_BLOCK_STATUS", 7],
+  ["NBD_OK", 0],
   ["NBD_EPERM", 1],
   ["NBD_EIO", 5],
   ["NBD_EINVAL", 22],
@@ -70,10 +86,12 @@ describe("commandName", () => {
   test("gives the specification's name", () => {
     expect(nbd.commandName(1)).toBe("NBD_CMD_WRITE");
     expect(nbd.commandName(6)).toBe("NBD_CMD_WRITE_ZEROES");
+    expect(nbd.commandName(7)).toBe("NBD_CMD_BLOCK_STATUS");
   });
 
   test("gives the number of a command that is not known", () => {
-    expect(nbd.commandName(7)).toBe("command 7");
+    expect(nbd.commandName(4)).toBe("command 4");
+    expect(nbd.commandName(8)).toBe("command 8");
     expect(nbd.commandName(65535)).toBe("command 65535");
   });
 });

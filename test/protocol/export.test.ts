@@ -1,7 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import {
   advertisedSize,
+  ALLOCATION_CONTEXT,
+  ALLOCATION_ID,
   BLOCK_SIZE,
+  READ_FLAGS,
   UNBOUNDED_SIZE,
   WRITE_FLAGS,
 } from "../../src/protocol/export.ts";
@@ -42,6 +45,10 @@ describe("the transmission flags", () => {
     expect(WRITE_FLAGS & ~0b100_1101).toBe(0);
     expect([bit(1), bit(8), bit(11)]).toEqual([0, 0, 0]);
   });
+
+  test("of a stream that is read say READ_ONLY and nothing else", () => {
+    expect(READ_FLAGS).toBe(0b11);
+  });
 });
 
 test("the block sizes keep to the specification's constraints", () => {
@@ -51,4 +58,9 @@ test("the block sizes keep to the specification's constraints", () => {
   expect(maximum % minimum).toBe(0);
   // The payload that every server should take; less would surprise clients.
   expect(maximum).toBeGreaterThanOrEqual(2 ** 25);
+});
+
+test("the metadata context is the specification's, under a number of 32 bits", () => {
+  expect(ALLOCATION_CONTEXT).toBe("base:allocation");
+  expect(ALLOCATION_ID >>> 0).toBe(ALLOCATION_ID);
 });
