@@ -23,7 +23,8 @@ import {
   NBD_REP_ERR_UNSUP,
 } from "../protocol/constants.ts";
 import type { ExportInfo } from "../protocol/export.ts";
-import { decodeInfoRequest, decodeName } from "./info-request.ts";
+import { decodeInfoRequest } from "./info-request.ts";
+import { decodeString } from "./option-data.ts";
 import {
   encodeExportNameReply,
   encodeGreeting,
@@ -198,7 +199,7 @@ export class Negotiation {
 
   #exportName(data: Uint8Array): void {
     // This option has no error reply: what cannot be served ends the connection.
-    const name = decodeName(data);
+    const name = decodeString(data);
     if (name === undefined || !this.#serves(name)) {
       this.#close("the client asked for another export name");
       return;
