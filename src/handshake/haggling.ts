@@ -1,8 +1,9 @@
 /**
  * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): what the server answers to
- * each option.
+ * each option, and what both sides have agreed on so far.
  */
 import {
+  NBD_FLAG_SEND_DF,
   NBD_INFO_BLOCK_SIZE,
   NBD_INFO_DESCRIPTION,
   NBD_INFO_NAME,
@@ -12,6 +13,7 @@ import {
   NBD_OPT_INFO,
   NBD_OPT_LIST,
   NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
@@ -40,6 +42,7 @@ export class Haggling {
   /** The client can do without the zeroes after NBD_OPT_EXPORT_NAME. */
   noZeroes = false;
   readonly #info: ExportInfo;
+  #structured = false;
   /** The option that is being answered, and what has come of it. */
   #option = 0;
   #output: Uint8Array[] = [];
@@ -69,6 +72,9 @@ export class Haggling {
         break;
       case NBD_OPT_STARTTLS:
         this.#error(NBD_REP_ERR_POLICY, "TLS is not enabled on this server");
+        break;
+      case NBD_OPT_STRUCTURED_REPLY:
+        this.#structuredReply(data);
         break;
       default:
         this.#error(NBD_REP_ERR_UNSUP, "option not supported");
@@ -103,7 +109,7 @@ export class Haggling {
       this.#close("the client asked for another export name");
       return;
     }
-    this.#output.push(encodeExportNameReply(this.#info, !this.noZeroes));
+    this.#output.push(encodeExportNameReply(this.#export(), !this.noZeroes));
     this.#transmission(name);
   }
 
@@ -127,7 +133,7 @@ export class Haggling {
       return;
     }
     const option = this.#option;
-    this.#output.push(encodeInfoExport(option, this.#info));
+    this.#output.push(encodeInfoExport(option, this.#export()));
     if (request.infos.has(NBD_INFO_NAME)) {
       const canonical = this.#info.name ?? request.name;
       this.#output.push(encodeInfoText(option, NBD_INFO_NAME, canonical));
@@ -140,12 +146,28 @@ export class Haggling {
     if (option === NBD_OPT_GO) this.#transmission(request.name);
   }
 
+  #structuredReply(data: Uint8Array): void {
+    if (data.length > 0) {
+      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
+      return;
+    }
+    this.#structured = true;
+    this.#reply(NBD_REP_ACK);
+  }
+
   #serves(name: string): boolean {
     return this.#info.name === undefined || name === "" || name === this.#info.name;
   }
 
+  /** The export with the flags that this client is to see. */
+  #export(): ExportInfo {
+    if (!this.#structured) return this.#info;
+    return { ...this.#info, flags: this.#info.flags | NBD_FLAG_SEND_DF };
+  }
+
   #transmission(exportName: string): void {
-    this.#outcome = { kind: "transmission", exportName, leftover: EMPTY };
+    const negotiated = { structured: this.#structured, allocation: false };
+    this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
   }
 
   #reply(type: number, data: Uint8Array = EMPTY): void {

@@ -1,4 +1,5 @@
 /** What negotiation leads to. */
+import type { Negotiated } from "../protocol/export.ts";
 
 /** How negotiation ended. */
 export type Outcome =
@@ -6,6 +7,7 @@ export type Outcome =
   | {
       readonly kind: "transmission";
       readonly exportName: string;
+      readonly negotiated: Negotiated;
       readonly leftover: Uint8Array;
     }
   /**

@@ -1,7 +1,7 @@
 /** Negotiations for tests: what a client sends, and what comes of it at every split of the bytes. */
 import { expect } from "bun:test";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
-import type { ExportInfo } from "../../src/protocol/export.ts";
+import type { ExportInfo, Negotiated } from "../../src/protocol/export.ts";
 import { encodeOption } from "../support/nbd-client.ts";
 
 /** An export of 1 GiB with any name; its numbers are easy to find in hex. */
@@ -55,12 +55,21 @@ export function hex(text: string): string {
 
 /** How a negotiation ended, with what is left over in hex. */
 export type End =
-  | { readonly kind: "transmission"; readonly exportName: string; readonly leftover: string }
+  | {
+      readonly kind: "transmission";
+      readonly exportName: string;
+      readonly negotiated: Negotiated;
+      readonly leftover: string;
+    }
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
+/** What is agreed on with clients that ask for nothing, and for structured replies. */
+export const SIMPLE: Negotiated = { structured: false, allocation: false };
+export const STRUCTURED: Negotiated = { structured: true, allocation: false };
+
 /** The end that leads to transmission. */
-export function transmission(exportName: string, leftover = ""): End {
-  return { kind: "transmission", exportName, leftover };
+export function transmission(exportName: string, leftover = "", negotiated = SIMPLE): End {
+  return { kind: "transmission", exportName, negotiated, leftover };
 }
 
 /** The end when the server breaks off. */
