@@ -12,6 +12,8 @@ import {
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_LIST_META_CONTEXT,
+  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
@@ -21,14 +23,16 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from "../protocol/constants.ts";
-import type { ExportInfo } from "../protocol/export.ts";
+import { ALLOCATION_CONTEXT, ALLOCATION_ID, type ExportInfo } from "../protocol/export.ts";
 import { decodeInfoRequest } from "./info-request.ts";
+import { decodeMetaContextRequest } from "./meta-context.ts";
 import { decodeString } from "./option-data.ts";
 import {
   encodeExportNameReply,
   encodeInfoBlockSize,
   encodeInfoExport,
   encodeInfoText,
+  encodeMetaContext,
   encodeOptionReply,
   encodeServer,
   encodeText,
@@ -43,6 +47,8 @@ export class Haggling {
   noZeroes = false;
   readonly #info: ExportInfo;
   #structured = false;
+  /** For which export name `base:allocation` is selected. */
+  #allocationFor: string | undefined;
   /** The option that is being answered, and what has come of it. */
   #option = 0;
   #output: Uint8Array[] = [];
@@ -76,6 +82,10 @@ export class Haggling {
       case NBD_OPT_STRUCTURED_REPLY:
         this.#structuredReply(data);
         break;
+      case NBD_OPT_LIST_META_CONTEXT:
+      case NBD_OPT_SET_META_CONTEXT:
+        this.#metaContext(data);
+        break;
       default:
         this.#error(NBD_REP_ERR_UNSUP, "option not supported");
     }
@@ -95,6 +105,9 @@ export class Haggling {
   #begin(option: number): void {
     this.#option = option;
     this.#output = [];
+    // "Issuing this command replaces all previously-set metadata contexts (including when this
+    // command fails)".
+    if (option === NBD_OPT_SET_META_CONTEXT) this.#allocationFor = undefined;
   }
 
   #step(): Step {
@@ -155,6 +168,37 @@ export class Haggling {
     this.#reply(NBD_REP_ACK);
   }
 
+  #metaContext(data: Uint8Array): void {
+    // For SET a SHOULD. For LIST it is allowed, and a server SHOULD NOT advertise what needs
+    // structured replies to a client without them.
+    if (!this.#structured) {
+      this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
+      return;
+    }
+    const request = decodeMetaContextRequest(data);
+    if (request === undefined) {
+      this.#error(NBD_REP_ERR_INVALID, "malformed request for metadata contexts");
+      return;
+    }
+    if (!this.#serves(request.name)) {
+      this.#unknown();
+      return;
+    }
+    // What is not known MUST be ignored, whatever its namespace. Only a list has wildcards.
+    const { queries } = request;
+    const named = queries.has(ALLOCATION_CONTEXT);
+    if (this.#option === NBD_OPT_SET_META_CONTEXT) {
+      if (named) {
+        this.#allocationFor = request.name;
+        this.#output.push(encodeMetaContext(this.#option, ALLOCATION_ID, ALLOCATION_CONTEXT));
+      }
+    } else if (named || queries.has("base:") || queries.size === 0) {
+      // The number is reserved in a list.
+      this.#output.push(encodeMetaContext(this.#option, 0, ALLOCATION_CONTEXT));
+    }
+    this.#reply(NBD_REP_ACK);
+  }
+
   #serves(name: string): boolean {
     return this.#info.name === undefined || name === "" || name === this.#info.name;
   }
@@ -166,7 +210,10 @@ export class Haggling {
   }
 
   #transmission(exportName: string): void {
-    const negotiated = { structured: this.#structured, allocation: false };
+    // A context counts for the very name that it was selected for, not for another one of the same
+    // export ("NBD_OPT_SET_META_CONTEXT").
+    const allocation = this.#allocationFor === exportName;
+    const negotiated = { structured: this.#structured, allocation };
     this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
   }
 

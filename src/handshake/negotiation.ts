@@ -12,7 +12,10 @@ import { Haggling } from "./haggling.ts";
 import { encodeGreeting } from "./option-reply.ts";
 import type { Outcome, Step } from "./outcome.ts";
 
-/** Option data up to this length is looked at; the longest valid data of INFO and GO fits well. */
+/**
+ * Option data up to this length is looked at; the longest valid data of INFO and GO fits well, and
+ * more metadata contexts than anybody knows.
+ */
 const MAX_OPTION_DATA = 16 * 1024;
 /** Longer data is thrown away and answered TOO_BIG, up to here; beyond it the client is hostile. */
 const MAX_SKIPPED_DATA = 1024 * 1024;

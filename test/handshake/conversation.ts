@@ -30,6 +30,22 @@ export function infoRequest(name: string | Uint8Array, infos: readonly number[] 
   return data;
 }
 
+/** The data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+export function metaContextRequest(
+  name: string | Uint8Array,
+  queries: readonly (string | Uint8Array)[] = [],
+): Buffer {
+  const count = Buffer.alloc(4);
+  count.writeUInt32BE(queries.length);
+  return Buffer.concat([counted(name), count, ...queries.map(counted)]);
+}
+
+/** A string after its length of 32 bits. */
+function counted(text: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(text as string);
+  return Buffer.concat([Buffer.from(u32(bytes.length), "hex"), bytes]);
+}
+
 /** An option header with a length that is not that of what follows. */
 export function optionHeader(option: number, length: number): Buffer {
   const header = encodeOption(option);
@@ -63,9 +79,10 @@ export type End =
     }
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
-/** What is agreed on with clients that ask for nothing, and for structured replies. */
+/** What is agreed on with clients that ask for nothing, for structured replies, and for all. */
 export const SIMPLE: Negotiated = { structured: false, allocation: false };
 export const STRUCTURED: Negotiated = { structured: true, allocation: false };
+export const ALLOCATION: Negotiated = { structured: true, allocation: true };
 
 /** The end that leads to transmission. */
 export function transmission(exportName: string, leftover = "", negotiated = SIMPLE): End {
