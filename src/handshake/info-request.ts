@@ -1,5 +1,5 @@
 /** Decoding of the data of NBD_OPT_INFO and NBD_OPT_GO (doc/proto.md, "Option types"). */
-import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import { OptionData } from "./option-data.ts";
 
 /** What a client asks for. */
 export interface InfoRequest {
@@ -8,29 +8,13 @@ export interface InfoRequest {
   readonly infos: ReadonlySet<number>;
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** An export name: UTF-8, no NUL, at most 4096 bytes; undefined when it is not ("Conventions"). */
-export function decodeName(bytes: Uint8Array): string | undefined {
-  if (bytes.length > NBD_MAX_STRING || bytes.includes(0)) return undefined;
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
 /** @returns undefined when lengths and data do not agree or the name is no valid string */
-export function decodeInfoRequest(data: Uint8Array): InfoRequest | undefined {
-  if (data.length < 6) return undefined;
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const nameLength = view.getUint32(0);
-  // Compared before it is used: a length near 2^32 must not reach any arithmetic.
-  if (nameLength > data.length - 6) return undefined;
-  const name = decodeName(data.subarray(4, 4 + nameLength));
-  const count = view.getUint16(4 + nameLength);
-  if (name === undefined || data.length !== 6 + nameLength + 2 * count) return undefined;
+export function decodeInfoRequest(bytes: Uint8Array): InfoRequest | undefined {
+  const data = new OptionData(bytes);
+  const name = data.string();
+  const count = data.uint16();
+  if (name === undefined || count === undefined || data.left !== 2 * count) return undefined;
   const infos = new Set<number>();
-  for (let i = 0; i < count; i++) infos.add(view.getUint16(6 + nameLength + 2 * i));
+  for (let info = data.uint16(); info !== undefined; info = data.uint16()) infos.add(info);
   return { name, infos };
 }

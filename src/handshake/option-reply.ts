@@ -8,6 +8,7 @@ import {
   NBD_MAX_STRING,
   NBD_REP_INFO,
   NBD_REP_MAGIC,
+  NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
   NBDMAGIC,
 } from "../protocol/constants.ts";
@@ -77,6 +78,15 @@ export function encodeInfoText(option: number, type: number, text: string): Buff
   data.writeUInt16BE(type, 0);
   data.set(value, 2);
   return encodeOptionReply(option, NBD_REP_INFO, data);
+}
+
+/** NBD_REP_META_CONTEXT: one metadata context. */
+export function encodeMetaContext(option: number, id: number, name: string): Buffer {
+  const text = Buffer.from(name);
+  const data = Buffer.alloc(4 + text.length);
+  data.writeUInt32BE(id, 0);
+  data.set(text, 4);
+  return encodeOptionReply(option, NBD_REP_META_CONTEXT, data);
 }
 
 /** The answer to NBD_OPT_EXPORT_NAME, which is no option reply. @param padding 124 zeroes as well */

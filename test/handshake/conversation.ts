@@ -1,7 +1,7 @@
 /** Negotiations for tests: what a client sends, and what comes of it at every split of the bytes. */
 import { expect } from "bun:test";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
-import type { ExportInfo } from "../../src/protocol/export.ts";
+import type { ExportInfo, Negotiated } from "../../src/protocol/export.ts";
 import { encodeOption } from "../support/nbd-client.ts";
 
 /** An export of 1 GiB with any name; its numbers are easy to find in hex. */
@@ -30,6 +30,22 @@ export function infoRequest(name: string | Uint8Array, infos: readonly number[] 
   return data;
 }
 
+/** The data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+export function metaContextRequest(
+  name: string | Uint8Array,
+  queries: readonly (string | Uint8Array)[] = [],
+): Buffer {
+  const count = Buffer.alloc(4);
+  count.writeUInt32BE(queries.length);
+  return Buffer.concat([counted(name), count, ...queries.map(counted)]);
+}
+
+/** A string after its length of 32 bits. */
+function counted(text: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(text as string);
+  return Buffer.concat([Buffer.from(u32(bytes.length), "hex"), bytes]);
+}
+
 /** An option header with a length that is not that of what follows. */
 export function optionHeader(option: number, length: number): Buffer {
   const header = encodeOption(option);
@@ -55,12 +71,22 @@ export function hex(text: string): string {
 
 /** How a negotiation ended, with what is left over in hex. */
 export type End =
-  | { readonly kind: "transmission"; readonly exportName: string; readonly leftover: string }
+  | {
+      readonly kind: "transmission";
+      readonly exportName: string;
+      readonly negotiated: Negotiated;
+      readonly leftover: string;
+    }
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
+/** What is agreed on with clients that ask for nothing, for structured replies, and for all. */
+export const SIMPLE: Negotiated = { structured: false, allocation: false };
+export const STRUCTURED: Negotiated = { structured: true, allocation: false };
+export const ALLOCATION: Negotiated = { structured: true, allocation: true };
+
 /** The end that leads to transmission. */
-export function transmission(exportName: string, leftover = ""): End {
-  return { kind: "transmission", exportName, leftover };
+export function transmission(exportName: string, leftover = "", negotiated = SIMPLE): End {
+  return { kind: "transmission", exportName, negotiated, leftover };
 }
 
 /** The end when the server breaks off. */

@@ -1,22 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { decodeInfoRequest, decodeName } from "../../src/handshake/info-request.ts";
+import { decodeInfoRequest } from "../../src/handshake/info-request.ts";
 import { infoRequest } from "./conversation.ts";
-
-describe("decodeName", () => {
-  test("gives the text of UTF-8", () => {
-    expect(decodeName(Buffer.from("größe 😀"))).toBe("größe 😀");
-    expect(decodeName(new Uint8Array(0))).toBe("");
-  });
-
-  test("takes 4096 bytes and no more", () => {
-    expect(decodeName(Buffer.alloc(4096, 0x6e))).toBe("n".repeat(4096));
-    expect(decodeName(Buffer.alloc(4097, 0x6e))).toBeUndefined();
-  });
-
-  test.each(["00", "6100", "ff", "c3", "c0af", "eda080", "f5808080"])("refuses %s", (bytes) => {
-    expect(decodeName(Buffer.from(bytes, "hex"))).toBeUndefined();
-  });
-});
 
 describe("decodeInfoRequest", () => {
   test("gives the name and what is asked for", () => {

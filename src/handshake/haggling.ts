@@ -1,0 +1,235 @@
+/**
+ * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): what the server answers to
+ * each option, and what both sides have agreed on so far.
+ */
+import {
+  NBD_FLAG_SEND_DF,
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
+  NBD_INFO_NAME,
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+  NBD_OPT_LIST_META_CONTEXT,
+  NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_REP_ACK,
+  NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_POLICY,
+  NBD_REP_ERR_TOO_BIG,
+  NBD_REP_ERR_UNKNOWN,
+  NBD_REP_ERR_UNSUP,
+} from "../protocol/constants.ts";
+import { ALLOCATION_CONTEXT, ALLOCATION_ID, type ExportInfo } from "../protocol/export.ts";
+import { decodeInfoRequest } from "./info-request.ts";
+import { decodeMetaContextRequest } from "./meta-context.ts";
+import { decodeString } from "./option-data.ts";
+import {
+  encodeExportNameReply,
+  encodeInfoBlockSize,
+  encodeInfoExport,
+  encodeInfoText,
+  encodeMetaContext,
+  encodeOptionReply,
+  encodeServer,
+  encodeText,
+} from "./option-reply.ts";
+import type { Outcome, Step } from "./outcome.ts";
+
+const EMPTY = new Uint8Array(0);
+
+/** One connection's options. */
+export class Haggling {
+  /** The client can do without the zeroes after NBD_OPT_EXPORT_NAME. */
+  noZeroes = false;
+  readonly #info: ExportInfo;
+  #structured = false;
+  /** For which export name `base:allocation` is selected. */
+  #allocationFor: string | undefined;
+  /** The option that is being answered, and what has come of it. */
+  #option = 0;
+  #output: Uint8Array[] = [];
+  #outcome: Outcome | undefined;
+
+  constructor(info: ExportInfo) {
+    this.#info = info;
+  }
+
+  /** Answers an option. Bytes that came after it are for the caller to hand over. */
+  answer(option: number, data: Uint8Array): Step {
+    this.#begin(option);
+    switch (option) {
+      case NBD_OPT_EXPORT_NAME:
+        this.#exportName(data);
+        break;
+      case NBD_OPT_ABORT:
+        this.#reply(NBD_REP_ACK);
+        this.#outcome = { kind: "close", reason: "the client ended negotiation", fault: false };
+        break;
+      case NBD_OPT_LIST:
+        this.#list(data);
+        break;
+      case NBD_OPT_INFO:
+      case NBD_OPT_GO:
+        this.#infoOrGo(data);
+        break;
+      case NBD_OPT_STARTTLS:
+        this.#error(NBD_REP_ERR_POLICY, "TLS is not enabled on this server");
+        break;
+      case NBD_OPT_STRUCTURED_REPLY:
+        this.#structuredReply(data);
+        break;
+      case NBD_OPT_LIST_META_CONTEXT:
+      case NBD_OPT_SET_META_CONTEXT:
+        this.#metaContext(data);
+        break;
+      default:
+        this.#error(NBD_REP_ERR_UNSUP, "option not supported");
+    }
+    return this.#step();
+  }
+
+  /** Answers an option whose data was too long to be looked at. */
+  answerTooBig(option: number): Step {
+    this.#begin(option);
+    const text = "the option's data is too long";
+    // The one option that has no error reply.
+    if (option === NBD_OPT_EXPORT_NAME) this.#close(text);
+    else this.#error(NBD_REP_ERR_TOO_BIG, text);
+    return this.#step();
+  }
+
+  #begin(option: number): void {
+    this.#option = option;
+    this.#output = [];
+    // "Issuing this command replaces all previously-set metadata contexts (including when this
+    // command fails)".
+    if (option === NBD_OPT_SET_META_CONTEXT) this.#allocationFor = undefined;
+  }
+
+  #step(): Step {
+    const output = this.#output;
+    return this.#outcome === undefined ? { output } : { output, outcome: this.#outcome };
+  }
+
+  #exportName(data: Uint8Array): void {
+    // This option has no error reply: what cannot be served ends the connection.
+    const name = decodeString(data);
+    if (name === undefined || !this.#serves(name)) {
+      this.#close("the client asked for another export name");
+      return;
+    }
+    this.#output.push(encodeExportNameReply(this.#export(), !this.noZeroes));
+    this.#transmission(name);
+  }
+
+  #list(data: Uint8Array): void {
+    if (data.length > 0) {
+      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_LIST takes no data");
+      return;
+    }
+    this.#output.push(encodeServer(this.#option, this.#info.name ?? ""));
+    this.#reply(NBD_REP_ACK);
+  }
+
+  #infoOrGo(data: Uint8Array): void {
+    const request = decodeInfoRequest(data);
+    if (request === undefined) {
+      this.#error(NBD_REP_ERR_INVALID, "malformed request for information");
+      return;
+    }
+    if (!this.#serves(request.name)) {
+      this.#unknown();
+      return;
+    }
+    const option = this.#option;
+    this.#output.push(encodeInfoExport(option, this.#export()));
+    if (request.infos.has(NBD_INFO_NAME)) {
+      const canonical = this.#info.name ?? request.name;
+      this.#output.push(encodeInfoText(option, NBD_INFO_NAME, canonical));
+    }
+    if (request.infos.has(NBD_INFO_DESCRIPTION)) {
+      this.#output.push(encodeInfoText(option, NBD_INFO_DESCRIPTION, this.#info.description));
+    }
+    if (request.infos.has(NBD_INFO_BLOCK_SIZE)) this.#output.push(encodeInfoBlockSize(option));
+    this.#reply(NBD_REP_ACK);
+    if (option === NBD_OPT_GO) this.#transmission(request.name);
+  }
+
+  #structuredReply(data: Uint8Array): void {
+    if (data.length > 0) {
+      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
+      return;
+    }
+    this.#structured = true;
+    this.#reply(NBD_REP_ACK);
+  }
+
+  #metaContext(data: Uint8Array): void {
+    // For SET a SHOULD. For LIST it is allowed, and a server SHOULD NOT advertise what needs
+    // structured replies to a client without them.
+    if (!this.#structured) {
+      this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
+      return;
+    }
+    const request = decodeMetaContextRequest(data);
+    if (request === undefined) {
+      this.#error(NBD_REP_ERR_INVALID, "malformed request for metadata contexts");
+      return;
+    }
+    if (!this.#serves(request.name)) {
+      this.#unknown();
+      return;
+    }
+    // What is not known MUST be ignored, whatever its namespace. Only a list has wildcards.
+    const { queries } = request;
+    const named = queries.has(ALLOCATION_CONTEXT);
+    if (this.#option === NBD_OPT_SET_META_CONTEXT) {
+      if (named) {
+        this.#allocationFor = request.name;
+        this.#output.push(encodeMetaContext(this.#option, ALLOCATION_ID, ALLOCATION_CONTEXT));
+      }
+    } else if (named || queries.has("base:") || queries.size === 0) {
+      // The number is reserved in a list.
+      this.#output.push(encodeMetaContext(this.#option, 0, ALLOCATION_CONTEXT));
+    }
+    this.#reply(NBD_REP_ACK);
+  }
+
+  #serves(name: string): boolean {
+    return this.#info.name === undefined || name === "" || name === this.#info.name;
+  }
+
+  /** The export with the flags that this client is to see. */
+  #export(): ExportInfo {
+    if (!this.#structured) return this.#info;
+    return { ...this.#info, flags: this.#info.flags | NBD_FLAG_SEND_DF };
+  }
+
+  #transmission(exportName: string): void {
+    // A context counts for the very name that it was selected for, not for another one of the same
+    // export ("NBD_OPT_SET_META_CONTEXT").
+    const allocation = this.#allocationFor === exportName;
+    const negotiated = { structured: this.#structured, allocation };
+    this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
+  }
+
+  #reply(type: number, data: Uint8Array = EMPTY): void {
+    this.#output.push(encodeOptionReply(this.#option, type, data));
+  }
+
+  #error(type: number, text: string): void {
+    this.#reply(type, encodeText(text));
+  }
+
+  #unknown(): void {
+    this.#error(NBD_REP_ERR_UNKNOWN, `the export is called "${this.#info.name}"`);
+  }
+
+  #close(reason: string): void {
+    this.#outcome = { kind: "close", reason, fault: true };
+  }
+}
