@@ -4,7 +4,7 @@ import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close, read } from "../../ffi/fd.ts";
 import type { Memory } from "../../ffi/memory.ts";
 import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
-import { ZeroPipe } from "./sink/zero-pipe.ts";
+import { ZeroPipe } from "./zero-pipe.ts";
 
 /** splice(2) moves pages only into or out of a pipe; this is the pipe. */
 export class Relay {

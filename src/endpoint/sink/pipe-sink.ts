@@ -6,7 +6,7 @@ import type { IoVec } from "../../../ffi/memory.ts";
 import { growPipe, splice } from "../../../ffi/pipe.ts";
 import { EndpointError, guarded } from "../guarded.ts";
 import type { Sink } from "./sink.ts";
-import { ZeroPipe } from "./zero-pipe.ts";
+import { ZeroPipe } from "../zero-pipe.ts";
 
 /** A pipe that somebody else has opened, by its descriptor, which this object then owns. */
 export class PipeSink implements Sink {

@@ -1,10 +1,10 @@
 /** An endless supply of zeroes for pipes, without copying one of them. */
-import { close } from "../../../ffi/fd.ts";
-import { Memory } from "../../../ffi/memory.ts";
-import { growPipe, pipe, splice, tee } from "../../../ffi/pipe.ts";
-import { send, socketpair } from "../../../ffi/socket.ts";
-import { O_NONBLOCK } from "../../../ffi/constants.ts";
-import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { close } from "../../ffi/fd.ts";
+import { Memory } from "../../ffi/memory.ts";
+import { growPipe, pipe, splice, tee } from "../../ffi/pipe.ts";
+import { send, socketpair } from "../../ffi/socket.ts";
+import { O_NONBLOCK } from "../../ffi/constants.ts";
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
 
 /**
  * The kernel keeps a message of this size that is sent over a Unix socket in one piece of memory,

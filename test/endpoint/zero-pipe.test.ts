@@ -1,11 +1,11 @@
 import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import { O_NONBLOCK } from "../../../ffi/constants.ts";
-import { WOULD_BLOCK } from "../../../ffi/errno.ts";
-import { close, read } from "../../../ffi/fd.ts";
-import { Memory } from "../../../ffi/memory.ts";
-import { growPipe, pipe } from "../../../ffi/pipe.ts";
-import { ZeroPipe } from "../../../src/endpoint/sink/zero-pipe.ts";
+import { O_NONBLOCK } from "../../ffi/constants.ts";
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { close, read } from "../../ffi/fd.ts";
+import { Memory } from "../../ffi/memory.ts";
+import { growPipe, pipe } from "../../ffi/pipe.ts";
+import { ZeroPipe } from "../../src/endpoint/zero-pipe.ts";
 
 test("a zero pipe gives zeroes for ever, of any length", () => {
   const zeroes = new ZeroPipe();
