@@ -1,3 +1,3 @@
-import { runStreamThread } from "./stream/thread.ts";
+import { runStreamThread } from "./worker/thread.ts";
 
 runStreamThread();

@@ -14,17 +14,19 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/endpoint/sink": ["ffi", "src/endpoint"],
   "src/endpoint/source": ["ffi", "src/endpoint"],
   "src/endpoint/prepare": ["ffi", "src/process", "src/endpoint"],
-  "src/stream": [
+  "src/stream": ["ffi", "src/protocol", "src/endpoint"],
+  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sink", "src/stream"],
+  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/source", "src/stream"],
+  "src/worker": [
     "ffi",
     "src/protocol",
     "src/endpoint",
     "src/endpoint/sink",
     "src/endpoint/source",
+    "src/stream",
     "src/stream/write",
     "src/stream/read",
   ],
-  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sink", "src/stream"],
-  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/source", "src/stream"],
   "src/server": [
     "ffi",
     "src",

@@ -1,10 +1,11 @@
 /** The writing end of a pipe as the sink: the fast one, since splice(2) needs no detour. */
-import { ERRNO, O_NONBLOCK, O_WRONLY } from "../../../ffi/constants.ts";
+import { ERRNO, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
-import { bytesReadable, close, open, setNonBlocking, writev } from "../../../ffi/fd.ts";
+import { bytesReadable, close, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { growPipe, splice } from "../../../ffi/pipe.ts";
 import { EndpointError, guarded } from "../guarded.ts";
+import { reopenPipe } from "../reopen.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
 
@@ -27,26 +28,10 @@ export class PipeSink implements Sink {
   }
 
   open(): boolean {
-    const fd = guarded(() => this.#reopen());
-    if (fd !== this.#given) close(this.#given);
+    const fd = guarded(() => reopenPipe(this.#given, O_WRONLY));
     this.#given = -1;
     this.opened(fd);
     return true;
-  }
-
-  /**
-   * A fresh description of the same pipe (proc(5)): O_NONBLOCK on the given one would be seen by
-   * everybody who shares it, such as the shell's other commands.
-   */
-  #reopen(): number {
-    try {
-      return open(`/proc/self/fd/${this.#given}`, O_WRONLY | O_NONBLOCK);
-    } catch (error) {
-      if (!(error instanceof SyscallError) || error.errno === ERRNO.ENXIO) throw error;
-      // The pipe is another user's, or there is no /proc.
-      setNonBlocking(this.#given, true);
-      return this.#given;
-    }
   }
 
   /** Takes a non-blocking descriptor of the pipe. */

@@ -5,11 +5,11 @@ import { ChecksumSink } from "../endpoint/sink/checksum-sink.ts";
 import { createSink } from "../endpoint/sink/create.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
-import { Counters } from "./counters.ts";
-import { Engine } from "./engine.ts";
-import type { Flow } from "./flow.ts";
-import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "./messages.ts";
-import { WriteFlow } from "./write/write-flow.ts";
+import { Counters } from "../stream/counters.ts";
+import { Engine } from "../stream/engine.ts";
+import type { Flow } from "../stream/flow.ts";
+import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
+import { WriteFlow } from "../stream/write/write-flow.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
 export function runStreamThread(): void {

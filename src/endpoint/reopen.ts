@@ -1,0 +1,26 @@
+/** A pipe of one's own out of one that is shared. */
+import { ERRNO, O_NONBLOCK } from "../../ffi/constants.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { close, open, setNonBlocking } from "../../ffi/fd.ts";
+
+/**
+ * A fresh, non-blocking description of the pipe `given` (proc(5)), which is closed: O_NONBLOCK on
+ * the given one would be seen by everybody who shares it, such as the shell's other commands.
+ *
+ * @param access O_RDONLY or O_WRONLY
+ * @returns the descriptor to use; `given` itself where no other is to be had
+ * @throws SyscallError
+ */
+export function reopenPipe(given: number, access: number): number {
+  let fd: number;
+  try {
+    fd = open(`/proc/self/fd/${given}`, access | O_NONBLOCK);
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno === ERRNO.ENXIO) throw error;
+    // The pipe is another user's, or there is no /proc.
+    setNonBlocking(given, true);
+    return given;
+  }
+  close(given);
+  return fd;
+}

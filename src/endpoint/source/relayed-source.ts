@@ -1,0 +1,92 @@
+/** A socket, a file or a device as the source: its bytes come by a private pipe. */
+import { ERRNO, O_NONBLOCK } from "../../../ffi/constants.ts";
+import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { bytesReadable, close, openFlags, read, setNonBlocking, write } from "../../../ffi/fd.ts";
+import { Memory } from "../../../ffi/memory.ts";
+import { growPipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
+import { guarded } from "../guarded.ts";
+import type { Source } from "./source.ts";
+
+/** The pipe is filled up again when it holds less than this. */
+const LOW = 256 * 1024;
+
+/** What an empty pipe takes from memory, whatever its size. */
+const COPIED = 64 * 1024;
+
+/** Owns the descriptor that it is given. */
+export class RelayedSource implements Source {
+  #fd = -1;
+  #given: number;
+  #relay: { read: number; write: number } | undefined;
+  #capacity = 0;
+  #ended = false;
+  #wasBlocking = false;
+  /** Made when splice(2) turns out not to work. */
+  #buffer: Memory | undefined;
+
+  constructor(
+    readonly name: string,
+    given: number,
+    readonly isSocket: boolean,
+  ) {
+    this.#given = given;
+  }
+
+  get fd(): number {
+    return this.#fd;
+  }
+
+  get pipe(): number {
+    return this.#relay?.read ?? -1;
+  }
+
+  open(): boolean {
+    this.#relay = pipe(O_NONBLOCK);
+    growPipe(this.#relay.write);
+    this.#capacity = pipeSize(this.#relay.write);
+    this.#fd = this.#given;
+    this.#given = -1;
+    // A socket cannot be opened a second time: the flag is set for all who share it, until close().
+    this.#wasBlocking = this.isSocket && (openFlags(this.#fd) & O_NONBLOCK) === 0;
+    if (this.#wasBlocking) setNonBlocking(this.#fd, true);
+    return true;
+  }
+
+  fill(): number {
+    return guarded(() => {
+      const held = bytesReadable(this.pipe);
+      if (held >= LOW || this.#ended) return held;
+      const n = this.#take(held);
+      this.#ended = n === 0;
+      return n > 0 ? held + n : held || n;
+    });
+  }
+
+  /** @returns bytes taken, 0 at the end, or WOULD_BLOCK */
+  #take(held: number): number {
+    const relay = this.#relay as { read: number; write: number };
+    if (this.#buffer === undefined) {
+      try {
+        return splice(this.#fd, relay.write, this.#capacity);
+      } catch (error) {
+        // Not every device can be spliced from.
+        if (!(error instanceof SyscallError) || error.errno !== ERRNO.EINVAL) throw error;
+      }
+    }
+    if (held > 0) return WOULD_BLOCK;
+    const buffer = (this.#buffer ??= new Memory(COPIED));
+    const n = read(this.#fd, buffer.at(0), buffer.length);
+    if (n > 0) write(relay.write, buffer.at(0), n);
+    return n;
+  }
+
+  close(): void {
+    if (this.#fd >= 0 && this.#wasBlocking) setNonBlocking(this.#fd, false);
+    for (const fd of [this.#fd, this.#given, this.#relay?.read, this.#relay?.write]) {
+      if (fd !== undefined && fd >= 0) close(fd);
+    }
+    this.#fd = -1;
+    this.#given = -1;
+    this.#relay = undefined;
+  }
+}
