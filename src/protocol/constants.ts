@@ -90,6 +90,7 @@ export const NBD_CMD_READ = 0;
 export const NBD_CMD_WRITE = 1;
 export const NBD_CMD_DISC = 2;
 export const NBD_CMD_FLUSH = 3;
+export const NBD_CMD_TRIM = 4;
 export const NBD_CMD_WRITE_ZEROES = 6;
 export const NBD_CMD_BLOCK_STATUS = 7;
 
@@ -109,6 +110,7 @@ const COMMAND_NAMES = new Map([
   [NBD_CMD_WRITE, "NBD_CMD_WRITE"],
   [NBD_CMD_DISC, "NBD_CMD_DISC"],
   [NBD_CMD_FLUSH, "NBD_CMD_FLUSH"],
+  [NBD_CMD_TRIM, "NBD_CMD_TRIM"],
   [NBD_CMD_WRITE_ZEROES, "NBD_CMD_WRITE_ZEROES"],
   [NBD_CMD_BLOCK_STATUS, "NBD_CMD_BLOCK_STATUS"],
 ]);

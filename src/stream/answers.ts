@@ -63,9 +63,15 @@ export class Answers {
    *
    * @param offset of the data
    * @param last nothing of this READ follows it; a simple reply has only one part
-   * @param inline the data, where it is to be copied behind; the replies have room for it
+   * @param inline writes the data behind it at once; the replies have room for it
    */
-  data(request: Request, offset: Offset, length: number, last: boolean, inline?: Uint8Array): void {
+  data(
+    request: Request,
+    offset: Offset,
+    length: number,
+    last: boolean,
+    inline?: (to: Uint8Array, at: number) => void,
+  ): void {
     const { cookieHigh, cookieLow } = request;
     const { structured } = this.negotiated;
     this.replies.add((view, at, bytes) => {
@@ -77,8 +83,8 @@ export class Answers {
         encodeSimpleReply(view, at, NBD_OK, cookieHigh, cookieLow);
       }
       if (inline === undefined) return header;
-      bytes.set(inline, at + header);
-      return header + inline.length;
+      inline(bytes, at + header);
+      return header + length;
     });
   }
 

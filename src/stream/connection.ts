@@ -47,16 +47,35 @@ export class Connection {
   /** Goes on until something has to be waited for, or others should have their turn. */
   advance(): void {
     const { channel } = this;
-    try {
+    this.#guarded(() => {
       channel.calls = CALLS_PER_TURN;
       while (channel.calls > 0 && this.#step());
-      channel.replies.flush();
-    } catch (error) {
-      if (error instanceof EndpointError) this.#flow.failed(error);
-      else if (error instanceof SyscallError) this.#lose();
-      else throw error;
-    }
+      // What has just been refused is not tried again before poll(2) says that it may go.
+      if (!channel.needsOutput) channel.replies.flush();
+    });
     if (!this.#side.holdsInput) channel.input.release();
+  }
+
+  /** poll(2) says that the client takes more. */
+  flush(): void {
+    this.#guarded(() => this.channel.replies.flush());
+  }
+
+  /** Runs what may find that the client, or the far end, has failed. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof EndpointError) {
+        this.#flow.failed(error);
+        // Bytes that were announced do not come any more: the client has to be told by the end.
+        if (this.channel.replies.inBody) this.#lose();
+      } else if (error instanceof SyscallError) {
+        this.#lose();
+      } else {
+        throw error;
+      }
+    }
   }
 
   /** poll(2) says that the client has closed its side. @param both true when it cannot read either */

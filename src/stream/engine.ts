@@ -172,7 +172,8 @@ export class Engine {
     poll.add(this.#options.wake.fd, POLLIN);
     const finishing = this.#state === "finishing";
     const wanted = finishing || this.#connections.some((c) => c.channel.needsEndpoint);
-    const farEndAt = fd < 0 ? -1 : poll.add(fd, this.#flow.events(wanted));
+    const wantedEvents = fd < 0 ? -1 : this.#flow.events(wanted);
+    const farEndAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
     const first = farEndAt < 0 ? 1 : 2;
     for (const connection of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
@@ -240,6 +241,6 @@ function clientReported(connection: Connection, revents: number): void {
   if ((revents & (POLLIN | HANGUP)) !== 0) channel.needsInput = false;
   if ((revents & (POLLOUT | HANGUP)) !== 0) {
     channel.needsOutput = false;
-    channel.replies.flush();
+    connection.flush();
   }
 }

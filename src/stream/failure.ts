@@ -61,6 +61,69 @@ export function backwardWrite(request: Request, head: Offset, needed: Offset): F
   };
 }
 
+/**
+ * A request to read what has gone by.
+ *
+ * @param needed the window, in bytes, in which it would have been in time
+ */
+export function backwardRead(request: Request, head: Offset, needed: Offset): Failure {
+  const remedy =
+    needed <= LARGEST_ADVICE
+      ? `window=${windowAdvice(Number(needed))} would have kept this`
+      : "copy the stream into a file first";
+  return {
+    code: "BACKWARD_READ",
+    errno: NBD_EIO,
+    message:
+      `${describe(request)} lies behind the stream, which has reached byte ${head}: the client ` +
+      `does not read from start to end; ${remedy}`,
+  };
+}
+
+/** A source that has ended before a client had what it wanted. @param size undefined if not known */
+export function sourceEnded(source: string, end: Offset, size: Offset | undefined): Failure {
+  return {
+    code: "SOURCE_ENDED",
+    errno: NBD_EIO,
+    message:
+      size === undefined
+        ? `${source} ended at byte ${end}, and the client wants more: give size=${end} if that is all`
+        : `${source} ended at byte ${end} of size=${size}: see whether its writer has failed; ` +
+          "if the rest is to be zeroes, use --pad",
+  };
+}
+
+/** A source that cannot be read. @param what has happened, in words */
+export function sourceFailed(what: string, taken: Offset): Failure {
+  return {
+    code: "SOURCE_FAILED",
+    errno: NBD_EIO,
+    message: `${what}, with the stream at byte ${taken}: see why, and start again`,
+  };
+}
+
+/** A source that is longer than the stream, when it must not be. @param surplus bytes, at least */
+export function surplusFound(source: string, surplus: number, size: Offset): Failure {
+  return {
+    code: "SURPLUS",
+    errno: NBD_EIO,
+    message:
+      `${source} has at least ${surplus} bytes more than size=${size}, and --exact forbids that: ` +
+      "is the size right?",
+  };
+}
+
+/** A stream of which clients have read only a part. */
+export function unread(head: Offset, size: Offset): Failure {
+  return {
+    code: "TOO_SHORT",
+    errno: NBD_EIO,
+    message:
+      `the clients have read up to byte ${head} of size=${size}: see whether one has failed; ` +
+      "if a part is enough, use --no-pad",
+  };
+}
+
 /** A larger window is no remedy, but a sign of a client that does not stream at all. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
 

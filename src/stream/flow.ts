@@ -27,7 +27,7 @@ export interface Flow {
   readonly isOpen: boolean;
   /** Tries to open the far end. @throws EndpointError */
   open(): boolean;
-  /** What to poll the far end for. @param wanted a connection waits for it */
+  /** What to poll the far end for; -1 is not at all. @param wanted something waits for it */
   events(wanted: boolean): number;
   /** What poll(2) has said of the far end. @param finishing no more is expected of clients */
   reported(revents: number, finishing: boolean): void;

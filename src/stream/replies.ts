@@ -36,6 +36,11 @@ export class Replies {
     return this.#start === this.#end && this.#body === undefined;
   }
 
+  /** True when an announced payload is not out yet. */
+  get inBody(): boolean {
+    return this.#body !== undefined;
+  }
+
   /** Bytes that may be added before {@link flush} has to send all. */
   get room(): number {
     return this.#body === undefined ? this.#capacity - this.#end : 0;

@@ -3,12 +3,15 @@ import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
 import { ChecksumSink } from "../endpoint/sink/checksum-sink.ts";
 import { createSink } from "../endpoint/sink/create.ts";
+import { createSource } from "../endpoint/source/create.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
 import { Counters } from "../stream/counters.ts";
 import { Engine } from "../stream/engine.ts";
 import type { Flow } from "../stream/flow.ts";
 import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
+import { Digest } from "../stream/read/digest.ts";
+import { ReadFlow } from "../stream/read/read-flow.ts";
 import { WriteFlow } from "../stream/write/write-flow.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
@@ -33,6 +36,20 @@ function createFlow(
 ): Flow {
   const { window, reconnect, checksum } = plan;
   const size = toOffset(plan.size ?? UNBOUNDED_SIZE);
+  if (plan.direction === "read") {
+    return new ReadFlow({
+      source: createSource(plan.endpoint),
+      size,
+      endless: plan.size === undefined,
+      window,
+      pad: plan.pad,
+      exact: plan.exact,
+      settles: plan.settles,
+      digest: checksum === undefined ? undefined : new Digest(checksum),
+      counters,
+      post,
+    });
+  }
   const sink = createSink(plan.endpoint);
   return new WriteFlow({
     sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),

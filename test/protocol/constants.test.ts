@@ -67,6 +67,7 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_CMD_WRITE", 1],
   ["NBD_CMD_DISC", 2],
   ["NBD_CMD_FLUSH", 3],
+  ["NBD_CMD_TRIM", 4],
   ["NBD_CMD_WRITE_ZEROES", 6],
   ["NBD_CMD_BLOCK_STATUS", 7],
   ["NBD_OK", 0],

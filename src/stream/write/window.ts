@@ -1,6 +1,7 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract, toOffset } from "../../protocol/offset.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, eachBlock } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
 const BLOCK = 64 * 1024;
@@ -50,7 +51,7 @@ export class Window {
   /** True when there is room for [start, end). */
   fits(start: Offset, end: Offset): boolean {
     let blocks = this.#blocks.size;
-    this.#eachBlock(start, end, (key) => {
+    eachBlock(BLOCK, start, end, (key) => {
       if (!this.#blocks.has(key)) blocks++;
     });
     return blocks * BLOCK <= this.size;
@@ -60,7 +61,7 @@ export class Window {
   put(at: Offset, bytes: Uint8Array): void {
     this.#recycle();
     let done = 0;
-    this.#eachBlock(at, add(at, bytes.length), (key, place, length) => {
+    eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
       let block = this.#blocks.get(key);
       if (block === undefined) {
         block = this.#free.pop() ?? new Memory(BLOCK);
@@ -110,7 +111,7 @@ export class Window {
     const run = this.#runs[0] as Run;
     const start = run.start;
     const end = min(min(run.end, limit ?? run.end), add(start, BLOCK * MAX_PIECES));
-    this.#eachBlock(start, end, (key, place, length) => {
+    eachBlock(BLOCK, start, end, (key, place, length) => {
       push((this.#blocks.get(key) as Memory).at(place), length);
     });
     this.#drop(start, end, this.#leaving);
@@ -146,9 +147,12 @@ export class Window {
 
   /** A WRITE did not come whole: lets go of the memory that only its bytes are in. */
   forget(start: Offset, end: Offset): void {
-    this.#eachBlock(start, end, (key) => {
+    eachBlock(BLOCK, start, end, (key) => {
       if (
-        !this.#runs.some((run) => keyOf(run.start) <= key && key < keyOf(add(run.end, BLOCK - 1)))
+        !this.#runs.some(
+          (run) =>
+            blockOf(run.start, BLOCK) <= key && key < blockOf(add(run.end, BLOCK - 1), BLOCK),
+        )
       ) {
         this.#release(key, this.#free);
       }
@@ -158,8 +162,8 @@ export class Window {
   /** Lets go of the blocks of [start, end), the start of the first run; not of one shared. */
   #drop(start: Offset, end: Offset, into: Memory[]): void {
     const rest = this.#runs.find((run) => run.end > end);
-    const shared = rest === undefined ? undefined : keyOf(max(rest.start, end));
-    this.#eachBlock(start, end, (key) => {
+    const shared = rest === undefined ? undefined : blockOf(max(rest.start, end), BLOCK);
+    eachBlock(BLOCK, start, end, (key) => {
       if (key !== shared) this.#release(key, into);
     });
   }
@@ -175,34 +179,11 @@ export class Window {
     for (const run of this.#runs) {
       if (run.start >= end) return;
       let from = max(run.start, start);
-      this.#eachBlock(from, min(run.end, end), (key, place, length) => {
+      eachBlock(BLOCK, from, min(run.end, end), (key, place, length) => {
         const block = this.#blocks.get(key) as Memory;
         visit(block.bytes.subarray(place, place + length), from);
         from = add(from, length);
       });
     }
   }
-
-  /** Visits the blocks in which [start, end) lies, with the place and length in each. */
-  #eachBlock(
-    start: Offset,
-    end: Offset,
-    visit: (key: Offset, place: number, length: number) => void,
-  ): void {
-    for (let at = start; at < end;) {
-      const key = keyOf(at);
-      const place = placeOf(at);
-      const length = Number(min(subtract(end, at), BLOCK - place));
-      visit(key, place, length);
-      at = add(at, length);
-    }
-  }
-}
-
-function keyOf(at: Offset): Offset {
-  return typeof at === "number" ? Math.floor(at / BLOCK) : toOffset(at / BigInt(BLOCK));
-}
-
-function placeOf(at: Offset): number {
-  return typeof at === "number" ? at % BLOCK : Number(at % BigInt(BLOCK));
 }

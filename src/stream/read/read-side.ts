@@ -1,0 +1,259 @@
+/** A connection to a stream that is read: its requests, one by one. */
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EPERM,
+  NBD_OK,
+  NBD_REQUEST_SIZE,
+} from "../../protocol/constants.ts";
+import { BLOCK_SIZE } from "../../protocol/export.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Failure } from "../failure.ts";
+import type { Side, Step } from "../flow.ts";
+import { KEPT } from "./history.ts";
+import { SegmentBody } from "./segment.ts";
+import type { ReadStream } from "./stream.ts";
+
+/**
+ * From this size on, data goes from the source to the socket by splice(2). Below it, one large
+ * read(2) for many requests and one send(2) for their replies cost less.
+ */
+const SPLICE_MIN = 32 * 1024;
+
+/** No chunk is smaller than this, unless it is all that is left of a request. */
+const CHUNK_MIN = 64 * 1024;
+
+/** The largest part of a reply that is copied behind its header. */
+const INLINE_MAX = 64 * 1024;
+
+export class ReadSide implements Side {
+  streamed = false;
+  readonly #channel: Channel;
+  readonly #stream: ReadStream;
+  /** A READ is under way; it is the stream's reader. */
+  #active = false;
+  /** It gets its data in one piece. */
+  #whole = false;
+  /** What is to be sent next of it, and where it ends. */
+  #cursor: Offset = 0;
+  #end: Offset = 0;
+  /** What is on its way to the socket. */
+  #segment: SegmentBody | undefined;
+  /** Payload still to come of a WRITE that was refused. */
+  #drop = 0;
+
+  constructor(channel: Channel, stream: ReadStream) {
+    this.#channel = channel;
+    this.#stream = stream;
+  }
+
+  get holdsInput(): boolean {
+    return this.#drop > 0;
+  }
+
+  get busy(): boolean {
+    return this.#active || this.#drop > 0;
+  }
+
+  /** Nothing is read, and above all nothing passed over, for a client that is gone. */
+  get hopeless(): boolean {
+    return this.#active && this.#channel.gone;
+  }
+
+  settle(): boolean {
+    return true;
+  }
+
+  serve(): boolean {
+    const channel = this.#channel;
+    const { request, input } = channel;
+    if (request.type === NBD_CMD_READ) return this.#serveRead();
+    input.consume(NBD_REQUEST_SIZE);
+    switch (request.type) {
+      case NBD_CMD_BLOCK_STATUS:
+        this.#blockStatus();
+        break;
+      case NBD_CMD_WRITE:
+        this.#drop = request.length;
+        if (request.length === 0) channel.reply(NBD_EPERM);
+        break;
+      case NBD_CMD_WRITE_ZEROES:
+      case NBD_CMD_TRIM:
+        channel.reply(NBD_EPERM);
+        break;
+      default:
+        channel.reply(NBD_EINVAL);
+    }
+    return true;
+  }
+
+  step(): Step {
+    return this.#drop > 0 ? this.#dropPayload() : this.#goOn();
+  }
+
+  lose(): boolean {
+    const midRequest = this.busy;
+    if (this.#active) {
+      // What has left the pipe is gone, whether the client has got it or not.
+      if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
+      this.#finish();
+    }
+    this.#drop = 0;
+    return midRequest;
+  }
+
+  /** All that is ahead is data, for all that is known. */
+  #blockStatus(): void {
+    const { request, answers } = this.#channel;
+    if (this.#channel.asksBlockStatus(this.#stream.rule.advertised)) {
+      answers.blockStatus(request, request.length, 0);
+    } else {
+      answers.refuse(request, NBD_EINVAL, "the request is not valid");
+    }
+  }
+
+  #serveRead(): boolean {
+    const channel = this.#channel;
+    const stream = this.#stream;
+    const { request, input, answers } = channel;
+    const { offset, length } = request;
+    if (stream.reader !== undefined) return channel.await("turn");
+    input.consume(NBD_REQUEST_SIZE);
+    const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
+    const error = valid ? stream.rule.judge(offset, length) : NBD_EINVAL;
+    if (error === NBD_EINVAL) {
+      answers.refuse(request, error, "the request is not valid");
+    } else if (stream.failure !== undefined) {
+      this.#refuse(stream.failure);
+    } else if (length === 0) {
+      answers.nothing(request);
+    } else if (error !== NBD_OK) {
+      this.#refuse(stream.refuse(request));
+    } else {
+      stream.resumed();
+      stream.reader = this;
+      this.#active = true;
+      this.#cursor = offset;
+      this.#end = add(offset, length);
+      const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
+      this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;
+    }
+    return true;
+  }
+
+  #refuse({ errno, message }: Failure): void {
+    this.#channel.answers.refuse(this.#channel.request, errno, message);
+  }
+
+  /** Goes on with the READ under way. What it has sent so far is out when this is called. */
+  #goOn(): Step {
+    const stream = this.#stream;
+    if (this.#segment !== undefined) {
+      // Thrown away: the client takes nothing any more.
+      if (!this.#segment.complete) return "end";
+      this.#pass(this.#cursor);
+      this.#segment = undefined;
+      if (this.#cursor === this.#end) return this.#finish();
+    }
+    if (stream.failure !== undefined) {
+      this.#refuse(stream.failure);
+      return this.#finish();
+    }
+    const { dataEnd } = stream;
+    const goal = min(this.#cursor, dataEnd);
+    if (stream.rule.head < goal) return this.#taken(stream.passOver(goal));
+    const rest = Number(subtract(min(this.#end, dataEnd), goal));
+    const held = stream.held(this.#cursor, min(this.#end, dataEnd));
+    const unsure = rest > 0 && this.#end >= stream.rule.size && stream.mustConfirm;
+    const piped = unsure ? 0 : this.#spliceable(rest - held);
+    const ready = held + piped;
+    if (ready < Math.min(rest, this.#whole ? rest : CHUNK_MIN)) return this.#taken(stream.takeIn());
+    if (unsure && held === rest && !stream.confirmEnd()) {
+      return stream.failure !== undefined || this.#channel.await("endpoint");
+    }
+    return this.#send(held, piped);
+  }
+
+  /** Of `missing` bytes that are not in memory, how many can go by splice(2) now. */
+  #spliceable(missing: number): number {
+    if (missing < SPLICE_MIN || this.#stream.keeps) return 0;
+    return Math.max(0, Math.min(missing, this.#stream.intake.available()));
+  }
+
+  /** Something of the source has been taken, or could not be. @param n as `Intake` returns it */
+  #taken(n: number): Step {
+    this.#channel.calls--;
+    if (n > 0) return true;
+    const stream = this.#stream;
+    if (n === 0 && (stream.endedEarly() || stream.failure !== undefined)) return true;
+    return this.#channel.await("endpoint");
+  }
+
+  /** Sends the next part: `held` bytes from memory, `piped` from the source, and zeroes to its end. */
+  #send(held: number, piped: number): Step {
+    const { request, answers, replies } = this.#channel;
+    const stream = this.#stream;
+    const data = held + piped;
+    const from = this.#cursor;
+    const dataEnd = add(from, data);
+    const last = dataEnd >= min(this.#end, stream.dataEnd);
+    const zeroes = last ? Number(subtract(this.#end, dataEnd)) : 0;
+    if (data === 0 && answers.negotiated.structured) {
+      answers.hole(request, from, zeroes, true);
+      this.#cursor = this.#end;
+      this.#pass(this.#end);
+      return this.#finish();
+    }
+    if (piped === 0 && zeroes === 0 && data <= INLINE_MAX) {
+      if (!this.#channel.makeRoom(data)) return false;
+      const done = dataEnd === this.#end;
+      answers.data(request, from, data, done, (to, at) => {
+        stream.history.copy(from, dataEnd, to, at);
+      });
+      this.#cursor = dataEnd;
+      this.#pass(dataEnd);
+      return done ? this.#finish() : true;
+    }
+    const length = data + zeroes;
+    this.#cursor = add(from, length);
+    answers.data(request, from, length, this.#cursor === this.#end);
+    this.#segment = new SegmentBody(stream, from, held, piped, zeroes);
+    replies.follow(this.#segment);
+    return true;
+  }
+
+  #pass(end: Offset): void {
+    const { rule } = this.#stream;
+    if (end <= rule.head) return;
+    this.#stream.pass(end);
+    // What can be read again has not been lost for others, and whoever reads it may be just curious.
+    if (rule.head > KEPT || rule.head === rule.size) this.streamed = true;
+  }
+
+  #finish(): true {
+    this.#active = false;
+    this.#segment = undefined;
+    if (this.#stream.reader === this) this.#stream.reader = undefined;
+    return true;
+  }
+
+  #dropPayload(): Step {
+    const { input } = this.#channel;
+    if (input.available === 0) {
+      const n = this.#channel.receive(true);
+      if (n === 0) return "end";
+      return n > 0 || this.#channel.await("input");
+    }
+    const n = Math.min(this.#drop, input.available);
+    input.consume(n);
+    this.#drop -= n;
+    if (this.#drop === 0) this.#channel.reply(NBD_EPERM);
+    return true;
+  }
+}

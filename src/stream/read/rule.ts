@@ -1,0 +1,54 @@
+/**
+ * The rule of a stream that is read: what can be asked for, when its bytes come only once.
+ *
+ * Pure arithmetic: nothing is read, sent or waited for here.
+ */
+import { NBD_EINVAL, NBD_EIO, NBD_OK } from "../../protocol/constants.ts";
+import { advertisedSize } from "../../protocol/export.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { KEPT } from "./history.ts";
+
+export class ReadRule {
+  /** Bytes that have gone by: sent to clients, or passed over. */
+  head: Offset = 0;
+  /** The most, in bytes, that a client has gone back behind the head and what is kept. */
+  needed = 0;
+  /** The size of the disk in bytes: whole sectors. What lies behind `size` reads as zeroes. */
+  readonly advertised: Offset;
+
+  /**
+   * @param size the stream's length in bytes
+   * @param window bytes behind the head that can be read again
+   */
+  constructor(
+    readonly size: Offset,
+    readonly window: number,
+  ) {
+    this.advertised = advertisedSize(size);
+  }
+
+  /**
+   * Judges a READ of at least one byte.
+   *
+   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by and is not kept
+   */
+  judge(offset: Offset, length: number): number {
+    const end = add(offset, length);
+    if (end > this.advertised) return NBD_EINVAL;
+    if (offset >= this.head || min(end, this.head) <= KEPT) return NBD_OK;
+    const needed = this.windowFor(offset);
+    if (needed > this.window) return NBD_EIO;
+    this.needed = Math.max(this.needed, Number(needed));
+    return NBD_OK;
+  }
+
+  /** The window that a READ below the head takes, in bytes; what is kept takes none. */
+  windowFor(offset: Offset): Offset {
+    return subtract(this.head, min(max(offset, KEPT), this.head));
+  }
+
+  /** Where the bytes start that can be read again, what is kept aside. */
+  get reach(): Offset {
+    return this.head > this.window ? subtract(this.head, this.window) : 0;
+  }
+}

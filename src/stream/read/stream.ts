@@ -1,0 +1,244 @@
+/** What all connections of one stream that is read share. */
+import { ERRNO } from "../../../ffi/constants.ts";
+import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { EndpointError } from "../../endpoint/guarded.ts";
+import type { Source } from "../../endpoint/source/source.ts";
+import { min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Request } from "../../protocol/request.ts";
+import type { Counters } from "../counters.ts";
+import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
+import type { StreamEvent, Surplus } from "../messages.ts";
+import type { Digest } from "./digest.ts";
+import { History, KEPT } from "./history.ts";
+import { Intake } from "./intake.ts";
+import type { ReadSide } from "./read-side.ts";
+import { ReadRule } from "./rule.ts";
+
+/** The most that is looked at behind the stream's end, in bytes: the source may have no end. */
+const LARGEST_SURPLUS = 64 * 1024 * 1024;
+
+export interface ReadStreamOptions {
+  readonly source: Source;
+  /** The stream's length in bytes. */
+  readonly size: Offset;
+  /** True when that is not known, and `size` stands for no end. */
+  readonly endless: boolean;
+  /** Bytes that can be read again after they have gone by. */
+  readonly window: number;
+  /** Zeroes take the place of what the source has not. */
+  readonly pad: boolean;
+  /** A source that is longer than `size` is an error. */
+  readonly exact: boolean;
+  /** The end of the source is its end only after {@link ReadStream.settled}. */
+  readonly settles: boolean;
+  readonly digest: Digest | undefined;
+  readonly counters: Counters;
+  readonly post: (event: StreamEvent) => void;
+}
+
+/** The state of the stream. */
+export class ReadStream {
+  /** Set when the stream is broken, for good. */
+  failure: Failure | undefined;
+  /** The connection whose READ is under way; READs are served one by one, as they come. */
+  reader: ReadSide | undefined;
+  readonly rule: ReadRule;
+  readonly history = new History();
+  readonly intake: Intake;
+  readonly #options: ReadStreamOptions;
+  #surplus = 0;
+  /** What the source's process has to say to its end. */
+  #settling: "no" | "asked" | "done";
+  /** A client that was lost has not been heard of since. */
+  #awaited = false;
+
+  constructor(options: ReadStreamOptions) {
+    this.#options = options;
+    this.rule = new ReadRule(options.size, options.window);
+    this.intake = new Intake(options.source, this.history);
+    this.#settling = options.settles ? "no" : "done";
+  }
+
+  /** Breaks the stream. Only the first reason counts. */
+  break(failure: Failure): Failure {
+    if (this.failure === undefined) {
+      this.failure = failure;
+      this.#options.post({ type: "broken", failure });
+    }
+    return this.failure;
+  }
+
+  /** A client wants to read what has gone by. */
+  refuse(request: Request): Failure {
+    const { head } = this.rule;
+    return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
+  }
+
+  /** A client goes on with the stream. */
+  resumed(): void {
+    if (this.#awaited) this.#options.post({ type: "resumed" });
+    this.#awaited = false;
+  }
+
+  /** A client has lost its connection. @param succeeded another one goes on with what it did */
+  clientLost(succeeded: boolean): void {
+    this.#awaited = !succeeded;
+  }
+
+  /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */
+  get dataEnd(): Offset {
+    const { size } = this.rule;
+    return this.intake.ended && this.#options.pad ? min(this.intake.taken, size) : size;
+  }
+
+  /** True while the bytes that come next have to go through memory. */
+  get keeps(): boolean {
+    const { window, digest } = this.#options;
+    return window > 0 || digest !== undefined || this.intake.taken < KEPT;
+  }
+
+  /** Moves the head to `end`: what lies below it has gone by. */
+  pass(end: Offset): void {
+    const { head, size } = this.rule;
+    const to = min(end, size);
+    if (to <= head) return;
+    const { counters, digest } = this.#options;
+    const data = min(to, this.dataEnd);
+    if (data > head) {
+      counters.addData(Number(subtract(data, head)));
+      if (digest !== undefined) {
+        this.history.each(head, data, (memory, place, length) => {
+          digest.update(memory.bytes.subarray(place, place + length));
+        });
+      }
+    }
+    const zeroes = data > head ? subtract(to, data) : subtract(to, head);
+    if (zeroes > 0) {
+      counters.addZeroes(Number(zeroes));
+      digest?.updateZeroes(zeroes);
+    }
+    this.rule.head = to;
+    this.history.trim(this.rule.reach);
+  }
+
+  /**
+   * The source is at its end, with less than a client has asked for.
+   *
+   * @returns true when zeroes take the place of the rest; false when there is something to wait for,
+   *   or the stream is broken
+   */
+  endedEarly(): boolean {
+    if (!this.#isSettled()) return false;
+    const { pad, endless, source } = this.#options;
+    if (pad) return true;
+    const size = endless ? undefined : this.rule.size;
+    this.break(sourceEnded(source.name, this.intake.taken, size));
+    return false;
+  }
+
+  /** True when the last byte may go out only after {@link confirmEnd}. */
+  get mustConfirm(): boolean {
+    const { exact, settles, endless } = this.#options;
+    return !endless && (exact || settles);
+  }
+
+  /**
+   * Finds out whether the source ends well where the stream does: a client that has all of the stream
+   * must be able to rely on it.
+   *
+   * @returns false when there is something to wait for, or the stream is broken
+   */
+  confirmEnd(): boolean {
+    if (this.#surplus > 0) return this.#surplusIsFine();
+    if (this.intake.ended) return this.#isSettled();
+    const n = this.intake.surplus();
+    if (n === WOULD_BLOCK) return false;
+    if (n > 0) this.#surplus += n;
+    return this.confirmEnd();
+  }
+
+  #surplusIsFine(): boolean {
+    const { exact, source } = this.#options;
+    if (!exact) return true;
+    this.break(surplusFound(source.name, this.#surplus, this.rule.size));
+    return false;
+  }
+
+  /** Looks for what is behind the stream's end. @returns true when there is no more to find out */
+  drain(): boolean {
+    while (!this.intake.ended) {
+      if (this.#surplus > 0 && !this.#surplusIsFine()) return true;
+      if (this.#surplus >= LARGEST_SURPLUS) return true;
+      const n = this.intake.surplus();
+      if (n === WOULD_BLOCK) return false;
+      this.#surplus += n;
+    }
+    return true;
+  }
+
+  /** What was found behind the stream's end; undefined when nothing was. */
+  get surplus(): Surplus | undefined {
+    if (this.#surplus === 0) return undefined;
+    return { bytes: this.#surplus, more: !this.intake.ended };
+  }
+
+  /** Asks, if it has to be, whether the end of the source is what it should be. */
+  #isSettled(): boolean {
+    if (this.#settling === "done") return this.failure === undefined;
+    if (this.#settling === "no") this.#options.post({ type: "source-ended" });
+    this.#settling = "asked";
+    this.intake.ready = false;
+    return false;
+  }
+
+  /** The answer to that. @param problem undefined when all is well */
+  settled(problem: string | undefined): void {
+    this.#settling = "done";
+    this.intake.ready = true;
+    if (problem !== undefined) this.break(sourceFailed(problem, this.intake.taken));
+  }
+
+  /** The source has failed: nothing more comes. */
+  failed(error: EndpointError): void {
+    const { source } = this.#options;
+    this.break(sourceFailed(`${source.name} failed (${error.message})`, this.intake.taken));
+    source.close();
+    // Whoever waits for it is to be told.
+    this.intake.ready = true;
+  }
+
+  /** Bytes that were there are gone: the pipe has another reader. */
+  robbed(): never {
+    const error = new SyscallError("splice", ERRNO.EIO, "somebody else reads from it, too");
+    throw new EndpointError(error);
+  }
+
+  /** Bytes of [from, end) that are in memory. */
+  held(from: Offset, end: Offset): number {
+    const { taken } = this.intake;
+    return taken > from ? Number(subtract(min(taken, end), from)) : 0;
+  }
+
+  /** Where the stream stands for the summary's checksum. */
+  get digest(): string | undefined {
+    return this.#options.digest?.hex();
+  }
+
+  /** Takes the next bytes into memory, as many as one call gives, but none behind the end. */
+  takeIn(): number {
+    const { size } = this.rule;
+    return this.intake.intoHistory(subtract(size, min(this.intake.taken, size)));
+  }
+
+  /** Passes over bytes up to `end`, as many as one call takes. As `Intake`. */
+  passOver(end: Offset): number {
+    const { taken } = this.intake;
+    if (taken < end) {
+      const n = this.keeps ? this.takeIn() : this.intake.intoNowhere(subtract(end, taken));
+      if (n <= 0) return n;
+    }
+    const before = this.rule.head;
+    this.pass(min(end, this.intake.taken));
+    return Number(subtract(this.rule.head, before));
+  }
+}
