@@ -10,6 +10,7 @@ import {
   SHUT_WR,
   SIOCOUTQ,
   SO_ERROR,
+  SO_SNDBUF,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
@@ -78,6 +79,15 @@ export function connectError(fd: number): number {
     libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, int.at(0), intLength.at(0)),
   );
   return int.view.getInt32(0, true);
+}
+
+/**
+ * Lets the kernel hold up to `length` bytes that the peer has not taken yet (SO_SNDBUF, socket(7)).
+ * The kernel grants at most its own limit, without a word.
+ */
+export function growSendBuffer(fd: number, length: number): void {
+  int.view.setInt32(0, length, true);
+  checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
 }
 
 /** `struct sockaddr_un` for a path of at most 107 bytes (unix(7)). */

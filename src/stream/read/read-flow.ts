@@ -1,6 +1,7 @@
 /** A stream that is read: from its source to its connections. */
 import { POLLIN } from "../../../ffi/constants.ts";
 import { EndpointError } from "../../endpoint/guarded.ts";
+import { growSendBuffer } from "../../../ffi/socket.ts";
 import type { Channel } from "../channel.ts";
 import { type Failure, unread } from "../failure.ts";
 import type { Flow, Side } from "../flow.ts";
@@ -13,6 +14,12 @@ import { ReadStream, type ReadStreamOptions } from "./stream.ts";
  * more to say may still hold it open, and be none the worse for it.
  */
 const LINGER = 1000;
+
+/**
+ * What the kernel may hold for a client, in bytes: more than its default, so that the client has
+ * something to do while the source's writer has its turn.
+ */
+const SEND_BUFFER = 1024 * 1024;
 
 export class ReadFlow implements Flow {
   /** Replies to small READs are collected with their data. */
@@ -48,6 +55,7 @@ export class ReadFlow implements Flow {
   }
 
   takePart(channel: Channel): Side {
+    growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);
   }
 
