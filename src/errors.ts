@@ -27,6 +27,7 @@ export type ErrorCode =
   | "ERR_PIPE"
   | "ERR_LISTEN"
   | "ERR_FILE"
+  | "ERR_TLS"
   | "ERR_COMMAND"
   | "ERR_QEMU_IMG"
   | "ERR_TRUNCATED";

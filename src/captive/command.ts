@@ -1,21 +1,27 @@
 /** The captive command: what is executed, and what it is told about the server. */
 import { type Address, nbdUri } from "../server/address.ts";
+import { requiredCertificates, type Security } from "../server/tls.ts";
 
 /** What `$name` stands for in the command, and what is in its environment. */
 export type Variables = Readonly<Record<VariableName, string>>;
 
-const NAMES = ["nbd", "uri", "unixsocket", "port", "exportname"] as const;
+const NAMES = ["nbd", "uri", "unixsocket", "port", "exportname", "tls"] as const;
 type VariableName = (typeof NAMES)[number];
 
 /** The variables for a server at `address`. */
-export function captiveVariables(address: Address, exportName: string): Variables {
-  const uri = nbdUri(address, exportName);
+export function captiveVariables(
+  address: Address,
+  exportName: string,
+  security: Security = { policy: "off" },
+): Variables {
+  const uri = nbdUri(address, exportName, requiredCertificates(security));
   return {
     nbd: uri,
     uri,
     unixsocket: address.kind === "unix" ? address.path : "",
     port: address.kind === "tcp" ? String(address.port) : "",
     exportname: exportName,
+    tls: security.policy,
   };
 }
 

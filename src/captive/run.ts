@@ -42,7 +42,11 @@ export async function run(options: RunOptions): Promise<number> {
   try {
     const address = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
     return await host({ ...options, address }, async (hosted) => {
-      const variables = captiveVariables(hosted.service.address, options.exportName ?? "");
+      const variables = captiveVariables(
+        hosted.service.address,
+        options.exportName ?? "",
+        options.security,
+      );
       adoptOrphans();
       // A shell that became this program by exec may have started the stream's reader before.
       const others = new Set(descendants(process.pid));

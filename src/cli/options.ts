@@ -5,6 +5,7 @@ import { usageError } from "../errors.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
 import type { SummaryFormat } from "../server/summary.ts";
+import { loadCertificates, type Security } from "../server/tls.ts";
 
 /** As long as a timer can run: its milliseconds are a signed 32-bit number. */
 const MAX_SECONDS = 2_147_483;
@@ -54,6 +55,30 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "SECONDS",
     description: "read=: give up if nobody writes by then (default: wait)",
+  },
+  tls: {
+    type: "string",
+    valueHint: "off|on|require",
+    description: "Whether clients may or must use TLS (default: off)",
+  },
+  "tls-certificates": {
+    type: "string",
+    valueHint: "DIR",
+    description: "Folder of server-cert.pem, server-key.pem and ca-cert.pem",
+  },
+  "tls-verify-peer": {
+    type: "boolean",
+    description: "Serve only clients with a certificate of ca-cert.pem",
+  },
+  "max-connections": {
+    type: "string",
+    valueHint: "N",
+    description: "Refuse clients beyond N at a time (default: 100)",
+  },
+  "negotiation-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Cut off clients that have not chosen the export by then (default: 10)",
   },
   reconnect: {
     type: "string",
@@ -162,6 +187,33 @@ export function parseSeconds(option: string, text: string | undefined): number |
     throw usageError(`${option} ${text} is no time: give a number of seconds, such as 30`);
   }
   return seconds;
+}
+
+/** How connections are secured. @throws UserError ERR_USAGE, ERR_TLS */
+export function parseSecurity(options: {
+  tls?: string | undefined;
+  "tls-certificates"?: string | undefined;
+  "tls-verify-peer"?: boolean | undefined;
+}): Security {
+  const { tls = "off", "tls-certificates": folder, "tls-verify-peer": verify = false } = options;
+  if (tls !== "off" && tls !== "on" && tls !== "require") {
+    throw usageError(`--tls=${tls} is not known: there are off, on and require`);
+  }
+  if (tls === "off") {
+    if (folder === undefined && !verify) return { policy: "off" };
+    throw usageError("--tls-certificates and --tls-verify-peer need --tls=on or --tls=require");
+  }
+  if (folder === undefined) {
+    throw usageError(`--tls=${tls} needs --tls-certificates=DIR, the folder of server-cert.pem`);
+  }
+  return { policy: tls, folder, options: loadCertificates(folder, verify) };
+}
+
+/** A number of clients. @throws UserError ERR_USAGE */
+export function parseMaxConnections(text: string | undefined): number {
+  const number = /^[0-9]{1,6}$/.test(text ?? "100") ? Number(text ?? "100") : 0;
+  if (number > 0) return number;
+  throw usageError(`--max-connections ${text} is no number of clients: give one from 1 on`);
 }
 
 /** The form of the summary. @throws UserError ERR_USAGE */

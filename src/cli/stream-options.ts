@@ -2,8 +2,18 @@
 import { usageError } from "../errors.ts";
 import type { HostOptions } from "../server/host.ts";
 import { createLog } from "./log.ts";
-import { parseChecksum, parseExportName, parseSeconds, parseSummary } from "./options.ts";
+import {
+  parseChecksum,
+  parseExportName,
+  parseMaxConnections,
+  parseSeconds,
+  parseSecurity,
+  parseSummary,
+} from "./options.ts";
 import type { Parameters } from "./parameters.ts";
+
+/** Seconds from the connection to the choice of the export; an honest client takes milliseconds. */
+const NEGOTIATION_TIMEOUT = 10;
 
 /** The values of COMMON_OPTIONS. */
 interface CommonArgs {
@@ -13,6 +23,11 @@ interface CommonArgs {
   readonly exact?: boolean | undefined;
   readonly "reader-timeout"?: string | undefined;
   readonly "writer-timeout"?: string | undefined;
+  readonly tls?: string | undefined;
+  readonly "tls-certificates"?: string | undefined;
+  readonly "tls-verify-peer"?: boolean | undefined;
+  readonly "max-connections"?: string | undefined;
+  readonly "negotiation-timeout"?: string | undefined;
   readonly reconnect?: string | undefined;
   readonly checksum?: string | undefined;
   readonly summary?: string | undefined;
@@ -47,6 +62,10 @@ export function streamOptions(
     exact: args.exact === true,
     exportName: parseExportName(args.exportname),
     pidFile: args.pidfile,
+    security: parseSecurity(args),
+    maxConnections: parseMaxConnections(args["max-connections"]),
+    negotiationTimeout:
+      parseSeconds("--negotiation-timeout", args["negotiation-timeout"]) ?? NEGOTIATION_TIMEOUT,
     reconnect: parseSeconds("--reconnect", args.reconnect),
     openTimeout:
       parseSeconds("--reader-timeout", args["reader-timeout"]) ??

@@ -19,6 +19,7 @@ import {
   NBD_REP_ACK,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
@@ -41,11 +42,19 @@ import type { Outcome, Step } from "./outcome.ts";
 
 const EMPTY = new Uint8Array(0);
 
+/**
+ * What the server makes of NBD_OPT_STARTTLS ("TLS support"): NOTLS, SELECTIVETLS with one export that
+ * is open to both, or FORCEDTLS.
+ */
+export type TlsPolicy = "off" | "on" | "require";
+
 /** One connection's options. */
 export class Haggling {
   /** The client can do without the zeroes after NBD_OPT_EXPORT_NAME. */
   noZeroes = false;
   readonly #info: ExportInfo;
+  readonly #tls: TlsPolicy;
+  #secure = false;
   #structured = false;
   /** For which export name `base:allocation` is selected. */
   #allocationFor: string | undefined;
@@ -54,13 +63,25 @@ export class Haggling {
   #output: Uint8Array[] = [];
   #outcome: Outcome | undefined;
 
-  constructor(info: ExportInfo) {
+  constructor(info: ExportInfo, tls: TlsPolicy) {
     this.#info = info;
+    this.#tls = tls;
+  }
+
+  /**
+   * TLS has begun. What was agreed on before it may have been said by somebody else, and MUST be
+   * forgotten ("NBD_OPT_STARTTLS"; CVE-2021-3716).
+   */
+  secured(): void {
+    this.#secure = true;
+    this.#structured = false;
+    this.#allocationFor = undefined;
   }
 
   /** Answers an option. Bytes that came after it are for the caller to hand over. */
   answer(option: number, data: Uint8Array): Step {
     this.#begin(option);
+    if (this.#refusesInsecure(option)) return this.#step();
     switch (option) {
       case NBD_OPT_EXPORT_NAME:
         this.#exportName(data);
@@ -77,7 +98,7 @@ export class Haggling {
         this.#infoOrGo(data);
         break;
       case NBD_OPT_STARTTLS:
-        this.#error(NBD_REP_ERR_POLICY, "TLS is not enabled on this server");
+        this.#startTls(data);
         break;
       case NBD_OPT_STRUCTURED_REPLY:
         this.#structuredReply(data);
@@ -95,6 +116,7 @@ export class Haggling {
   /** Answers an option whose data was too long to be looked at. */
   answerTooBig(option: number): Step {
     this.#begin(option);
+    if (this.#refusesInsecure(option)) return this.#step();
     const text = "the option's data is too long";
     // The one option that has no error reply.
     if (option === NBD_OPT_EXPORT_NAME) this.#close(text);
@@ -105,6 +127,7 @@ export class Haggling {
   #begin(option: number): void {
     this.#option = option;
     this.#output = [];
+    this.#outcome = undefined;
     // "Issuing this command replaces all previously-set metadata contexts (including when this
     // command fails)".
     if (option === NBD_OPT_SET_META_CONTEXT) this.#allocationFor = undefined;
@@ -113,6 +136,26 @@ export class Haggling {
   #step(): Step {
     const output = this.#output;
     return this.#outcome === undefined ? { output } : { output, outcome: this.#outcome };
+  }
+
+  /** Under FORCEDTLS, nothing but STARTTLS and ABORT is answered before TLS has begun. */
+  #refusesInsecure(option: number): boolean {
+    if (this.#tls !== "require" || this.#secure) return false;
+    if (option === NBD_OPT_STARTTLS || option === NBD_OPT_ABORT) return false;
+    const text = "this server wants TLS";
+    if (option === NBD_OPT_EXPORT_NAME) this.#close(`${text}, which the client did not begin`);
+    else this.#error(NBD_REP_ERR_TLS_REQD, text);
+    return true;
+  }
+
+  #startTls(data: Uint8Array): void {
+    if (this.#tls === "off") this.#error(NBD_REP_ERR_POLICY, "TLS is not enabled on this server");
+    else if (this.#secure) this.#error(NBD_REP_ERR_INVALID, "TLS has begun already");
+    else if (data.length > 0) this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STARTTLS takes no data");
+    else {
+      this.#reply(NBD_REP_ACK);
+      this.#outcome = { kind: "starttls" };
+    }
   }
 
   #exportName(data: Uint8Array): void {

@@ -8,7 +8,7 @@ import {
   NBD_FLAG_C_NO_ZEROES,
 } from "../protocol/constants.ts";
 import type { ExportInfo } from "../protocol/export.ts";
-import { Haggling } from "./haggling.ts";
+import { Haggling, type TlsPolicy } from "./haggling.ts";
 import { encodeGreeting } from "./option-reply.ts";
 import type { Outcome, Step } from "./outcome.ts";
 
@@ -22,9 +22,12 @@ const MAX_SKIPPED_DATA = 1024 * 1024;
 /** More options than any honest client sends, few enough to bound the work for a hostile one. */
 const MAX_OPTIONS = 128;
 
+/** More option data in all than any honest client sends, and no more than costs nothing. */
+const MAX_TOTAL_DATA = 2 * MAX_SKIPPED_DATA;
+
 const EMPTY = new Uint8Array(0);
 
-type State = "flags" | "header" | "data" | "skip" | "over";
+type State = "flags" | "header" | "data" | "skip" | "tls" | "over";
 
 /** One connection's negotiation. */
 export class Negotiation {
@@ -35,11 +38,18 @@ export class Negotiation {
   #buffered: Uint8Array = EMPTY;
   #option = 0;
   #options = 0;
+  #total = 0;
   #output: Uint8Array[] = [];
   #outcome: Outcome | undefined;
 
-  constructor(info: ExportInfo) {
-    this.#haggling = new Haggling(info);
+  constructor(info: ExportInfo, tls: TlsPolicy) {
+    this.#haggling = new Haggling(info, tls);
+  }
+
+  /** TLS has begun, after the outcome "starttls": what is pushed now has come through it. */
+  secured(): void {
+    this.#haggling.secured();
+    this.#expectOption();
   }
 
   /** What the server sends first, unasked. */
@@ -49,7 +59,7 @@ export class Negotiation {
 
   /** Takes bytes from the client. */
   push(chunk: Uint8Array): Step {
-    if (this.#state === "over") throw new Error("negotiation is over");
+    if (this.#state === "over" || this.#state === "tls") throw new Error("negotiation is over");
     let input: Uint8Array =
       this.#buffered.length === 0 ? chunk : Buffer.concat([this.#buffered, chunk]);
     while (this.#outcome === undefined && this.#advance(input)) {
@@ -63,12 +73,25 @@ export class Negotiation {
       this.#buffered = new Uint8Array(input);
       return { output };
     }
-    this.#state = "over";
     const outcome = this.#outcome;
+    this.#outcome = undefined;
+    if (outcome.kind === "starttls") {
+      // What comes after it in the clear can only be an injection (CVE-2021-3716).
+      if (input.length > 0) return this.#injected();
+      this.#state = "tls";
+      return { output, outcome };
+    }
+    this.#state = "over";
     if (outcome.kind === "transmission") {
       return { output, outcome: { ...outcome, leftover: new Uint8Array(input) } };
     }
     return { output, outcome };
+  }
+
+  #injected(): Step {
+    this.#state = "over";
+    const reason = "data in the clear came behind NBD_OPT_STARTTLS";
+    return { output: [], outcome: { kind: "close", reason, fault: true } };
   }
 
   #consumed = 0;
@@ -119,8 +142,11 @@ export class Negotiation {
     }
     this.#option = header.getUint32(8);
     this.#need = header.getUint32(12);
+    this.#total += this.#need;
     if (++this.#options > MAX_OPTIONS) {
       this.#close(`more than ${MAX_OPTIONS} options`);
+    } else if (this.#total > MAX_TOTAL_DATA) {
+      this.#close(`options with ${this.#total} bytes of data in all`);
     } else if (this.#need > MAX_SKIPPED_DATA) {
       this.#close(`option ${this.#option} with ${this.#need} bytes of data`);
     } else if (this.#need > MAX_OPTION_DATA) {

@@ -11,6 +11,11 @@ export type Outcome =
       readonly leftover: Uint8Array;
     }
   /**
+   * TLS begins: once the output is sent, all bytes belong to it, and what comes out of it goes on to
+   * `Negotiation.secured` and then `push`.
+   */
+  | { readonly kind: "starttls" }
+  /**
    * The connection is to be closed once the output is sent. `reason` is for the log; `fault` is true
    * when the client broke the protocol.
    */
@@ -20,6 +25,6 @@ export type Outcome =
 export interface Step {
   /** Bytes for the client, in order. */
   readonly output: readonly Uint8Array[];
-  /** Set when negotiation is over; no further input may be pushed. */
+  /** Set when negotiation is over, or TLS has to begin; no further input may be pushed. */
   readonly outcome?: Outcome;
 }

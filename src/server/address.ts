@@ -16,14 +16,24 @@ export type Address =
       readonly port: number;
     };
 
-/** The URI for an export at `address` (NetworkBlockDevice/nbd, doc/uri.md). */
-export function nbdUri(address: Address, exportName: string): string {
+/**
+ * The URI for an export at `address` (NetworkBlockDevice/nbd, doc/uri.md).
+ *
+ * @param certificates for a server that wants TLS: where a client of this machine finds its own
+ */
+export function nbdUri(address: Address, exportName: string, certificates?: string): string {
   const name = encodeURIComponent(exportName);
+  const scheme = certificates === undefined ? "nbd" : "nbds";
+  const tls = certificates === undefined ? [] : [`tls-certificates=${inQuery(certificates)}`];
   if (address.kind === "unix") {
-    // A slash in the query may stay as it is, and is easier to read.
-    const path = encodeURIComponent(address.path).replaceAll("%2F", "/");
-    return `nbd+unix:///${name}?socket=${path}`;
+    const query = [`socket=${inQuery(address.path)}`, ...tls].join("&");
+    return `${scheme}+unix:///${name}?${query}`;
   }
   const host = isIPv6(address.host) ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${address.port}/${name}`;
+  return [`${scheme}://${host}:${address.port}/${name}`, ...tls].join("?");
+}
+
+/** A slash may stay as it is, and is easier to read. */
+function inQuery(path: string): string {
+  return encodeURIComponent(path).replaceAll("%2F", "/");
 }

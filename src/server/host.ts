@@ -12,6 +12,7 @@ import { type Judge, shortcoming } from "./facts.ts";
 import type { Log } from "./log.ts";
 import { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
+import type { Security } from "./tls.ts";
 import { type Signals, signalStatus } from "./signals.ts";
 import {
   removeReport,
@@ -41,6 +42,11 @@ export interface HostOptions {
   readonly exact: boolean;
   /** Bytes held in memory, when written ahead of their turn, when read behind it; 0 is none. */
   readonly window: number;
+  readonly security: Security;
+  /** Seconds that negotiation may take. */
+  readonly negotiationTimeout: number;
+  /** Clients that may be connected at a time. */
+  readonly maxConnections: number;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
   readonly reconnect: number | undefined;
   /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */

@@ -1,23 +1,17 @@
-/** The listening socket, and the sessions that come in through it. */
+/** The listening socket. */
 import type { SocketHandler, TCPSocketListener, UnixSocketListener } from "bun";
 import { messageOf, UserError } from "../errors.ts";
-import type { ExportInfo } from "../protocol/export.ts";
 import { type Address, MAX_SOCKET_PATH } from "./address.ts";
-import { Session, type SessionEvents } from "./session.ts";
+import type { Session } from "./session.ts";
 
-/** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
-const KEEPALIVE = 30;
-
-/** Accepts connections and negotiates with them until {@link close}. */
+/** Accepts connections until {@link close}. */
 export class Listener {
   /** Where it listens; the port is the real one even if 0 was asked for. */
   readonly address: Address;
   readonly #listener: TCPSocketListener<Session> | UnixSocketListener<Session>;
-  readonly #sessions = new Set<Session>();
 
   /** @throws UserError when the address is not to be had */
-  constructor(address: Address, info: ExportInfo, events: SessionEvents) {
-    const socket = handler(info, events, this.#sessions);
+  constructor(address: Address, socket: SocketHandler<Session>) {
     if (address.kind === "unix") {
       this.#listener = listenUnix(address.path, socket);
       this.address = address;
@@ -28,44 +22,10 @@ export class Listener {
     }
   }
 
-  /** Stops listening, removes the socket file, and ends what is still negotiating. */
+  /** Stops listening, and removes the socket file. */
   close(): void {
-    for (const session of this.#sessions) session.socket.terminate();
-    this.#listener.stop(true);
+    this.#listener.stop(false);
   }
-}
-
-function handler(
-  info: ExportInfo,
-  events: SessionEvents,
-  sessions: Set<Session>,
-): SocketHandler<Session> {
-  return {
-    open(socket) {
-      const session = new Session(socket, info, events);
-      socket.data = session;
-      sessions.add(session);
-      socket.setNoDelay?.(true);
-      socket.setKeepAlive?.(true, KEEPALIVE * 1000);
-      session.start();
-    },
-    data(socket, chunk) {
-      socket.data.data(chunk);
-    },
-    drain(socket) {
-      socket.data.drain();
-    },
-    end(socket) {
-      socket.end();
-    },
-    error() {
-      // `close` follows, and says all there is to say.
-    },
-    close(socket) {
-      sessions.delete(socket.data);
-      socket.data.closed();
-    },
-  };
 }
 
 function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketListener<Session> {

@@ -2,6 +2,7 @@
 import { nbdUri } from "./address.ts";
 import { host, type Hosted, type HostOptions } from "./host.ts";
 import type { Verdict } from "./summary.ts";
+import { requiredCertificates } from "./tls.ts";
 
 /** Milliseconds for clients to get the error of a broken stream before they are cut off. */
 const ERROR_GRACE = 400;
@@ -20,7 +21,8 @@ export interface ServeOptions extends HostOptions {
 export function serve(options: ServeOptions): Promise<number> {
   return host(options, (hosted) => {
     const { address } = hosted.service;
-    options.log.info(`listening on ${nbdUri(address, options.exportName ?? "")}`);
+    const certificates = requiredCertificates(options.security);
+    options.log.info(`listening on ${nbdUri(address, options.exportName ?? "", certificates)}`);
     return attend(hosted, options);
   });
 }

@@ -17,8 +17,10 @@ import type { Address } from "./address.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import { Reception } from "./reception.ts";
 import { StreamThread } from "./stream-thread.ts";
 import type { Summary, Verdict } from "./summary.ts";
+import type { Security } from "./tls.ts";
 
 /** Milliseconds without another end after which the user is told that there is none. */
 const OPEN_NOTICE = 1000;
@@ -36,6 +38,11 @@ export interface ServiceOptions {
   readonly reconnect: number | undefined;
   /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
   readonly openTimeout: number | undefined;
+  readonly security: Security;
+  /** Seconds that negotiation may take. */
+  readonly negotiationTimeout: number;
+  /** Clients that may be connected at a time. */
+  readonly maxConnections: number;
   /** Aborted when there is no time to wait any more. */
   readonly stop: AbortSignal;
   readonly workerUrl: URL;
@@ -62,6 +69,7 @@ export class Service {
   };
   readonly address: Address;
   readonly #log: Log;
+  readonly #reception: Reception;
   readonly #listener: Listener;
   readonly #thread: StreamThread;
   readonly #waiters = new Set<() => void>();
@@ -81,13 +89,24 @@ export class Service {
   constructor(options: ServiceOptions) {
     this.#options = options;
     this.#log = options.log;
-    this.#listener = new Listener(options.address, exportInfo(options), {
-      onTransmission: (client) => this.#connected(client),
-      onClose: (reason, fault) => {
-        if (fault) this.#log.warn(`a connection was refused: ${reason}`);
-        else this.#log.verbose(reason);
+    const { security, negotiationTimeout, maxConnections } = options;
+    this.#reception = new Reception(
+      {
+        info: exportInfo(options),
+        security,
+        negotiationTimeout,
+        maxConnections,
+        inTransmission: () => this.#open,
       },
-    });
+      {
+        onTransmission: (client) => this.#connected(client),
+        onClose: (reason, fault) => {
+          if (fault) this.#log.warn(`a connection was refused: ${reason}`);
+          else this.#log.verbose(reason);
+        },
+      },
+    );
+    this.#listener = new Listener(options.address, this.#reception.handler);
     this.address = this.#listener.address;
     this.#thread = new StreamThread({
       workerUrl: options.workerUrl,
@@ -209,7 +228,10 @@ export class Service {
   }
 
   #stopListening(): void {
-    if (this.#listening) this.#listener.close();
+    if (this.#listening) {
+      this.#listener.close();
+      this.#reception.close();
+    }
     this.#listening = false;
   }
 

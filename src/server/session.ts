@@ -1,9 +1,14 @@
 /** One connection while it negotiates, on the main thread. */
-import type { Socket } from "bun";
+import type { Socket, SocketHandler } from "bun";
+import { socketpair } from "../../ffi/socket.ts";
+import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
-import type { ExportInfo, Negotiated } from "../protocol/export.ts";
+import type { Outcome } from "../handshake/outcome.ts";
+import type { ExportInfo } from "../protocol/export.ts";
 import type { Client } from "../stream/channel.ts";
+import { Bridge } from "./bridge.ts";
 import { takeDescriptor } from "./handover.ts";
+import type { Security } from "./tls.ts";
 
 /** What becomes of sessions. */
 export interface SessionEvents {
@@ -13,24 +18,48 @@ export interface SessionEvents {
   readonly onClose: (reason: string, fault: boolean) => void;
 }
 
+export interface SessionOptions {
+  readonly info: ExportInfo;
+  readonly security: Security;
+  /** Seconds that negotiation may take, TLS included. */
+  readonly negotiationTimeout: number;
+}
+
+type Transmission = Outcome & { kind: "transmission" };
+
 /** Feeds a socket's bytes to the {@link Negotiation} and its answers back, then lets go of it. */
 export class Session {
   readonly #negotiation: Negotiation;
+  readonly #options: SessionOptions;
   readonly #events: SessionEvents;
+  readonly #deadline: ReturnType<typeof setTimeout>;
+  /** What bytes come and go by: the socket that was accepted, or TLS on top of it. */
+  #socket: Socket<any>;
   /** What the socket would not take yet. */
   #unsent: Buffer[] = [];
   /** What came after negotiation. */
   #leftover: Buffer[] = [];
-  #negotiated: Negotiated = { structured: false, allocation: false };
-  #state: "negotiating" | "leaving" | "gone" = "negotiating";
+  #agreed: Transmission | undefined;
+  #bridge: Bridge | undefined;
+  #state: "negotiating" | "securing" | "leaving" | "bridged" | "gone" = "negotiating";
 
   constructor(
     readonly socket: Socket<Session>,
-    info: ExportInfo,
+    options: SessionOptions,
     events: SessionEvents,
   ) {
-    this.#negotiation = new Negotiation(info);
+    this.#socket = socket;
+    this.#options = options;
     this.#events = events;
+    this.#negotiation = new Negotiation(options.info, options.security.policy);
+    this.#deadline = setTimeout(() => {
+      this.#cut(`negotiation has taken more than ${options.negotiationTimeout} s`);
+    }, options.negotiationTimeout * 1000);
+  }
+
+  /** True once the connection is the stream thread's, or over. */
+  get left(): boolean {
+    return this.#state === "gone" || this.#state === "bridged";
   }
 
   /** Says the server's first words. */
@@ -38,73 +67,138 @@ export class Session {
     this.#send([this.#negotiation.greeting()]);
   }
 
-  /** Bytes from the client. */
-  data(chunk: Uint8Array): void {
-    if (this.#state === "leaving") {
-      // Bun may deliver once more what it had read before it was told to pause.
-      this.#leftover.push(Buffer.from(chunk));
-      return;
-    }
-    if (this.#state !== "negotiating") return;
+  /** Bytes from the client. @param from the socket that has them */
+  data(from: Socket<any>, chunk: Uint8Array): void {
+    // Below TLS, the accepted socket goes on showing what passes through it.
+    if (from !== this.#socket) return;
+    if (this.#bridge !== undefined) this.#bridge.received(chunk);
+    // Bun may deliver once more what it had read before it was told to pause.
+    else if (this.#agreed !== undefined) this.#leftover.push(Buffer.from(chunk));
+    else if (this.#state === "securing") this.#cut("data in the clear came before TLS");
+    else if (this.#state === "negotiating") this.#negotiate(chunk);
+  }
+
+  #negotiate(chunk: Uint8Array): void {
     const { output, outcome } = this.#negotiation.push(chunk);
     this.#send(output);
     if (outcome === undefined) return;
     if (outcome.kind === "close") {
       this.#gone(outcome.reason, outcome.fault);
-      this.socket.end();
+      this.#socket.end();
+    } else if (outcome.kind === "starttls") {
+      this.#state = "securing";
+      this.#goOnWhenSent();
     } else {
       this.#state = "leaving";
-      this.#negotiated = outcome.negotiated;
+      this.#agreed = outcome;
       this.#leftover.push(Buffer.from(outcome.leftover));
-      this.socket.pause();
-      this.#leaveWhenSent();
+      this.#socket.pause();
+      this.#goOnWhenSent();
     }
   }
 
   /** The socket takes more. */
-  drain(): void {
+  drain(from: Socket<any>): void {
+    if (from !== this.#socket) return;
+    this.#bridge?.drained();
     const unsent = this.#unsent;
     this.#unsent = [];
     this.#send(unsent);
-    if (this.#state === "leaving") this.#leaveWhenSent();
+    this.#goOnWhenSent();
   }
 
   /** The client has closed its side, or the connection is lost. */
   closed(): void {
+    this.#bridge?.ended();
     this.#gone("the client left during negotiation", false);
+  }
+
+  /** Ends a connection that is still negotiating. */
+  terminate(): void {
+    this.#gone("the server has no time for it any more", false);
+    this.socket.terminate();
   }
 
   #send(parts: readonly Uint8Array[]): void {
     for (const part of parts) {
       const bytes = Buffer.from(part);
-      const sent = this.#unsent.length > 0 ? 0 : Math.max(0, this.socket.write(bytes));
+      const sent = this.#unsent.length > 0 ? 0 : Math.max(0, this.#socket.write(bytes));
       if (sent < bytes.length) this.#unsent.push(bytes.subarray(sent));
     }
   }
 
-  /** The stream thread must not answer before the last word of negotiation is out. */
-  #leaveWhenSent(): void {
+  /** Whoever has the connection next must not say anything before what was said last is out. */
+  #goOnWhenSent(): void {
     if (this.#unsent.length > 0) return;
+    if (this.#state === "securing") this.#secure();
     // Not at once: the callback that this is called from may be followed by another one with what
     // Bun had already read.
-    setImmediate(() => {
-      if (this.#state !== "leaving") return;
-      this.#state = "gone";
-      let fd: number;
-      try {
-        fd = takeDescriptor(this.socket);
-      } catch (error) {
-        this.socket.terminate();
-        this.#events.onClose(`cannot take over a connection: ${(error as Error).message}`, true);
-        return;
-      }
-      const leftover = Buffer.concat(this.#leftover);
-      this.#events.onTransmission({ fd, leftover, negotiated: this.#negotiated });
+    else if (this.#state === "leaving") setImmediate(() => this.#leave());
+  }
+
+  #secure(): void {
+    const { security } = this.#options;
+    if (security.policy === "off") return;
+    const socket: SocketHandler<undefined> = {
+      data: (from, chunk) => this.data(from, chunk),
+      drain: (from) => this.drain(from),
+      end: (from) => void from.end(),
+      close: () => this.closed(),
+      error: () => {},
+      handshake: (_, done, error) => {
+        if (!done) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
+      },
+    };
+    const pair = this.socket.upgradeTLS({
+      // Bun's types do not know that a server can do this, too.
+      ...({ isServer: true } as object),
+      data: undefined,
+      tls: security.options,
+      socket,
     });
+    this.#socket = pair[1];
+    this.#negotiation.secured();
+    this.#state = "negotiating";
+  }
+
+  #leave(): void {
+    const agreed = this.#agreed;
+    if (this.#state !== "leaving" || agreed === undefined) return;
+    clearTimeout(this.#deadline);
+    try {
+      if (this.#socket === this.socket) this.#handOver(agreed);
+      else this.#bridgeOver(agreed);
+    } catch (error) {
+      this.#cut(`cannot take over a connection: ${messageOf(error)}`);
+    }
+  }
+
+  #handOver(agreed: Transmission): void {
+    const fd = takeDescriptor(this.socket);
+    this.#state = "gone";
+    this.#transmit(fd, agreed);
+  }
+
+  #bridgeOver(agreed: Transmission): void {
+    const [near, far] = socketpair();
+    this.#bridge = new Bridge(this.#socket, near);
+    this.#state = "bridged";
+    this.#transmit(far, agreed);
+  }
+
+  #transmit(fd: number, { negotiated }: Transmission): void {
+    this.#events.onTransmission({ fd, leftover: Buffer.concat(this.#leftover), negotiated });
+  }
+
+  #cut(reason: string): void {
+    const wasOver = this.left;
+    this.#gone(reason, true);
+    if (!wasOver) this.socket.terminate();
   }
 
   #gone(reason: string, fault: boolean): void {
-    if (this.#state === "gone") return;
+    clearTimeout(this.#deadline);
+    if (this.left) return;
     this.#state = "gone";
     this.#events.onClose(reason, fault);
   }

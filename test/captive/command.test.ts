@@ -7,6 +7,7 @@ const VARIABLES = {
   unixsocket: "/run/x",
   port: "10809",
   exportname: "disk",
+  tls: "off",
 };
 
 describe("captiveVariables", () => {
@@ -17,6 +18,7 @@ describe("captiveVariables", () => {
       unixsocket: "/run/my disk/x",
       port: "",
       exportname: "a/b",
+      tls: "off",
     });
   });
 
@@ -27,6 +29,7 @@ describe("captiveVariables", () => {
       unixsocket: "",
       port: "4711",
       exportname: "",
+      tls: "off",
     });
   });
 });
@@ -44,7 +47,7 @@ describe("a single word", () => {
     const value = 'it\'s a "disk"; $port $(exit 7)';
     const shell = Bun.spawn({
       cmd: captiveWords(['printf %s "$exportname"'], VARIABLES),
-      env: { ...process.env, ...VARIABLES, exportname: value },
+      env: { ...process.env, ...VARIABLES, exportname: value, tls: "off" },
     });
     expect(await new Response(shell.stdout).text()).toBe(value);
   });
@@ -113,7 +116,7 @@ describe("several words", () => {
   });
 
   test("do not have a value replaced again", () => {
-    const variables = { ...VARIABLES, exportname: "$port ${nbd} $& $1 $$ $`" };
+    const variables = { ...VARIABLES, exportname: "$port ${nbd} $& $1 $$ $`", tls: "off" };
     expect(replaced("<$exportname>", variables)).toBe("<$port ${nbd} $& $1 $$ $`>");
   });
 

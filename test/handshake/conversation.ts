@@ -77,6 +77,7 @@ export type End =
       readonly negotiated: Negotiated;
       readonly leftover: string;
     }
+  | { readonly kind: "starttls" }
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
 /** What is agreed on with clients that ask for nothing, for structured replies, and for all. */
@@ -101,7 +102,7 @@ export interface Conversation {
 
 /** Pushes chunk after chunk, and treats the rest as a session would. */
 function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
-  const negotiation = new Negotiation(info);
+  const negotiation = new Negotiation(info, "off");
   const output: Uint8Array[] = [];
   for (const [i, chunk] of chunks.entries()) {
     const step = negotiation.push(chunk.slice());
@@ -109,7 +110,7 @@ function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
     const { outcome } = step;
     if (outcome === undefined) continue;
     const said = Buffer.concat(output).toString("hex");
-    if (outcome.kind === "close") return { output: said, end: { ...outcome } };
+    if (outcome.kind !== "transmission") return { output: said, end: { ...outcome } };
     const leftover = Buffer.concat([outcome.leftover, ...chunks.slice(i + 1)]).toString("hex");
     return { output: said, end: { ...outcome, leftover } };
   }

@@ -53,6 +53,7 @@ const NUMBERS: [keyof typeof nbd, number | bigint][] = [
   ["NBD_REP_ERR_UNSUP", 0x8000_0001],
   ["NBD_REP_ERR_POLICY", 0x8000_0002],
   ["NBD_REP_ERR_INVALID", 0x8000_0003],
+  ["NBD_REP_ERR_TLS_REQD", 0x8000_0005],
   ["NBD_REP_ERR_UNKNOWN", 0x8000_0006],
   ["NBD_REP_ERR_TOO_BIG", 0x8000_0009],
   ["NBD_INFO_EXPORT", 0],

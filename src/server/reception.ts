@@ -1,0 +1,67 @@
+/** Who is let in: the sessions that negotiate, and their number. */
+import type { SocketHandler } from "bun";
+import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
+
+/** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
+const KEEPALIVE = 30;
+
+export interface ReceptionOptions extends SessionOptions {
+  /** Clients that may be connected at a time. */
+  readonly maxConnections: number;
+  /** How many have left negotiation and are connected. */
+  readonly inTransmission: () => number;
+}
+
+/** Takes connections from wherever they come, and negotiates with them. */
+export class Reception {
+  /** What Bun calls for every connection. */
+  readonly handler: SocketHandler<Session>;
+  readonly #options: ReceptionOptions;
+  readonly #events: SessionEvents;
+  readonly #sessions = new Set<Session>();
+
+  constructor(options: ReceptionOptions, events: SessionEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.handler = {
+      open: (socket) => {
+        if (this.#isFull()) {
+          socket.terminate();
+          return;
+        }
+        const session = new Session(socket, options, events);
+        socket.data = session;
+        this.#sessions.add(session);
+        socket.setNoDelay?.(true);
+        socket.setKeepAlive?.(true, KEEPALIVE * 1000);
+        session.start();
+      },
+      data: (socket, chunk) => socket.data?.data(socket, chunk),
+      drain: (socket) => socket.data?.drain(socket),
+      end: (socket) => void socket.end(),
+      error: () => {
+        // `close` follows, and says all there is to say.
+      },
+      close: (socket) => {
+        if (socket.data === undefined) return;
+        this.#sessions.delete(socket.data);
+        socket.data.closed();
+      },
+    };
+  }
+
+  /** Ends what is still negotiating. */
+  close(): void {
+    for (const session of this.#sessions) if (!session.left) session.terminate();
+  }
+
+  #isFull(): boolean {
+    const { maxConnections, inTransmission } = this.#options;
+    let negotiating = 0;
+    for (const session of this.#sessions) if (!session.left) negotiating++;
+    if (negotiating + inTransmission() < maxConnections) return false;
+    const reason = `a connection was refused: ${maxConnections} are open (--max-connections)`;
+    this.#events.onClose(reason, false);
+    return true;
+  }
+}

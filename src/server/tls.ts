@@ -1,0 +1,61 @@
+/** The certificates of `--tls-certificates`, under the names that nbdkit and qemu use. */
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { createSecureContext } from "node:tls";
+import type { TLSOptions } from "bun";
+import { messageOf, UserError } from "../errors.ts";
+import type { TlsPolicy } from "../handshake/haggling.ts";
+
+/** How connections are secured. */
+export type Security =
+  | { readonly policy: "off" }
+  | {
+      readonly policy: Exclude<TlsPolicy, "off">;
+      /** Where the certificates are; a client of this machine may find its own there. */
+      readonly folder: string;
+      readonly options: TLSOptions;
+    };
+
+/** The folder of the certificates of a server that wants TLS; undefined when it does not. */
+export function requiredCertificates(security: Security): string | undefined {
+  return security.policy === "require" ? resolve(security.folder) : undefined;
+}
+
+const CA = "ca-cert.pem";
+const CERTIFICATE = "server-cert.pem";
+const KEY = "server-key.pem";
+
+/**
+ * Reads `server-cert.pem`, `server-key.pem` and, to know clients by, `ca-cert.pem`.
+ *
+ * @param verifyPeer only clients with a certificate of that authority are served
+ * @throws UserError ERR_TLS when a file is missing or they do not belong together
+ */
+export function loadCertificates(folder: string, verifyPeer: boolean): TLSOptions {
+  const cert = read(folder, CERTIFICATE);
+  const key = read(folder, KEY);
+  const ca = verifyPeer || existsSync(join(folder, CA)) ? read(folder, CA) : undefined;
+  const identity = ca === undefined ? { cert, key } : { cert, key, ca };
+  try {
+    createSecureContext(identity);
+  } catch (error) {
+    throw new UserError(
+      "ERR_TLS",
+      `the certificates in ${folder} cannot be used (${messageOf(error)}): ` +
+        `see whether ${CERTIFICATE} and ${KEY} belong together`,
+    );
+  }
+  return { ...identity, requestCert: verifyPeer, rejectUnauthorized: verifyPeer };
+}
+
+function read(folder: string, name: string): string {
+  const path = join(folder, name);
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new UserError(
+      "ERR_TLS",
+      `cannot read ${path}: ${messageOf(error)}; --tls-certificates=DIR names its folder`,
+    );
+  }
+}
