@@ -6,6 +6,7 @@ import {
   F_DUPFD_CLOEXEC,
   F_GETFD,
   F_GETFL,
+  F_SETFD,
   F_SETFL,
   FD_CLOEXEC,
   FIONREAD,
@@ -55,6 +56,11 @@ export function dup(fd: number): number {
 /** True for a descriptor that a program started from here would not get (F_GETFD, FD_CLOEXEC). */
 export function closesOnExec(fd: number): boolean {
   return (checked("fcntl", () => libc.fcntl(fd, F_GETFD, 0)) & FD_CLOEXEC) !== 0;
+}
+
+/** Keeps a descriptor from programs that are started from here (F_SETFD, FD_CLOEXEC). */
+export function closeOnExec(fd: number): void {
+  checked("fcntl", () => libc.fcntl(fd, F_SETFD, FD_CLOEXEC));
 }
 
 /** Switches O_NONBLOCK on or off for the open file, and for all who share it. */

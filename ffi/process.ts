@@ -1,5 +1,6 @@
 /** The process itself: prctl(2). */
-import { PR_SET_CHILD_SUBREAPER } from "./constants.ts";
+import { constants } from "node:os";
+import { PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG } from "./constants.ts";
 import { checked } from "./errno.ts";
 import { libc } from "./libc.ts";
 
@@ -9,4 +10,9 @@ import { libc } from "./libc.ts";
  */
 export function adoptOrphans(): void {
   checked("prctl", () => libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+}
+
+/** Has the kernel send SIGTERM to this process when its parent ends (PR_SET_PDEATHSIG). */
+export function endWithParent(): void {
+  checked("prctl", () => libc.prctl(PR_SET_PDEATHSIG, constants.signals.SIGTERM, 0, 0, 0));
 }

@@ -12,6 +12,7 @@ import {
   SO_ERROR,
   SO_SNDBUF,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
@@ -88,6 +89,52 @@ export function connectError(fd: number): number {
 export function growSendBuffer(fd: number, length: number): void {
   int.view.setInt32(0, length, true);
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
+}
+
+/** Where a socket is bound (getsockname(2)). */
+export type BoundAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+
+const SOCKADDR_STORAGE_SIZE = 128;
+
+/** Where a Unix or TCP socket is bound; undefined for others and for one without a name. */
+export function boundAddress(fd: number): BoundAddress | undefined {
+  const memory = new Memory(SOCKADDR_STORAGE_SIZE);
+  const { view, bytes } = memory;
+  intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
+  checked("getsockname", () => libc.getsockname(fd, memory.at(0), intLength.at(0)));
+  const family = view.getUint16(0, true);
+  if (family === AF_UNIX) {
+    const end = bytes.indexOf(0, 2);
+    const path = Buffer.from(bytes.subarray(2, end)).toString();
+    return path === "" ? undefined : { kind: "unix", path };
+  }
+  const port = view.getUint16(2);
+  if (family === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
+  if (family !== AF_INET6) return undefined;
+  const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(8 + 2 * i).toString(16));
+  return { kind: "tcp", host: groups.join(":"), port };
+}
+
+/** Sends one datagram to a Unix socket. @throws SyscallError */
+export function sendDatagram(address: Uint8Array, bytes: Uint8Array): void {
+  const memory = new Memory(address);
+  const fd = checked("socket", () => libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  try {
+    checked("connect", () => libc.connect(fd, memory.at(0), memory.length));
+    send(fd, new Memory(bytes).at(0), bytes.length);
+  } finally {
+    close(fd);
+  }
+}
+
+/** `struct sockaddr_un` for a name without a place in the file system (unix(7), "abstract"). */
+export function abstractAddress(name: string): Uint8Array {
+  const bytes = Buffer.alloc(3 + Buffer.byteLength(name));
+  bytes.writeUInt16LE(AF_UNIX, 0);
+  bytes.write(name, 3);
+  return bytes;
 }
 
 /** `struct sockaddr_un` for a path of at most 107 bytes (unix(7)). */

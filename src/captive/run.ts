@@ -19,7 +19,7 @@ const KILL_GRACE = 300;
 /** Milliseconds of silence from a client that has outlived the command. */
 const LAST_WORDS = 500;
 
-export interface RunOptions extends Omit<HostOptions, "address"> {
+export interface RunOptions extends Omit<HostOptions, "entrance"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
   /**
@@ -40,10 +40,10 @@ export interface RunOptions extends Omit<HostOptions, "address"> {
 export async function run(options: RunOptions): Promise<number> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   try {
-    const address = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-    return await host({ ...options, address }, async (hosted) => {
+    const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
+    return await host({ ...options, entrance }, async (hosted) => {
       const variables = captiveVariables(
-        hosted.service.address,
+        hosted.service.address ?? entrance,
         options.exportName ?? "",
         options.security,
       );

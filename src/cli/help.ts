@@ -43,6 +43,7 @@ const CAPTIVE = [
   "In them, and in the environment, these stand for the server:",
   "  $nbd, $uri   its NBD URI        $port         its TCP port",
   "  $unixsocket  its Unix socket    $exportname   the name of -e",
+  "  $tls         off, on or require",
 ].join("\n");
 
 const OPTIONS_OF_ALL = "  -V, --version  Print the version\n  -h, --help     Print this";

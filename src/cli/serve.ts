@@ -2,9 +2,10 @@
 import { defineCommand } from "citty";
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { NBD_PORT } from "../server/address.ts";
+import { activatedSocket, requireSocket } from "../server/activation.ts";
+import { type Address, type Entrance, NBD_PORT } from "../server/address.ts";
 import { serve } from "../server/serve.ts";
-import { Signals } from "../server/signals.ts";
+import { endWithParent, Signals } from "../server/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { CliContext } from "./context.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
@@ -18,6 +19,15 @@ export const serveCommand = defineCommand({
   },
   args: {
     ...COMMON_OPTIONS,
+    single: {
+      type: "boolean",
+      alias: "s",
+      description: "Serve one client, on standard input and output (inetd, libnbd, ssh)",
+    },
+    "exit-with-parent": {
+      type: "boolean",
+      description: "End when the program that has started this one ends",
+    },
     keep: {
       type: "boolean",
       description: "Go on listening after a client has finished; a signal ends the stream",
@@ -32,12 +42,14 @@ export const serveCommand = defineCommand({
     if (rest.length > 0) {
       throw usageError(`unknown argument ${rest[0]}: parameters look like pipe=FILE`);
     }
+    const signals = new Signals();
+    if (args["exit-with-parent"] === true) endWithParent(signals);
     return serve({
       ...streamOptions(parameters, args),
       short: shortStream(parameters.direction, args.pad),
-      address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
+      entrance: entrance(parseAddress(args), args.single === true),
       keep: args.keep === true,
-      signals: new Signals(),
+      signals,
       workerUrl,
     });
   },
@@ -50,4 +62,19 @@ export const serveCommand = defineCommand({
 function shortStream(direction: Direction, pad: boolean | undefined): ShortStream {
   if (pad === false) return "allow";
   return pad === true && direction === "write" ? "pad" : "fail";
+}
+
+/** Where clients come from. @throws UserError ERR_USAGE, ERR_LISTEN */
+function entrance(address: Address | undefined, single: boolean): Entrance {
+  const fd = activatedSocket(process.env);
+  if (single) {
+    if (address !== undefined) throw usageError("--single goes without -U, -p and -i");
+    requireSocket(0, "--single: standard input");
+    return { kind: "single" };
+  }
+  if (fd === undefined) return address ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT };
+  if (address !== undefined) {
+    throw usageError("-U, -p and -i go without a socket that is passed by LISTEN_FDS");
+  }
+  return { kind: "activated", fd };
 }

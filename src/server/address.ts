@@ -16,6 +16,15 @@ export type Address =
       readonly port: number;
     };
 
+/** Where clients come from. */
+export type Entrance =
+  /** A listening socket of our own. */
+  | Address
+  /** A listening socket that the program was started with. */
+  | { readonly kind: "activated"; readonly fd: number }
+  /** One client, connected to standard input and output. */
+  | { readonly kind: "single" };
+
 /**
  * The URI for an export at `address` (NetworkBlockDevice/nbd, doc/uri.md).
  *

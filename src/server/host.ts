@@ -7,7 +7,7 @@ import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import type { ShortStream } from "../stream/messages.ts";
-import type { Address } from "./address.ts";
+import type { Entrance } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
 import type { Log } from "./log.ts";
 import { PidFile } from "./pid-file.ts";
@@ -31,7 +31,7 @@ export interface HostOptions {
   readonly target: Target;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
-  readonly address: Address;
+  readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
   /** What a stream is that ends below `size`. */
@@ -171,15 +171,18 @@ async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd
 async function conclude(
   service: Service,
   farEnd: FarEnd,
-  { direction, size, short, signals }: HostOptions,
+  { direction, size, short, signals, entrance }: HostOptions,
   judge: Judge,
 ): Promise<Verdict> {
   const { facts } = service;
   let why = shortcoming(facts, judge, size);
   if (why === undefined) {
     service.finish(size === undefined ? "allow" : short);
-    if (signals.caught !== undefined) await service.until(() => facts.ended, SIGNAL_GRACE);
-    else await service.until(() => facts.ended || signals.caught !== undefined);
+    await service.until(() => facts.ended || signals.caught !== undefined);
+    // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
+    // others it is a wish to end soon, and a second one a wish to end now.
+    const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
+    await service.until(() => facts.ended || signals.count > 1, patience);
     if (!facts.ended) return interrupted(signals);
     why = shortcoming(facts, judge, size);
     if (why === undefined) {

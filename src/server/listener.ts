@@ -1,30 +1,49 @@
 /** The listening socket. */
 import type { SocketHandler, TCPSocketListener, UnixSocketListener } from "bun";
+import { dup } from "../../ffi/fd.ts";
+import { boundAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
-import { type Address, MAX_SOCKET_PATH } from "./address.ts";
+import { type Address, type Entrance, MAX_SOCKET_PATH } from "./address.ts";
 import type { Session } from "./session.ts";
+
+const STDIN = 0;
 
 /** Accepts connections until {@link close}. */
 export class Listener {
-  /** Where it listens; the port is the real one even if 0 was asked for. */
-  readonly address: Address;
-  readonly #listener: TCPSocketListener<Session> | UnixSocketListener<Session>;
+  /**
+   * Where it listens, the port being the real one even if 0 was asked for; undefined where nobody
+   * can find it.
+   */
+  readonly address: Address | undefined;
+  readonly #listener: TCPSocketListener<Session> | UnixSocketListener<Session> | undefined;
 
   /** @throws UserError when the address is not to be had */
-  constructor(address: Address, socket: SocketHandler<Session>) {
-    if (address.kind === "unix") {
-      this.#listener = listenUnix(address.path, socket);
-      this.address = address;
-    } else {
-      const listener = listenTcp(address.host, address.port, socket);
-      this.#listener = listener;
-      this.address = { ...address, port: listener.port };
+  constructor(entrance: Entrance, socket: SocketHandler<Session>) {
+    switch (entrance.kind) {
+      case "unix":
+        this.#listener = listenUnix(entrance.path, socket);
+        this.address = entrance;
+        break;
+      case "tcp": {
+        const listener = listenTcp(entrance.host, entrance.port, socket);
+        this.#listener = listener;
+        this.address = { ...entrance, port: listener.port };
+        break;
+      }
+      case "activated":
+        this.address = boundAddress(entrance.fd);
+        // Bun's types do not know of this form.
+        this.#listener = Bun.listen<Session>({ fd: entrance.fd, socket } as never);
+        break;
+      case "single":
+        // The rest of the program keeps its standard input, and the client its end.
+        void Bun.connect<Session>({ fd: dup(STDIN), socket } as never);
     }
   }
 
   /** Stops listening, and removes the socket file. */
   close(): void {
-    this.#listener.stop(false);
+    this.#listener?.stop(false);
   }
 }
 

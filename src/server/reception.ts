@@ -19,6 +19,8 @@ export class Reception {
   readonly #options: ReceptionOptions;
   readonly #events: SessionEvents;
   readonly #sessions = new Set<Session>();
+  /** Connections that were let in so far. */
+  visitors = 0;
 
   constructor(options: ReceptionOptions, events: SessionEvents) {
     this.#options = options;
@@ -32,6 +34,7 @@ export class Reception {
         const session = new Session(socket, options, events);
         socket.data = session;
         this.#sessions.add(session);
+        this.visitors++;
         socket.setNoDelay?.(true);
         socket.setKeepAlive?.(true, KEEPALIVE * 1000);
         session.start();
@@ -50,6 +53,13 @@ export class Reception {
     };
   }
 
+  /** Connections that are negotiating. */
+  get negotiating(): number {
+    let number = 0;
+    for (const session of this.#sessions) if (!session.left) number++;
+    return number;
+  }
+
   /** Ends what is still negotiating. */
   close(): void {
     for (const session of this.#sessions) if (!session.left) session.terminate();
@@ -57,9 +67,7 @@ export class Reception {
 
   #isFull(): boolean {
     const { maxConnections, inTransmission } = this.#options;
-    let negotiating = 0;
-    for (const session of this.#sessions) if (!session.left) negotiating++;
-    if (negotiating + inTransmission() < maxConnections) return false;
+    if (this.negotiating + inTransmission() < maxConnections) return false;
     const reason = `a connection was refused: ${maxConnections} are open (--max-connections)`;
     this.#events.onClose(reason, false);
     return true;

@@ -1,6 +1,8 @@
 /** `serve`: listen until the stream is done. */
 import { nbdUri } from "./address.ts";
 import { host, type Hosted, type HostOptions } from "./host.ts";
+import { notify } from "./notify.ts";
+import { EXIT } from "../errors.ts";
 import type { Verdict } from "./summary.ts";
 import { requiredCertificates } from "./tls.ts";
 
@@ -19,29 +21,45 @@ export interface ServeOptions extends HostOptions {
  * @throws UserError when it cannot start
  */
 export function serve(options: ServeOptions): Promise<number> {
-  return host(options, (hosted) => {
+  return host(options, async (hosted) => {
+    const { log, security, exportName, entrance } = options;
     const { address } = hosted.service;
-    const certificates = requiredCertificates(options.security);
-    options.log.info(`listening on ${nbdUri(address, options.exportName ?? "", certificates)}`);
-    return attend(hosted, options);
+    if (entrance.kind !== "single") {
+      const uri = address && nbdUri(address, exportName ?? "", requiredCertificates(security));
+      log.info(`listening on ${uri ?? "the socket that was passed"}`);
+    }
+    notify("READY=1", log);
+    try {
+      return await attend(hosted, options);
+    } finally {
+      notify("STOPPING=1", log);
+    }
   });
 }
 
-async function attend(hosted: Hosted, { signals, keep }: ServeOptions): Promise<Verdict> {
+async function attend(hosted: Hosted, options: ServeOptions): Promise<Verdict> {
+  const { signals, keep, entrance } = options;
   const { service } = hosted;
   const { facts } = service;
+  const isDone = () =>
+    facts.streamed && service.open === 0 && !facts.awaited && (facts.dropped || !keep);
+  const isAlone = () => entrance.kind === "single" && service.deserted && !facts.awaited;
   await service.until(
     () =>
       signals.caught !== undefined ||
       facts.failure !== undefined ||
       facts.ended ||
-      (facts.streamed && service.open === 0 && !facts.awaited && (facts.dropped || !keep)),
+      isDone() ||
+      isAlone(),
   );
   if (signals.caught !== undefined) {
-    // With --keep, a signal between two clients is the regular end of the stream. A client that has
-    // left may not have been heard of yet.
-    if (keep) await service.heardAll();
-    if (!keep || service.open > 0) return hosted.interrupted();
+    // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
+    // last word to a server that it has started. With --keep, a signal between two clients is the
+    // regular end of the stream.
+    await service.heardAll();
+    if (!isDone() && (!keep || service.open > 0)) return hosted.interrupted();
+  } else if (isAlone() && !facts.streamed && facts.failure === undefined) {
+    return { status: EXIT.TRUNCATED, why: "the client has left and has not moved the stream" };
   }
   if (facts.failure !== undefined) {
     await service.until(() => service.open === 0 || signals.caught !== undefined, ERROR_GRACE);

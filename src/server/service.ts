@@ -13,7 +13,7 @@ import type { Counters } from "../stream/counters.ts";
 import type { Client } from "../stream/channel.ts";
 import { nobodyCame } from "../stream/failure.ts";
 import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/messages.ts";
-import type { Address } from "./address.ts";
+import type { Address, Entrance } from "./address.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
@@ -29,7 +29,7 @@ const OPEN_NOTICE = 1000;
 const ECHO_LIMIT = 200;
 
 export interface ServiceOptions {
-  readonly address: Address;
+  readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
   readonly farEnd: FarEnd;
@@ -67,7 +67,8 @@ export class Service {
     sourceEnded: false,
     ended: false,
   };
-  readonly address: Address;
+  /** Where clients can connect; undefined where there is no more to say than that they can. */
+  readonly address: Address | undefined;
   readonly #log: Log;
   readonly #reception: Reception;
   readonly #listener: Listener;
@@ -103,10 +104,11 @@ export class Service {
         onClose: (reason, fault) => {
           if (fault) this.#log.warn(`a connection was refused: ${reason}`);
           else this.#log.verbose(reason);
+          this.poke();
         },
       },
     );
-    this.#listener = new Listener(options.address, this.#reception.handler);
+    this.#listener = new Listener(options.entrance, this.#reception.handler);
     this.address = this.#listener.address;
     this.#thread = new StreamThread({
       workerUrl: options.workerUrl,
@@ -145,6 +147,11 @@ export class Service {
   /** Clients in the transmission phase. */
   get open(): number {
     return this.#open;
+  }
+
+  /** True when all clients that have come are gone, whether they got through negotiation or not. */
+  get deserted(): boolean {
+    return this.#reception.visitors > 0 && this.#reception.negotiating === 0 && this.#open === 0;
   }
 
   /** How far the stream is. */

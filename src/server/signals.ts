@@ -1,6 +1,7 @@
 /** Signals that ask the program to end. */
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { endWithParent as askForParentsEnd } from "../../ffi/process.ts";
 
 const CAUGHT = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -24,10 +25,19 @@ function ignoredSignals(): Set<EndSignal> {
   return new Set(CAUGHT.filter((signal) => (mask & bit(signal)) !== 0n));
 }
 
+/** The end of the parent is as SIGTERM from now on; it may have been before. */
+export function endWithParent(signals: Signals): void {
+  const parent = process.ppid;
+  askForParentsEnd();
+  if (process.ppid !== parent) signals.raise("SIGTERM");
+}
+
 /** Remembers the first such signal, so that the program ends in order instead of at once. */
 export class Signals {
   /** The first that came. */
   caught: EndSignal | undefined;
+  /** How many have come. */
+  count = 0;
   readonly #stop = new AbortController();
   readonly #listeners = new Set<(signal: EndSignal) => void>();
   readonly #handlers = new Map<EndSignal, () => void>();
@@ -37,14 +47,18 @@ export class Signals {
     for (const signal of CAUGHT) {
       // As nohup(1) and shells ask for it: what was ignored before stays so.
       if (ignored.has(signal)) continue;
-      const handler = () => {
-        this.caught ??= signal;
-        this.#stop.abort();
-        for (const listener of [...this.#listeners]) listener(signal);
-      };
+      const handler = () => this.raise(signal);
       this.#handlers.set(signal, handler);
       process.on(signal, handler);
     }
+  }
+
+  /** Does what the signal would. */
+  raise(signal: EndSignal): void {
+    this.caught ??= signal;
+    this.count++;
+    this.#stop.abort();
+    for (const listener of [...this.#listeners]) listener(signal);
   }
 
   /** Aborted when one has come. */
