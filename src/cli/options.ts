@@ -80,6 +80,12 @@ export const COMMON_OPTIONS = {
     valueHint: "SECONDS",
     description: "Cut off clients that have not chosen the export by then (default: 10)",
   },
+  "idle-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description:
+      "Cut off clients that stop in the middle of a request; 0 is never (serve: 60, run: 0)",
+  },
   reconnect: {
     type: "string",
     valueHint: "SECONDS",
@@ -172,6 +178,16 @@ function parsePort(text: string | undefined): number {
   const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(port <= 65535)) throw usageError(`-p ${text} is not a port: give a number up to 65535`);
   return port;
+}
+
+/** A time in seconds, of which 0 is for ever. @throws UserError ERR_USAGE */
+export function parseLimit(
+  option: string,
+  text: string | undefined,
+  otherwise: number | undefined,
+): number | undefined {
+  if (text === "0") return undefined;
+  return parseSeconds(option, text) ?? otherwise;
 }
 
 /**

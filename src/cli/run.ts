@@ -6,7 +6,7 @@ import { run } from "../captive/run.ts";
 import { usageError } from "../errors.ts";
 import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
-import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { COMMON_OPTIONS, parseAddress, parseLimit } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
 
@@ -47,6 +47,7 @@ export const runCommand = defineCommand({
       // A command that has read a part of the stream and is content has had what it wanted.
       short: direction === "read" || args.pad === false ? "allow" : "pad",
       address,
+      idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"], undefined),
       command: client.command,
       signals,
       workerUrl,

@@ -8,9 +8,12 @@ import { serve } from "../server/serve.ts";
 import { endWithParent, Signals } from "../server/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { CliContext } from "./context.ts";
-import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { COMMON_OPTIONS, parseAddress, parseLimit } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
+
+/** Seconds; as long as anybody needs to notice that a client has been stopped by mistake. */
+const IDLE_TIMEOUT = 60;
 
 export const serveCommand = defineCommand({
   meta: {
@@ -48,6 +51,7 @@ export const serveCommand = defineCommand({
       ...streamOptions(parameters, args),
       short: shortStream(parameters.direction, args.pad),
       entrance: entrance(parseAddress(args), args.single === true),
+      idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"], IDLE_TIMEOUT),
       keep: args.keep === true,
       signals,
       workerUrl,

@@ -45,6 +45,8 @@ export interface HostOptions {
   readonly security: Security;
   /** Seconds that negotiation may take. */
   readonly negotiationTimeout: number;
+  /** Seconds that a client may stop for in the middle of a request; undefined is for ever. */
+  readonly idleTimeout: number | undefined;
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
   /** Seconds that a client whose connection is lost has to come back; undefined is none. */
@@ -136,7 +138,7 @@ function sizeIsMissing({ pad, log }: HostOptions, { name }: FarEnd): void {
 }
 
 function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {
-  const { direction, window, checksum, pad, exact } = options;
+  const { direction, window, checksum, pad, exact, idleTimeout } = options;
   return new Service({
     ...options,
     farEnd,
@@ -147,6 +149,7 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
       size,
       window,
       reconnect: options.reconnect !== undefined,
+      idleTimeout: idleTimeout === undefined ? undefined : idleTimeout * 1000,
       checksum,
       pad,
       exact,

@@ -284,6 +284,9 @@ export class Service {
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
           this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
+        } else if (event.end === "stalled") {
+          const why = "it has stopped in the middle of a request (--idle-timeout)";
+          this.#log.warn(`client ${event.id} was cut off: ${why}`);
         } else {
           this.#log.verbose(`client ${event.id} ended: ${event.end}`);
         }

@@ -41,7 +41,8 @@ export class Session {
   #leftover: Buffer[] = [];
   #agreed: Transmission | undefined;
   #bridge: Bridge | undefined;
-  #state: "negotiating" | "securing" | "leaving" | "bridged" | "gone" = "negotiating";
+  #state: "negotiating" | "securing" | "leaving" | "handed over" | "bridged" | "gone" =
+    "negotiating";
 
   constructor(
     readonly socket: Socket<Session>,
@@ -59,7 +60,7 @@ export class Session {
 
   /** True once the connection is the stream thread's, or over. */
   get left(): boolean {
-    return this.#state === "gone" || this.#state === "bridged";
+    return ["handed over", "bridged", "gone"].includes(this.#state);
   }
 
   /** Says the server's first words. */
@@ -169,14 +170,15 @@ export class Session {
       if (this.#socket === this.socket) this.#handOver(agreed);
       else this.#bridgeOver(agreed);
     } catch (error) {
+      this.#state = "leaving";
       this.#cut(`cannot take over a connection: ${messageOf(error)}`);
     }
   }
 
   #handOver(agreed: Transmission): void {
-    const fd = takeDescriptor(this.socket);
-    this.#state = "gone";
-    this.#transmit(fd, agreed);
+    // First: Bun tells at once that the socket is closed.
+    this.#state = "handed over";
+    this.#transmit(takeDescriptor(this.socket), agreed);
   }
 
   #bridgeOver(agreed: Transmission): void {

@@ -35,6 +35,12 @@ export class Connection {
     return this.#side.streamed;
   }
 
+  /** True when a request, or the answer to one, is under way. */
+  get midRequest(): boolean {
+    const { input, replies } = this.channel;
+    return this.#side.busy || input.available > 0 || !replies.empty;
+  }
+
   /** True when {@link advance} has something to do. */
   get runnable(): boolean {
     const { channel } = this;

@@ -20,6 +20,8 @@ const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
 /** What the engine is made of. */
 export interface EngineOptions {
   readonly flow: Flow;
+  /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
+  readonly idleTimeout: number | undefined;
   /** Readable when {@link receive} has something. */
   readonly wake: WakeUp;
   /** The next command, if there is one. */
@@ -205,21 +207,29 @@ export class Engine {
     } else if (finishing) {
       within(0);
     }
-    if (this.#patience !== undefined) {
-      for (const c of this.#connections) {
-        if (waitsForClient(c.channel)) within(c.idleSince + this.#patience - performance.now());
-      }
+    for (const connection of this.#connections) {
+      if (!waitsForClient(connection.channel)) continue;
+      within(connection.idleSince + this.#patienceWith(connection) - performance.now());
     }
     return timeout === Number.POSITIVE_INFINITY ? -1 : timeout;
   }
 
+  /** Milliseconds that a client may be silent for now. */
+  #patienceWith({ midRequest }: Connection): number {
+    const { idleTimeout = Number.POSITIVE_INFINITY } = this.#options;
+    const patience = this.#patience ?? Number.POSITIVE_INFINITY;
+    return midRequest ? Math.min(patience, idleTimeout) : patience;
+  }
+
   /** Ends the connections whose clients have been silent for too long. */
   #endSilent(): void {
-    if (this.#patience === undefined) return;
+    if (this.#patience === undefined && this.#options.idleTimeout === undefined) return;
     const now = performance.now();
     for (const connection of this.#connections) {
       if (!waitsForClient(connection.channel)) connection.idleSince = now;
-      else if (now - connection.idleSince >= this.#patience) connection.end("left-behind");
+      else if (now - connection.idleSince >= this.#patienceWith(connection)) {
+        connection.end(this.#patience === undefined ? "stalled" : "left-behind");
+      }
     }
   }
 }

@@ -16,6 +16,8 @@ export interface StreamPlan {
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
+  /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
+  readonly idleTimeout: number | undefined;
   /** When read: zeroes take the place of what a source that ends early has not. */
   readonly pad: boolean;
   /** When read: a source that is longer than `size` is an error. */
@@ -67,7 +69,9 @@ export type ConnectionEnd =
   /** What the client sent is not NBD. */
   | "garbage"
   /** The client was still connected, and silent, when its time was up. */
-  | "left-behind";
+  | "left-behind"
+  /** The client stopped in the middle of a request, or of taking the answer to it, for too long. */
+  | "stalled";
 
 /** From the stream thread. */
 export type StreamEvent =

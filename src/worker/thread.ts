@@ -21,6 +21,7 @@ export function runStreamThread(): void {
   const post = (event: StreamEvent) => port.postMessage(event);
   const engine = new Engine({
     flow: createFlow(data, new Counters(counters), post),
+    idleTimeout: data.idleTimeout,
     wake: new WakeUp(wakeFd),
     receive: () => receiveMessageOnPort(port)?.message as Command | undefined,
     post,

@@ -133,6 +133,7 @@ export class StreamFixture implements Disposable {
         counters: this.counters,
         post: (event) => this.events.push(event),
       }),
+      idleTimeout: undefined,
       wake: this.#wake,
       receive: () => this.#commands.shift(),
       post: (event) => this.events.push(event),
