@@ -90,9 +90,7 @@ export async function host(
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {
-    const size = options.size ?? farEnd.length;
-    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
-    const service = startService(options, farEnd, size);
+    const { service, size } = await begin(options, farEnd);
     const unsubscribe = options.signals.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
@@ -127,6 +125,21 @@ export async function host(
 function sizeIsMissing({ pad, log }: HostOptions, { name }: FarEnd): void {
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
   log.warn(`the length of ${name} is not known: most clients that copy need size=`);
+}
+
+/** Starts the service; without one, the far end is let go like that of a truncated stream. */
+async function begin(
+  options: HostOptions,
+  farEnd: FarEnd,
+): Promise<{ service: Service; size: bigint | undefined }> {
+  try {
+    const size = options.size ?? farEnd.length;
+    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
+    return { service: startService(options, farEnd, size), size };
+  } catch (error) {
+    await farEnd.cancel();
+    throw error;
+  }
 }
 
 function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {
