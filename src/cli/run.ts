@@ -3,6 +3,7 @@ import { defineCommand } from "citty";
 import { captiveWords, type Variables } from "../captive/command.ts";
 import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
+import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
@@ -97,8 +98,8 @@ function parseClient(
     };
   }
   if (input !== undefined) throw usageError("-f goes with pipe=: what read= gives is raw");
-  if (target.kind === "path" && target.path === image) {
-    throw usageError(`read=${image} and IMAGE are the same file`);
+  if (isSameFile(target, image)) {
+    throw usageError(`read=${targetText(target)} and IMAGE are the same file: name another one`);
   }
   const format = outputFormat(image, output);
   return {
