@@ -45,6 +45,7 @@ export const runCommand = defineCommand({
     return run({
       ...options,
       size,
+      needsSize: direction === "read" && captive === undefined,
       // A command that has read a part of the stream and is content has had what it wanted.
       short: direction === "read" || args.pad === false ? "allow" : "pad",
       address,
@@ -57,7 +58,7 @@ export const runCommand = defineCommand({
 
 /** What is run with the stream as its disk. */
 interface CaptiveClient {
-  readonly command: (variables: Variables, size: bigint | undefined) => readonly string[];
+  readonly command: (variables: Variables) => readonly string[];
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
 }
@@ -103,7 +104,7 @@ function parseClient(
   }
   const format = outputFormat(image, output);
   return {
-    command: ({ uri }, size) => importCommand(uri, size, format, image),
+    command: ({ uri }) => importCommand(uri, format, image),
     size: () => Promise.resolve(undefined),
   };
 }
