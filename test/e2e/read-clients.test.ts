@@ -79,17 +79,23 @@ const CLIENTS: readonly Client[] = [
   },
 ];
 
-const ROUTES: readonly { feed: Feed; transport: string; listen: readonly string[] }[] = [
-  { feed: "a FIFO", transport: "a private Unix socket", listen: [] },
-  { feed: "standard input", transport: "TCP", listen: ["-p", "0"] },
+const ROUTES: readonly {
+  readonly feed: Feed;
+  readonly transport: string;
+  readonly listen: readonly string[];
+  /** Of the disk, in mebibytes. */
+  readonly size: number;
+}[] = [
+  { feed: "a FIFO", transport: "a private Unix socket", listen: [], size: 24 },
+  { feed: "standard input", transport: "TCP", listen: ["-p", "0"], size: 7 },
 ];
 
-let full: Image;
-beforeAll(async () => {
-  full = await rawImage(folder.file("full.raw"), 24 * MiB);
-});
+describe.each(ROUTES)("from $feed over $transport", ({ feed, listen, size }) => {
+  let full: Image;
+  beforeAll(async () => {
+    full = await rawImage(folder.file(`full-${size}.raw`), size * MiB);
+  });
 
-describe.each(ROUTES)("from $feed over $transport", ({ feed, listen }) => {
   test.each(CLIENTS)("$title gets the exact disk", async (client) => {
     expect(await copy(client, full, feed, listen)).toBe(full.sha256);
   });

@@ -32,9 +32,9 @@ export async function rawImage(path: string, size: number): Promise<Image> {
   return { path, format: "raw", size, sha256: await digestFile(path) };
 }
 
-/** A raw image of 33 MiB with three islands of data: at the start, inside, and near the end. */
+/** A raw image of 17 MiB with three islands of data: at the start, inside, and near the end. */
 export async function holedImage(path: string): Promise<Image> {
-  const disk = Buffer.alloc(33 * 1024 * 1024);
+  const disk = Buffer.alloc(17 * 1024 * 1024);
   pseudoRandom(100_000, 2).copy(disk);
   pseudoRandom(3 * 1024 * 1024, 3).copy(disk, 12_345_678);
   pseudoRandom(70_000, 4).copy(disk, disk.length - 200_000);
