@@ -49,6 +49,7 @@ export const serveCommand = defineCommand({
     if (args["exit-with-parent"] === true) endWithParent(signals);
     return serve({
       ...streamOptions(parameters, args),
+      needsSize: false,
       short: shortStream(parameters.direction, args.pad),
       entrance: entrance(parseAddress(args), args.single === true),
       idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"], IDLE_TIMEOUT),

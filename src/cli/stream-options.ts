@@ -42,7 +42,7 @@ interface CommonArgs {
 export function streamOptions(
   { direction, target, size, window }: Parameters,
   args: CommonArgs,
-): Omit<HostOptions, "entrance" | "short" | "idleTimeout" | "signals" | "workerUrl"> {
+): Omit<HostOptions, "entrance" | "needsSize" | "short" | "idleTimeout" | "signals" | "workerUrl"> {
   const reading = direction === "read";
   if (reading && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout goes with pipe=: for read= it is --writer-timeout");

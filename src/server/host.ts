@@ -31,6 +31,8 @@ export interface HostOptions {
   readonly target: Target;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
+  /** When read: the client is one that copies all of the disk, and so has to know where it ends. */
+  readonly needsSize: boolean;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
@@ -67,8 +69,6 @@ export interface HostOptions {
 /** What `body` gets to work with. */
 export interface Hosted {
   readonly service: Service;
-  /** The stream's length in bytes; undefined is without end. */
-  readonly size: bigint | undefined;
   /**
    * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
    *
@@ -98,16 +98,13 @@ export async function host(
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {
-    const size = options.size ?? farEnd.length;
-    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
-    const service = startService(options, farEnd, size);
+    const { service, size } = await begin(options, farEnd);
     const unsubscribe = options.signals.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
       if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
       verdict = await body({
         service,
-        size,
         conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
         interrupted: () => interrupted(options.signals),
       });
@@ -131,10 +128,28 @@ export async function host(
   }
 }
 
-/** Without a size the disk of a source has no end, and nothing can be padded up to it. */
-function sizeIsMissing({ pad, log }: HostOptions, { name }: FarEnd): void {
+/** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
+function sizeIsMissing({ pad, needsSize, log }: HostOptions, { name }: FarEnd): void {
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
+  if (needsSize) {
+    throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
+  }
   log.warn(`the length of ${name} is not known: most clients that copy need size=`);
+}
+
+/** Starts the service; without one, the far end is let go like that of a truncated stream. */
+async function begin(
+  options: HostOptions,
+  farEnd: FarEnd,
+): Promise<{ service: Service; size: bigint | undefined }> {
+  try {
+    const size = options.size ?? farEnd.length;
+    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
+    return { service: startService(options, farEnd, size), size };
+  } catch (error) {
+    await farEnd.cancel();
+    throw error;
+  }
 }
 
 function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {

@@ -90,11 +90,18 @@ class CommandEnd implements FarEnd {
   }
 
   async cancel(): Promise<void> {
-    const pids = descendants(process.pid).filter(isEndpointProcess);
+    const stopped = new Set<number>();
+    // What is stopped starts nothing more; what it started while it was looked for is found next.
+    for (;;) {
+      const found = descendants(process.pid).filter(isEndpointProcess);
+      const running = found.filter((pid) => !stopped.has(pid));
+      if (running.length === 0) break;
+      signalAll(running, "SIGSTOP");
+      for (const pid of running) stopped.add(pid);
+    }
     // In a pipeline, the death of one would be end of file for the next. While all are stopped,
     // nobody gets to see it before its own end.
-    signalAll(pids, "SIGSTOP");
-    signalAll(pids, "SIGKILL");
+    signalAll([...stopped], "SIGKILL");
     await this.#child.exited;
     this.#letGo();
   }
