@@ -42,6 +42,14 @@ export const POLLHUP = 0x010;
 export const POLLNVAL = 0x020;
 export const POLLRDHUP = 0x2000;
 
+// epoll(7); the structure is packed on x86-64, for the sake of 32-bit programs
+export const EPOLL_CLOEXEC = 0o2000000;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLLIN = 0x001;
+export const EPOLLRDHUP = 0x2000;
+export const EPOLL_EVENT_SIZE = ARM64 ? 16 : 12;
+
 // splice(2), tee(2)
 export const SPLICE_F_MOVE = 0x01;
 export const SPLICE_F_NONBLOCK = 0x02;

@@ -15,7 +15,7 @@ export class Connection {
   /** Set when the connection is over; {@link close} is still to be called. */
   ended: ConnectionEnd | undefined;
   /** When the connection began to wait for its client, by the engine's clock. */
-  idleSince = 0;
+  idleSince = performance.now();
   readonly #flow: Flow;
   readonly #side: Side;
   /** Set when nothing is left to do but to send the last replies. */
@@ -39,6 +39,13 @@ export class Connection {
   get midRequest(): boolean {
     const { input, replies } = this.channel;
     return this.#side.busy || input.available > 0 || !replies.empty;
+  }
+
+  /** True when there is nothing to do before the client's next request. */
+  get isWaitingForRequest(): boolean {
+    const { needsInput, needsOutput, needsEndpoint, needsTurn } = this.channel;
+    const waits = needsInput && !needsOutput && !needsEndpoint && !needsTurn;
+    return waits && !this.midRequest && this.ended === undefined && this.#ending === undefined;
   }
 
   /** True when {@link advance} has something to do. */

@@ -10,6 +10,7 @@ import { BufferPool } from "./buffer-pool.ts";
 import { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";
 import type { Flow } from "./flow.ts";
+import { IdleConnections } from "./idle.ts";
 import type { Command, StreamEvent } from "./messages.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
@@ -35,7 +36,9 @@ export class Engine {
   readonly #flow: Flow;
   readonly #pool = new BufferPool();
   readonly #poll = new PollSet();
+  /** Those that take part in every turn. */
   readonly #connections: Connection[] = [];
+  readonly #idle = new IdleConnections();
   #state: "running" | "finishing" | "over" = "running";
   /** An answer is asked for, once everything has been looked at. */
   #echo: "asked" | "looking" | undefined;
@@ -76,6 +79,7 @@ export class Engine {
         break;
       case "last-words":
         this.#patience = command.idle;
+        this.#idle.wakeAll((connection) => this.#connections.push(connection));
         for (const connection of this.#connections) connection.idleSince = performance.now();
         break;
       case "give-up":
@@ -144,7 +148,7 @@ export class Engine {
       connection.close();
       this.#connections.splice(i, 1);
       // Over TCP a client may be back before it is missed.
-      const succeeded = this.#connections.some((c) => c.streamed);
+      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.streamed);
       if (streamed && ended !== "disconnected") this.#flow.clientLost(succeeded);
       this.#options.post({ type: "closed", id, end: ended, streamed, succeeded });
     }
@@ -161,8 +165,9 @@ export class Engine {
   }
 
   #end(): void {
-    for (const connection of this.#connections) connection.close();
+    for (const connection of [...this.#connections, ...this.#idle]) connection.close();
     this.#connections.length = 0;
+    this.#idle.close();
     this.#state = "over";
     this.#options.post({ type: "ended", ...this.#flow.close() });
   }
@@ -172,11 +177,12 @@ export class Engine {
     const { fd } = this.#flow;
     poll.clear();
     poll.add(this.#options.wake.fd, POLLIN);
+    const idleAt = poll.add(this.#idle.fd, POLLIN);
     const finishing = this.#state === "finishing";
     const wanted = finishing || this.#connections.some((c) => c.channel.needsEndpoint);
     const wantedEvents = fd < 0 ? -1 : this.#flow.events(wanted);
     const farEndAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
-    const first = farEndAt < 0 ? 1 : 2;
+    const first = farEndAt < 0 ? idleAt + 1 : farEndAt + 1;
     for (const connection of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
       // silent.
@@ -191,6 +197,24 @@ export class Engine {
       if (revents !== 0) clientReported(connection, revents);
     }
     this.#endSilent();
+    this.#partFromIdle(poll.revents(idleAt) !== 0);
+  }
+
+  /** @param news there is something to do for idle ones */
+  #partFromIdle(news: boolean): void {
+    if (this.#patience === undefined) {
+      const now = performance.now();
+      for (let i = this.#connections.length - 1; i >= 0; i--) {
+        if (this.#idle.admit(this.#connections[i] as Connection, now)) {
+          this.#connections.splice(i, 1);
+        }
+      }
+    }
+    if (!news) return;
+    this.#idle.wake((connection, revents) => {
+      this.#connections.push(connection);
+      clientReported(connection, revents);
+    });
   }
 
   #timeout(limit: number): number {
@@ -223,7 +247,6 @@ export class Engine {
 
   /** Ends the connections whose clients have been silent for too long. */
   #endSilent(): void {
-    if (this.#patience === undefined && this.#options.idleTimeout === undefined) return;
     const now = performance.now();
     for (const connection of this.#connections) {
       if (!waitsForClient(connection.channel)) connection.idleSince = now;
