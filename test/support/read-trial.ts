@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
-import { type Ended } from "./program.ts";
+import type { Ended } from "./program.ts";
 import { ReadClient } from "./read-client.ts";
 import { ERROR, type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
 import { openSource, type SourceChoice, type TestSource } from "./sources.ts";
@@ -28,6 +28,11 @@ const IDLE = 100;
 /** Clock ticks per second (proc(5), stat). */
 const TICKS = 100;
 
+export interface ReadTrialOptions extends SceneOptions {
+  /** Has the program make a pid file, which is not to be left behind. */
+  readonly pidFile?: boolean;
+}
+
 /** A stream that is read. */
 export class ReadTrial extends Scene {
   #source: TestSource | undefined;
@@ -37,7 +42,7 @@ export class ReadTrial extends Scene {
   }
 
   /** Starts `serve`, and waits until it listens. */
-  static async serve(choice: SourceChoice, options: SceneOptions = {}): Promise<ReadTrial> {
+  static async serve(choice: SourceChoice, options: ReadTrialOptions = {}): Promise<ReadTrial> {
     const trial = new ReadTrial();
     try {
       await trial.#start("serve", choice, options, ["-U", trial.socket]);
@@ -53,7 +58,7 @@ export class ReadTrial extends Scene {
   static async run(
     choice: SourceChoice,
     captive: readonly string[],
-    options: SceneOptions = {},
+    options: ReadTrialOptions = {},
   ): Promise<ReadTrial> {
     const trial = new ReadTrial();
     await trial.#start("run", choice, options, ["--", ...captive]);
@@ -63,13 +68,15 @@ export class ReadTrial extends Scene {
   async #start(
     verb: string,
     choice: SourceChoice,
-    { args = [], shell = "" }: SceneOptions,
+    { args = [], shell = "", pidFile = false }: ReadTrialOptions,
     last: readonly string[],
   ): Promise<void> {
     writeFileSync(this.file("data"), DATA);
     const source = this.stack.use(await openSource(choice, this.own, this.place));
     this.#source = source;
-    this.launch([verb, `read=${source.target}`, "-v", ...args, ...last], shell, source.redirection);
+    const words = [verb, `read=${source.target}`, "-v", ...args];
+    if (pidFile) words.push(`--pidfile=${this.ownFile("pid")}`);
+    this.launch([...words, ...last], shell, source.redirection);
   }
 
   /** A client in the transmission phase that `using` hangs up. */
