@@ -73,7 +73,8 @@ describe.each(REPLIES)(
     });
 
     test("has truncated the stream if it does not come back", async () => {
-      await using trial = await ReadTrial.serve(FIFO, BRIEF);
+      const args = ["size=8M", "window=8M", "--reconnect=0.1"];
+      await using trial = await ReadTrial.serve(FIFO, { args });
       using client = await trial.reader(structured);
       expect((await client.readAll(0, begun, MiB)).error).toBe(0);
       await drop(trial, client, begun, length, took);

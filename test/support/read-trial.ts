@@ -19,6 +19,9 @@ export const FORMS = [
   { form: "large structured replies", structured: true, piece: 1024 * 1024 },
 ];
 
+/** Two of them, for what has little to do with it. */
+export const FEW_FORMS = [FORMS[0], FORMS[3]] as typeof FORMS;
+
 /** How to start read.child.ts; its arguments are a socket and a stage. */
 export const CHILD = [process.execPath, join(import.meta.dir, "read.child.ts")];
 
