@@ -16,7 +16,6 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import type { Side, Step } from "../flow.ts";
-import { KEPT } from "./history.ts";
 import { SegmentBody } from "./segment.ts";
 import type { ReadStream } from "./stream.ts";
 
@@ -136,11 +135,12 @@ export class ReadSide implements Side {
     } else if (error !== NBD_OK) {
       this.#refuse(stream.refuse(request));
     } else {
-      stream.resumed();
       stream.reader = this;
       this.#active = true;
       this.#cursor = offset;
       this.#end = add(offset, length);
+      // It takes the place of one that was lost.
+      if (stream.rule.goesOn(this.#end) && stream.resumed()) this.streamed = true;
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;
     }
@@ -167,7 +167,11 @@ export class ReadSide implements Side {
     }
     const { dataEnd } = stream;
     const goal = min(this.#cursor, dataEnd);
-    if (stream.rule.head < goal) return this.#taken(stream.passOver(goal));
+    if (stream.rule.head < goal) {
+      const n = stream.passOver(goal);
+      if (n > 0) this.#had(stream.rule.head);
+      return this.#taken(n);
+    }
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
     const held = stream.held(this.#cursor, min(this.#end, dataEnd));
     const unsure = rest > 0 && this.#end >= stream.rule.size && stream.mustConfirm;
@@ -204,6 +208,7 @@ export class ReadSide implements Side {
     const dataEnd = add(from, data);
     const last = dataEnd >= min(this.#end, stream.dataEnd);
     const zeroes = last ? Number(subtract(this.#end, dataEnd)) : 0;
+    this.#had(add(dataEnd, zeroes));
     if (data === 0 && answers.negotiated.structured) {
       answers.hole(request, from, zeroes, true);
       this.#cursor = this.#end;
@@ -229,11 +234,12 @@ export class ReadSide implements Side {
   }
 
   #pass(end: Offset): void {
-    const { rule } = this.#stream;
-    if (end <= rule.head) return;
-    this.#stream.pass(end);
-    // What can be read again has not been lost for others, and whoever reads it may be just curious.
-    if (rule.head > KEPT || rule.head === rule.size) this.streamed = true;
+    if (end > this.#stream.rule.head) this.#stream.pass(end);
+  }
+
+  /** The client has had the stream up to `end`, or had it passed over. */
+  #had(end: Offset): void {
+    if (this.#stream.rule.goesOn(end)) this.streamed = true;
   }
 
   #finish(): true {

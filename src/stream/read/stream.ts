@@ -74,10 +74,12 @@ export class ReadStream {
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
   }
 
-  /** A client goes on with the stream. */
-  resumed(): void {
-    if (this.#awaited) this.#options.post({ type: "resumed" });
+  /** A client goes on with the stream. @returns true when one that was lost had been waited for */
+  resumed(): boolean {
+    const awaited = this.#awaited;
+    if (awaited) this.#options.post({ type: "resumed" });
     this.#awaited = false;
+    return awaited;
   }
 
   /** A client has lost its connection. @param succeeded another one goes on with what it did */
