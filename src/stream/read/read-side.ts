@@ -201,7 +201,7 @@ export class ReadSide implements Side {
   /** Of `missing` bytes that are not in memory, how many can go by splice(2) now. */
   #spliceable(missing: number): number {
     if (missing < SPLICE_MIN || !this.#splices || this.#stream.keeps) return 0;
-    return Math.max(0, Math.min(missing, this.#stream.intake.available()));
+    return Math.max(0, Math.min(missing, this.#stream.intake.available(missing)));
   }
 
   /** Something of the source has been taken, or could not be. @param n as `Intake` returns it */
