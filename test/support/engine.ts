@@ -87,7 +87,7 @@ export abstract class EngineFixture implements Disposable {
   until(condition: () => boolean): void {
     let idle = 0;
     while (!condition()) {
-      if (!this.#step()) idle++;
+      if (!this.#step(idle > 0)) idle++;
       else idle = 0;
       if (idle > IDLE_TURNS) throw new Error("waited in vain");
     }
@@ -95,13 +95,14 @@ export abstract class EngineFixture implements Disposable {
 
   /** Turns the engine until nothing moves any more. */
   settle(): void {
-    for (let idle = 0; idle < 3; idle++) if (this.#step()) idle = 0;
+    for (let idle = 0; idle < 4; idle++) if (this.#step(idle > 0)) idle = 0;
   }
 
-  #step(): boolean {
+  /** @param wait nothing is known to be left to do */
+  #step(wait: boolean): boolean {
     this.beforeTurn();
     const before = this.counters.emitted + this.events.length;
-    if (!this.engine.over) this.engine.turn(1);
+    if (!this.engine.over) this.engine.turn(wait ? 1 : 0);
     let moved = this.counters.emitted + this.events.length !== before;
     for (const peer of this.#peers.values()) if (peer.pump()) moved = true;
     if (!this.stalled && this.moveFarEnd()) moved = true;
