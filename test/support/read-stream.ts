@@ -17,7 +17,7 @@ import type { Peer } from "./peer.ts";
 
 export interface ReadOptions {
   /** Default: not known. */
-  readonly size?: Offset;
+  readonly size?: Offset | undefined;
   readonly window?: number;
   readonly pad?: boolean;
   readonly exact?: boolean;
@@ -71,7 +71,7 @@ export class ReadFixture extends EngineFixture {
 
   /** Has the writer write these, as the pipe takes them. */
   feed(bytes: Uint8Array): this {
-    this.#unwritten.push(bytes);
+    if (bytes.length > 0) this.#unwritten.push(bytes);
     return this;
   }
 

@@ -154,13 +154,8 @@ export class ReadSide implements Side {
   /** Goes on with the READ under way. What it has sent so far is out when this is called. */
   #goOn(): Step {
     const stream = this.#stream;
-    if (this.#segment !== undefined) {
-      // Thrown away: the client takes nothing any more.
-      if (!this.#segment.complete) return "end";
-      this.#pass(this.#cursor);
-      this.#segment = undefined;
-      if (this.#cursor === this.#end) return this.#finish();
-    }
+    // Thrown away: the client takes nothing any more.
+    if (this.#segment !== undefined) return "end";
     if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
       return this.#finish();
@@ -170,7 +165,7 @@ export class ReadSide implements Side {
     if (stream.rule.head < goal) return this.#taken(stream.passOver(goal));
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
     const held = stream.held(this.#cursor, min(this.#end, dataEnd));
-    const unsure = rest > 0 && this.#end >= stream.rule.size && stream.mustConfirm;
+    const unsure = this.#end >= stream.rule.size && stream.mustConfirm;
     const piped = unsure ? 0 : this.#spliceable(rest - held);
     const ready = held + piped;
     if (ready < Math.min(rest, this.#whole ? rest : CHUNK_MIN)) return this.#taken(stream.takeIn());
@@ -223,7 +218,11 @@ export class ReadSide implements Side {
     const length = data + zeroes;
     this.#cursor = add(from, length);
     answers.data(request, from, length, this.#cursor === this.#end);
-    this.#segment = new SegmentBody(stream, from, held, piped, zeroes);
+    this.#segment = new SegmentBody(stream, from, held, piped, zeroes, () => {
+      this.#segment = undefined;
+      this.#pass(this.#cursor);
+      if (this.#cursor === this.#end) this.#finish();
+    });
     replies.follow(this.#segment);
     return true;
   }

@@ -88,7 +88,8 @@ export class ReadStream {
   /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */
   get dataEnd(): Offset {
     const { size } = this.rule;
-    return this.intake.ended && this.#options.pad ? min(this.intake.taken, size) : size;
+    const padded = this.#options.pad && this.intake.ended && this.#settling === "done";
+    return padded ? min(this.intake.taken, size) : size;
   }
 
   /** True while the bytes that come next have to go through memory. */
@@ -134,6 +135,11 @@ export class ReadStream {
     const size = endless ? undefined : this.rule.size;
     this.break(sourceEnded(source.name, this.intake.taken, size));
     return false;
+  }
+
+  /** True when nothing less than the source's end will do: there is no surplus so far. */
+  get needsEnd(): boolean {
+    return this.mustConfirm && this.#surplus === 0;
   }
 
   /** True when the last byte may go out only after {@link confirmEnd}. */
