@@ -102,8 +102,8 @@ export class ReadSide implements Side {
     if (this.#active) {
       // What has left the pipe is gone, whether the client has got it or not.
       if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
-      this.#finish();
     }
+    this.#finish();
     this.#drop = 0;
     return midRequest;
   }
@@ -123,7 +123,7 @@ export class ReadSide implements Side {
     const stream = this.#stream;
     const { request, input, answers } = channel;
     const { offset, length } = request;
-    if (stream.reader !== undefined) return channel.await("turn");
+    if (!stream.isTurnOf(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
     const error = valid ? stream.rule.judge(offset, length) : NBD_EINVAL;
@@ -162,7 +162,11 @@ export class ReadSide implements Side {
     }
     const { dataEnd } = stream;
     const goal = min(this.#cursor, dataEnd);
-    if (stream.rule.head < goal) return this.#taken(stream.passOver(goal));
+    if (stream.rule.head < goal) {
+      const n = stream.passOver(goal);
+      this.#noteMove();
+      return this.#taken(n);
+    }
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
     const held = stream.held(this.#cursor, min(this.#end, dataEnd));
     const unsure = this.#end >= stream.rule.size && stream.mustConfirm;
@@ -228,9 +232,13 @@ export class ReadSide implements Side {
   }
 
   #pass(end: Offset): void {
-    const { rule } = this.#stream;
-    if (end <= rule.head) return;
+    if (end <= this.#stream.rule.head) return;
     this.#stream.pass(end);
+    this.#noteMove();
+  }
+
+  #noteMove(): void {
+    const { rule } = this.#stream;
     // What can be read again has not been lost for others, and whoever reads it may be just curious.
     if (rule.head > KEPT || rule.head === rule.size) this.streamed = true;
   }
@@ -238,7 +246,7 @@ export class ReadSide implements Side {
   #finish(): true {
     this.#active = false;
     this.#segment = undefined;
-    if (this.#stream.reader === this) this.#stream.reader = undefined;
+    this.#stream.leave(this);
     return true;
   }
 

@@ -46,6 +46,8 @@ export class ReadStream {
   readonly history = new History();
   readonly intake: Intake;
   readonly #options: ReadStreamOptions;
+  /** Who waits for a turn, in the order of their READs' arrival. */
+  readonly #queue: ReadSide[] = [];
   #surplus = 0;
   /** What the source's process has to say to its end. */
   #settling: "no" | "asked" | "done";
@@ -66,6 +68,24 @@ export class ReadStream {
       this.#options.post({ type: "broken", failure });
     }
     return this.failure;
+  }
+
+  /** @returns true when a READ's turn has come; until then it keeps its place among the others */
+  isTurnOf(side: ReadSide): boolean {
+    const [first = side] = this.#queue;
+    if (this.reader === undefined && first === side) {
+      this.#queue.shift();
+      return true;
+    }
+    if (!this.#queue.includes(side)) this.#queue.push(side);
+    return false;
+  }
+
+  /** A side reads no more, or waits no more. */
+  leave(side: ReadSide): void {
+    if (this.reader === side) this.reader = undefined;
+    const place = this.#queue.indexOf(side);
+    if (place >= 0) this.#queue.splice(place, 1);
   }
 
   /** A client wants to read what has gone by. */
