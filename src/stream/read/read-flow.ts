@@ -50,10 +50,6 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
-  get turnIsFree(): boolean {
-    return this.#stream.reader === undefined;
-  }
-
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);
@@ -100,7 +96,7 @@ export class ReadFlow implements Flow {
     const { rule } = this.#stream;
     const { endless, post } = this.#options;
     if (!endless && rule.head === rule.size && this.isOpen && !this.#drain()) {
-      if (this.#endIsOpen || performance.now() < this.#deadline) return false;
+      if (this.#stream.needsEnd || performance.now() < this.#deadline) return false;
     }
     const { surplus } = this.#stream;
     if (surplus !== undefined) post({ type: "surplus", ...surplus });
@@ -119,12 +115,7 @@ export class ReadFlow implements Flow {
 
   get finishInterval(): number {
     if (this.#stream.intake.ready) return 0;
-    return this.#endIsOpen ? Number.POSITIVE_INFINITY : this.#deadline - performance.now();
-  }
-
-  /** Whether the stream is complete depends on what is behind it, and nothing is known of that. */
-  get #endIsOpen(): boolean {
-    return this.#stream.mustConfirm && this.#stream.surplus === undefined;
+    return this.#stream.needsEnd ? Number.POSITIVE_INFINITY : this.#deadline - performance.now();
   }
 
   close(): Ended {

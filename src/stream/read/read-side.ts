@@ -70,6 +70,10 @@ export class ReadSide implements Side {
     return this.#drop > 0;
   }
 
+  get hasTurn(): boolean {
+    return this.#stream.isNext(this);
+  }
+
   get busy(): boolean {
     return this.#active || this.#drop > 0;
   }
@@ -115,8 +119,8 @@ export class ReadSide implements Side {
     if (this.#active) {
       // What has left the pipe is gone, whether the client has got it or not.
       if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
-      this.#finish();
     }
+    this.#finish();
     this.#drop = 0;
     return midRequest;
   }
@@ -136,7 +140,7 @@ export class ReadSide implements Side {
     const stream = this.#stream;
     const { request, input, answers } = channel;
     const { offset, length } = request;
-    if (stream.reader !== undefined) return channel.await("turn");
+    if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
     const error = valid ? stream.rule.judge(offset, length) : NBD_EINVAL;
@@ -168,13 +172,8 @@ export class ReadSide implements Side {
   /** Goes on with the READ under way. What it has sent so far is out when this is called. */
   #goOn(): Step {
     const stream = this.#stream;
-    if (this.#segment !== undefined) {
-      // Thrown away: the client takes nothing any more.
-      if (!this.#segment.complete) return "end";
-      this.#pass(this.#cursor);
-      this.#segment = undefined;
-      if (this.#cursor === this.#end) return this.#finish();
-    }
+    // Thrown away: the client takes nothing any more.
+    if (this.#segment !== undefined) return "end";
     if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
       return this.#finish();
@@ -188,7 +187,7 @@ export class ReadSide implements Side {
     }
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
     const held = stream.held(this.#cursor, min(this.#end, dataEnd));
-    const unsure = rest > 0 && this.#end >= stream.rule.size && stream.mustConfirm;
+    const unsure = this.#end >= stream.rule.size && stream.mustConfirm;
     const piped = unsure ? 0 : this.#spliceable(rest - held);
     const ready = held + piped;
     if (ready < Math.min(rest, this.#whole ? rest : CHUNK_MIN)) return this.#taken(stream.takeIn());
@@ -242,7 +241,11 @@ export class ReadSide implements Side {
     const length = data + zeroes;
     this.#cursor = add(from, length);
     answers.data(request, from, length, this.#cursor === this.#end);
-    this.#segment = new SegmentBody(stream, from, held, piped, zeroes);
+    this.#segment = new SegmentBody(stream, from, held, piped, zeroes, () => {
+      this.#segment = undefined;
+      this.#pass(this.#cursor);
+      if (this.#cursor === this.#end) this.#finish();
+    });
     replies.follow(this.#segment);
     return true;
   }
@@ -259,7 +262,7 @@ export class ReadSide implements Side {
   #finish(): true {
     this.#active = false;
     this.#segment = undefined;
-    if (this.#stream.reader === this) this.#stream.reader = undefined;
+    this.#stream.leave(this);
     return true;
   }
 
