@@ -17,7 +17,8 @@ import {
 } from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
-import { type Peer, StreamFixture } from "../support/stream.ts";
+import type { Peer } from "../support/peer.ts";
+import { StreamFixture } from "../support/stream.ts";
 import { LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);

@@ -50,10 +50,6 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
-  get turnIsFree(): boolean {
-    return this.#stream.reader === undefined;
-  }
-
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);
@@ -97,10 +93,10 @@ export class ReadFlow implements Flow {
 
   /** Sees whether the source has more than the stream, if all of that has been read. */
   finish(): boolean {
-    const { rule, mustConfirm } = this.#stream;
+    const { rule } = this.#stream;
     const { endless, post } = this.#options;
     if (!endless && rule.head === rule.size && this.isOpen && !this.#drain()) {
-      if (mustConfirm || performance.now() < this.#deadline) return false;
+      if (this.#stream.needsEnd || performance.now() < this.#deadline) return false;
     }
     const { surplus } = this.#stream;
     if (surplus !== undefined) post({ type: "surplus", ...surplus });
@@ -119,7 +115,7 @@ export class ReadFlow implements Flow {
 
   get finishInterval(): number {
     if (this.#stream.intake.ready) return 0;
-    return this.#stream.mustConfirm ? Number.POSITIVE_INFINITY : this.#deadline - performance.now();
+    return this.#stream.needsEnd ? Number.POSITIVE_INFINITY : this.#deadline - performance.now();
   }
 
   close(): Ended {

@@ -1,4 +1,5 @@
 /** A connection to a stream that is read: its requests, one by one. */
+import { boundAddress } from "../../../ffi/socket.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
@@ -16,7 +17,6 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import type { Side, Step } from "../flow.ts";
-import { KEPT } from "./history.ts";
 import { SegmentBody } from "./segment.ts";
 import type { ReadStream } from "./stream.ts";
 
@@ -25,6 +25,16 @@ import type { ReadStream } from "./stream.ts";
  * read(2) for many requests and one send(2) for their replies cost less.
  */
 const SPLICE_MIN = 32 * 1024;
+
+/**
+ * TCP to this machine: the pages are copied anyway on their way, and in pieces of the size in which
+ * the writer left them in its pipe. One copy more, in large pieces, is less work. (bench/, read-tcp)
+ */
+function isLoopback(fd: number): boolean {
+  const address = boundAddress(fd);
+  if (address?.kind !== "tcp") return false;
+  return /^(127\.|0:0:0:0:0:0:0:1$|0:0:0:0:0:ffff:7f)/.test(address.host);
+}
 
 /** No chunk is smaller than this, unless it is all that is left of a request. */
 const CHUNK_MIN = 64 * 1024;
@@ -36,6 +46,8 @@ export class ReadSide implements Side {
   streamed = false;
   readonly #channel: Channel;
   readonly #stream: ReadStream;
+  /** Data may go by splice(2). */
+  readonly #splices: boolean;
   /** A READ is under way; it is the stream's reader. */
   #active = false;
   /** It gets its data in one piece. */
@@ -51,10 +63,15 @@ export class ReadSide implements Side {
   constructor(channel: Channel, stream: ReadStream) {
     this.#channel = channel;
     this.#stream = stream;
+    this.#splices = !isLoopback(channel.fd);
   }
 
   get holdsInput(): boolean {
     return this.#drop > 0;
+  }
+
+  get hasTurn(): boolean {
+    return this.#stream.isNext(this);
   }
 
   get busy(): boolean {
@@ -102,8 +119,8 @@ export class ReadSide implements Side {
     if (this.#active) {
       // What has left the pipe is gone, whether the client has got it or not.
       if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
-      this.#finish();
     }
+    this.#finish();
     this.#drop = 0;
     return midRequest;
   }
@@ -123,7 +140,7 @@ export class ReadSide implements Side {
     const stream = this.#stream;
     const { request, input, answers } = channel;
     const { offset, length } = request;
-    if (stream.reader !== undefined) return channel.await("turn");
+    if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
     const error = valid ? stream.rule.judge(offset, length) : NBD_EINVAL;
@@ -136,11 +153,12 @@ export class ReadSide implements Side {
     } else if (error !== NBD_OK) {
       this.#refuse(stream.refuse(request));
     } else {
-      stream.resumed();
       stream.reader = this;
       this.#active = true;
       this.#cursor = offset;
       this.#end = add(offset, length);
+      // It takes the place of one that was lost.
+      if (stream.rule.goesOn(this.#end) && stream.resumed()) this.streamed = true;
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;
     }
@@ -154,23 +172,22 @@ export class ReadSide implements Side {
   /** Goes on with the READ under way. What it has sent so far is out when this is called. */
   #goOn(): Step {
     const stream = this.#stream;
-    if (this.#segment !== undefined) {
-      // Thrown away: the client takes nothing any more.
-      if (!this.#segment.complete) return "end";
-      this.#pass(this.#cursor);
-      this.#segment = undefined;
-      if (this.#cursor === this.#end) return this.#finish();
-    }
+    // Thrown away: the client takes nothing any more.
+    if (this.#segment !== undefined) return "end";
     if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
       return this.#finish();
     }
     const { dataEnd } = stream;
     const goal = min(this.#cursor, dataEnd);
-    if (stream.rule.head < goal) return this.#taken(stream.passOver(goal));
+    if (stream.rule.head < goal) {
+      const n = stream.passOver(goal);
+      if (n > 0) this.#had(stream.rule.head);
+      return this.#taken(n);
+    }
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
     const held = stream.held(this.#cursor, min(this.#end, dataEnd));
-    const unsure = rest > 0 && this.#end >= stream.rule.size && stream.mustConfirm;
+    const unsure = this.#end >= stream.rule.size && stream.mustConfirm;
     const piped = unsure ? 0 : this.#spliceable(rest - held);
     const ready = held + piped;
     if (ready < Math.min(rest, this.#whole ? rest : CHUNK_MIN)) return this.#taken(stream.takeIn());
@@ -182,8 +199,8 @@ export class ReadSide implements Side {
 
   /** Of `missing` bytes that are not in memory, how many can go by splice(2) now. */
   #spliceable(missing: number): number {
-    if (missing < SPLICE_MIN || this.#stream.keeps) return 0;
-    return Math.max(0, Math.min(missing, this.#stream.intake.available()));
+    if (missing < SPLICE_MIN || !this.#splices || this.#stream.keeps) return 0;
+    return Math.max(0, Math.min(missing, this.#stream.intake.available(missing)));
   }
 
   /** Something of the source has been taken, or could not be. @param n as `Intake` returns it */
@@ -204,6 +221,7 @@ export class ReadSide implements Side {
     const dataEnd = add(from, data);
     const last = dataEnd >= min(this.#end, stream.dataEnd);
     const zeroes = last ? Number(subtract(this.#end, dataEnd)) : 0;
+    this.#had(add(dataEnd, zeroes));
     if (data === 0 && answers.negotiated.structured) {
       answers.hole(request, from, zeroes, true);
       this.#cursor = this.#end;
@@ -223,23 +241,28 @@ export class ReadSide implements Side {
     const length = data + zeroes;
     this.#cursor = add(from, length);
     answers.data(request, from, length, this.#cursor === this.#end);
-    this.#segment = new SegmentBody(stream, from, held, piped, zeroes);
+    this.#segment = new SegmentBody(stream, from, held, piped, zeroes, () => {
+      this.#segment = undefined;
+      this.#pass(this.#cursor);
+      if (this.#cursor === this.#end) this.#finish();
+    });
     replies.follow(this.#segment);
     return true;
   }
 
   #pass(end: Offset): void {
-    const { rule } = this.#stream;
-    if (end <= rule.head) return;
-    this.#stream.pass(end);
-    // What can be read again has not been lost for others, and whoever reads it may be just curious.
-    if (rule.head > KEPT || rule.head === rule.size) this.streamed = true;
+    if (end > this.#stream.rule.head) this.#stream.pass(end);
+  }
+
+  /** The client has had the stream up to `end`, or had it passed over. */
+  #had(end: Offset): void {
+    if (this.#stream.rule.goesOn(end)) this.streamed = true;
   }
 
   #finish(): true {
     this.#active = false;
     this.#segment = undefined;
-    if (this.#stream.reader === this) this.#stream.reader = undefined;
+    this.#stream.leave(this);
     return true;
   }
 

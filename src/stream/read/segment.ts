@@ -11,31 +11,40 @@ import type { ReadStream } from "./stream.ts";
 export class SegmentBody implements Body {
   /** True once bytes have left the pipe. */
   spliced = false;
-  /** True when all of it is sent. */
-  complete = false;
   readonly #stream: ReadStream;
   #from: Offset;
   #held: number;
   #piped: number;
   readonly #zeroes: ZeroBody;
+  readonly #sent: () => void;
 
   /**
    * @param from where in the stream it starts
    * @param held bytes that are in the history; they stay there until this is sent
    * @param piped bytes behind them that are in the pipe
    * @param zeroes bytes behind those
+   * @param sent called when all of it is out, at once: the client may leave before the next step
    */
-  constructor(stream: ReadStream, from: Offset, held: number, piped: number, zeroes: number) {
+  constructor(
+    stream: ReadStream,
+    from: Offset,
+    held: number,
+    piped: number,
+    zeroes: number,
+    sent: () => void,
+  ) {
     this.#stream = stream;
     this.#from = from;
     this.#held = held;
     this.#piped = piped;
     this.#zeroes = new ZeroBody(zeroes);
+    this.#sent = sent;
   }
 
   send(fd: number): boolean {
-    this.complete = this.#sendHeld(fd) && this.#sendPiped(fd) && this.#zeroes.send(fd);
-    return this.complete;
+    if (!this.#sendHeld(fd) || !this.#sendPiped(fd) || !this.#zeroes.send(fd)) return false;
+    this.#sent();
+    return true;
   }
 
   #sendHeld(fd: number): boolean {

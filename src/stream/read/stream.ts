@@ -46,6 +46,8 @@ export class ReadStream {
   readonly history = new History();
   readonly intake: Intake;
   readonly #options: ReadStreamOptions;
+  /** Who waits for a turn, in the order of their READs' arrival. */
+  readonly #queue: ReadSide[] = [];
   #surplus = 0;
   /** What the source's process has to say to its end. */
   #settling: "no" | "asked" | "done";
@@ -68,16 +70,40 @@ export class ReadStream {
     return this.failure;
   }
 
+  /** True when no READ of another connection comes before the next one of this. */
+  isNext(side: ReadSide): boolean {
+    return this.reader === undefined && (this.#queue[0] ?? side) === side;
+  }
+
+  /** @returns true when a READ's turn has come; until then it keeps its place among the others */
+  takeTurn(side: ReadSide): boolean {
+    if (this.isNext(side)) {
+      this.#queue.shift();
+      return true;
+    }
+    if (!this.#queue.includes(side)) this.#queue.push(side);
+    return false;
+  }
+
+  /** A side reads no more, or waits no more. */
+  leave(side: ReadSide): void {
+    if (this.reader === side) this.reader = undefined;
+    const place = this.#queue.indexOf(side);
+    if (place >= 0) this.#queue.splice(place, 1);
+  }
+
   /** A client wants to read what has gone by. */
   refuse(request: Request): Failure {
     const { head } = this.rule;
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
   }
 
-  /** A client goes on with the stream. */
-  resumed(): void {
-    if (this.#awaited) this.#options.post({ type: "resumed" });
+  /** A client goes on with the stream. @returns true when one that was lost had been waited for */
+  resumed(): boolean {
+    const awaited = this.#awaited;
+    if (awaited) this.#options.post({ type: "resumed" });
     this.#awaited = false;
+    return awaited;
   }
 
   /** A client has lost its connection. @param succeeded another one goes on with what it did */
@@ -88,7 +114,8 @@ export class ReadStream {
   /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */
   get dataEnd(): Offset {
     const { size } = this.rule;
-    return this.intake.ended && this.#options.pad ? min(this.intake.taken, size) : size;
+    const padded = this.#options.pad && this.intake.ended && this.#settling === "done";
+    return padded ? min(this.intake.taken, size) : size;
   }
 
   /** True while the bytes that come next have to go through memory. */
@@ -134,6 +161,11 @@ export class ReadStream {
     const size = endless ? undefined : this.rule.size;
     this.break(sourceEnded(source.name, this.intake.taken, size));
     return false;
+  }
+
+  /** True when nothing less than the source's end will do: there is no surplus so far. */
+  get needsEnd(): boolean {
+    return this.mustConfirm && this.#surplus === 0;
   }
 
   /** True when the last byte may go out only after {@link confirmEnd}. */

@@ -8,7 +8,8 @@ import {
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
 import { Oracle, type Step } from "../../support/oracle.ts";
-import { type Peer, StreamFixture } from "../../support/stream.ts";
+import type { Peer } from "../../support/peer.ts";
+import { StreamFixture } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
 
 setDefaultTimeout(LIMIT);

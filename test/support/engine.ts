@@ -1,0 +1,126 @@
+/** The real engine over real descriptors, turned by hand so that a test sees every step. */
+import { close } from "../../ffi/fd.ts";
+import { mkfifo } from "../../ffi/pipe.ts";
+import { WakeUp } from "../../ffi/poll.ts";
+import { socketpair } from "../../ffi/socket.ts";
+import type { Negotiated } from "../../src/protocol/export.ts";
+import { Counters } from "../../src/stream/counters.ts";
+import { Engine } from "../../src/stream/engine.ts";
+import type { Flow } from "../../src/stream/flow.ts";
+import type { Command, StreamEvent } from "../../src/stream/messages.ts";
+import { Peer } from "./peer.ts";
+import { tempFolder } from "./temp.ts";
+
+/** Turns without any progress after which a test has waited in vain. */
+const IDLE_TURNS = 400;
+
+/** What a flow is made with, whichever way it goes. */
+export interface FlowParts {
+  /** A FIFO. */
+  readonly path: string;
+  readonly counters: Counters;
+  readonly post: (event: StreamEvent) => void;
+}
+
+/** An engine and clients; the far end is for the classes that extend it. */
+export abstract class EngineFixture implements Disposable {
+  readonly counters = new Counters();
+  readonly events: StreamEvent[] = [];
+  readonly engine: Engine;
+  readonly path: string;
+  readonly #folder = tempFolder();
+  readonly #wake = new WakeUp();
+  readonly #commands: Command[] = [];
+  readonly #peers = new Map<number, Peer>();
+  /** What the next clients have negotiated. */
+  negotiated: Negotiated = { structured: false, allocation: false };
+  /** While true, nothing moves at the far end. */
+  stalled = false;
+  /** Called before every turn. */
+  beforeTurn = () => {};
+
+  /** @param idleTimeout milliseconds that a client may stop for in the middle of a request */
+  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number) {
+    this.path = this.#folder.file("fifo");
+    mkfifo(this.path, 0o600);
+    const post = (event: StreamEvent) => this.events.push(event);
+    this.engine = new Engine({
+      flow: flow({ path: this.path, counters: this.counters, post }),
+      idleTimeout,
+      wake: this.#wake,
+      receive: () => this.#commands.shift(),
+      post,
+    });
+  }
+
+  command(command: Command): void {
+    this.#commands.push(command);
+    this.#wake.signal();
+  }
+
+  /** A new client. @param leftover what it sent while it negotiated */
+  connect(leftover: Uint8Array = new Uint8Array(0)): Peer {
+    const [near, far] = socketpair();
+    const peer = new Peer(near);
+    this.#peers.set(near, peer);
+    const client = { fd: far, leftover, negotiated: this.negotiated };
+    this.command({ type: "connection", id: near, client });
+    return peer;
+  }
+
+  /** The client is gone, all at once. */
+  hangUp(peer: Peer): void {
+    this.#peers.delete(peer.fd);
+    close(peer.fd);
+  }
+
+  /** How the clients' connections have ended so far, in order. */
+  get ends(): string[] {
+    return this.events.flatMap((event) => (event.type === "closed" ? [event.end] : []));
+  }
+
+  /** Why the stream is broken, if it is. */
+  get broken(): string | undefined {
+    const event = this.events.find((event) => event.type === "broken");
+    return event?.failure.code;
+  }
+
+  /** Turns the engine until `condition` holds. */
+  until(condition: () => boolean): void {
+    let idle = 0;
+    while (!condition()) {
+      if (!this.#step(idle > 0)) idle++;
+      else idle = 0;
+      if (idle > IDLE_TURNS) throw new Error("waited in vain");
+    }
+  }
+
+  /** Turns the engine until nothing moves any more. */
+  settle(): void {
+    for (let idle = 0; idle < 4; idle++) if (this.#step(idle > 0)) idle = 0;
+  }
+
+  /** @param wait nothing is known to be left to do */
+  #step(wait: boolean): boolean {
+    this.beforeTurn();
+    const before = this.counters.emitted + this.events.length;
+    if (!this.engine.over) this.engine.turn(wait ? 1 : 0);
+    let moved = this.counters.emitted + this.events.length !== before;
+    for (const peer of this.#peers.values()) if (peer.pump()) moved = true;
+    if (!this.stalled && this.moveFarEnd()) moved = true;
+    return moved;
+  }
+
+  /** Does what the program at the far end does. @returns true when anything moved */
+  protected abstract moveFarEnd(): boolean;
+
+  [Symbol.dispose](): void {
+    if (!this.engine.over) {
+      this.command({ type: "abort" });
+      this.engine.turn(0);
+    }
+    for (const peer of this.#peers.values()) close(peer.fd);
+    this.#wake.close();
+    this.#folder[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,81 @@
+/** The client's end of a connection to an engine that a test turns by hand. */
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { Memory } from "../../ffi/memory.ts";
+import { recv, send, shutdownWrite } from "../../ffi/socket.ts";
+import type { Reply } from "./nbd-client.ts";
+
+const scratch = new Memory(1 << 20);
+
+export class Peer {
+  #unsent = Buffer.alloc(0);
+  #received: Buffer[] = [];
+  #available = 0;
+  /** The engine has closed the connection. */
+  finished = false;
+  /** While true, it takes nothing of what comes. */
+  deaf = false;
+
+  constructor(readonly fd: number) {}
+
+  /** Queues bytes; they leave as the socket takes them. */
+  send(...parts: Uint8Array[]): this {
+    this.#unsent = Buffer.concat([this.#unsent, ...parts]);
+    return this;
+  }
+
+  /** Bytes that came and were not taken yet. */
+  get available(): number {
+    return this.#available;
+  }
+
+  get allSent(): boolean {
+    return this.#unsent.length === 0;
+  }
+
+  take(length: number): Buffer {
+    const all = Buffer.concat(this.#received);
+    const bytes = all.subarray(0, length);
+    this.#received = [all.subarray(length)];
+    this.#available -= bytes.length;
+    return bytes;
+  }
+
+  /** All complete replies so far; only for tests without READ. */
+  takeReplies(): Reply[] {
+    const replies: Reply[] = [];
+    while (this.available >= 16) {
+      const bytes = this.take(16);
+      replies.push({ error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) });
+    }
+    return replies;
+  }
+
+  /** Says that nothing more will come, but still listens. */
+  halfClose(): void {
+    shutdownWrite(this.fd);
+  }
+
+  /** @returns true when anything moved */
+  pump(): boolean {
+    let moved = false;
+    if (this.#unsent.length > 0 && !this.finished) {
+      const part = new Memory(Buffer.from(this.#unsent.subarray(0, 1 << 18)));
+      const n = send(this.fd, part.at(0), part.length);
+      if (n > 0) {
+        this.#unsent = this.#unsent.subarray(n);
+        moved = true;
+      }
+    }
+    const silent = this.finished || this.deaf;
+    const n = silent ? WOULD_BLOCK : recv(this.fd, scratch.at(0), scratch.length);
+    if (n > 0) {
+      this.#received.push(Buffer.from(scratch.bytes.subarray(0, n)));
+      this.#available += n;
+      moved = true;
+    } else if (n === 0) {
+      this.finished = true;
+      moved = true;
+    }
+    return moved;
+  }
+}
