@@ -1,29 +1,18 @@
 /** A listener and a stream thread, and all that is known about the stream while it runs. */
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
-import type { Direction } from "../endpoint/spec.ts";
-import {
-  advertisedSize,
-  type ExportInfo,
-  READ_FLAGS,
-  UNBOUNDED_SIZE,
-  WRITE_FLAGS,
-} from "../protocol/export.ts";
-import { toOffset } from "../protocol/offset.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Client } from "../stream/channel.ts";
-import { nobodyCame } from "../stream/failure.ts";
 import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/messages.ts";
 import type { Address, Entrance } from "./address.ts";
+import { exportInfo } from "./disk.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import { OtherEnd } from "./other-end.ts";
 import { Reception } from "./reception.ts";
 import { StreamThread } from "./stream-thread.ts";
-import type { Summary, Verdict } from "./summary.ts";
+import { type Summary, summarize, type Verdict } from "./summary.ts";
 import type { Security } from "./tls.ts";
-
-/** Milliseconds without another end after which the user is told that there is none. */
-const OPEN_NOTICE = 1000;
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
 const ECHO_LIMIT = 200;
@@ -75,7 +64,7 @@ export class Service {
   readonly #thread: StreamThread;
   readonly #waiters = new Set<() => void>();
   readonly #options: ServiceOptions;
-  readonly #openTimers: ReturnType<typeof setTimeout>[];
+  readonly #otherEnd: OtherEnd;
   /** When the first client came, by performance.now(). */
   #started: number | undefined;
   #open = 0;
@@ -93,7 +82,7 @@ export class Service {
     const { security, negotiationTimeout, maxConnections } = options;
     this.#reception = new Reception(
       {
-        info: exportInfo(options),
+        info: exportInfo(options.exportName, options.plan),
         security,
         negotiationTimeout,
         maxConnections,
@@ -120,28 +109,16 @@ export class Service {
         this.poke();
       },
     });
-    this.#openTimers = this.#awaitOtherEnd(options);
-  }
-
-  #awaitOtherEnd({
-    farEnd,
-    plan,
-    openTimeout,
-    log,
-  }: ServiceOptions): ReturnType<typeof setTimeout>[] {
-    const notice = setTimeout(() => {
-      log.info(`waiting for a ${otherEnd(plan.direction)} of ${farEnd.name}`);
-    }, OPEN_NOTICE);
-    if (openTimeout === undefined) return [notice];
-    const giveUp = () => {
-      this.facts.failure ??= nobodyCame(plan.direction, farEnd.name, openTimeout);
-      this.poke();
-    };
-    return [notice, setTimeout(giveUp, openTimeout * 1000)];
-  }
-
-  #otherEndIsThere(): void {
-    for (const timer of this.#openTimers) clearTimeout(timer);
+    this.#otherEnd = new OtherEnd({
+      direction: options.plan.direction,
+      name: options.farEnd.name,
+      timeout: options.openTimeout,
+      log: options.log,
+      onTimeout: (failure) => {
+        this.facts.failure ??= failure;
+        this.poke();
+      },
+    });
   }
 
   /** Clients in the transmission phase. */
@@ -217,7 +194,7 @@ export class Service {
 
   /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
   async close(): Promise<void> {
-    this.#otherEndIsThere();
+    this.#otherEnd.settled();
     clearTimeout(this.#returnTimer);
     this.#stopListening();
     await this.#thread.join();
@@ -243,23 +220,15 @@ export class Service {
   }
 
   /** What there is to tell about the stream at its end. */
-  summary({ why }: Verdict): Summary {
-    const { data, zeroes, emitted } = this.counters;
+  summary(verdict: Verdict): Summary {
     const seconds = this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
-    const { checksum: algorithm, window: size } = this.#options.plan;
-    const { checksum: digest, windowNeeded: needed = 0 } = this.#end ?? {};
-    return {
-      complete: why === undefined,
-      reason: why ?? null,
-      bytes: emitted,
-      data,
-      zeroes,
+    return summarize(verdict, {
+      plan: this.#options.plan,
+      counters: this.counters,
       seconds,
-      checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
-      window: size === 0 ? null : { size, needed },
-      surplus: this.#surplus ?? null,
-      bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
-    };
+      end: this.#end,
+      surplus: this.#surplus,
+    });
   }
 
   #connected(client: Client): void {
@@ -274,8 +243,8 @@ export class Service {
   #heard(event: StreamEvent): void {
     switch (event.type) {
       case "far-end-open":
-        this.#otherEndIsThere();
-        this.#log.verbose(`the ${otherEnd(this.#options.plan.direction)} is there`);
+        this.#otherEnd.settled();
+        this.#log.verbose(`the ${this.#otherEnd.who} is there`);
         break;
       case "closed":
         this.#open--;
@@ -341,18 +310,6 @@ export class Service {
     clearTimeout(this.#returnTimer);
     this.#returnTimer = setTimeout(() => void this.#giveUp(), seconds * 1000);
   }
-}
-
-function exportInfo({ exportName, plan }: ServiceOptions): ExportInfo {
-  const common = { name: exportName, size: advertisedSize(toOffset(plan.size ?? UNBOUNDED_SIZE)) };
-  return plan.direction === "write"
-    ? { ...common, flags: WRITE_FLAGS, description: "a stream: write from the start to the end" }
-    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
-}
-
-/** What is at the other end of a far end's pipe. */
-function otherEnd(direction: Direction): string {
-  return direction === "write" ? "reader" : "writer";
 }
 
 function surplusText({ farEnd, plan }: ServiceOptions, bytes: number, more: boolean): string {

@@ -1,6 +1,8 @@
 /** The last word on a stream. */
 import { lstatSync, rmSync, writeFileSync } from "node:fs";
 import { messageOf } from "../errors.ts";
+import type { Counters } from "../stream/counters.ts";
+import type { Ended, StreamPlan } from "../stream/messages.ts";
 import type { Log } from "./log.ts";
 
 /** How a stream has ended. */
@@ -28,6 +30,39 @@ export interface Summary {
   readonly window: { readonly size: number; readonly needed: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;
+}
+
+/** What a summary is made of. */
+export interface SummaryParts {
+  readonly plan: StreamPlan;
+  readonly counters: Counters;
+  /** From the first client to now. */
+  readonly seconds: number;
+  /** Undefined when the stream thread has not told. */
+  readonly end: Ended | undefined;
+  /** Bytes found behind the stream's size; undefined when none were. */
+  readonly surplus: number | undefined;
+}
+
+export function summarize(
+  { why }: Verdict,
+  { plan, counters, seconds, end, surplus }: SummaryParts,
+): Summary {
+  const { data, zeroes, emitted } = counters;
+  const { checksum: algorithm, window: size } = plan;
+  const { checksum: digest, windowNeeded: needed = 0 } = end ?? {};
+  return {
+    complete: why === undefined,
+    reason: why ?? null,
+    bytes: emitted,
+    data,
+    zeroes,
+    seconds,
+    checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
+    window: size === 0 ? null : { size, needed },
+    surplus: surplus ?? null,
+    bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
+  };
 }
 
 /** Where the JSON form goes. */
