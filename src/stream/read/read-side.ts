@@ -43,7 +43,7 @@ const CHUNK_MIN = 64 * 1024;
 const INLINE_MAX = 64 * 1024;
 
 export class ReadSide implements Side {
-  streamed = false;
+  streamed: boolean;
   readonly #channel: Channel;
   readonly #stream: ReadStream;
   /** Data may go by splice(2). */
@@ -64,6 +64,8 @@ export class ReadSide implements Side {
     this.#channel = channel;
     this.#stream = stream;
     this.#splices = !isLoopback(channel.fd);
+    // Of a disk of no bytes, who has come has had all.
+    this.streamed = stream.rule.goesOn(0);
   }
 
   get holdsInput(): boolean {
