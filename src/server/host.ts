@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
-import { openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
+import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
@@ -90,6 +90,9 @@ export async function host(
   options: HostOptions,
   body: (hosted: Hosted) => Promise<Verdict>,
 ): Promise<number> {
+  const { direction, size: given, target } = options;
+  // Before anything is started or connected to, where that could not tell either.
+  if (direction === "read" && given === undefined && !mayTellLength(target)) requireSize(options);
   // A report of an earlier stream must not stand for this one.
   if (options.checksumFile !== undefined) removeReport(options.checksumFile);
   if (options.summary.kind === "json" && options.summary.file !== undefined) {
@@ -129,12 +132,12 @@ export async function host(
 }
 
 /** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
-function sizeIsMissing({ pad, needsSize, log }: HostOptions, { name }: FarEnd): void {
+function requireSize({ pad, exact, needsSize }: HostOptions): void {
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
+  if (exact) throw usageError("--exact needs size=: the length of the source is not known");
   if (needsSize) {
     throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
   }
-  log.warn(`the length of ${name} is not known: most clients that copy need size=`);
 }
 
 /** Starts the service; without one, the far end is let go like that of a truncated stream. */
@@ -144,7 +147,12 @@ async function begin(
 ): Promise<{ service: Service; size: bigint | undefined }> {
   try {
     const size = options.size ?? farEnd.length;
-    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
+    if (options.direction === "read" && size === undefined) {
+      requireSize(options);
+      options.log.warn(
+        `the length of ${farEnd.name} is not known: most clients that copy need size=`,
+      );
+    }
     return { service: startService(options, farEnd, size), size };
   } catch (error) {
     await farEnd.cancel();

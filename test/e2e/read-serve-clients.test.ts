@@ -116,6 +116,17 @@ describe("a client with simple replies", () => {
   }
 });
 
+test("a client of a disk of no bytes has had all of it when it disconnects", async () => {
+  using place = tempFolder();
+  await Bun.write(place.file("empty"), "");
+  const words = ["serve", `read=${place.file("empty")}`, "-U", place.file("nbd.sock")];
+  await using program = startProgram(words);
+  await program.saying(/listening on/);
+  await command(["nbdcopy", `nbd+unix:///?socket=${place.file("nbd.sock")}`, place.file("out")]);
+  expect(await program.ended()).toMatchObject({ status: 0 });
+  expect(Bun.file(place.file("out")).size).toBe(0);
+});
+
 /** Offset and length of all requests for the disk. */
 function pieces(piece: number): [number, number][] {
   return Array.from({ length: Math.ceil(disk.size / piece) }, (_, index) => {

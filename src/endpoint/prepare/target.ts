@@ -73,6 +73,11 @@ export function targetText(target: Target): string {
   }
 }
 
+/** True when a source of this kind may know how long it is, once it is open. */
+export function mayTellLength({ kind }: Target): boolean {
+  return kind === "path" || kind === "descriptor";
+}
+
 /** True when `path` leads to the very file that the target names, by whatever name. */
 export function isSameFile(target: Target, path: string): boolean {
   if (target.kind !== "path" && target.kind !== "descriptor") return false;

@@ -43,7 +43,7 @@ const CHUNK_MIN = 64 * 1024;
 const INLINE_MAX = 64 * 1024;
 
 export class ReadSide implements Side {
-  streamed = false;
+  streamed: boolean;
   readonly #channel: Channel;
   readonly #stream: ReadStream;
   /** Data may go by splice(2). */
@@ -64,6 +64,8 @@ export class ReadSide implements Side {
     this.#channel = channel;
     this.#stream = stream;
     this.#splices = !isLoopback(channel.fd);
+    // Of a disk of no bytes, who has come has had all.
+    this.streamed = stream.rule.goesOn(0);
   }
 
   get holdsInput(): boolean {
@@ -169,7 +171,7 @@ export class ReadSide implements Side {
     this.#channel.answers.refuse(this.#channel.request, errno, message);
   }
 
-  /** Goes on with the READ under way. What it has sent so far is out when this is called. */
+  /** Goes on with the READ under way; only while no body of it is on its way. */
   #goOn(): Step {
     const stream = this.#stream;
     // Thrown away: the client takes nothing any more.

@@ -251,7 +251,7 @@ export class ReadStream {
     return taken > from ? Number(subtract(min(taken, end), from)) : 0;
   }
 
-  /** Where the stream stands for the summary's checksum. */
+  /** The checksum, in hex, of what has gone by; may be asked for once. */
   get digest(): string | undefined {
     return this.#options.digest?.hex();
   }
