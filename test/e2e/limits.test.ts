@@ -2,7 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite, RawClient, turnedAway } from "../support/nbd-client.ts";
 import { CHILD, DATA, GATE, Trial, type TrialOptions, writeAll } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);
@@ -76,8 +76,7 @@ describe("--max-connections", () => {
     await using trial = await serve(["--max-connections=2"]);
     using first = await trial.client();
     using second = await trial.client();
-    using third = await RawClient.connect(trial.socket);
-    await third.closed();
+    await turnedAway(trial.socket);
     await trial.program.saying(refused);
     expect(await first.write(0, DATA.subarray(0, KiB))).toBe(0);
     second.disconnect();
@@ -95,8 +94,7 @@ describe("--max-connections", () => {
     using second = await RawClient.connect(trial.socket);
     await first.receive(18);
     await second.receive(18);
-    using third = await RawClient.connect(trial.socket);
-    await third.closed();
+    await turnedAway(trial.socket);
     await trial.program.saying(refused);
     second.socket.destroy();
     await trial.program.saying(/the client left during negotiation/);
@@ -110,8 +108,7 @@ describe("--max-connections", () => {
     await using trial = await serve([]);
     await using stack = new AsyncDisposableStack();
     for (let i = 0; i < 100; i++) stack.use(await trial.client());
-    using beyond = await RawClient.connect(trial.socket);
-    await beyond.closed();
+    await turnedAway(trial.socket);
     await trial.program.saying(/a connection was refused: 100 are open/);
   });
 });

@@ -6,7 +6,7 @@ import { Reception } from "../../src/server/reception.ts";
 import type { Client } from "../../src/stream/channel.ts";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, RawClient } from "../support/nbd-client.ts";
+import { encodeOption, RawClient, turnedAway } from "../support/nbd-client.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 
@@ -78,8 +78,7 @@ test("clients that negotiate and those that were handed over count together", as
   first.send(CHOICE);
   await eventually(() => clients.length === 1, "the client");
   using second = await greeted();
-  using third = await RawClient.connect(path);
-  await third.closed();
+  await turnedAway(path);
   expect(closed).toEqual([["a connection was refused: 2 are open (--max-connections)", false]]);
   expect([reception.visitors, reception.negotiating]).toEqual([2, 1]);
   second.socket.destroy();
