@@ -204,17 +204,23 @@ async function conclude(
   let why = shortcoming(facts, judge, size);
   if (why === undefined) {
     service.finish(size === undefined ? "allow" : short);
-    await service.until(() => facts.ended || signals.caught !== undefined);
     // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
     // others it is a wish to end soon, and a second one a wish to end now.
     const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
-    await service.until(() => facts.ended || signals.count > 1, patience);
+    const stop = new AbortController();
+    void (async () => {
+      await service.until(() => signals.caught !== undefined);
+      await service.until(() => signals.count > 1, patience);
+      stop.abort();
+      service.poke();
+    })();
+    await service.until(() => facts.ended || stop.signal.aborted);
     if (!facts.ended) return interrupted(signals);
     why = shortcoming(facts, judge, size);
     if (why === undefined) {
       // What is left of a source that nobody wants any more has nothing to say.
       if (direction === "read" && !facts.sourceEnded) await farEnd.cancel();
-      else why = await farEnd.settle(signals.stop);
+      else why = await farEnd.settle(stop.signal);
     }
   }
   if (facts.crash !== undefined) throw facts.crash;

@@ -202,8 +202,8 @@ export class Engine {
 
   /** @param news there is something to do for idle ones */
   #partFromIdle(news: boolean): void {
+    const now = performance.now();
     if (this.#patience === undefined) {
-      const now = performance.now();
       for (let i = this.#connections.length - 1; i >= 0; i--) {
         if (this.#idle.admit(this.#connections[i] as Connection, now)) {
           this.#connections.splice(i, 1);
@@ -213,6 +213,8 @@ export class Engine {
     if (!news) return;
     this.#idle.wake((connection, revents) => {
       this.#connections.push(connection);
+      // What it was silent for before does not count against the request that comes now.
+      connection.idleSince = now;
       clientReported(connection, revents);
     });
   }

@@ -95,6 +95,34 @@ const CASES: [string, string[], RegExp][] = [
     /^size= is missing/,
   ],
   ["two images to make", ["run", "read=x", "a.raw", "b.raw"], /^only one IMAGE is taken: b\.raw/],
+  [
+    "no negotiation time",
+    ["serve", "pipe=x", "--negotiation-timeout=0"],
+    /^--negotiation-timeout 0 /,
+  ],
+  ["a bad negotiation time", ["run", "pipe=x", "--negotiation-timeout=1s", "y"], /1s is no time/],
+  [
+    "a bad idle time",
+    ["serve", "pipe=x", "--idle-timeout=soon"],
+    /^--idle-timeout soon is no time/,
+  ],
+  ["an idle time below 0", ["serve", "pipe=x", "--idle-timeout=-1"], /^--idle-timeout -1 is no/],
+  ["an endless idle time", ["run", "pipe=x", "--idle-timeout=1e9", "--", "true"], /1e9 is no time/],
+  [
+    "no connections",
+    ["serve", "pipe=x", "--max-connections=0"],
+    /^--max-connections 0 is no number/,
+  ],
+  ["half a connection", ["run", "pipe=x", "--max-connections=1.5", "y"], /1\.5 is no number/],
+  ["empty connections", ["serve", "pipe=x", "--max-connections="], /^--max-connections {2}is no/],
+  ["--single for run", ["run", "pipe=x", "--single", "y"], /^unknown option --single/],
+  ["-s for run", ["run", "pipe=x", "-s", "y"], /^unknown option -s/],
+  [
+    "--exit-with-parent for run",
+    ["run", "pipe=x", "--exit-with-parent", "y"],
+    /^unknown option --/,
+  ],
+  ["a value of --single", ["serve", "pipe=x", "--single=yes"], /^--single takes no value/],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 

@@ -32,6 +32,20 @@ describe("the URI of a Unix socket", () => {
   });
 });
 
+describe("the URI of a server that wants TLS", () => {
+  test.each([
+    [tcp("127.0.0.1", 1), "/pki", "nbds://127.0.0.1:1/?tls-certificates=/pki"],
+    [tcp("::1", 1), "/my pki", "nbds://[::1]:1/?tls-certificates=/my%20pki"],
+    [unix("/run/s"), "/pki", "nbds+unix:///?socket=/run/s&tls-certificates=/pki"],
+    [unix("/a&b"), "/c&d=e?#", "nbds+unix:///?socket=/a%26b&tls-certificates=/c%26d%3De%3F%23"],
+  ])("is one with certificates: %#", (address, folder, uri) => {
+    expect(nbdUri(address, "", folder)).toBe(uri);
+    const url = new URL(nbdUri(address, "a name", folder));
+    expect(url.searchParams.get("tls-certificates")).toBe(folder);
+    expect(decodeURIComponent(url.pathname)).toBe("/a name");
+  });
+});
+
 test.each(["a b", "a/b", "a?b", "a#b", "100%", "größe", "/", "..", "a&b=c", "$nbd"])(
   "the name %p and a path with it come back from the URI",
   (text) => {

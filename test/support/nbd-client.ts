@@ -169,3 +169,13 @@ export class RawClient implements Disposable {
     this.socket.destroy();
   }
 }
+
+/** Connects where nobody is let in, and waits for the end; it may come before the connection is seen. */
+export async function turnedAway(where: string | number): Promise<void> {
+  try {
+    using client = await RawClient.connect(where);
+    await client.closed();
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ECONNRESET") throw error;
+  }
+}

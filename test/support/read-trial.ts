@@ -71,15 +71,16 @@ export class ReadTrial extends Scene {
   async #start(
     verb: string,
     choice: SourceChoice,
-    { args = [], shell = "", pidFile = false }: ReadTrialOptions,
+    options: ReadTrialOptions,
     last: readonly string[],
   ): Promise<void> {
+    const { args = [], pidFile = false } = options;
     writeFileSync(this.file("data"), DATA);
     const source = this.stack.use(await openSource(choice, this.own, this.place));
     this.#source = source;
     const words = [verb, `read=${source.target}`, "-v", ...args];
     if (pidFile) words.push(`--pidfile=${this.ownFile("pid")}`);
-    this.launch([...words, ...last], shell, source.redirection);
+    this.launch([...words, ...last], options, source.redirection);
   }
 
   /** A client in the transmission phase that `using` hangs up. */

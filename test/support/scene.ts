@@ -24,6 +24,10 @@ export interface SceneOptions {
   readonly args?: readonly string[];
   /** Shell words before the program, such as limits. */
   readonly shell?: string;
+  /** The shell words that start it, if not `exec "$@"`. */
+  readonly line?: string;
+  /** A descriptor of the test's that it gets as its descriptor 3. */
+  readonly passed?: number;
 }
 
 /** How a stream is expected to fail. */
@@ -57,11 +61,15 @@ export abstract class Scene implements AsyncDisposable {
   }
 
   /** Starts the program with these words. @param redirection shell words behind them */
-  protected launch(words: readonly string[], shell: string, redirection: string): void {
-    const line = `${shell}exec "$@"${redirection}`;
+  protected launch(
+    words: readonly string[],
+    { shell = "", line: how = 'exec "$@"', passed }: SceneOptions,
+    redirection: string,
+  ): void {
+    const line = `${shell}${how}${redirection}`;
     const env = { TMPDIR: this.#tmp, [MARK]: this.#mark.slice(MARK.length + 1) };
     this.#program = this.stack.use(
-      start(["sh", "-c", line, "sh", ...PROGRAM, ...words], { cwd: this.place, env }),
+      start(["sh", "-c", line, "sh", ...PROGRAM, ...words], { cwd: this.place, env, passed }),
     );
   }
 

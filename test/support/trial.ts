@@ -57,6 +57,18 @@ export class Trial extends Scene {
     }
   }
 
+  /** Starts `serve` without an address: it is passed what it serves. */
+  static async passed(choice: SinkChoice, options: TrialOptions): Promise<Trial> {
+    const trial = new Trial();
+    try {
+      await trial.#start("serve", choice, options, []);
+      return trial;
+    } catch (error) {
+      await trial[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   /** Starts `run` with a captive command. */
   static async run(
     choice: SinkChoice,
@@ -71,13 +83,13 @@ export class Trial extends Scene {
   async #start(
     verb: string,
     choice: SinkChoice,
-    { args = [], shell = "" }: TrialOptions,
+    options: TrialOptions,
     last: readonly string[],
   ): Promise<void> {
     const sink = this.stack.use(await openSink(choice, this.own, this.place));
     this.#sink = sink;
-    const words = [verb, `pipe=${sink.target}`, "-v", ...args, ...last];
-    this.launch(words, shell, sink.redirection);
+    const words = [verb, `pipe=${sink.target}`, "-v", ...(options.args ?? []), ...last];
+    this.launch(words, options, sink.redirection);
   }
 
   /** Resolves when the stream thread has been at everything that was sent before. */
