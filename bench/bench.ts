@@ -3,9 +3,11 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { fetchPeer, NoPeerError, type Peer } from "./peer.ts";
 import { mibPerSecond, page, type Result } from "./report.ts";
-import { type Column, type Row, rows, type Scene, type Subject } from "./rows.ts";
-import { MIB, randomImage, readWhole, withScratch } from "./scratch.ts";
-import { transfer } from "./transfer.ts";
+import { type Row, rows } from "./rows.ts";
+import { makeScene, roomFor, type Scene } from "./scene.ts";
+import { MIB, readWhole, withScratch } from "./scratch.ts";
+import { type Column, type Subject, subjects } from "./subjects.ts";
+import { type Ends, type Outcome, transfer } from "./transfer.ts";
 
 const RESULTS = join(import.meta.dir, "results/latest.md");
 
@@ -63,46 +65,30 @@ async function peerOrNothing(): Promise<Peer | undefined> {
 }
 
 async function measure(row: Row, scene: Scene, folder: string, runs: number): Promise<Result> {
-  const subjects = row.subjects(scene);
-  const seconds = new Map<Column, number[]>(subjects.map(({ column }) => [column, []]));
-  for (const subject of subjects) await warmUp(row, subject, folder);
+  const programs = subjects(row, scene);
+  const outcomes = new Map<Column, Outcome[]>(programs.map(({ column }) => [column, []]));
+  // Makes sure that a program that is fast has not just moved less, and warms it up.
+  for (const subject of programs) {
+    await once(subject, subject.checked, folder);
+    say(row, subject, "check: everything has arrived");
+  }
   for (let round = 1; round <= runs; round++) {
-    for (const subject of subjects) {
+    for (const subject of programs) {
       // A kernel that reclaims early would otherwise make one of them wait for the disk.
-      await readWhole(scene.image);
-      const took = await once(subject, folder, (fifo) => [
-        "sh",
-        "-c",
-        'exec cat "$1" > /dev/null',
-        "sh",
-        fifo,
-      ]);
-      seconds.get(subject.column)?.push(took.seconds);
-      const speed = mibPerSecond(subject.bytes, took.seconds);
-      say(row, subject, `${round} of ${runs}: ${took.seconds.toFixed(2)} s, ${speed}`);
+      await readWhole(scene.data[row.data].path);
+      const outcome = await once(subject, subject.measured, folder);
+      outcomes.get(subject.column)?.push(outcome);
+      const { seconds, cpuSeconds } = outcome;
+      const speed = mibPerSecond(subject.bytes, seconds);
+      const took = `${seconds.toFixed(2)} s, ${speed}, CPU ${cpuSeconds.toFixed(2)} s`;
+      say(row, subject, `${round} of ${runs}: ${took}`);
     }
   }
-  return { row, seconds };
+  return { row, outcomes };
 }
 
-/** Makes sure that a program that is fast has not just written less. */
-async function warmUp(row: Row, subject: Subject, folder: string): Promise<void> {
-  const { output } = await once(subject, folder, (fifo) => ["wc", "-c", fifo]);
-  const bytes = Number.parseInt(output, 10);
-  if (bytes !== subject.bytes) {
-    throw new Error(`${row.name}, ${subject.column}: ${bytes} bytes came out of ${subject.bytes}`);
-  }
-  say(row, subject, `warm-up: ${bytes} bytes, as it should be`);
-}
-
-function once(subject: Subject, folder: string, reader: (fifo: string) => string[]) {
-  return transfer({
-    folder,
-    writer: (fifo) => subject.command(fifo),
-    ...(subject.env === undefined ? {} : { env: subject.env }),
-    reader,
-    limitSeconds: 60 + subject.bytes / (16 * MIB),
-  });
+function once({ bytes }: Subject, ends: Ends, folder: string): Promise<Outcome> {
+  return transfer({ ...ends, folder, limitSeconds: 60 + bytes / (16 * MIB) });
 }
 
 function say(row: Row, subject: Subject, what: string): void {
@@ -114,9 +100,8 @@ async function main(): Promise<void> {
   if (wanted === undefined) return console.log(USAGE);
   const { runs, mib, chosen, save } = wanted;
   const peer = await peerOrNothing();
-  // The image, and what it is made of.
-  const results = await withScratch((mib + 64) * MIB, async (folder) => {
-    const scene: Scene = { image: await randomImage(folder, mib), size: mib * MIB, peer };
+  const results = await withScratch(roomFor(mib, chosen), async (folder) => {
+    const scene = await makeScene(folder, { mib, chosen, peer });
     const measured: Result[] = [];
     for (const row of chosen) measured.push(await measure(row, scene, folder, runs));
     return measured;

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Sample } from "./counter.ts";
 import { machine, markdownTable } from "./report.ts";
-import { MAIN } from "./rows.ts";
 import { GIB, MIB, randomFile, withScratch } from "./scratch.ts";
+import { MAIN } from "./subjects.ts";
 import { transfer } from "./transfer.ts";
 
 const RESULTS = join(import.meta.dir, "results/memory.md");
@@ -23,11 +23,11 @@ async function measure(listen: string[]): Promise<Sample[]> {
     const sources = Array<string>(TOTAL).fill(raw);
     const { output } = await transfer({
       folder,
-      writer: (fifo) => [
+      program: (fifo) => [
         ...[process.execPath, MAIN, "run", `pipe=${fifo}`, `size=${TOTAL * GIB}`, ...listen, "--"],
         ...["qemu-img", "convert", "-n", "-f", "raw", ...sources, "-O", "raw", "$nbd"],
       ],
-      reader: (fifo, server) => [process.execPath, COUNTER, fifo, String(server), String(GIB)],
+      other: (fifo, server) => [process.execPath, COUNTER, fifo, String(server), String(GIB)],
       limitSeconds: 600,
     });
     const samples = output

@@ -1,13 +1,15 @@
 /** The figures as a Markdown page. It names no host and no path. */
 import { release, totalmem } from "node:os";
 import type { Peer } from "./peer.ts";
-import { COLUMNS, type Column, type Row } from "./rows.ts";
+import type { Row } from "./rows.ts";
 import { command, GIB, MIB } from "./scratch.ts";
+import { COLUMNS, type Column } from "./subjects.ts";
+import type { Outcome } from "./transfer.ts";
 
 export interface Result {
   row: Row;
-  /** Seconds per run, in the order of the runs. */
-  seconds: Map<Column, number[]>;
+  /** In the order of the runs. */
+  outcomes: Map<Column, Outcome[]>;
 }
 
 interface Spread {
@@ -27,31 +29,54 @@ export function spread(values: number[]): Spread {
   };
 }
 
-/** How many times as fast as `other` ours was, run by run: what slows a round down slows both. */
-export function speedup({ seconds }: Result, other: Column): Spread | undefined {
-  const ours = seconds.get("ours");
-  const theirs = seconds.get(other);
+type Figure = "seconds" | "cpuSeconds";
+
+/** How many times as much `other` took as ours, run by run: what slows a round down slows both. */
+export function ratio(result: Result, other: Column, figure: Figure): Spread | undefined {
+  const ours = figures(result, "ours", figure);
+  const theirs = figures(result, other, figure);
   if (ours === undefined || theirs === undefined) return undefined;
   return spread(ours.map((own, round) => (theirs[round] ?? Number.NaN) / own));
+}
+
+function figures({ outcomes }: Result, column: Column, figure: Figure): number[] | undefined {
+  return outcomes.get(column)?.map((outcome) => outcome[figure]);
 }
 
 export function table(results: Result[]): string {
   const head = [
     "row",
     "ours / nbdkit (speed)",
+    "goal",
+    "nbdkit / ours (CPU)",
     "ours / cat (speed)",
     ...COLUMNS.map((column) => `${column}, s`),
+    ...COLUMNS.map((column) => `${column}, CPU s`),
   ];
   const lines = results.map((result) => [
     `\`${result.row.name}\`: ${result.row.title}`,
-    show(speedup(result, "nbdkit"), "x"),
-    show(speedup(result, "cat"), "x"),
-    ...COLUMNS.map((column) => {
-      const values = result.seconds.get(column);
-      return show(values && spread(values), "");
-    }),
+    show(ratio(result, "nbdkit", "seconds"), "x"),
+    goal(result),
+    show(ratio(result, "nbdkit", "cpuSeconds"), "x"),
+    show(ratio(result, "cat", "seconds"), "x"),
+    ...COLUMNS.map((column) => spreadOf(result, column, "seconds")),
+    ...COLUMNS.map((column) => spreadOf(result, column, "cpuSeconds")),
   ]);
   return markdownTable(head, lines);
+}
+
+function spreadOf(result: Result, column: Column, figure: Figure): string {
+  const values = figures(result, column, figure);
+  return show(values && spread(values), "");
+}
+
+function goal(result: Result): string {
+  const { goal: share } = result.row;
+  if (share === undefined) return "-";
+  const reached = ratio(result, "nbdkit", "seconds")?.median;
+  const wanted = `${(1 / share).toFixed(2)}x`;
+  if (reached === undefined) return wanted;
+  return `${wanted}, ${reached * share >= 1 ? "met" : "missed"}`;
 }
 
 /** Padded as `bun fmt` would do it; every column but the first holds figures. */
@@ -87,8 +112,9 @@ export async function page(
   return `# Benchmark
 
 ${table(results)}
-Medians of ${runs} interleaved runs with minimum and maximum, ${mib} MiB each; a ratio above 1 means that
-ours is faster. The method is in [README.md](../README.md).
+Medians of ${runs} interleaved runs with minimum and maximum, ${mib} MiB each (\`read-4k\`: at most 512);
+a ratio above 1 means that ours is faster or takes less CPU time. The goal of 2x is half of nbdkit's time.
+The method is in [README.md](../README.md).
 
 ${await machine(peer)}`;
 }

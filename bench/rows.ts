@@ -1,117 +1,112 @@
 /** What is measured: one entry of `rows` per line of the table. */
-import { join } from "node:path";
-import type { Peer } from "./peer.ts";
 
-export const MAIN = join(import.meta.dir, "../src/main.ts");
+/** Which data of the scene goes through the FIFO: see scene.ts. */
+export type Data = "disk" | "image" | "part";
 
-export const COLUMNS = ["ours", "nbdkit", "cat"] as const;
-export type Column = (typeof COLUMNS)[number];
-
-/** What the rows have to work with. */
-export interface Scene {
-  /** A qcow2 image, full of random data. */
-  image: string;
-  /** The size of the disk in it. */
-  size: number;
-  peer: Peer | undefined;
-}
-
-/** One program in one row: it writes `bytes` into the FIFO and exits with 0. */
-export interface Subject {
-  column: Column;
-  bytes: number;
-  command(fifo: string): string[];
-  env?: Record<string, string>;
-}
-
-export interface Row {
+interface Common {
   name: string;
   title: string;
-  subjects(scene: Scene): Subject[];
+  data: Data;
+  /**
+   * The client: a command line for the shell, with `$uri` and `$port` of the server, and of the
+   * scene `$IMAGE`, `$DATA` (the file of what goes through the FIFO), `$SIZE` (of the disk) and
+   * `$TARGET`. It exits with 0.
+   */
+  client: string;
+  tcp?: true;
+  /** Also measure a FIFO without any server. */
+  floor?: true;
+  /** At most this part of the peer's time. */
+  goal?: number;
 }
+
+/** Into the FIFO; what comes out is counted once. */
+export interface PipeRow extends Common {
+  parameter: "pipe";
+  data: "disk";
+}
+
+/** Out of the FIFO. */
+export interface ReadRow extends Common {
+  parameter: "read";
+  data: "image" | "part";
+  /** The client once more, such that it fails if what it gets is not what went into the FIFO. */
+  check: string;
+}
+
+export type Row = PipeRow | ReadRow;
+
+const NBDCOPY_CHECK = 'nbdcopy "$uri" - | cmp - "$DATA"';
+
+/** Zeroes first: what an earlier run has left in the target must not count. */
+const CONVERT_CHECK = `
+head -c "$SIZE" /dev/zero 1<> "$TARGET" &&
+qemu-img convert -n -f raw -O raw "$uri" "$TARGET" &&
+cmp "$TARGET" "$DATA"`;
+
+/** nbdkit's own $uri says localhost, which may be tried as ::1 first. */
+const TCP_URI = '"nbd://127.0.0.1:$port"';
 
 export const rows: Row[] = [
   {
     name: "unix",
     title: "qemu-img convert of random data, Unix socket",
-    subjects: (scene) => [
-      ours(scene, [], convert(scene)),
-      ...nbdkit(scene, () => ["-U", "-"], 'exec qemu-img convert -n "$IMAGE" -O raw "$nbd"'),
-      cat(scene),
-    ],
+    parameter: "pipe",
+    data: "disk",
+    client: 'exec qemu-img convert -n "$IMAGE" -O raw "$uri"',
+    floor: true,
   },
   {
     name: "tcp",
     title: "qemu-img convert of random data, TCP on loopback",
-    subjects: (scene) => [
-      ours(scene, ["-p", "0"], convert(scene)),
-      ...nbdkit(
-        scene,
-        () => ["-i", "127.0.0.1", "-p", String(freePort())],
-        // nbdkit's own $nbd says localhost, which may be tried as ::1 first.
-        'exec qemu-img convert -n "$IMAGE" -O raw "nbd://127.0.0.1:$port"',
-      ),
-    ],
+    parameter: "pipe",
+    data: "disk",
+    client: `exec qemu-img convert -n "$IMAGE" -O raw ${TCP_URI}`,
+    tcp: true,
+  },
+  {
+    name: "read",
+    title: "nbdcopy to null:, Unix socket",
+    parameter: "read",
+    data: "image",
+    client: 'exec nbdcopy "$uri" null:',
+    check: NBDCOPY_CHECK,
+    floor: true,
+    goal: 0.5,
+  },
+  {
+    name: "read-convert",
+    title: "qemu-img convert into a file",
+    parameter: "read",
+    data: "image",
+    client: 'exec qemu-img convert -n -f raw -O raw "$uri" "$TARGET"',
+    check: CONVERT_CHECK,
+    goal: 0.5,
+  },
+  {
+    name: "read-null",
+    title: "qemu-img convert into nothing",
+    parameter: "read",
+    data: "image",
+    client:
+      'exec qemu-img convert -n -f raw "$uri" --target-image-opts "driver=null-co,size=$SIZE"',
+    check: CONVERT_CHECK,
+  },
+  {
+    name: "read-tcp",
+    title: "nbdcopy to null:, TCP on loopback",
+    parameter: "read",
+    data: "image",
+    client: `exec nbdcopy ${TCP_URI} null:`,
+    check: `nbdcopy ${TCP_URI} - | cmp - "$DATA"`,
+    tcp: true,
+  },
+  {
+    name: "read-4k",
+    title: "nbdcopy to null: in requests of 4 KiB",
+    parameter: "read",
+    data: "part",
+    client: 'exec nbdcopy --request-size=4096 "$uri" null:',
+    check: `nbdcopy --request-size=4096 "$uri" - | cmp - "$DATA"`,
   },
 ];
-
-function convert(scene: Scene): string[] {
-  return ["qemu-img", "convert", "-n", scene.image, "-O", "raw", "$nbd"];
-}
-
-function ours(scene: Scene, options: string[], client: string[]): Subject {
-  return {
-    column: "ours",
-    bytes: scene.size,
-    command: (fifo) => [
-      process.execPath,
-      MAIN,
-      "run",
-      `pipe=${fifo}`,
-      `size=${scene.size}`,
-      ...options,
-      "--",
-      ...client,
-    ],
-  };
-}
-
-/** `client` is a command line for the shell; `$IMAGE` in it is the image. */
-function nbdkit(scene: Scene, options: () => string[], client: string): Subject[] {
-  const { peer, image, size } = scene;
-  if (peer === undefined) return [];
-  return [
-    {
-      column: "nbdkit",
-      bytes: size,
-      env: { IMAGE: image },
-      command: (fifo) => [
-        peer.nbdkit,
-        "-f",
-        ...options(),
-        peer.plugin,
-        `pipe=${fifo}`,
-        `size=${size}`,
-        "--run",
-        client,
-      ],
-    },
-  ];
-}
-
-/** The floor without any server: `cat IMAGE | cat`, by the same FIFO as the others. */
-function cat(scene: Scene): Subject {
-  return {
-    column: "cat",
-    bytes: Bun.file(scene.image).size,
-    command: (fifo) => ["sh", "-c", 'exec cat "$1" > "$2"', "sh", scene.image, fifo],
-  };
-}
-
-/** nbdkit 1.24 cannot choose a port by itself. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
-}

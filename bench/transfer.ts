@@ -1,25 +1,34 @@
-/** One run: a program that writes into a FIFO, and a reader of that FIFO. */
+/** One run: a program, and a process at the other end of its FIFO. */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
+import { adoptOrphans, cpuSeconds, orphansEnded } from "./cpu.ts";
 
-/** How long a reader may outlive its writer, or a process SIGTERM. */
+/** How long one of the two may outlive the other, an orphan its parent, or a process SIGTERM. */
 const GRACE_MS = 10_000;
 
-export interface Transfer {
+/** What runs; either end may be the one that writes into the FIFO. */
+export interface Ends {
+  /** What is measured. */
+  program(fifo: string): string[];
+  /** Added to the environment of the program. */
+  env?: Record<string, string>;
+  /** The other end of the FIFO; `program` is the process id of the first. */
+  other(fifo: string, program: number): string[];
+}
+
+export interface Transfer extends Ends {
   /** A folder for the FIFO and for what the two have to say. */
   folder: string;
-  writer(fifo: string): string[];
-  env?: Record<string, string>;
-  /** `writer` is the process id of the other end. */
-  reader(fifo: string, writer: number): string[];
   limitSeconds: number;
 }
 
 export interface Outcome {
-  /** From the start of the writer until both have ended. */
+  /** From the start of the program until both have ended. */
   seconds: number;
-  /** What the reader printed. */
+  /** Of both, and of all that they have started. */
+  cpuSeconds: number;
+  /** What the other end printed. */
   output: string;
 }
 
@@ -38,24 +47,31 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
   if (Bun.spawnSync(["mkfifo", "-m", "600", fifo]).exitCode !== 0) {
     throw new Error(`cannot make the FIFO ${fifo}`);
   }
+  // nbdkit's server is a child of a process that does not wait for it.
+  adoptOrphans();
   const started = performance.now();
-  const writer = start(plan.writer(fifo), plan.env ?? {}, null, complaints);
-  const reader = start(plan.reader(fifo, writer.pid), {}, printed, null);
+  const program = start(plan.program(fifo), plan.env ?? {}, null, complaints);
+  const other = start(plan.other(fifo, program.pid), {}, printed, null);
   try {
     const limit = plan.limitSeconds * 1000;
-    const status = await within(writer.exited, limit, "it takes too long");
-    if (status !== 0) throw new Error(`it failed with ${writer.signalCode ?? status}`);
-    // A writer that never opened the FIFO leaves the reader waiting for ever. nbdkit's server may
+    const status = await within(program.exited, limit, "it takes too long");
+    if (status !== 0) throw new Error(`it failed with ${program.signalCode ?? status}`);
+    // A program that never opened the FIFO leaves the other waiting for ever. nbdkit's server may
     // end a little after its command.
-    const end = await within(reader.exited, GRACE_MS, "the reader saw no end of the stream");
+    const end = await within(other.exited, GRACE_MS, "the other end of the FIFO does not end");
     const seconds = (performance.now() - started) / 1000;
-    if (end !== 0) throw new Error(`the reader failed with ${reader.signalCode ?? end}`);
-    return { seconds, output: readFileSync(printed, "utf8") };
+    if (end !== 0) throw new Error(`the other end failed with ${other.signalCode ?? end}`);
+    await orphansEnded(program.pid, GRACE_MS);
+    return {
+      seconds,
+      cpuSeconds: cpuSeconds(program) + cpuSeconds(other),
+      output: readFileSync(printed, "utf8"),
+    };
   } catch (error) {
-    await Promise.all([end(writer), end(reader)]);
+    await Promise.all([end(program), end(other)]);
     const said = existsSync(complaints) ? readFileSync(complaints, "utf8").trim() : "";
     const what = error instanceof Error ? error.message : String(error);
-    throw new Error(`${writer.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd());
+    throw new Error(`${program.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd());
   }
 }
 

@@ -90,6 +90,32 @@ export function growSendBuffer(fd: number, length: number): void {
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
 }
 
+/** Where a socket is bound (getsockname(2)). */
+export type BoundAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+
+const SOCKADDR_STORAGE_SIZE = 128;
+
+/** Where a Unix or TCP socket is bound; undefined for others and for one without a name. */
+export function boundAddress(fd: number): BoundAddress | undefined {
+  const memory = new Memory(SOCKADDR_STORAGE_SIZE);
+  const { view, bytes } = memory;
+  intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
+  checked("getsockname", () => libc.getsockname(fd, memory.at(0), intLength.at(0)));
+  const family = view.getUint16(0, true);
+  if (family === AF_UNIX) {
+    const end = bytes.indexOf(0, 2);
+    const path = Buffer.from(bytes.subarray(2, end)).toString();
+    return path === "" ? undefined : { kind: "unix", path };
+  }
+  const port = view.getUint16(2);
+  if (family === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
+  if (family !== AF_INET6) return undefined;
+  const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(8 + 2 * i).toString(16));
+  return { kind: "tcp", host: groups.join(":"), port };
+}
+
 /** `struct sockaddr_un` for a path of at most 107 bytes (unix(7)). */
 export function unixAddress(path: string): Uint8Array {
   const name = Buffer.from(path);

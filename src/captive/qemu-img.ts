@@ -15,18 +15,9 @@ function formatWords(format: string | undefined): string[] {
 /**
  * The command that copies the export at `uri` into an image, which it makes or replaces.
  *
- * @param size the stream's length in bytes; undefined is without end
- * @throws UserError without a size, since qemu-img copies all of a disk, and without qemu-img
+ * @throws UserError without qemu-img
  */
-export function importCommand(
-  uri: string,
-  size: bigint | undefined,
-  format: string,
-  image: string,
-): string[] {
-  if (size === undefined) {
-    throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
-  }
+export function importCommand(uri: string, format: string, image: string): string[] {
   requireQemuImg();
   return ["qemu-img", "convert", "-f", "raw", "-O", format, "--", uri, image];
 }

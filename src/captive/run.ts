@@ -22,12 +22,8 @@ const LAST_WORDS = 500;
 export interface RunOptions extends Omit<HostOptions, "address"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
-  /**
-   * The command, once it is known what it is told about the server.
-   *
-   * @param size the stream's length in bytes; undefined is without end
-   */
-  readonly command: (variables: Variables, size: bigint | undefined) => readonly string[];
+  /** The command, once it is known what it is told about the server. */
+  readonly command: (variables: Variables) => readonly string[];
 }
 
 /**
@@ -46,7 +42,7 @@ export async function run(options: RunOptions): Promise<number> {
       adoptOrphans();
       // A shell that became this program by exec may have started the stream's reader before.
       const others = new Set(descendants(process.pid));
-      const child = spawn(options, variables, hosted.size);
+      const child = spawn(options, variables);
       try {
         const verdict = await accompany(child, hosted, options);
         if (verdict.why !== undefined)
@@ -62,12 +58,8 @@ export async function run(options: RunOptions): Promise<number> {
   }
 }
 
-function spawn(
-  { command, target, direction }: RunOptions,
-  variables: Variables,
-  size: bigint | undefined,
-): Subprocess {
-  const cmd = [...command(variables, size)];
+function spawn({ command, target, direction }: RunOptions, variables: Variables): Subprocess {
+  const cmd = [...command(variables)];
   // Where standard output or input is the stream, the command's own would get in between.
   const taken = target.kind === "descriptor" ? target.fd : undefined;
   const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";

@@ -10,6 +10,9 @@ const EXAMPLES: Record<string, string> = {
     "",
     "  In another terminal, or on the other end of an ssh tunnel:",
     "  qemu-img convert -n disk.qcow2 -O raw nbd://localhost",
+    "",
+    "  The way back:",
+    "  zstd -dc disk.raw.zst | nbd-streaming serve read=- size=10G",
   ].join("\n"),
   run: [
     "  mkfifo disk.fifo",
@@ -18,14 +21,20 @@ const EXAMPLES: Record<string, string> = {
     "",
     "  The same, with the size of the image as the size of the stream:",
     "  nbd-streaming run pipe=disk.fifo disk.qcow2",
+    "",
+    "  The way back:",
+    "  nbd-streaming run read=exec:'zstd -dc disk.raw.zst' size=10G disk.qcow2",
   ].join("\n"),
 };
 
 const SYNOPSES: Record<string, string> = {
-  serve: "nbd-streaming serve pipe=FILE [size=SIZE] [OPTIONS]",
+  serve: [
+    "nbd-streaming serve pipe=SINK [size=SIZE] [OPTIONS]",
+    "      nbd-streaming serve read=SOURCE [size=SIZE] [OPTIONS]",
+  ].join("\n"),
   run: [
-    "nbd-streaming run pipe=FILE [size=SIZE] [OPTIONS] -- COMMAND [ARGUMENT...]",
-    "      nbd-streaming run pipe=FILE [size=SIZE] [OPTIONS] IMAGE",
+    "nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] -- COMMAND [ARGUMENT...]",
+    "      nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] IMAGE",
   ].join("\n"),
 };
 

@@ -16,7 +16,7 @@ const program = defineCommand({
   meta: {
     name: "nbd-streaming",
     version: packageJson.version,
-    description: "Turn an NBD client's forward-only writes into a stream",
+    description: "Turn an NBD client's forward-only writes into a stream, or a stream into a disk",
   },
   subCommands: COMMANDS,
 });

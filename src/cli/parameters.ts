@@ -18,15 +18,15 @@ export const PARAMETERS = [
   ["write=SINK", "the same as pipe=SINK"],
   [
     "read=SOURCE",
-    "the reverse: serve what comes out of a PATH (a file, too), - (standard input), fd:N, tcp: or exec:",
+    "serve what comes out of a PATH (a file, too), - (standard input), fd:N, tcp: or exec:",
   ],
   [
     "size=SIZE",
-    "length of the stream: bytes, or with a suffix b k M G T P E s (default: what a file read tells, or no end)",
+    "length of the stream: bytes, or with a suffix b k M G T P E s (default: no end; read=: a file's)",
   ],
   [
     "window=SIZE",
-    "pipe=: hold up to this much data that comes ahead of its turn; read=: keep the last of what has gone by (default: none)",
+    "hold what comes ahead of its turn; read=: keep the last of what has gone by (default: none)",
   ],
 ] as const;
 

@@ -3,6 +3,7 @@ import { defineCommand } from "citty";
 import { captiveWords, type Variables } from "../captive/command.ts";
 import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
+import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
@@ -44,6 +45,7 @@ export const runCommand = defineCommand({
     return run({
       ...options,
       size,
+      needsSize: direction === "read" && captive === undefined,
       // A command that has read a part of the stream and is content has had what it wanted.
       short: direction === "read" || args.pad === false ? "allow" : "pad",
       address,
@@ -56,7 +58,7 @@ export const runCommand = defineCommand({
 
 /** What is run with the stream as its disk. */
 interface CaptiveClient {
-  readonly command: (variables: Variables, size: bigint | undefined) => readonly string[];
+  readonly command: (variables: Variables) => readonly string[];
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
 }
@@ -97,12 +99,12 @@ function parseClient(
     };
   }
   if (input !== undefined) throw usageError("-f goes with pipe=: what read= gives is raw");
-  if (target.kind === "path" && target.path === image) {
-    throw usageError(`read=${image} and IMAGE are the same file`);
+  if (isSameFile(target, image)) {
+    throw usageError(`read=${targetText(target)} and IMAGE are the same file: name another one`);
   }
   const format = outputFormat(image, output);
   return {
-    command: ({ uri }, size) => importCommand(uri, size, format, image),
+    command: ({ uri }) => importCommand(uri, format, image),
     size: () => Promise.resolve(undefined),
   };
 }

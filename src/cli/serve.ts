@@ -34,6 +34,7 @@ export const serveCommand = defineCommand({
     }
     return serve({
       ...streamOptions(parameters, args),
+      needsSize: false,
       short: shortStream(parameters.direction, args.pad),
       address: parseAddress(args) ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
       keep: args.keep === true,

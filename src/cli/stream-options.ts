@@ -27,7 +27,7 @@ interface CommonArgs {
 export function streamOptions(
   { direction, target, size, window }: Parameters,
   args: CommonArgs,
-): Omit<HostOptions, "address" | "short" | "signals" | "workerUrl"> {
+): Omit<HostOptions, "address" | "needsSize" | "short" | "signals" | "workerUrl"> {
   const reading = direction === "read";
   if (reading && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout goes with pipe=: for read= it is --writer-timeout");

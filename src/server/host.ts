@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
-import { openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
+import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
@@ -30,6 +30,8 @@ export interface HostOptions {
   readonly target: Target;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
+  /** When read: the client is one that copies all of the disk, and so has to know where it ends. */
+  readonly needsSize: boolean;
   readonly address: Address;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
@@ -59,8 +61,6 @@ export interface HostOptions {
 /** What `body` gets to work with. */
 export interface Hosted {
   readonly service: Service;
-  /** The stream's length in bytes; undefined is without end. */
-  readonly size: bigint | undefined;
   /**
    * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
    *
@@ -82,6 +82,9 @@ export async function host(
   options: HostOptions,
   body: (hosted: Hosted) => Promise<Verdict>,
 ): Promise<number> {
+  const { direction, size: given, target } = options;
+  // Before anything is started or connected to, where that could not tell either.
+  if (direction === "read" && given === undefined && !mayTellLength(target)) requireSize(options);
   // A report of an earlier stream must not stand for this one.
   if (options.checksumFile !== undefined) removeReport(options.checksumFile);
   if (options.summary.kind === "json" && options.summary.file !== undefined) {
@@ -90,16 +93,13 @@ export async function host(
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {
-    const size = options.size ?? farEnd.length;
-    if (options.direction === "read" && size === undefined) sizeIsMissing(options, farEnd);
-    const service = startService(options, farEnd, size);
+    const { service, size } = await begin(options, farEnd);
     const unsubscribe = options.signals.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
       if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
       verdict = await body({
         service,
-        size,
         conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
         interrupted: () => interrupted(options.signals),
       });
@@ -123,10 +123,32 @@ export async function host(
   }
 }
 
-/** Without a size the disk of a source has no end, and nothing can be padded up to it. */
-function sizeIsMissing({ pad, log }: HostOptions, { name }: FarEnd): void {
+/** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
+function requireSize({ pad, needsSize }: HostOptions): void {
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
-  log.warn(`the length of ${name} is not known: most clients that copy need size=`);
+  if (needsSize) {
+    throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
+  }
+}
+
+/** Starts the service; without one, the far end is let go like that of a truncated stream. */
+async function begin(
+  options: HostOptions,
+  farEnd: FarEnd,
+): Promise<{ service: Service; size: bigint | undefined }> {
+  try {
+    const size = options.size ?? farEnd.length;
+    if (options.direction === "read" && size === undefined) {
+      requireSize(options);
+      options.log.warn(
+        `the length of ${farEnd.name} is not known: most clients that copy need size=`,
+      );
+    }
+    return { service: startService(options, farEnd, size), size };
+  } catch (error) {
+    await farEnd.cancel();
+    throw error;
+  }
 }
 
 function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {

@@ -26,6 +26,7 @@ export class StreamThread {
   readonly #port: MessagePort;
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
+  #joined = false;
 
   constructor(options: StreamThreadOptions) {
     const { port1, port2 } = new MessageChannel();
@@ -44,6 +45,8 @@ export class StreamThread {
 
   /** Posts a command and wakes the thread, which may be deep in poll(2). */
   send(command: Command): void {
+    // An answer may come in when it is too late for it.
+    if (this.#joined) return;
     this.#port.postMessage(command);
     this.#wake.signal();
   }
@@ -54,6 +57,7 @@ export class StreamThread {
    */
   async join(): Promise<void> {
     await Promise.race([this.#exited, Bun.sleep(JOIN_LIMIT)]);
+    this.#joined = true;
     this.#port.close();
     this.#wake.close();
   }

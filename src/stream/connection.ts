@@ -38,7 +38,7 @@ export class Connection {
   /** True when {@link advance} has something to do. */
   get runnable(): boolean {
     const { channel } = this;
-    if (channel.needsTurn && this.#flow.turnIsFree) channel.needsTurn = false;
+    if (channel.needsTurn && this.#side.hasTurn) channel.needsTurn = false;
     if (channel.needsEndpoint && this.#flow.ready) channel.needsEndpoint = false;
     const { needsInput, needsOutput, needsEndpoint, needsTurn } = channel;
     return !(needsInput || needsOutput || needsEndpoint || needsTurn);

@@ -21,8 +21,6 @@ export interface Flow {
   readonly fd: number;
   /** False from the moment the far end would have blocked until poll(2) says that it does not. */
   readonly ready: boolean;
-  /** True when no connection is in the middle of a request that moves the stream. */
-  readonly turnIsFree: boolean;
   /** True while the far end is open. */
   readonly isOpen: boolean;
   /** Tries to open the far end. @throws EndpointError */
@@ -59,6 +57,8 @@ export interface Side {
   readonly streamed: boolean;
   /** True while bytes of the input buffer are referred to, or wanted where they are. */
   readonly holdsInput: boolean;
+  /** True when no other connection is, or goes first, in the middle of what moves the stream. */
+  readonly hasTurn: boolean;
   /** True when {@link step} has something to do before the next request. */
   readonly busy: boolean;
   /** True when the client has closed its side, and what is under way cannot be completed. */

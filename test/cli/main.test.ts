@@ -24,11 +24,12 @@ describe("help", () => {
 
   test.each(["serve", "run"])("for %s has an example, all options and parameters", async (name) => {
     const text = await help(name, "--help");
-    expect(text).toContain(`USAGE nbd-streaming ${name} pipe=FILE`);
+    expect(text).toContain(`USAGE nbd-streaming ${name} pipe=SINK`);
     expect(text).toMatch(new RegExp(`^EXAMPLE\\n\\n(  .*\\n)*  nbd-streaming ${name} pipe=`, "m"));
     for (const word of [
       "pipe=",
       "write=",
+      "read=SOURCE",
       "size=SIZE",
       "window=SIZE",
       "-U",

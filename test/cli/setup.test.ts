@@ -143,6 +143,15 @@ test("a pipe that was there before stays when nothing comes of it", async () => 
   expect(statSync(place.file("x")).isFIFO()).toBeTrue();
 });
 
+test.each([
+  { far: "a sink", target: "pipe=exec:cat > /dev/null; touch done" },
+  { far: "a source", target: "read=exec:sleep 60" },
+])("a command that is $far has ended, before it took anything for whole", async ({ target }) => {
+  using place = new Place();
+  // It holds the program's standard error: who waits for the end of that waits for the command.
+  await place.refusal(["serve", target, "size=1M", "-U", "missing/s"], 3);
+});
+
 test("a pid file that cannot be written is an error", async () => {
   using place = new Place();
   const args = ["serve", "pipe=x", "-U", "s", "-P", "missing/pid"];

@@ -94,7 +94,8 @@ test("a window takes no more memory than its size", async () => {
   expect(full - before).toBeLessThan(size + GROWTH);
   // What comes now pushes out what is there, many times over.
   await hold(size - MiB, 8 * size);
-  expect(memoryOf(pid) - before).toBeLessThan(size + GROWTH);
+  // Bun collects its garbage when it likes; a leak would be seven times the size.
+  expect(memoryOf(pid) - before).toBeLessThan(size + 2 * GROWTH);
   if (process.env.NBD_STREAMING_TEST_SIZE !== undefined) {
     const inKiB = (bytes: number) => bytes / KiB;
     console.log([before, full, memoryOf(pid)].map(inKiB));

@@ -91,7 +91,7 @@ describe("commandName", () => {
   });
 
   test("gives the number of a command that is not known", () => {
-    expect(nbd.commandName(5)).toBe("command 4");
+    expect(nbd.commandName(5)).toBe("command 5");
     expect(nbd.commandName(8)).toBe("command 8");
     expect(nbd.commandName(65535)).toBe("command 65535");
   });

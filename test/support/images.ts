@@ -1,5 +1,7 @@
 /** Disk images, made by qemu's own tools. */
+import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { command } from "./program.ts";
 import { digestFile } from "./reader.ts";
 
@@ -28,6 +30,22 @@ export function pseudoRandom(length: number, seed = 1): Buffer {
 export async function rawImage(path: string, size: number): Promise<Image> {
   writeFileSync(path, pseudoRandom(size));
   return { path, format: "raw", size, sha256: await digestFile(path) };
+}
+
+/** A raw image of 17 MiB with three islands of data: at the start, inside, and near the end. */
+export async function holedImage(path: string): Promise<Image> {
+  const disk = Buffer.alloc(17 * 1024 * 1024);
+  pseudoRandom(100_000, 2).copy(disk);
+  pseudoRandom(3 * 1024 * 1024, 3).copy(disk, 12_345_678);
+  pseudoRandom(70_000, 4).copy(disk, disk.length - 200_000);
+  writeFileSync(path, disk);
+  return { path, format: "raw", size: disk.length, sha256: await digestFile(path) };
+}
+
+/** SHA-256 of an image as a disk of whole sectors: what is missing of the last one is zeroes. */
+export async function digestSectors({ path, size }: Image): Promise<string> {
+  const hash = createHash("sha256").update(await readFile(path));
+  return hash.update(Buffer.alloc(-size & 511)).digest("hex");
 }
 
 /** A qcow2 image full of data; leaves its raw form beside it as `PATH.raw`. */

@@ -1,5 +1,6 @@
-/** Programs that take a stream over a socket. */
+/** Programs that take a stream over a socket, or give one. */
 import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 import { bounded } from "./program.ts";
@@ -35,6 +36,32 @@ export async function digestListener(where: ListenOptions, delay = 0): Promise<D
   return {
     port: typeof address === "string" ? 0 : address.port,
     sha256: () => bounded(promise, "the end of the stream"),
+    [Symbol.dispose]() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+/** A listener that gives the file to its first client. */
+export interface FileListener extends Disposable {
+  /** The TCP port; 0 for a Unix socket. */
+  readonly port: number;
+}
+
+/** Listens until `using` is over. */
+export async function fileListener(where: ListenOptions, file: string): Promise<FileListener> {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    // A client that has enough may leave.
+    socket.on("error", () => {});
+    createReadStream(file).pipe(socket);
+  });
+  await listen(server, where);
+  const address = server.address() as AddressInfo | string;
+  return {
+    port: typeof address === "string" ? 0 : address.port,
     [Symbol.dispose]() {
       for (const socket of sockets) socket.destroy();
       server.close();

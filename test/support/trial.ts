@@ -1,41 +1,24 @@
 /** The program under a fault: its client, its sink, and all that it may leave behind. */
 import { expect } from "bun:test";
-import { randomUUID } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
-import { RawClient } from "./nbd-client.ts";
-import { type Ended, eventually, PROGRAM, type Running, start } from "./program.ts";
+import type { RawClient } from "./nbd-client.ts";
+import type { Ended } from "./program.ts";
+import { type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
-import { tempFolder } from "./temp.ts";
 
-/** Far more than the program takes, far less than anything that waits for somebody. */
-export const SOON = 5_000;
-
-/** In the environment of the program and of all that it starts. */
-const MARK = "NBD_STREAMING_TEST_TRIAL";
+export { ERROR, errorsOf, GATE, SOON } from "./scene.ts";
 
 /** What clients write: nothing of it is like another part. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
-
-/** `NBD_E*` as clients see them. */
-export const ERROR = { EIO: 5, ENOSPC: 28, ESHUTDOWN: 108 } as const;
-
-/** Shell words that wait for {@link Trial.openGate}. */
-export const GATE = "until [ -e gate ]; do sleep 0.02; done";
 
 /** How to start client.child.ts; its arguments are a socket and a stage. */
 export const CHILD = [process.execPath, join(import.meta.dir, "client.child.ts")];
 
 /** How a stream is expected to fail. */
-export interface Failing {
-  readonly status: number;
-  /** What the one line about it says. */
-  readonly message: RegExp;
+export interface Failing extends FailingEnd {
   /** What the whole stream would have been. */
   readonly whole?: Uint8Array;
-  /** How many bytes went out, where that is certain. */
-  readonly bytes?: number;
 }
 
 /** A sink by its kind, or one of a test's own. */
@@ -50,32 +33,14 @@ export type SinkChoice =
   /** Anything else, as it is. */
   | { readonly path: string };
 
-export interface TrialOptions {
-  readonly args?: readonly string[];
-  /** Shell words before the program, such as limits. */
-  readonly shell?: string;
-}
+export type TrialOptions = SceneOptions;
 
-/** `using` ends what is left, and removes the folder. */
-export class Trial implements AsyncDisposable {
-  readonly #stack = new AsyncDisposableStack();
-  readonly #folder = this.#stack.use(tempFolder());
-  /** Where the test and the sink keep their files; the program's working directory. */
-  readonly #place = this.#folder.file("place");
-  /** Where the program makes its socket and its FIFO. */
-  readonly #own = this.#folder.file("own");
-  readonly #tmp = this.#folder.file("tmp");
-  readonly #mark = `${MARK}=${randomUUID()}`;
-  readonly socket = join(this.#own, "nbd.sock");
+/** A stream that is written. */
+export class Trial extends Scene {
   #sink: TestSink | undefined;
-  #program: Running | undefined;
 
   get sink(): TestSink {
     return this.#sink as TestSink;
-  }
-
-  get program(): Running {
-    return this.#program as Running;
   }
 
   /** Starts `serve`, and waits until it listens and the reader is there. */
@@ -109,37 +74,10 @@ export class Trial implements AsyncDisposable {
     { args = [], shell = "" }: TrialOptions,
     last: readonly string[],
   ): Promise<void> {
-    for (const path of [this.#place, this.#own, this.#tmp]) mkdirSync(path);
-    const sink = this.#stack.use(await openSink(choice, this.#own, this.#place));
-    const words = [...PROGRAM, verb, `pipe=${sink.target}`, "-v", ...args, ...last];
-    const line = `${shell}exec "$@"${sink.redirection}`;
-    const env = { TMPDIR: this.#tmp, [MARK]: this.#mark.slice(MARK.length + 1) };
+    const sink = this.stack.use(await openSink(choice, this.own, this.place));
     this.#sink = sink;
-    this.#program = this.#stack.use(
-      start(["sh", "-c", line, "sh", ...words], { cwd: this.#place, env }),
-    );
-  }
-
-  /** A file of the test's own. */
-  file(name: string): string {
-    return join(this.#place, name);
-  }
-
-  /** A client that `using` hangs up, in the transmission phase. */
-  client(): Promise<RawClient> {
-    return RawClient.transmission(this.socket);
-  }
-
-  /** Makes the file that shell words of a test may wait for: see {@link GATE}. */
-  openGate(): void {
-    writeFileSync(this.file("gate"), "");
-  }
-
-  /** Sends a signal to a client.child.ts, which must be the only one. */
-  async signalChild(signal: NodeJS.Signals, stderr = this.program): Promise<void> {
-    const told = /client ([0-9]+) is in the/;
-    await stderr.saying(told);
-    process.kill(Number(told.exec(stderr.stderr)?.[1]), signal);
+    const words = [verb, `pipe=${sink.target}`, "-v", ...args, ...last];
+    this.launch(words, shell, sink.redirection);
   }
 
   /** Resolves when the stream thread has been at everything that was sent before. */
@@ -154,18 +92,8 @@ export class Trial implements AsyncDisposable {
    *
    * @returns what came out
    */
-  async fails({ status, message, whole = DATA, bytes }: Failing): Promise<Buffer> {
-    const since = performance.now();
-    const ended = await this.program.ended();
-    expect(performance.now() - since).toBeLessThan(SOON);
-    expect(ended.status, ended.stderr).toBe(status);
-    const [line = "", ...others] = errorsOf(ended);
-    expect(others).toEqual([]);
-    expect(line).toMatch(message);
-    expect(ended.stderr).not.toContain("    at ");
-    const emitted = Number(/ error: ([0-9]+) bytes \(/.exec(line)?.[1] ?? 0);
-    if (bytes !== undefined) expect(emitted).toBe(bytes);
-    await this.leavesNothing();
+  async fails({ whole = DATA, ...end }: Failing): Promise<Buffer> {
+    const emitted = await this.failsSoon(end);
     const output = await this.sink.output();
     expect(output.length).toBeLessThanOrEqual(emitted);
     expect(output.equals(whole.subarray(0, output.length))).toBeTrue();
@@ -183,31 +111,6 @@ export class Trial implements AsyncDisposable {
     await this.leavesNothing();
     return ended;
   }
-
-  /** No file, no socket, no folder, no FIFO, and no process. */
-  async leavesNothing(): Promise<void> {
-    expect(readdirSync(this.#tmp)).toEqual([]);
-    expect(readdirSync(this.#own)).toEqual([]);
-    await eventually(() => this.processes().length === 0, "the program's processes to be gone");
-  }
-
-  /** The program and all that it has started, however they are related by now. */
-  processes(): number[] {
-    return readdirSync("/proc")
-      .filter((name) => /^[0-9]+$/.test(name) && environment(name).includes(this.#mark))
-      .map(Number);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const pid of this.processes()) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // It has just ended.
-      }
-    }
-    await this.#stack[Symbol.asyncDispose]();
-  }
 }
 
 /** Writes all of it in order. @returns the first error, or 0 */
@@ -217,17 +120,4 @@ export async function writeAll(client: RawClient, data: Uint8Array, piece = 1 <<
     if (error !== 0) return error;
   }
   return 0;
-}
-
-/** What the program itself has called an error. */
-export function errorsOf({ stderr }: Ended): string[] {
-  return stderr.split("\n").filter((line) => line.startsWith("nbd-streaming: error: "));
-}
-
-function environment(pid: string): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
-  } catch {
-    return [];
-  }
 }

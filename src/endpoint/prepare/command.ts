@@ -90,13 +90,25 @@ class CommandEnd implements FarEnd {
   }
 
   async cancel(): Promise<void> {
-    const pids = descendants(process.pid).filter(isEndpointProcess);
+    const stopped = new Set<number>();
     // In a pipeline, the death of one would be end of file for the next. While all are stopped,
-    // nobody gets to see it before its own end.
-    signalAll(pids, "SIGSTOP");
-    signalAll(pids, "SIGKILL");
+    // nobody gets to see it before its own end. One that is not stopped yet may start another.
+    for (let found = this.#processes(); found.length > 0;) {
+      signalAll(found, "SIGSTOP");
+      for (const pid of found) stopped.add(pid);
+      found = this.#processes().filter((pid) => !stopped.has(pid));
+    }
+    signalAll([...stopped], "SIGKILL");
     await this.#child.exited;
     this.#letGo();
+  }
+
+  /** The command, all that is below it, and what it has left behind. */
+  #processes(): number[] {
+    const { pid, exitCode, signalCode } = this.#child;
+    // It may have become a program without our mark: `exec env -i …`.
+    const own = exitCode === null && signalCode === null ? [pid, ...descendants(pid)] : [];
+    return [...new Set([...own, ...descendants(process.pid).filter(isEndpointProcess)])];
   }
 
   async settle(stop: AbortSignal): Promise<string | undefined> {

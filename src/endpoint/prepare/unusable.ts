@@ -1,4 +1,4 @@
-/** What the user has named cannot be a sink. */
+/** What the user has named cannot be a sink or a source. */
 
 /** `it …` what it is instead, or what went wrong; `hint` says what to do about it. */
 export class UnusableError extends Error {

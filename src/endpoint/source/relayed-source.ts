@@ -10,7 +10,7 @@ import type { Source } from "./source.ts";
 /** The pipe is filled up again when it holds less than this. */
 const LOW = 256 * 1024;
 
-/** What an empty pipe takes from memory, whatever its size. */
+/** The most that is read into memory at a time, in bytes. */
 const COPIED = 64 * 1024;
 
 /** Owns the descriptor that it is given. */
@@ -74,7 +74,8 @@ export class RelayedSource implements Source {
       }
     }
     if (held > 0) return WOULD_BLOCK;
-    const buffer = (this.#buffer ??= new Memory(COPIED));
+    // What is read has to go into the pipe whole, and that of a user who has many is small (pipe(7)).
+    const buffer = (this.#buffer ??= new Memory(Math.min(COPIED, pipeSize(relay.write))));
     const n = read(this.#fd, buffer.at(0), buffer.length);
     if (n > 0) write(relay.write, buffer.at(0), n);
     return n;

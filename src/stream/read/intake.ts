@@ -25,6 +25,8 @@ export class Intake {
   taken: Offset = 0;
   readonly #source: Source;
   readonly #history: History;
+  /** Bytes that are known to be in the source's pipe; nobody else takes them. */
+  #known = 0;
   #nowhere = -1;
   #scrap: Memory | undefined;
 
@@ -33,20 +35,25 @@ export class Intake {
     this.#history = history;
   }
 
-  /** Bytes that can be taken without waiting: at least one. */
-  available(): number {
+  /**
+   * Bytes that can be taken without waiting: at least one.
+   *
+   * @param wanted more than this need not be known: to ask takes a lock that the writer wants, too
+   */
+  available(wanted = 1): number {
     if (this.ended) return 0;
+    if (this.#known >= wanted) return this.#known;
     if (this.#source.fd < 0) return this.#settled(WOULD_BLOCK);
-    return this.#settled(this.#source.fill());
+    const n = this.#settled(this.#source.fill());
+    this.#known = Math.max(0, n);
+    return n;
   }
 
   /** Takes into the history. @param limit bytes; fewer come at a time */
   intoHistory(limit: Offset): number {
     if (this.available() <= 0) return this.ended ? 0 : WOULD_BLOCK;
     const { memory, place, length } = this.#history.room(this.taken);
-    const n = this.#read(memory, place, Number(min(limit, length)));
-    if (n > 0) this.taken = add(this.taken, n);
-    return n;
+    return this.#took(this.#read(memory, place, Number(min(limit, length))));
   }
 
   /**
@@ -58,7 +65,7 @@ export class Intake {
    */
   intoSocket(socket: number, length: number): number {
     const n = splice(this.#source.pipe, socket, length);
-    if (n > 0) this.taken = add(this.taken, n);
+    if (n > 0) this.#took(n);
     // Without it there is nothing to wait for: the socket may well be writable.
     else if (n === WOULD_BLOCK && bytesReadable(this.#source.pipe) === 0) return 0;
     return n;
@@ -71,8 +78,7 @@ export class Intake {
     if (this.#nowhere < 0) this.#nowhere = open("/dev/null", O_WRONLY);
     const length = Number(min(limit, DISCARDED));
     const n = this.#settled(guarded(() => splice(this.#source.pipe, this.#nowhere, length)));
-    if (n > 0) this.taken = add(this.taken, n);
-    return n;
+    return this.#took(n);
   }
 
   /** Takes bytes that are behind the stream's end, and belong to nothing. */
@@ -80,6 +86,7 @@ export class Intake {
     const available = this.available();
     if (available <= 0) return available;
     const scrap = (this.#scrap ??= new Memory(DISCARDED));
+    this.#known = 0;
     return this.#read(scrap, 0, scrap.length);
   }
 
@@ -92,7 +99,15 @@ export class Intake {
     return this.#settled(guarded(() => read(this.#source.pipe, memory.at(place), length)));
   }
 
+  #took(n: number): number {
+    if (n <= 0) return n;
+    this.taken = add(this.taken, n);
+    this.#known = Math.max(0, this.#known - n);
+    return n;
+  }
+
   #settled(n: number): number {
+    if (n <= 0) this.#known = 0;
     if (n === 0) this.ended = true;
     else if (n === WOULD_BLOCK) this.ready = false;
     return n;

@@ -50,10 +50,6 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
-  get turnIsFree(): boolean {
-    return this.#stream.reader === undefined;
-  }
-
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);

@@ -1,4 +1,5 @@
 /** A connection to a stream that is read: its requests, one by one. */
+import { boundAddress } from "../../../ffi/socket.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
@@ -15,7 +16,6 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import type { Side, Step } from "../flow.ts";
-import { KEPT } from "./history.ts";
 import { SegmentBody } from "./segment.ts";
 import type { ReadStream } from "./stream.ts";
 
@@ -25,6 +25,16 @@ import type { ReadStream } from "./stream.ts";
  */
 const SPLICE_MIN = 32 * 1024;
 
+/**
+ * TCP to this machine: the pages are copied anyway on their way, and in pieces of the size in which
+ * the writer left them in its pipe. One copy more, in large pieces, is less work. (bench/, read-tcp)
+ */
+function isLoopback(fd: number): boolean {
+  const address = boundAddress(fd);
+  if (address?.kind !== "tcp") return false;
+  return /^(127\.|0:0:0:0:0:0:0:1$|0:0:0:0:0:ffff:7f)/.test(address.host);
+}
+
 /** No chunk is smaller than this, unless it is all that is left of a request. */
 const CHUNK_MIN = 64 * 1024;
 
@@ -32,9 +42,11 @@ const CHUNK_MIN = 64 * 1024;
 const INLINE_MAX = 64 * 1024;
 
 export class ReadSide implements Side {
-  streamed = false;
+  streamed: boolean;
   readonly #channel: Channel;
   readonly #stream: ReadStream;
+  /** Data may go by splice(2). */
+  readonly #splices: boolean;
   /** A READ is under way; it is the stream's reader. */
   #active = false;
   /** It gets its data in one piece. */
@@ -50,10 +62,17 @@ export class ReadSide implements Side {
   constructor(channel: Channel, stream: ReadStream) {
     this.#channel = channel;
     this.#stream = stream;
+    this.#splices = !isLoopback(channel.fd);
+    // Of a disk of no bytes, who has come has had all.
+    this.streamed = stream.rule.goesOn(0);
   }
 
   get holdsInput(): boolean {
     return this.#drop > 0;
+  }
+
+  get hasTurn(): boolean {
+    return this.#stream.isNext(this);
   }
 
   get busy(): boolean {
@@ -122,7 +141,7 @@ export class ReadSide implements Side {
     const stream = this.#stream;
     const { request, input, answers } = channel;
     const { offset, length } = request;
-    if (!stream.isTurnOf(this)) return channel.await("turn");
+    if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const { rule } = stream;
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
@@ -135,11 +154,12 @@ export class ReadSide implements Side {
     } else if (!rule.admit(offset, length)) {
       this.#refuse(stream.refuse(request));
     } else {
-      stream.resumed();
       stream.reader = this;
       this.#active = true;
       this.#cursor = offset;
       this.#end = add(offset, length);
+      // It takes the place of one that was lost.
+      if (stream.rule.goesOn(this.#end) && stream.resumed()) this.streamed = true;
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;
     }
@@ -163,7 +183,7 @@ export class ReadSide implements Side {
     const goal = min(this.#cursor, dataEnd);
     if (stream.rule.head < goal) {
       const n = stream.passOver(goal);
-      this.#noteMove();
+      if (n > 0) this.#had(stream.rule.head);
       return this.#taken(n);
     }
     const rest = Number(subtract(min(this.#end, dataEnd), goal));
@@ -180,8 +200,8 @@ export class ReadSide implements Side {
 
   /** Of `missing` bytes that are not in memory, how many can go by splice(2) now. */
   #spliceable(missing: number): number {
-    if (missing < SPLICE_MIN || this.#stream.keeps) return 0;
-    return Math.max(0, Math.min(missing, this.#stream.intake.available()));
+    if (missing < SPLICE_MIN || !this.#splices || this.#stream.keeps) return 0;
+    return Math.max(0, Math.min(missing, this.#stream.intake.available(missing)));
   }
 
   /** Something of the source has been taken, or could not be. @param n as `Intake` returns it */
@@ -202,6 +222,7 @@ export class ReadSide implements Side {
     const dataEnd = add(from, data);
     const last = dataEnd >= min(this.#end, stream.dataEnd);
     const zeroes = last ? Number(subtract(this.#end, dataEnd)) : 0;
+    this.#had(add(dataEnd, zeroes));
     if (data === 0 && answers.negotiated.structured) {
       answers.hole(request, from, zeroes, true);
       this.#cursor = this.#end;
@@ -231,15 +252,12 @@ export class ReadSide implements Side {
   }
 
   #pass(end: Offset): void {
-    if (end <= this.#stream.rule.head) return;
-    this.#stream.pass(end);
-    this.#noteMove();
+    if (end > this.#stream.rule.head) this.#stream.pass(end);
   }
 
-  #noteMove(): void {
-    const { rule } = this.#stream;
-    // What can be read again has not been lost for others, and whoever reads it may be just curious.
-    if (rule.head > KEPT || rule.head === rule.size) this.streamed = true;
+  /** The client has had the stream up to `end`, or had it passed over. */
+  #had(end: Offset): void {
+    if (this.#stream.rule.goesOn(end)) this.streamed = true;
   }
 
   #finish(): true {

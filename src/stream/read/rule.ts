@@ -46,6 +46,14 @@ export class ReadRule {
     return subtract(this.head, min(max(offset, KEPT), this.head));
   }
 
+  /**
+   * True when whoever reads up to `end` has more of the stream than what anybody can read again: a
+   * program that just looks what it is does not.
+   */
+  goesOn(end: Offset): boolean {
+    return end > KEPT || end >= this.size;
+  }
+
   /** Where the bytes start that can be read again, what is kept aside. */
   get reach(): Offset {
     return this.head > this.window ? subtract(this.head, this.window) : 0;

@@ -70,10 +70,14 @@ export class ReadStream {
     return this.failure;
   }
 
+  /** True when no READ of another connection comes before the next one of this. */
+  isNext(side: ReadSide): boolean {
+    return this.reader === undefined && (this.#queue[0] ?? side) === side;
+  }
+
   /** @returns true when a READ's turn has come; until then it keeps its place among the others */
-  isTurnOf(side: ReadSide): boolean {
-    const [first = side] = this.#queue;
-    if (this.reader === undefined && first === side) {
+  takeTurn(side: ReadSide): boolean {
+    if (this.isNext(side)) {
       this.#queue.shift();
       return true;
     }
@@ -94,10 +98,12 @@ export class ReadStream {
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
   }
 
-  /** A client goes on with the stream. */
-  resumed(): void {
-    if (this.#awaited) this.#options.post({ type: "resumed" });
+  /** A client goes on with the stream. @returns true when one that was lost had been waited for */
+  resumed(): boolean {
+    const awaited = this.#awaited;
+    if (awaited) this.#options.post({ type: "resumed" });
     this.#awaited = false;
+    return awaited;
   }
 
   /** A client has lost its connection. @param succeeded another one goes on with what it did */
@@ -245,7 +251,7 @@ export class ReadStream {
     return taken > from ? Number(subtract(min(taken, end), from)) : 0;
   }
 
-  /** Where the stream stands for the summary's checksum. */
+  /** The checksum, in hex, of what has gone by; may be asked for once. */
   get digest(): string | undefined {
     return this.#options.digest?.hex();
   }

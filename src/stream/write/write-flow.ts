@@ -63,10 +63,6 @@ export class WriteFlow implements Flow {
     return this.#emitter.ready;
   }
 
-  get turnIsFree(): boolean {
-    return this.#stream.writer === undefined;
-  }
-
   takePart(channel: Channel): Side {
     return new WriteSide(channel, this.#stream);
   }

@@ -48,6 +48,10 @@ export class WriteSide implements Side {
     return this.#writer.isWriter || this.#writer.inPayload;
   }
 
+  get hasTurn(): boolean {
+    return this.#stream.writer === undefined;
+  }
+
   get busy(): boolean {
     return this.#writer.busy;
   }

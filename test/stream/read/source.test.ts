@@ -1,7 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { unlinkSync, writeFileSync } from "node:fs";
-import { O_NONBLOCK, O_RDONLY } from "../../../ffi/constants.ts";
-import { close, open, read } from "../../../ffi/fd.ts";
+import { F_SETPIPE_SZ, O_NONBLOCK, O_RDONLY } from "../../../ffi/constants.ts";
+import { close, open, read, seekBy } from "../../../ffi/fd.ts";
+import { libc } from "../../../ffi/libc.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { pipe } from "../../../ffi/pipe.ts";
 import { socketpair } from "../../../ffi/socket.ts";
@@ -73,6 +74,24 @@ describe.each(Object.keys(SOURCES))("a %s", (kind) => {
     using opened = openSource(disk);
     const { data } = opened.stream.read(opened.stream.connect(), 3 * MIB, MIB);
     expect(data.equals(disk.subarray(3 * MIB))).toBeTrue();
+  });
+});
+
+describe("a file that cannot be spliced from", () => {
+  test.each([4096, 65536, 1 << 20])("is read whole by a pipe of %d bytes", (capacity) => {
+    const memory = new Memory(disk);
+    // proc(5): gives as much at a time as is asked for, but not to splice(2).
+    const fd = open("/proc/self/mem", O_RDONLY);
+    seekBy(fd, Number(memory.at(0)));
+    const source = new RelayedSource("a file", fd, false);
+    using stream = new ReadFixture({ size: disk.length, source: { source, writer: -1 } });
+    const peer = stream.connect();
+    stream.until(() => source.pipe >= 0);
+    expect(libc.fcntl(source.pipe, F_SETPIPE_SZ, capacity)).toBe(capacity);
+    for (let at = 0; at < disk.length; at += 300_000) {
+      const part = Buffer.from(memory.bytes.subarray(at, at + 300_000));
+      expect(stream.read(peer, at, part.length).data.equals(part)).toBeTrue();
+    }
   });
 });
 

@@ -1,0 +1,64 @@
+/** The CPU time of a program and of all that it has started. */
+import { readdirSync, readFileSync } from "node:fs";
+import type { Subprocess } from "bun";
+
+export { adoptOrphans } from "../ffi/process.ts";
+
+/** The unit of times in /proc/PID/stat: USER_HZ, the same on all machines that Bun runs on. */
+const TICKS_PER_SECOND = 100;
+
+interface Orphan {
+  ended: boolean;
+  cpuSeconds: number;
+}
+
+/**
+ * The CPU time of a process that has ended, of its descendants that were waited for, and of those
+ * in its process group that were not. The latter are zombies of ours by then (see `orphansEnded`).
+ */
+export function cpuSeconds(child: Subprocess): number {
+  const usage = child.resourceUsage();
+  if (usage === undefined) throw new Error(`process ${child.pid} has not ended`);
+  const waitedFor = Number(usage.cpuTime.total) / 1e6;
+  return orphansOf(child.pid).reduce((sum, orphan) => sum + orphan.cpuSeconds, waitedFor);
+}
+
+/**
+ * Waits until nothing of a process group runs any more. For a process that has adopted orphans
+ * (`adoptOrphans`): what ends is a zombie from then on, whose CPU time is still there to be read.
+ *
+ * @throws Error when something still runs after `limit` milliseconds
+ */
+export async function orphansEnded(group: number, limit: number): Promise<void> {
+  const deadline = performance.now() + limit;
+  while (orphansOf(group).some((orphan) => !orphan.ended)) {
+    if (performance.now() > deadline) throw new Error("something that it started does not end");
+    await Bun.sleep(10);
+  }
+}
+
+/** The children of this process in the process group of another that has ended. */
+function orphansOf(group: number): Orphan[] {
+  const found: Orphan[] = [];
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const fields = stat(entry);
+    if (fields === undefined) continue;
+    // Counted from the third of proc(5)'s fields: state, ppid, pgrp, ..., utime (14), stime (15).
+    const [state, parent, itsGroup] = fields;
+    if (Number(parent) !== process.pid || Number(itsGroup) !== group) continue;
+    const ticks = Number(fields[11]) + Number(fields[12]);
+    found.push({ ended: state === "Z", cpuSeconds: ticks / TICKS_PER_SECOND });
+  }
+  return found;
+}
+
+function stat(pid: string): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The second field is the name in parentheses, in which anything may stand.
+    return text.slice(text.lastIndexOf(")") + 2).split(" ");
+  } catch {
+    return undefined;
+  }
+}

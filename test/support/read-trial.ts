@@ -1,0 +1,134 @@
+/** The program under a fault while it is read from: its source, its clients, and what it leaves. */
+import { expect } from "bun:test";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pseudoRandom } from "./images.ts";
+import type { Ended } from "./program.ts";
+import { ReadClient } from "./read-client.ts";
+import { ERROR, type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
+import { openSource, type SourceChoice, type TestSource } from "./sources.ts";
+
+/** What comes out of sources: nothing of it is like another part. */
+export const DATA = pseudoRandom(8 * 1024 * 1024);
+
+/** How clients read: which replies they take, and how many bytes they ask for at a time. */
+export const FORMS = [
+  { form: "small simple replies", structured: false, piece: 4 * 1024 },
+  { form: "large simple replies", structured: false, piece: 1024 * 1024 },
+  { form: "small structured replies", structured: true, piece: 4 * 1024 },
+  { form: "large structured replies", structured: true, piece: 1024 * 1024 },
+];
+
+/** Two of them, for what has little to do with it. */
+export const FEW_FORMS = [FORMS[0], FORMS[3]] as typeof FORMS;
+
+/** How to start read.child.ts; its arguments are a socket and a stage. */
+export const CHILD = [process.execPath, join(import.meta.dir, "read.child.ts")];
+
+/** Milliseconds of CPU time that a second of waiting may take. */
+const IDLE = 100;
+
+/** Clock ticks per second (proc(5), stat). */
+const TICKS = 100;
+
+export interface ReadTrialOptions extends SceneOptions {
+  /** Has the program make a pid file, which is not to be left behind. */
+  readonly pidFile?: boolean;
+}
+
+/** A stream that is read. */
+export class ReadTrial extends Scene {
+  #source: TestSource | undefined;
+
+  get source(): TestSource {
+    return this.#source as TestSource;
+  }
+
+  /** Starts `serve`, and waits until it listens. */
+  static async serve(choice: SourceChoice, options: ReadTrialOptions = {}): Promise<ReadTrial> {
+    const trial = new ReadTrial();
+    try {
+      await trial.#start("serve", choice, options, ["-U", trial.socket]);
+      await trial.program.saying(/listening on/);
+      return trial;
+    } catch (error) {
+      await trial[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Starts `run` with a captive command. */
+  static async run(
+    choice: SourceChoice,
+    captive: readonly string[],
+    options: ReadTrialOptions = {},
+  ): Promise<ReadTrial> {
+    const trial = new ReadTrial();
+    await trial.#start("run", choice, options, ["--", ...captive]);
+    return trial;
+  }
+
+  async #start(
+    verb: string,
+    choice: SourceChoice,
+    { args = [], shell = "", pidFile = false }: ReadTrialOptions,
+    last: readonly string[],
+  ): Promise<void> {
+    writeFileSync(this.file("data"), DATA);
+    const source = this.stack.use(await openSource(choice, this.own, this.place));
+    this.#source = source;
+    const words = [verb, `read=${source.target}`, "-v", ...args];
+    if (pidFile) words.push(`--pidfile=${this.ownFile("pid")}`);
+    this.launch([...words, ...last], shell, source.redirection);
+  }
+
+  /** A client in the transmission phase that `using` hangs up. */
+  reader(structured = false): Promise<ReadClient> {
+    return ReadClient.transmission(this.socket, structured);
+  }
+
+  /** Resolves when the stream thread has been at everything that was sent before. */
+  async settled(): Promise<void> {
+    using other = await this.client();
+    // NBD_CMD_FLUSH was not negotiated.
+    expect(await other.flush()).toBe(ERROR.EINVAL);
+    other.disconnect();
+  }
+
+  /** Waits for the end that must come soon, with a failure as expected and nothing left behind. */
+  async fails(end: FailingEnd): Promise<void> {
+    const before = this.program.stderr;
+    await this.failsSoon(end);
+    const last = this.program.stderr.trimEnd().split("\n").at(-1);
+    expect(last, before).toMatch(/^nbd-streaming: error: .*(truncated|cannot run)/);
+  }
+
+  /** Waits for a good end. @param bytes that have gone by */
+  async completes(bytes: number): Promise<Ended> {
+    const ended = await this.program.ended();
+    expect(ended.status, ended.stderr).toBe(0);
+    expect(ended.stderr).toContain(`nbd-streaming: ${bytes} bytes (`);
+    await this.leavesNothing();
+    return ended;
+  }
+
+  /** Descriptors that the program has open. */
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.program.process.pid}/fd`).length;
+  }
+
+  /** Looks at the program for a second in which it has nothing to do. */
+  async idles(): Promise<void> {
+    const before = this.#cpu();
+    // Slow on purpose: what is looked for is work that is done again and again.
+    await Bun.sleep(1000);
+    expect(this.#cpu() - before).toBeLessThan(IDLE);
+  }
+
+  /** Milliseconds of CPU time so far, of all threads. */
+  #cpu(): number {
+    const stat = readFileSync(`/proc/${this.program.process.pid}/stat`, "latin1");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS;
+  }
+}
