@@ -124,8 +124,9 @@ export async function host(
 }
 
 /** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
-function requireSize({ pad, needsSize }: HostOptions): void {
+function requireSize({ pad, exact, needsSize }: HostOptions): void {
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
+  if (exact) throw usageError("--exact needs size=: the length of the source is not known");
   if (needsSize) {
     throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
   }

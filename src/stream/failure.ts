@@ -35,7 +35,7 @@ export type FailureCode =
 /** A stream that is broken for good. Plain data: it crosses from thread to thread. */
 export interface Failure {
   readonly code: FailureCode;
-  /** `NBD_E*`, the answer to every later WRITE, WRITE_ZEROES and FLUSH. */
+  /** `NBD_E*`, the answer to every later READ, or to every later WRITE, WRITE_ZEROES and FLUSH. */
   readonly errno: number;
   /** What happened, where the stream stood, and what to do, in one line. */
   readonly message: string;

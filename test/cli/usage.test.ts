@@ -83,6 +83,7 @@ const CASES: [string, string[], RegExp][] = [
   ["an image that is read", ["run", "read=y.raw", "y.raw"], /^read=y\.raw and IMAGE are the same/],
   ["an image without a size", ["run", "read=x", "y.raw"], /^size= is missing: the length of the/],
   ["--pad without a size", ["serve", "read=x", "--pad", "-U", "s"], /^--pad needs size=/],
+  ["--exact without a size", ["serve", "read=x", "--exact", "-U", "s"], /^--exact needs size=/],
   [
     "--pad without a size, for a source that nobody has looked for yet",
     ["serve", "read=tcp:127.0.0.1:1", "--pad", "-U", "s"],

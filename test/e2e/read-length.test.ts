@@ -209,6 +209,25 @@ describe("serve", () => {
   });
 });
 
+describe("without size=, a command", () => {
+  const read = (source: string) => {
+    const client = ["qemu-io", "-r", "-f", "raw", "-c", "read 0 5M", "$nbd"];
+    return runProgram(["run", `read=exec:cat ${quoted(disk.path)}; ${source}`, "--", ...client]);
+  };
+
+  test("that fails right behind what the client has read counts", async () => {
+    const { status, stderr } = await read("exit 6");
+    expect(stderr).toMatch(/truncated: exec:cat .* failed with status 6\n$/);
+    expect(status).toBe(4);
+  });
+
+  test("that has more to say is none of the client's business", async () => {
+    const { status, stderr } = await read("echo more; exit 6");
+    expect(stderr).toMatch(/: complete\n$/);
+    expect(status).toBe(0);
+  });
+});
+
 interface Copy extends Ended {
   /** Of what the client has left. */
   readonly sha256: string;

@@ -34,7 +34,7 @@ export abstract class RelayedSink implements Sink {
   open(): boolean {
     this.#fd = this.#given;
     this.#given = -1;
-    this.#relay = new Relay();
+    this.#relay = guarded(() => new Relay());
     return true;
   }
 

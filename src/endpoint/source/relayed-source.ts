@@ -41,7 +41,7 @@ export class RelayedSource implements Source {
   }
 
   open(): boolean {
-    this.#relay = pipe(O_NONBLOCK);
+    this.#relay = guarded(() => pipe(O_NONBLOCK));
     growPipe(this.#relay.write);
     this.#capacity = pipeSize(this.#relay.write);
     this.#fd = this.#given;

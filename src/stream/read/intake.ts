@@ -75,7 +75,7 @@ export class Intake {
   intoNowhere(limit: Offset): number {
     const available = this.available();
     if (available <= 0) return available;
-    if (this.#nowhere < 0) this.#nowhere = open("/dev/null", O_WRONLY);
+    if (this.#nowhere < 0) this.#nowhere = guarded(() => open("/dev/null", O_WRONLY));
     const length = Number(min(limit, DISCARDED));
     const n = this.#settled(guarded(() => splice(this.#source.pipe, this.#nowhere, length)));
     return this.#took(n);

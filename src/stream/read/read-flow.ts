@@ -1,6 +1,7 @@
 /** A stream that is read: from its source to its connections. */
 import { POLLIN } from "../../../ffi/constants.ts";
 import { EndpointError } from "../../endpoint/guarded.ts";
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { growSendBuffer } from "../../../ffi/socket.ts";
 import type { Channel } from "../channel.ts";
 import { type Failure, unread } from "../failure.ts";
@@ -93,9 +94,8 @@ export class ReadFlow implements Flow {
 
   /** Sees whether the source has more than the stream, if all of that has been read. */
   finish(): boolean {
-    const { rule } = this.#stream;
-    const { endless, post } = this.#options;
-    if (!endless && rule.head === rule.size && this.isOpen && !this.#drain()) {
+    const { post } = this.#options;
+    if (this.#mayBeAtEnd && !this.#drain()) {
       if (this.#stream.needsEnd || performance.now() < this.#deadline) return false;
     }
     const { surplus } = this.#stream;
@@ -103,8 +103,19 @@ export class ReadFlow implements Flow {
     return true;
   }
 
+  /** The clients have had all there is to have, as far as is known. */
+  get #mayBeAtEnd(): boolean {
+    const { rule } = this.#stream;
+    const { endless, settles } = this.#options;
+    if (!this.isOpen) return false;
+    // Without a size, what a command has to say to its end counts if it comes right now.
+    return endless ? settles : rule.head === rule.size;
+  }
+
   #drain(): boolean {
     try {
+      // With no end to be behind of, what is left is nobody's business.
+      if (this.#options.endless) return this.#stream.intake.available() !== WOULD_BLOCK;
       return this.#stream.drain();
     } catch (error) {
       // Nothing is missing: a peer that breaks the connection now does no harm.

@@ -170,7 +170,7 @@ export class ReadSide implements Side {
     this.#channel.answers.refuse(this.#channel.request, errno, message);
   }
 
-  /** Goes on with the READ under way. What it has sent so far is out when this is called. */
+  /** Goes on with the READ under way; only while no body of it is on its way. */
   #goOn(): Step {
     const stream = this.#stream;
     // Thrown away: the client takes nothing any more.
