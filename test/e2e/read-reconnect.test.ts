@@ -152,7 +152,8 @@ test("a client that comes back, and is lost again before anything has moved, is 
     client.hangUp();
     await eventually(() => lost(trial) === (from === 0 ? 1 : 2), "the loss to be noticed");
   }
-  await trial.fails({ status: 4, message: /truncated: a client left without/, bytes: 8 * MiB });
+  // Whether the last MiB went by, hangs on how much of it the kernel took.
+  await trial.fails({ status: 4, message: /truncated: a client left without/ });
 });
 
 test("a client that comes back, and is lost while it waits, is missed with --no-pad, too", async () => {

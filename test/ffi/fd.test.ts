@@ -1,13 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { constants, readFileSync, statSync, writeFileSync } from "node:fs";
+import { constants, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from "../../ffi/constants.ts";
 import {
   bytesReadable,
   close,
   cstring,
+  deviceSize,
   dup,
   open,
   read,
+  seekBy,
   setNonBlocking,
   write,
   writev,
@@ -142,6 +144,61 @@ describe("bytesReadable", () => {
     const [one, other] = descriptors.socketpair();
     writeAll(one, new Uint8Array(77));
     expect([bytesReadable(one), bytesReadable(other)]).toEqual([0, 77]);
+  });
+});
+
+describe("deviceSize", () => {
+  /** A block device of that many bytes, where the machine lets the user have one. */
+  function loopDevice(folder: { file(name: string): string }, size: number): string | undefined {
+    writeFileSync(folder.file("disk"), "");
+    truncateSync(folder.file("disk"), size);
+    try {
+      const made = Bun.spawnSync(["losetup", "--find", "--show", folder.file("disk")]);
+      return made.success ? made.stdout.toString().trim() : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  test("is a block device's length", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    const size = 3 * 1024 * 1024 + 512;
+    const device = loopDevice(folder, size);
+    if (device === undefined) return;
+    try {
+      expect(deviceSize(descriptors.keep(open(device, O_RDONLY)))).toBe(size);
+    } finally {
+      expect(Bun.spawnSync(["losetup", "--detach", device]).success).toBeTrue();
+    }
+  });
+
+  test("throws for what is no block device", () => {
+    using descriptors = new Descriptors();
+    const fd = descriptors.keep(open("/dev/null", O_RDONLY));
+    expect(thrownBy(() => deviceSize(fd))).toMatchObject({ syscall: "ioctl", code: "ENOTTY" });
+  });
+});
+
+describe("seekBy", () => {
+  test("tells and moves a file's position", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    writeFileSync(folder.file("file"), "abcdef");
+    const fd = descriptors.keep(open(folder.file("file"), O_RDONLY));
+    expect(seekBy(fd, 0)).toBe(0);
+    expect(seekBy(fd, 4)).toBe(4);
+    expect(seekBy(fd, -1)).toBe(3);
+    expect(readAll(fd).toString()).toBe("def");
+    expect(seekBy(fd, 2 ** 33)).toBe(6 + 2 ** 33);
+  });
+
+  test("throws for what has none", () => {
+    using descriptors = new Descriptors();
+    expect(thrownBy(() => seekBy(descriptors.pipe().read, 0))).toMatchObject({
+      syscall: "lseek",
+      code: "ESPIPE",
+    });
   });
 });
 

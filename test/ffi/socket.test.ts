@@ -1,16 +1,46 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { O_CLOEXEC, O_NONBLOCK, O_RDWR } from "../../ffi/constants.ts";
+import { MSG_MORE, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLOUT } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { bytesReadable } from "../../ffi/fd.ts";
+import { libc } from "../../ffi/libc.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { recv, send, shutdownWrite } from "../../ffi/socket.ts";
-import { command } from "../support/program.ts";
+import { PollSet } from "../../ffi/poll.ts";
+import {
+  connect,
+  growSendBuffer,
+  internetAddress,
+  recv,
+  send,
+  shutdownWrite,
+} from "../../ffi/socket.ts";
+import { command, eventually } from "../support/program.ts";
 import { Descriptors, flagsOf, readAll, thrownBy } from "./descriptors.ts";
 
 /** Memory with the letters of `text`. */
 function letters(text: string): Memory {
   return new Memory(new TextEncoder().encode(text));
+}
+
+// tcp(7), which the program has no use for
+const IPPROTO_TCP = 6;
+const TCP_NODELAY = 1;
+const TCP_INFO = 11;
+/** Where `struct tcp_info` (linux/tcp.h) has `tcpi_data_segs_out`. */
+const DATA_SEGS_OUT = 156;
+
+function packetsSent(fd: number): number {
+  const info = new Memory(256);
+  const length = new Memory(Uint8Array.of(0, 1, 0, 0));
+  expect(libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, info.at(0), length.at(0))).toBe(0);
+  return info.view.getUint32(DATA_SEGS_OUT, true);
+}
+
+/** True when poll(2) says so now. */
+function pollOnce(fd: number, events: number): boolean {
+  const poll = new PollSet();
+  poll.add(fd, events);
+  return poll.wait(0) > 0;
 }
 
 describe("socketpair", () => {
@@ -83,6 +113,76 @@ describe("send", () => {
     expect(thrownBy(() => send(one, letters("a").at(0), 1))).toMatchObject({
       syscall: "send",
       code: "EPIPE",
+    });
+  });
+});
+
+describe("send with MSG_MORE", () => {
+  test("puts what follows at once into the same packet", async () => {
+    using descriptors = new Descriptors();
+    let received = "";
+    using server = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { data: (_, bytes) => void (received += bytes.toString("latin1")) },
+    });
+    const address = internetAddress(Uint8Array.of(127, 0, 0, 1), server.port);
+    const fd = descriptors.keep(connect(address, "the server"));
+    await eventually(() => pollOnce(fd, POLLOUT), "a connection");
+    // Otherwise the kernel puts small packets together without being told (Nagle).
+    const on = new Memory(Uint8Array.of(1, 0, 0, 0));
+    expect(libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, on.at(0), 4)).toBe(0);
+    const packets = async (flags: number) => {
+      const [before, start] = [packetsSent(fd), received.length];
+      expect(send(fd, letters("header,").at(0), 7, flags)).toBe(7);
+      if (flags === 0) await eventually(() => received.length === start + 7, "the header");
+      expect(send(fd, letters("payload;").at(0), 8)).toBe(8);
+      await eventually(() => received.length === start + 15, "the payload");
+      return packetsSent(fd) - before;
+    };
+    expect(await packets(0)).toBe(2);
+    // Nothing is held back for longer than 200 ms, which a loaded machine may need once.
+    const joined = [await packets(MSG_MORE), await packets(MSG_MORE), await packets(MSG_MORE)];
+    expect(joined).toContain(1);
+    expect(received).toBe("header,payload;".repeat(4));
+  });
+
+  test("loses nothing on a Unix socket", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    send(one, letters("header").at(0), 6, MSG_MORE);
+    expect(readAll(other).toString()).toBe("header");
+  });
+});
+
+describe("growSendBuffer", () => {
+  test("makes room for more that the peer has not taken", () => {
+    using descriptors = new Descriptors();
+    const taken = (length: number) => {
+      const [one, other] = descriptors.socketpair();
+      growSendBuffer(one, length);
+      const piece = new Memory(4096);
+      let total = 0;
+      for (let n = 0; n >= 0; n = send(one, piece.at(0), piece.length)) total += n;
+      expect(readAll(other).length).toBe(total);
+      return total;
+    };
+    expect(taken(128 * 1024)).toBeGreaterThan(taken(16 * 1024));
+  });
+
+  test("is content with what the kernel grants", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    growSendBuffer(one, 2 ** 31 - 1);
+    send(one, letters("still").at(0), 5);
+    expect(readAll(other).toString()).toBe("still");
+  });
+
+  test("throws for what is no socket", () => {
+    using descriptors = new Descriptors();
+    expect(thrownBy(() => growSendBuffer(descriptors.pipe().write, 1))).toMatchObject({
+      syscall: "setsockopt",
+      code: "ENOTSOCK",
     });
   });
 });

@@ -9,7 +9,6 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_EINVAL,
   NBD_EPERM,
-  NBD_OK,
   NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
 import { BLOCK_SIZE } from "../../protocol/export.ts";
@@ -144,15 +143,15 @@ export class ReadSide implements Side {
     const { offset, length } = request;
     if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
+    const { rule } = stream;
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
-    const error = valid ? stream.rule.judge(offset, length) : NBD_EINVAL;
-    if (error === NBD_EINVAL) {
-      answers.refuse(request, error, "the request is not valid");
+    if (!valid || !rule.contains(offset, length)) {
+      answers.refuse(request, NBD_EINVAL, "the request is not valid");
     } else if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
     } else if (length === 0) {
       answers.nothing(request);
-    } else if (error !== NBD_OK) {
+    } else if (!rule.admit(offset, length)) {
       this.#refuse(stream.refuse(request));
     } else {
       stream.reader = this;

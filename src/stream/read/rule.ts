@@ -3,7 +3,6 @@
  *
  * Pure arithmetic: nothing is read, sent or waited for here.
  */
-import { NBD_EINVAL, NBD_EIO, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import { KEPT } from "./history.ts";
@@ -27,19 +26,19 @@ export class ReadRule {
     this.advertised = advertisedSize(size);
   }
 
-  /**
-   * Judges a READ of at least one byte.
-   *
-   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by and is not kept
-   */
-  judge(offset: Offset, length: number): number {
+  /** True for a READ that does not go past the end. */
+  contains(offset: Offset, length: number): boolean {
+    return add(offset, length) <= this.advertised;
+  }
+
+  /** Takes on a READ of at least one byte. @returns false when it wants what is not kept any more */
+  admit(offset: Offset, length: number): boolean {
     const end = add(offset, length);
-    if (end > this.advertised) return NBD_EINVAL;
-    if (offset >= this.head || min(end, this.head) <= KEPT) return NBD_OK;
+    if (offset >= this.head || min(end, this.head) <= KEPT) return true;
     const needed = this.windowFor(offset);
-    if (needed > this.window) return NBD_EIO;
+    if (needed > this.window) return false;
     this.needed = Math.max(this.needed, Number(needed));
-    return NBD_OK;
+    return true;
   }
 
   /** The window that a READ below the head takes, in bytes; what is kept takes none. */

@@ -50,4 +50,29 @@ describe("prepareFifo", () => {
     expect(() => prepareFifo("/dev/null", "write")).toThrow(UnusableError);
     expect(existsSync(folder.file("nothing"))).toBeFalse();
   });
+
+  test("makes one to read from, too", () => {
+    using folder = tempFolder();
+    const fifo = prepareFifo(folder.file("fifo"), "read");
+    expect(statSync(fifo.name).mode & 0o777).toBe(0o600);
+    expect(fifo.spec).toEqual({ kind: "fifo", path: fifo.name });
+    expect(fifo.length).toBeUndefined();
+    fifo.remove();
+    expect(existsSync(fifo.name)).toBeFalse();
+  });
+
+  // To root, access rights mean nothing.
+  test.skipIf(process.getuid?.() === 0)("wants only the access that its direction needs", () => {
+    using folder = tempFolder();
+    const cases = [
+      ["read", 0o400, 0o200],
+      ["write", 0o200, 0o400],
+    ] as const;
+    for (const [direction, enough, wrong] of cases) {
+      mkfifo(folder.file(direction), enough);
+      expect(prepareFifo(folder.file(direction), direction).name).toEndWith(direction);
+      mkfifo(folder.file(`no-${direction}`), wrong);
+      expect(() => prepareFifo(folder.file(`no-${direction}`), direction)).toThrow("EACCES");
+    }
+  });
 });
