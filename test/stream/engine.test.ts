@@ -468,8 +468,8 @@ describe("clients", () => {
     const silent = stream.connect();
     const talking = stream.connect();
     stream.settle();
-    stream.command({ type: "last-words", idle: 100 });
-    for (let i = 0; i < 15; i++) {
+    stream.command({ type: "last-words", idle: 400 });
+    for (let i = 0; i < 50; i++) {
       expect(ask(stream, talking, FLUSH)).toBe(NBD_OK);
       Bun.sleepSync(10);
     }
