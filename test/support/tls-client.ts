@@ -1,0 +1,69 @@
+/** Clients that begin TLS, byte by byte, inside and outside of it. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { connect } from "node:tls";
+import { NBD_OPT_EXPORT_NAME, NBD_OPT_STARTTLS } from "../../src/protocol/constants.ts";
+import { encodeOption, RawClient } from "./nbd-client.ts";
+import { bounded } from "./program.ts";
+
+/** Connects, and says all but the first word of TLS. */
+export async function beginTls(where: string | number): Promise<RawClient> {
+  const client = await RawClient.connect(where);
+  await client.receive(18);
+  client.send(Buffer.from([0, 0, 0, 3]), encodeOption(NBD_OPT_STARTTLS));
+  const acknowledged = await client.receive(20);
+  if (acknowledged.readUInt32BE(12) !== 1) throw new Error(acknowledged.toString("hex"));
+  return client;
+}
+
+/** A client in the middle of options, inside TLS. */
+export interface SecureClient extends AsyncDisposable {
+  /** What is said inside TLS. */
+  readonly inside: RawClient;
+  /** What is said below it. */
+  readonly below: RawClient;
+}
+
+/** Begins TLS. @param folder of `client-cert.pem` and `client-key.pem`; none without */
+export async function secureClient(
+  where: string | number,
+  authority: string,
+  folder?: string,
+): Promise<SecureClient> {
+  const below = await beginTls(where);
+  below.socket.removeAllListeners("data");
+  const file = (name: string) => readFileSync(join(folder ?? "", name), "utf8");
+  const identity =
+    folder === undefined ? {} : { cert: file("client-cert.pem"), key: file("client-key.pem") };
+  const socket = connect({ socket: below.socket, ca: authority, servername: "localhost", ...identity });
+  const inside = new RawClient(socket);
+  await bounded(
+    new Promise<void>((resolve, reject) => {
+      socket.once("secureConnect", resolve);
+      socket.once("error", reject);
+      socket.once("close", () => reject(new Error("closed before TLS had begun")));
+    }),
+    "TLS to begin",
+  );
+  return {
+    inside,
+    below,
+    [Symbol.asyncDispose]() {
+      socket.destroy();
+      below.socket.destroy();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Begins TLS, and the transmission phase inside it, in the shortest way. */
+export async function secureTransmission(
+  where: string | number,
+  authority: string,
+  folder?: string,
+): Promise<SecureClient> {
+  const client = await secureClient(where, authority, folder);
+  client.inside.send(encodeOption(NBD_OPT_EXPORT_NAME));
+  await client.inside.receive(10);
+  return client;
+}
