@@ -146,8 +146,11 @@ export class Session {
       end: (from) => void from.end(),
       close: () => this.closed(),
       error: () => {},
-      handshake: (_, done, error) => {
-        if (!done) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
+      handshake: (secure, done, error) => {
+        // A certificate of another authority lets the handshake succeed all the same. Bun would end
+        // the connection by itself then, but not tell why.
+        const trusted = secure.authorized || security.options.rejectUnauthorized !== true;
+        if (!done || !trusted) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
       },
     };
     const pair = this.socket.upgradeTLS({

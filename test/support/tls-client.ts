@@ -35,7 +35,12 @@ export async function secureClient(
   const file = (name: string) => readFileSync(join(folder ?? "", name), "utf8");
   const identity =
     folder === undefined ? {} : { cert: file("client-cert.pem"), key: file("client-key.pem") };
-  const socket = connect({ socket: below.socket, ca: authority, servername: "localhost", ...identity });
+  const socket = connect({
+    socket: below.socket,
+    ca: authority,
+    servername: "localhost",
+    ...identity,
+  });
   const inside = new RawClient(socket);
   await bounded(
     new Promise<void>((resolve, reject) => {
