@@ -117,7 +117,7 @@ export class Session {
   /** Ends a connection that is still negotiating. */
   terminate(): void {
     this.#gone("the server has no time for it any more", false);
-    this.socket.terminate();
+    this.#socket.terminate();
   }
 
   #send(parts: readonly Uint8Array[]): void {
@@ -198,7 +198,7 @@ export class Session {
   #cut(reason: string): void {
     const wasOver = this.left;
     this.#gone(reason, true);
-    if (!wasOver) this.socket.terminate();
+    if (!wasOver) this.#socket.terminate();
   }
 
   #gone(reason: string, fault: boolean): void {

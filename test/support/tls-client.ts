@@ -6,11 +6,16 @@ import { NBD_OPT_EXPORT_NAME, NBD_OPT_STARTTLS } from "../../src/protocol/consta
 import { encodeOption, RawClient } from "./nbd-client.ts";
 import { bounded } from "./program.ts";
 
-/** Connects, and says all but the first word of TLS. */
-export async function beginTls(where: string | number): Promise<RawClient> {
+/** Connects, and says all but the first word of TLS. @param before options without replies of data */
+export async function beginTls(
+  where: string | number,
+  before: readonly Buffer[] = [],
+): Promise<RawClient> {
   const client = await RawClient.connect(where);
   await client.receive(18);
-  client.send(Buffer.from([0, 0, 0, 3]), encodeOption(NBD_OPT_STARTTLS));
+  client.send(Buffer.from([0, 0, 0, 3]), ...before);
+  await client.receive(20 * before.length);
+  client.send(encodeOption(NBD_OPT_STARTTLS));
   const acknowledged = await client.receive(20);
   if (acknowledged.readUInt32BE(12) !== 1) throw new Error(acknowledged.toString("hex"));
   return client;
@@ -29,8 +34,9 @@ export async function secureClient(
   where: string | number,
   authority: string,
   folder?: string,
+  before: readonly Buffer[] = [],
 ): Promise<SecureClient> {
-  const below = await beginTls(where);
+  const below = await beginTls(where, before);
   below.socket.removeAllListeners("data");
   const file = (name: string) => readFileSync(join(folder ?? "", name), "utf8");
   const identity =
@@ -66,8 +72,9 @@ export async function secureTransmission(
   where: string | number,
   authority: string,
   folder?: string,
+  before: readonly Buffer[] = [],
 ): Promise<SecureClient> {
-  const client = await secureClient(where, authority, folder);
+  const client = await secureClient(where, authority, folder, before);
   client.inside.send(encodeOption(NBD_OPT_EXPORT_NAME));
   await client.inside.receive(10);
   return client;
