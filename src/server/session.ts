@@ -12,8 +12,11 @@ import type { Security } from "./tls.ts";
 
 /** What becomes of sessions. */
 export interface SessionEvents {
-  /** Negotiation is done: the receiver owns the descriptor. */
-  readonly onTransmission: (client: Client) => void;
+  /**
+   * Negotiation is done: the receiver owns the descriptor, and calls `released` when it has closed
+   * it.
+   */
+  readonly onTransmission: (client: Client, released: () => void) => void;
   /** The connection ended before. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;
 }
@@ -192,7 +195,8 @@ export class Session {
   }
 
   #transmit(fd: number, { negotiated }: Transmission): void {
-    this.#events.onTransmission({ fd, leftover: Buffer.concat(this.#leftover), negotiated });
+    const client = { fd, leftover: Buffer.concat(this.#leftover), negotiated };
+    this.#events.onTransmission(client, () => this.#bridge?.released());
   }
 
   #cut(reason: string): void {

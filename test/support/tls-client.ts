@@ -79,3 +79,16 @@ export async function secureTransmission(
   await client.inside.receive(10);
   return client;
 }
+
+/**
+ * The message of what has to fail. Unlike `expect(…).rejects`, which has Bun turn its event loop
+ * inside of itself, it lets all else go on that the test has under way.
+ */
+export async function failure(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error("this should have failed");
+}
