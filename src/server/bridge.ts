@@ -7,6 +7,14 @@ import type { Socket } from "bun";
  */
 const LINGER = 3000;
 
+/**
+ * Shuts TLS down and closes the connection; what was written is the kernel's by now. Not by end():
+ * with TLS that waits for the client to close as well, and nothing can be done to it any more.
+ */
+export function closeSecure(socket: Socket<any>): void {
+  (socket as unknown as { close(): void }).close();
+}
+
 /** One direction: what has come from one socket and the other has not taken yet. */
 class Lane {
   from: Socket<any> | undefined;
@@ -61,8 +69,7 @@ class Lane {
 export class Bridge {
   /** The client is gone both ways then, and the stream thread has to know. */
   readonly #inward = new Lane((plain) => plain.terminate());
-  /** Not end(): that waits for the client to close as well. What was sent is the kernel's by now. */
-  readonly #outward = new Lane((secure) => (secure as unknown as { close(): void }).close());
+  readonly #outward = new Lane(closeSecure);
   readonly #secure: Socket<any>;
   #linger: ReturnType<typeof setTimeout> | undefined;
   #over = false;

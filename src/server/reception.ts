@@ -73,7 +73,7 @@ export class Reception {
    * stream thread has to be over.
    */
   async farewell(stop: AbortSignal): Promise<void> {
-    while (this.#sessions.size > 0 && !stop.aborted) {
+    while ([...this.#sessions].some((session) => session.bridged) && !stop.aborted) {
       await new Promise<void>((resolve) => {
         this.#gone = resolve;
         stop.addEventListener("abort", () => resolve(), { once: true });

@@ -6,7 +6,7 @@ import { Negotiation } from "../handshake/negotiation.ts";
 import type { Outcome } from "../handshake/outcome.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import type { Client } from "../stream/channel.ts";
-import { Bridge } from "./bridge.ts";
+import { Bridge, closeSecure } from "./bridge.ts";
 import { takeDescriptor } from "./handover.ts";
 import type { Security } from "./tls.ts";
 
@@ -66,6 +66,11 @@ export class Session {
     return ["handed over", "bridged", "gone"].includes(this.#state);
   }
 
+  /** True while the connection, which is the stream thread's, passes through here. */
+  get bridged(): boolean {
+    return this.#state === "bridged";
+  }
+
   /** Says the server's first words. */
   start(): void {
     this.#send([this.#negotiation.greeting()]);
@@ -88,7 +93,8 @@ export class Session {
     if (outcome === undefined) return;
     if (outcome.kind === "close") {
       this.#gone(outcome.reason, outcome.fault);
-      this.#socket.end();
+      if (this.#socket === this.socket) this.#socket.end();
+      else closeSecure(this.#socket);
     } else if (outcome.kind === "starttls") {
       this.#state = "securing";
       this.#goOnWhenSent();
@@ -114,6 +120,7 @@ export class Session {
   /** The client has closed its side, or the connection is lost. */
   closed(): void {
     this.#bridge?.ended();
+    if (this.#state === "bridged") this.#state = "gone";
     this.#gone("the client left during negotiation", false);
   }
 
@@ -146,7 +153,7 @@ export class Session {
     const socket: SocketHandler<undefined> = {
       data: (from, chunk) => this.data(from, chunk),
       drain: (from) => this.drain(from),
-      end: (from) => void from.end(),
+      end: closeSecure,
       close: () => this.closed(),
       error: () => {},
       handshake: (secure, done, error) => {

@@ -1,14 +1,14 @@
 /** TLS between a client and a far end of which one is slower than the other. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
+import { NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite, RawClient } from "../support/nbd-client.ts";
 import { eventually, type Running } from "../support/program.ts";
 import { ReadTrial } from "../support/read-trial.ts";
 import { tempFolder } from "../support/temp.ts";
-import { type SecureClient, secureTransmission } from "../support/tls-client.ts";
+import { type SecureClient, secureClient, secureTransmission } from "../support/tls-client.ts";
 import { DATA, Trial } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);
@@ -135,6 +135,32 @@ describe("with --idle-timeout", () => {
     await eventually(() => sockets(pid) <= before, "its sockets to be closed");
   });
 });
+
+test.each([true, false])(
+  "a client that does not close after a refusal leaves no socket behind: TLS %p",
+  async (tls) => {
+    const args = [...(tls ? required() : []), "-e", "disk"];
+    await using trial = await Trial.serve("FIFO", { args });
+    const { pid } = trial.program.process;
+    const before = sockets(pid);
+    const { certificate } = pki.authority;
+    await using client = tls
+      ? await secureClient(trial.socket, certificate)
+      : await plainClient(trial.socket);
+    expect(sockets(pid)).toBe(before + 1);
+    client.inside.send(encodeOption(NBD_OPT_EXPORT_NAME, Buffer.from("disc")));
+    await client.inside.closed();
+    await eventually(() => sockets(pid) === before, "its socket to be closed");
+  },
+);
+
+async function plainClient(socket: string): Promise<SecureClient> {
+  const client = await RawClient.connect(socket);
+  await client.receive(18);
+  client.send(Buffer.from([0, 0, 0, 3]));
+  const close = () => Promise.resolve(client[Symbol.dispose]());
+  return { inside: client, below: client, [Symbol.asyncDispose]: close };
+}
 
 /** Sockets of a process. */
 function sockets(pid: number): number {
