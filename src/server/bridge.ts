@@ -1,12 +1,29 @@
 /** Between a client that speaks TLS and the stream thread, which does not. */
 import type { Socket } from "bun";
 
+/**
+ * Milliseconds for a client to take what was said last, or more of it, once the stream thread has
+ * let go of it. A plain connection is then the kernel's alone, but here it is still ours.
+ */
+const LINGER = 3000;
+
+/**
+ * Shuts TLS down and closes the connection; what was written is the kernel's by now. Not by end():
+ * with TLS that waits for the client to close as well, and nothing can be done to it any more.
+ */
+export function closeSecure(socket: Socket<any>): void {
+  (socket as unknown as { close(): void }).close();
+}
+
 /** One direction: what has come from one socket and the other has not taken yet. */
 class Lane {
   from: Socket<any> | undefined;
   to: Socket<any> | undefined;
   #waiting: Buffer[] = [];
   #ended = false;
+
+  /** @param whenOver what is to be done when all has been passed on and nothing more comes */
+  constructor(readonly whenOver: (to: Socket<any>) => void) {}
 
   push(chunk: Uint8Array): void {
     const sent = this.#waiting.length > 0 ? 0 : this.#write(chunk);
@@ -26,14 +43,18 @@ class Lane {
       }
       this.#waiting.shift();
     }
-    if (this.#ended) this.to?.end();
+    if (this.#ended) this.#finish();
     else this.from?.resume();
   }
 
   /** Nothing more comes. */
   end(): void {
     this.#ended = true;
-    if (this.#waiting.length === 0) this.to?.end();
+    if (this.#waiting.length === 0) this.#finish();
+  }
+
+  #finish(): void {
+    if (this.to !== undefined) this.whenOver(this.to);
   }
 
   #write(bytes: Uint8Array): number {
@@ -46,14 +67,19 @@ class Lane {
  * TLS socket says what happens to it.
  */
 export class Bridge {
-  readonly #inward = new Lane();
-  readonly #outward = new Lane();
+  /** The client is gone both ways then, and the stream thread has to know. */
+  readonly #inward = new Lane((plain) => plain.terminate());
+  readonly #outward = new Lane(closeSecure);
+  readonly #secure: Socket<any>;
+  #linger: ReturnType<typeof setTimeout> | undefined;
+  #over = false;
 
   /**
    * @param secure the TLS socket
    * @param fd one end of a socket pair, which the bridge then owns
    */
   constructor(secure: Socket<any>, fd: number) {
+    this.#secure = secure;
     this.#inward.from = secure;
     this.#outward.to = secure;
     void Bun.connect({
@@ -81,11 +107,24 @@ export class Bridge {
 
   /** The client takes more. */
   drained(): void {
+    if (this.#linger !== undefined) this.released();
     this.#outward.drain();
   }
 
-  /** The client has gone, or sends no more. */
+  /** The client has gone. */
   ended(): void {
+    this.#over = true;
+    clearTimeout(this.#linger);
     this.#inward.end();
+  }
+
+  /** The stream thread has let go of the connection, which does not show behind what it has said. */
+  released(): void {
+    if (!this.#over) this.#expectProgress();
+  }
+
+  #expectProgress(): void {
+    clearTimeout(this.#linger);
+    this.#linger = setTimeout(() => this.#secure.terminate(), LINGER);
   }
 }

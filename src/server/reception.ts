@@ -19,6 +19,8 @@ export class Reception {
   readonly #options: ReceptionOptions;
   readonly #events: SessionEvents;
   readonly #sessions = new Set<Session>();
+  /** Called when a session is over. */
+  #gone = () => {};
   /** Connections that were let in so far. */
   visitors = 0;
 
@@ -49,6 +51,7 @@ export class Reception {
         if (socket.data === undefined) return;
         this.#sessions.delete(socket.data);
         socket.data.closed();
+        this.#gone();
       },
     };
   }
@@ -63,6 +66,19 @@ export class Reception {
   /** Ends what is still negotiating. */
   close(): void {
     for (const session of this.#sessions) if (!session.left) session.terminate();
+  }
+
+  /**
+   * Resolves when what was said last has reached all clients with TLS, or they do not take it; the
+   * stream thread has to be over.
+   */
+  async farewell(stop: AbortSignal): Promise<void> {
+    while ([...this.#sessions].some((session) => session.bridged) && !stop.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#gone = resolve;
+        stop.addEventListener("abort", () => resolve(), { once: true });
+      });
+    }
   }
 
   #isFull(): boolean {

@@ -69,6 +69,8 @@ export class Service {
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
+  /** Clients in the transmission phase, and whom to tell that they are no more. */
+  readonly #released = new Map<number, () => void>();
   #listening = true;
   #echo = () => {};
   #returnTimer: ReturnType<typeof setTimeout> | undefined;
@@ -89,7 +91,7 @@ export class Service {
         inTransmission: () => this.#open,
       },
       {
-        onTransmission: (client) => this.#connected(client),
+        onTransmission: (client, released) => this.#connected(client, released),
         onClose: (reason, fault) => {
           if (fault) this.#log.warn(`a connection was refused: ${reason}`);
           else this.#log.verbose(reason);
@@ -198,6 +200,7 @@ export class Service {
     clearTimeout(this.#returnTimer);
     this.#stopListening();
     await this.#thread.join();
+    await this.#reception.farewell(this.#options.stop);
   }
 
   /** Nobody has come back in time. */
@@ -231,8 +234,9 @@ export class Service {
     });
   }
 
-  #connected(client: Client): void {
+  #connected(client: Client, released: () => void): void {
     const id = this.#nextId++;
+    this.#released.set(id, released);
     this.#open++;
     this.facts.connected = true;
     this.#started ??= performance.now();
@@ -248,6 +252,8 @@ export class Service {
         break;
       case "closed":
         this.#open--;
+        this.#released.get(event.id)?.();
+        this.#released.delete(event.id);
         this.facts.streamed ||= event.streamed;
         if (event.streamed && event.end !== "disconnected") this.#lost(event.succeeded);
         this.facts.leftBehind ||= event.end === "left-behind";

@@ -6,14 +6,17 @@ import { Negotiation } from "../handshake/negotiation.ts";
 import type { Outcome } from "../handshake/outcome.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import type { Client } from "../stream/channel.ts";
-import { Bridge } from "./bridge.ts";
+import { Bridge, closeSecure } from "./bridge.ts";
 import { takeDescriptor } from "./handover.ts";
 import type { Security } from "./tls.ts";
 
 /** What becomes of sessions. */
 export interface SessionEvents {
-  /** Negotiation is done: the receiver owns the descriptor. */
-  readonly onTransmission: (client: Client) => void;
+  /**
+   * Negotiation is done: the receiver owns the descriptor, and calls `released` when it has closed
+   * it.
+   */
+  readonly onTransmission: (client: Client, released: () => void) => void;
   /** The connection ended before. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;
 }
@@ -63,6 +66,11 @@ export class Session {
     return ["handed over", "bridged", "gone"].includes(this.#state);
   }
 
+  /** True while the connection, which is the stream thread's, passes through here. */
+  get bridged(): boolean {
+    return this.#state === "bridged";
+  }
+
   /** Says the server's first words. */
   start(): void {
     this.#send([this.#negotiation.greeting()]);
@@ -85,7 +93,8 @@ export class Session {
     if (outcome === undefined) return;
     if (outcome.kind === "close") {
       this.#gone(outcome.reason, outcome.fault);
-      this.#socket.end();
+      if (this.#socket === this.socket) this.#socket.end();
+      else closeSecure(this.#socket);
     } else if (outcome.kind === "starttls") {
       this.#state = "securing";
       this.#goOnWhenSent();
@@ -111,13 +120,14 @@ export class Session {
   /** The client has closed its side, or the connection is lost. */
   closed(): void {
     this.#bridge?.ended();
+    if (this.#state === "bridged") this.#state = "gone";
     this.#gone("the client left during negotiation", false);
   }
 
   /** Ends a connection that is still negotiating. */
   terminate(): void {
     this.#gone("the server has no time for it any more", false);
-    this.socket.terminate();
+    this.#socket.terminate();
   }
 
   #send(parts: readonly Uint8Array[]): void {
@@ -143,11 +153,14 @@ export class Session {
     const socket: SocketHandler<undefined> = {
       data: (from, chunk) => this.data(from, chunk),
       drain: (from) => this.drain(from),
-      end: (from) => void from.end(),
+      end: closeSecure,
       close: () => this.closed(),
       error: () => {},
-      handshake: (_, done, error) => {
-        if (!done) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
+      handshake: (secure, done, error) => {
+        // A certificate of another authority lets the handshake succeed all the same. Bun would end
+        // the connection by itself then, but not tell why.
+        const trusted = secure.authorized || security.options.rejectUnauthorized !== true;
+        if (!done || !trusted) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
       },
     };
     const pair = this.socket.upgradeTLS({
@@ -189,13 +202,14 @@ export class Session {
   }
 
   #transmit(fd: number, { negotiated }: Transmission): void {
-    this.#events.onTransmission({ fd, leftover: Buffer.concat(this.#leftover), negotiated });
+    const client = { fd, leftover: Buffer.concat(this.#leftover), negotiated };
+    this.#events.onTransmission(client, () => this.#bridge?.released());
   }
 
   #cut(reason: string): void {
     const wasOver = this.left;
     this.#gone(reason, true);
-    if (!wasOver) this.socket.terminate();
+    if (!wasOver) this.#socket.terminate();
   }
 
   #gone(reason: string, fault: boolean): void {

@@ -50,12 +50,16 @@ export function loadCertificates(folder: string, verifyPeer: boolean): TLSOption
 
 function read(folder: string, name: string): string {
   const path = join(folder, name);
+  let text: string;
   try {
-    return readFileSync(path, "utf8");
+    text = readFileSync(path, "utf8");
   } catch (error) {
     throw new UserError(
       "ERR_TLS",
       `cannot read ${path}: ${messageOf(error)}; --tls-certificates=DIR names its folder`,
     );
   }
+  // An empty file would count as none: of an authority, for those that the system trusts.
+  if (text.includes("-----BEGIN ")) return text;
+  throw new UserError("ERR_TLS", `${path} cannot be used: it is not in PEM form`);
 }

@@ -123,6 +123,30 @@ const CASES: [string, string[], RegExp][] = [
     /^unknown option --/,
   ],
   ["a value of --single", ["serve", "pipe=x", "--single=yes"], /^--single takes no value/],
+    "an unknown kind of TLS",
+    ["serve", "pipe=x", "--tls=yes"],
+    /^--tls=yes is not known: there are/,
+  ],
+  ["an empty --tls", ["serve", "pipe=x", "--tls="], /^--tls= is not known/],
+  ["--tls in capitals", ["serve", "pipe=x", "--tls=ON"], /^--tls=ON is not known/],
+  ["TLS without certificates", ["serve", "pipe=x", "--tls=on"], /^--tls=on needs --tls-certif/],
+  [
+    "required TLS without certificates",
+    ["run", "pipe=x", "--tls=require", "y"],
+    /^--tls=require needs/,
+  ],
+  ["certificates without TLS", ["serve", "pipe=x", "--tls-certificates=."], / need --tls=on or /],
+  [
+    "certificates with TLS off",
+    ["run", "pipe=x", "--tls=off", "--tls-certificates=.", "y"],
+    /^--tls-certificates and --tls-verify-peer need --tls=on or --tls=require/,
+  ],
+  ["verified clients without TLS", ["serve", "read=x", "--tls-verify-peer"], / need --tls=on or /],
+  [
+    "--tls-verify-peer with a value",
+    ["serve", "pipe=x", "--tls-verify-peer=yes"],
+    /^--tls-verify-peer takes no value/,
+  ],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 

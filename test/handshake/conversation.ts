@@ -1,5 +1,6 @@
 /** Negotiations for tests: what a client sends, and what comes of it at every split of the bytes. */
 import { expect } from "bun:test";
+import type { TlsPolicy } from "../../src/handshake/haggling.ts";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
 import type { ExportInfo, Negotiated } from "../../src/protocol/export.ts";
 import { encodeOption } from "../support/nbd-client.ts";
@@ -101,8 +102,7 @@ export interface Conversation {
 }
 
 /** Pushes chunk after chunk, and treats the rest as a session would. */
-function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
-  const negotiation = new Negotiation(info, "off");
+function feed(negotiation: Negotiation, chunks: readonly Uint8Array[]): Conversation {
   const output: Uint8Array[] = [];
   for (const [i, chunk] of chunks.entries()) {
     const step = negotiation.push(chunk.slice());
@@ -110,8 +110,10 @@ function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
     const { outcome } = step;
     if (outcome === undefined) continue;
     const said = Buffer.concat(output).toString("hex");
+    const rest = Buffer.concat(chunks.slice(i + 1)).toString("hex");
+    if (outcome.kind === "starttls" && rest !== "") throw new Error(`behind STARTTLS: ${rest}`);
     if (outcome.kind !== "transmission") return { output: said, end: { ...outcome } };
-    const leftover = Buffer.concat([outcome.leftover, ...chunks.slice(i + 1)]).toString("hex");
+    const leftover = Buffer.from(outcome.leftover).toString("hex") + rest;
     return { output: said, end: { ...outcome, leftover } };
   }
   return { output: Buffer.concat(output).toString("hex"), end: undefined };
@@ -122,16 +124,50 @@ function feed(info: ExportInfo, chunks: readonly Uint8Array[]): Conversation {
  * position (of long inputs, at many). All ways must come to the same.
  */
 export function converse(info: ExportInfo, ...parts: Uint8Array[]): Conversation {
+  return converseUnder("off", info, ...parts);
+}
+
+/** The same to a server with this policy; where TLS begins, the conversation has to end. */
+export function converseUnder(
+  policy: TlsPolicy,
+  info: ExportInfo,
+  ...parts: Uint8Array[]
+): Conversation {
+  return atEverySplit(parts, (chunks) => feed(new Negotiation(info, policy), chunks));
+}
+
+/** Says `clear`, which has to lead to TLS, in one piece, and then `inside` as {@link converse} does. */
+export function converseInTls(
+  policy: TlsPolicy,
+  info: ExportInfo,
+  clear: readonly Uint8Array[],
+  inside: readonly Uint8Array[],
+): Conversation {
+  return atEverySplit(inside, (chunks) => {
+    const negotiation = new Negotiation(info, policy);
+    expect(feed(negotiation, [Buffer.concat(clear)]).end).toEqual({ kind: "starttls" });
+    negotiation.secured();
+    return feed(negotiation, chunks);
+  });
+}
+
+/** @returns what `say` comes to, which is the same at every split */
+function atEverySplit(
+  parts: readonly Uint8Array[],
+  say: (chunks: readonly Uint8Array[]) => Conversation,
+): Conversation {
   const input = Uint8Array.from(Buffer.concat(parts));
-  const whole = feed(info, [input]);
+  const whole = say([input]);
   // Empty chunks change nothing either.
   const empty = new Uint8Array(0);
   const splits = [...splitPositions(input.length)];
   for (const at of splits) {
-    expect(feed(info, [input.subarray(0, at), empty, input.subarray(at)])).toEqual(whole);
+    // Behind STARTTLS there may be nothing, not even that.
+    const ends = at === input.length ? [] : [empty, input.subarray(at)];
+    expect(say([empty, input.subarray(0, at), ...ends])).toEqual(whole);
   }
   const pieces = splits.map((at, i) => input.subarray(i === 0 ? 0 : splits[i - 1], at));
-  expect(feed(info, [...pieces, input.subarray(splits.at(-1))])).toEqual(whole);
+  expect(say([...pieces, input.subarray(splits.at(-1))])).toEqual(whole);
   return whole;
 }
 
