@@ -25,6 +25,8 @@ export interface SessionOptions {
   readonly negotiationTimeout: number;
 }
 
+const LEFT = "the client left during negotiation";
+
 type Transmission = Outcome & { kind: "transmission" };
 
 /** Feeds a socket's bytes to the {@link Negotiation} and its answers back, then lets go of it. */
@@ -82,7 +84,7 @@ export class Session {
   #negotiate(chunk: Uint8Array): void {
     const { output, outcome } = this.#negotiation.push(chunk);
     this.#send(output);
-    if (outcome === undefined) return;
+    if (outcome === undefined || this.left) return;
     if (outcome.kind === "close") {
       this.#gone(outcome.reason, outcome.fault);
       this.#socket.end();
@@ -111,7 +113,12 @@ export class Session {
   /** The client has closed its side, or the connection is lost. */
   closed(): void {
     this.#bridge?.ended();
-    this.#gone("the client left during negotiation", false);
+    this.#gone(LEFT, false);
+  }
+
+  #leftByClient(): void {
+    this.#gone(LEFT, false);
+    this.socket.terminate();
   }
 
   /** Ends a connection that is still negotiating. */
@@ -123,7 +130,12 @@ export class Session {
   #send(parts: readonly Uint8Array[]): void {
     for (const part of parts) {
       const bytes = Buffer.from(part);
-      const sent = this.#unsent.length > 0 ? 0 : Math.max(0, this.#socket.write(bytes));
+      const sent = this.#unsent.length > 0 ? 0 : this.#socket.write(bytes);
+      if (sent < 0) {
+        // There is nobody to tell. A socket that is paused, as it soon may be, would not notice.
+        this.#leftByClient();
+        return;
+      }
       if (sent < bytes.length) this.#unsent.push(bytes.subarray(sent));
     }
   }
