@@ -1,9 +1,13 @@
 /** Who is let in: the sessions that negotiate, and their number. */
 import type { SocketHandler } from "bun";
+import { connectionsAllowed } from "./descriptors.ts";
 import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
 
 /** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
 const KEEPALIVE = 30;
+
+/** Descriptors of one connection: with TLS there are a socket and the two ends of a bridge. */
+const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
 export interface ReceptionOptions extends SessionOptions {
   /** Clients that may be connected at a time. */
@@ -21,12 +25,15 @@ export class Reception {
   readonly #sessions = new Set<Session>();
   /** Called when a session is over. */
   #gone = () => {};
+  /** What {@link ReceptionOptions.maxConnections} is not to exceed. */
+  readonly #allowed: number;
   /** Connections that were let in so far. */
   visitors = 0;
 
   constructor(options: ReceptionOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
+    this.#allowed = connectionsAllowed(DESCRIPTORS[options.security.policy]);
     this.handler = {
       open: (socket) => {
         if (this.#isFull()) {
@@ -83,8 +90,10 @@ export class Reception {
 
   #isFull(): boolean {
     const { maxConnections, inTransmission } = this.#options;
-    if (this.negotiating + inTransmission() < maxConnections) return false;
-    const reason = `a connection was refused: ${maxConnections} are open (--max-connections)`;
+    const most = Math.min(maxConnections, this.#allowed);
+    if (this.negotiating + inTransmission() < most) return false;
+    const why = most < maxConnections ? "ulimit -n has room for no more" : "--max-connections";
+    const reason = `a connection was refused: ${most} are open (${why})`;
     this.#events.onClose(reason, false);
     return true;
   }

@@ -28,6 +28,8 @@ export interface SessionOptions {
   readonly negotiationTimeout: number;
 }
 
+const LEFT = "the client left during negotiation";
+
 type Transmission = Outcome & { kind: "transmission" };
 
 /** Feeds a socket's bytes to the {@link Negotiation} and its answers back, then lets go of it. */
@@ -90,7 +92,7 @@ export class Session {
   #negotiate(chunk: Uint8Array): void {
     const { output, outcome } = this.#negotiation.push(chunk);
     this.#send(output);
-    if (outcome === undefined) return;
+    if (outcome === undefined || this.left) return;
     if (outcome.kind === "close") {
       this.#gone(outcome.reason, outcome.fault);
       if (this.#socket === this.socket) this.#socket.end();
@@ -121,7 +123,12 @@ export class Session {
   closed(): void {
     this.#bridge?.ended();
     if (this.#state === "bridged") this.#state = "gone";
-    this.#gone("the client left during negotiation", false);
+    this.#gone(LEFT, false);
+  }
+
+  #leftByClient(): void {
+    this.#gone(LEFT, false);
+    this.socket.terminate();
   }
 
   /** Ends a connection that is still negotiating. */
@@ -133,7 +140,12 @@ export class Session {
   #send(parts: readonly Uint8Array[]): void {
     for (const part of parts) {
       const bytes = Buffer.from(part);
-      const sent = this.#unsent.length > 0 ? 0 : Math.max(0, this.#socket.write(bytes));
+      const sent = this.#unsent.length > 0 ? 0 : this.#socket.write(bytes);
+      if (sent < 0) {
+        // There is nobody to tell. A socket that is paused, as it soon may be, would not notice.
+        this.#leftByClient();
+        return;
+      }
       if (sent < bytes.length) this.#unsent.push(bytes.subarray(sent));
     }
   }

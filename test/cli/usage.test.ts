@@ -123,6 +123,7 @@ const CASES: [string, string[], RegExp][] = [
     /^unknown option --/,
   ],
   ["a value of --single", ["serve", "pipe=x", "--single=yes"], /^--single takes no value/],
+  [
     "an unknown kind of TLS",
     ["serve", "pipe=x", "--tls=yes"],
     /^--tls=yes is not known: there are/,

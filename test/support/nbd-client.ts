@@ -8,6 +8,8 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
   NBD_OPT_EXPORT_NAME,
+  NBD_REP_ACK,
+  NBD_REP_MAGIC,
   NBD_REQUEST_MAGIC,
   NBD_SIMPLE_REPLY_MAGIC,
 } from "../../src/protocol/constants.ts";
@@ -51,6 +53,13 @@ export interface Reply {
   readonly cookie: bigint;
 }
 
+/** An option reply as it came over the wire. */
+export interface OptionReply {
+  readonly option: number;
+  readonly type: number;
+  readonly data: Buffer;
+}
+
 /** A connection, byte by byte. */
 export class RawClient implements Disposable {
   #received = Buffer.alloc(0);
@@ -88,11 +97,18 @@ export class RawClient implements Disposable {
     return client;
   }
 
-  /** Connects and negotiates the shortest way. */
-  static async transmission(where: string | number): Promise<RawClient> {
+  /** Connects and says the client flags: options come next. */
+  static async negotiating(where: string | number): Promise<RawClient> {
     const client = await RawClient.connect(where);
     await client.receive(18);
-    client.send(Buffer.from([0, 0, 0, 3]), encodeOption(NBD_OPT_EXPORT_NAME));
+    client.send(Buffer.from([0, 0, 0, 3]));
+    return client;
+  }
+
+  /** Connects and negotiates the shortest way. */
+  static async transmission(where: string | number): Promise<RawClient> {
+    const client = await RawClient.negotiating(where);
+    client.send(encodeOption(NBD_OPT_EXPORT_NAME));
     await client.receive(10);
     return client;
   }
@@ -135,6 +151,26 @@ export class RawClient implements Disposable {
     const magic = bytes.readUInt32BE(0);
     if (magic !== NBD_SIMPLE_REPLY_MAGIC) throw new Error(`bad reply ${bytes.toString("hex")}`);
     return { error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) };
+  }
+
+  /** The next option reply. */
+  async optionReply(): Promise<OptionReply> {
+    const header = await this.receive(20);
+    if (header.readBigUInt64BE(0) !== NBD_REP_MAGIC) {
+      throw new Error(`bad option reply ${header.toString("hex")}`);
+    }
+    const data = await this.receive(header.readUInt32BE(16));
+    return { option: header.readUInt32BE(8), type: header.readUInt32BE(12), data };
+  }
+
+  /** Sends an option, and takes its replies. @returns the last one */
+  async option(option: number, data?: Uint8Array): Promise<OptionReply> {
+    this.send(encodeOption(option, data));
+    for (;;) {
+      const reply = await this.optionReply();
+      if (reply.option !== option) throw new Error(`a reply to option ${reply.option}`);
+      if (reply.type === NBD_REP_ACK || reply.type >= 2 ** 31) return reply;
+    }
   }
 
   /** Sends a request and takes its reply. @returns the error */

@@ -1,5 +1,5 @@
 /** The client's end of a connection to an engine that a test turns by hand. */
-import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { recv, send, shutdownWrite } from "../../ffi/socket.ts";
 import type { Reply } from "./nbd-client.ts";
@@ -60,14 +60,17 @@ export class Peer {
     let moved = false;
     if (this.#unsent.length > 0 && !this.finished) {
       const part = new Memory(Buffer.from(this.#unsent.subarray(0, 1 << 18)));
-      const n = send(this.fd, part.at(0), part.length);
-      if (n > 0) {
+      const n = unlessClosed(() => send(this.fd, part.at(0), part.length));
+      // What is left to say is for nobody; what has been answered is still to be taken.
+      if (n === undefined) this.#unsent = Buffer.alloc(0);
+      else if (n > 0) {
         this.#unsent = this.#unsent.subarray(n);
         moved = true;
       }
     }
     const silent = this.finished || this.deaf;
-    const n = silent ? WOULD_BLOCK : recv(this.fd, scratch.at(0), scratch.length);
+    const take = () => recv(this.fd, scratch.at(0), scratch.length);
+    const n = silent ? WOULD_BLOCK : (unlessClosed(take) ?? 0);
     if (n > 0) {
       this.#received.push(Buffer.from(scratch.bytes.subarray(0, n)));
       this.#available += n;
@@ -77,5 +80,15 @@ export class Peer {
       moved = true;
     }
     return moved;
+  }
+}
+
+/** The engine may close while there is more for it. @returns undefined when it has */
+function unlessClosed(call: () => number): number | undefined {
+  try {
+    return call();
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
   }
 }

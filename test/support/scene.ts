@@ -22,6 +22,8 @@ export const GATE = "until [ -e gate ]; do sleep 0.02; done";
 /** How the program is started. */
 export interface SceneOptions {
   readonly args?: readonly string[];
+  /** Where `serve` listens, if not on its Unix socket. */
+  readonly listen?: readonly string[];
   /** Shell words before the program, such as limits. */
   readonly shell?: string;
   /** The shell words that start it, if not `exec "$@"`. */

@@ -47,7 +47,7 @@ export class Trial extends Scene {
   static async serve(choice: SinkChoice, options: TrialOptions = {}): Promise<Trial> {
     const trial = new Trial();
     try {
-      await trial.#start("serve", choice, options, ["-U", trial.socket]);
+      await trial.#start("serve", choice, options, options.listen ?? ["-U", trial.socket]);
       await trial.program.saying(/listening on/);
       await trial.sink.ready();
       return trial;

@@ -1,0 +1,93 @@
+/** Many cases, one after the other, and what is left of them. */
+import { readdirSync } from "node:fs";
+import { type Case, negotiationCase } from "./negotiation.ts";
+import { programCase } from "./program.ts";
+import { Random } from "./random.ts";
+import { readCase } from "./read.ts";
+import { require } from "./require.ts";
+import { writtenCase } from "./written.ts";
+
+/** What is fuzzed: the state machine, the engine both ways, and the program. */
+export const KINDS = ["negotiation", "written", "read", "program"] as const;
+export type Kind = (typeof KINDS)[number];
+
+const MAKE: Record<Kind, (random: Random) => Case> = {
+  negotiation: negotiationCase,
+  written: writtenCase,
+  read: readCase,
+  program: programCase,
+};
+
+/** A case that has failed, with all that it takes to see it again. */
+export class FuzzFailure extends Error {
+  constructor(
+    readonly kind: Kind,
+    readonly seed: number,
+    /** What was sent, in hex. */
+    readonly pieces: readonly string[],
+    cause: unknown,
+  ) {
+    super(`${kind} with seed ${seed}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
+  }
+}
+
+/** How much was done. */
+export interface Figures {
+  cases: number;
+  messages: number;
+}
+
+export interface FuzzOptions {
+  readonly kinds: readonly Kind[];
+  /** Of the first case of each kind; the next one has the next number. */
+  readonly seed: number;
+  /** Messages, at least, in all, unless the time is over first. */
+  readonly messages: number;
+  /** Milliseconds. */
+  readonly limit?: number;
+  readonly onProgress?: (done: Record<Kind, Figures>) => void;
+}
+
+/** One program is worth so many rounds of the others: it takes that long to start. */
+const ROUNDS_PER_PROGRAM = 50;
+
+/** @throws FuzzFailure by the first case that fails */
+export async function fuzz(options: FuzzOptions): Promise<Record<Kind, Figures>> {
+  const { kinds, seed, messages, limit = Number.POSITIVE_INFINITY, onProgress } = options;
+  const none = () => ({ cases: 0, messages: 0 });
+  const done = { negotiation: none(), written: none(), read: none(), program: none() };
+  const until = performance.now() + limit;
+  const descriptors = openDescriptors();
+  let total = 0;
+  for (let round = 0; total < messages && performance.now() < until; round++) {
+    for (const kind of kinds) {
+      if (kind === "program" && kinds.length > 1 && round % ROUNDS_PER_PROGRAM > 0) continue;
+      const figures = done[kind];
+      const count = await runCase(kind, seed + figures.cases);
+      figures.cases++;
+      figures.messages += count;
+      total += count;
+    }
+    onProgress?.(done);
+  }
+  const left = openDescriptors() - descriptors;
+  require(left <= 0, `${left} descriptors were left behind, from seed ${seed} on`);
+  return done;
+}
+
+/** @returns how many messages were in it */
+async function runCase(kind: Kind, seed: number): Promise<number> {
+  const one = MAKE[kind](new Random(seed));
+  try {
+    await one.run();
+  } catch (error) {
+    throw new FuzzFailure(kind, seed, one.pieces(), error);
+  }
+  return one.messages;
+}
+
+function openDescriptors(): number {
+  return readdirSync("/proc/self/fd").length;
+}

@@ -1,0 +1,218 @@
+/** Hostile clients of a stream that is written: the real engine beside a model of it. */
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+} from "../../src/protocol/constants.ts";
+import { Oracle } from "../support/oracle.ts";
+import { StreamFixture } from "../support/stream.ts";
+import {
+  connect,
+  connectAll,
+  describeScripts,
+  leave,
+  nextReply,
+  type Script,
+  scripts,
+  turns,
+} from "./clients.ts";
+import type { Case } from "./negotiation.ts";
+import { expectOrigin } from "./origin.ts";
+import type { Random } from "./random.ts";
+import type { Found } from "./requests.ts";
+import { require } from "./require.ts";
+
+const EINVAL = 22;
+
+const LARGEST_READ = 32 << 20;
+
+export function writtenCase(random: Random): Case {
+  const size = random.pick([512, 5000, 65_536, 65_536, 300_000]);
+  const window = random.pick([0, 0, 65_536, 200_000]);
+  const together = random.chance(0.3);
+  const clients = scripts("write", size, random, together);
+  return {
+    messages: clients.reduce((sum, { messages }) => sum + messages, 0),
+    pieces: () => [
+      `pipe= size=${size} window=${window}${together ? " together" : ""}`,
+      ...describeScripts(clients),
+    ],
+    run: () => {
+      using stream = new StreamFixture({ size, window });
+      stream.beforeTurn = () => {
+        stream.stalled = random.chance(0.1);
+      };
+      if (together) runTogether(stream, clients, size, window, random);
+      else runInTurn(stream, clients, new Oracle(size, window), random);
+    },
+  };
+}
+
+/** One client after the other: every answer, and every byte, is known. */
+function runInTurn(
+  stream: StreamFixture,
+  clients: readonly Script[],
+  oracle: Oracle,
+  random: Random,
+): void {
+  for (const [i, script] of clients.entries()) {
+    const peer = connect(stream, script);
+    for (const piece of script.pieces.slice(1)) {
+      peer.send(piece);
+      turns(stream, random.below(3));
+    }
+    const whole = script.found.filter((one) => one.whole);
+    const wants = new Map(whole.map((one) => [one, expected(oracle, one, script)]));
+    const fits = (one: Found, error: number) => {
+      const want = wants.get(one);
+      return (typeof want === "number" ? want : 0) === error;
+    };
+    const pending = [...whole];
+    while (pending.length > 0) {
+      const taken = nextReply(stream, peer, pending, script.structured, fits);
+      require(taken !== undefined, () => `${pending.length} requests got no answer`);
+      const want = wants.get(taken.request) as number | Uint8Array;
+      const error = typeof want === "number" ? want : 0;
+      require(taken.error === error, () =>
+        `${text(taken.request)} got ${taken.error}, not ${error}`);
+      const { data } = taken;
+      require(typeof want === "number" || data.equals(want), () => `${text(taken.request)}: data`);
+    }
+    const cut = script.found.at(-1);
+    if (cut === undefined || cut.whole || !admits(oracle, cut)) {
+      leave(stream, peer, script, i + 1, random.chance(0.5));
+      continue;
+    }
+    const limit = cutOff(oracle, cut);
+    leave(stream, peer, script, i + 1, random.chance(0.5));
+    turns(stream, 2);
+    stream.settle();
+    expectPrefix(stream.output, oracle.disk, limit);
+    if (
+      limit !== undefined &&
+      oracle.window === 0 &&
+      cut.offset + cut.payload.length < oracle.size
+    ) {
+      require(stream.broken === "CLIENT_CUT", `the stream is ${stream.broken ?? "whole"}`);
+    }
+    return;
+  }
+  finish(stream, oracle);
+}
+
+/** True when the rule takes on a WRITE of which a part is missing. */
+function admits(oracle: Oracle, { flags, offset, length }: Found): boolean {
+  if (oracle.broken || (flags & ~NBD_CMD_FLAG_FUA) !== 0) return false;
+  if (offset + length > Math.ceil(oracle.size / 512) * 512) return false;
+  // Below the head it is refused, which breaks the stream.
+  if (offset < oracle.head) oracle.write(offset, new Uint8Array(length));
+  return !oracle.broken;
+}
+
+/** @returns up to where there may be output after a WRITE that was cut off */
+function cutOff(oracle: Oracle, { offset, length, payload }: Found): number {
+  const data = Buffer.alloc(length);
+  payload.copy(data);
+  oracle.write(offset, data);
+  return oracle.head > offset ? offset + payload.length : oracle.head;
+}
+
+function expectPrefix(output: Buffer, disk: Uint8Array, limit: number): void {
+  require(output.length <= limit, `${output.length} bytes came out, at most ${limit} may`);
+  require(output.equals(disk.subarray(0, output.length)), "what came out is not what was written");
+}
+
+function finish(stream: StreamFixture, oracle: Oracle): void {
+  const { broken, head } = oracle;
+  require((stream.broken !== undefined) === broken, `the stream is ${stream.broken ?? "whole"}`);
+  stream.command({ type: "finish", short: "allow" });
+  stream.until(() => stream.engine.over && (stream.sawEnd || broken));
+  stream.settle();
+  const want = oracle.finish();
+  expectPrefix(stream.output, want, want.length);
+  const least = !broken ? want.length : oracle.window === 0 ? head : 0;
+  require(stream.output.length >= least, `${stream.output.length} of ${least} bytes came out`);
+}
+
+/** What the client should get: an error, or the bytes that it reads. */
+function expected(oracle: Oracle, one: Found, script: Script): number | Uint8Array {
+  const { type, flags, offset, length, payload } = one;
+  const only = (allowed: number) => (flags & ~allowed) === 0;
+  const end = offset + length;
+  const disk = Math.ceil(oracle.size / 512) * 512;
+  switch (type) {
+    case NBD_CMD_WRITE:
+      if (!oracle.broken && !only(NBD_CMD_FLAG_FUA)) return EINVAL;
+      return oracle.write(offset, payload);
+    case NBD_CMD_WRITE_ZEROES:
+      if (!oracle.broken && !only(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)) return EINVAL;
+      return oracle.zero(offset, length);
+    case NBD_CMD_FLUSH:
+      return only(NBD_CMD_FLAG_FUA) ? oracle.flush() : EINVAL;
+    case NBD_CMD_READ: {
+      const allowed = NBD_CMD_FLAG_FUA | (script.structured ? NBD_CMD_FLAG_DF : 0);
+      if (!only(allowed) || length > LARGEST_READ) return EINVAL;
+      return oracle.read(offset, length);
+    }
+    case NBD_CMD_BLOCK_STATUS:
+      if (!script.allocation || length === 0 || !only(NBD_CMD_FLAG_REQ_ONE)) return EINVAL;
+      // The reply itself is looked at where it is taken.
+      return end > disk ? EINVAL : 0;
+    default:
+      return EINVAL;
+  }
+}
+
+/** All clients at once: their order is not known, but where every byte comes from is. */
+function runTogether(
+  stream: StreamFixture,
+  clients: readonly Script[],
+  size: number,
+  window: number,
+  random: Random,
+): void {
+  const peers = connectAll(stream, clients, random);
+  const acknowledged: Found[] = [];
+  for (const [i, script] of clients.entries()) {
+    if (script.rude) continue;
+    const peer = peers[i] as (typeof peers)[number];
+    const pending = script.found.filter((one) => one.whole);
+    while (pending.length > 0) {
+      const taken = nextReply(stream, peer, pending, script.structured);
+      if (taken === undefined) break;
+      if (taken.request.type === NBD_CMD_WRITE && taken.error === 0)
+        acknowledged.push(taken.request);
+    }
+    // One that ends in the middle of a WRITE may lose those before it, too: the stream is truncated.
+    const mayLack = script.found.at(-1)?.whole === false ? script.found.length : 0;
+    require(pending.length <= mayLack, () =>
+      `${pending.length} requests of client ${i} got no answer`);
+  }
+  stream.until(() => stream.ends.length === clients.length);
+  const { broken } = stream;
+  require(broken === undefined ||
+    broken === "BACKWARD_WRITE" ||
+    broken === "CLIENT_CUT", `${broken}`);
+  stream.command({ type: "finish", short: "allow" });
+  stream.until(() => stream.engine.over && (stream.sawEnd || broken !== undefined));
+  stream.settle();
+  const writes = clients.flatMap(({ found }) => found.filter(({ type }) => type === NBD_CMD_WRITE));
+  expectOrigin(stream.output, size, writes);
+  // With a window, what is held may be overwritten, or lost with a stream that breaks.
+  if (window > 0) return;
+  for (const { offset, payload } of acknowledged) {
+    const inside = payload.subarray(0, Math.max(0, size - offset));
+    const there = stream.output.subarray(offset, offset + inside.length);
+    require(inside.length === 0 || there.equals(inside), "a WRITE that was answered is not there");
+  }
+}
+
+function text({ type, flags, offset, length }: Found): string {
+  return `command ${type} flags ${flags} of ${length} bytes at ${offset}`;
+}
