@@ -68,7 +68,7 @@ export const COMMON_OPTIONS = {
   },
   "tls-verify-peer": {
     type: "boolean",
-    description: "Serve only clients with a certificate of ca-cert.pem",
+    description: "Of the clients with TLS, serve only those with a certificate of ca-cert.pem",
   },
   "max-connections": {
     type: "string",
