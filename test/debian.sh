@@ -7,12 +7,30 @@ cd "$(dirname "$0")/.."
 missing=
 command -v qemu-img >/dev/null && command -v qemu-io >/dev/null || missing="$missing qemu-utils"
 command -v nbdcopy >/dev/null || missing="$missing libnbd-bin"
+
+# Other testers of NBD servers; without one of them, its tests are skipped.
+wanted=
+command -v nbdsh >/dev/null || wanted="$wanted python3-libnbd"
+command -v nbdkit >/dev/null || wanted="$wanted nbdkit"
+command -v fio >/dev/null || wanted="$wanted fio"
+PATH="$PATH:/usr/sbin:/sbin" command -v nbd-client >/dev/null || wanted="$wanted nbd-client"
+
+sudo=
+[ "$(id -u)" -eq 0 ] || sudo=sudo
+install() {
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends "$@"
+}
+
+# shellcheck disable=SC2086 # lists of package names
 if [ -n "$missing" ]; then
-  sudo=
-  [ "$(id -u)" -eq 0 ] || sudo=sudo
   $sudo apt-get update -q
-  # shellcheck disable=SC2086 # a list of package names
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing
+  install $missing
+fi
+if [ -n "$wanted" ] && [ "$(id -u)" -eq 0 ]; then
+  [ -n "$missing" ] || apt-get update -q || :
+  for package in $wanted; do
+    install "$package" || echo "$package is not to be had: its tests are skipped"
+  done
 fi
 
 bun install --frozen-lockfile

@@ -1,9 +1,10 @@
 /** The program under a fault while it is read from: its source, its clients, and what it leaves. */
 import { expect } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
 import type { Ended } from "./program.ts";
+import { openDescriptors, processorTicks } from "./proc.ts";
 import { ReadClient } from "./read-client.ts";
 import { ERROR, type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
 import { openSource, type SourceChoice, type TestSource } from "./sources.ts";
@@ -25,11 +26,8 @@ export const FEW_FORMS = [FORMS[0], FORMS[3]] as typeof FORMS;
 /** How to start read.child.ts; its arguments are a socket and a stage. */
 export const CHILD = [process.execPath, join(import.meta.dir, "read.child.ts")];
 
-/** Milliseconds of CPU time that a second of waiting may take. */
-const IDLE = 100;
-
-/** Clock ticks per second (proc(5), stat). */
-const TICKS = 100;
+/** Ticks of CPU time, of 10 ms, that a second of waiting may take. */
+const IDLE = 10;
 
 export interface ReadTrialOptions extends SceneOptions {
   /** Has the program make a pid file, which is not to be left behind. */
@@ -115,21 +113,15 @@ export class ReadTrial extends Scene {
 
   /** Descriptors that the program has open. */
   get descriptors(): number {
-    return readdirSync(`/proc/${this.program.process.pid}/fd`).length;
+    return openDescriptors(this.program.process.pid);
   }
 
   /** Looks at the program for a second in which it has nothing to do. */
   async idles(): Promise<void> {
-    const before = this.#cpu();
+    const { pid } = this.program.process;
+    const before = processorTicks(pid);
     // Slow on purpose: what is looked for is work that is done again and again.
     await Bun.sleep(1000);
-    expect(this.#cpu() - before).toBeLessThan(IDLE);
-  }
-
-  /** Milliseconds of CPU time so far, of all threads. */
-  #cpu(): number {
-    const stat = readFileSync(`/proc/${this.program.process.pid}/stat`, "latin1");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS;
+    expect(processorTicks(pid) - before).toBeLessThan(IDLE);
   }
 }
