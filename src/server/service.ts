@@ -200,6 +200,8 @@ export class Service {
     clearTimeout(this.#returnTimer);
     this.#stopListening();
     await this.#thread.join();
+    // Those that the end of the stream has cut off have not been told of one by one.
+    for (const released of this.#released.values()) released();
     await this.#reception.farewell(this.#options.stop);
   }
 

@@ -110,6 +110,17 @@ test("a client that dies with a READ under way has truncated the stream", async 
   await trial.fails({ status: 4, message: /truncated/ });
 });
 
+test("a client that takes nothing does not hold up the end of a stream that is broken", async () => {
+  await using trial = await Trial.serve("FIFO", { args: [...required(), "size=1G"] });
+  await using deaf = await connect(trial.socket);
+  deaf.inside.socket.pause();
+  deaf.inside.send(encodeRequest(NBD_CMD_READ, 512 * MiB, 32 * MiB));
+  await using other = await connect(trial.socket);
+  expect(await other.inside.write(0, DATA.subarray(0, MiB))).toBe(0);
+  expect(await other.inside.write(0, DATA.subarray(0, MiB))).not.toBe(0);
+  await trial.fails({ status: 4, message: /does not write from start to end/ });
+});
+
 describe("with --idle-timeout", () => {
   const idle = () => [...required(), "--idle-timeout=0.4"];
 
