@@ -67,6 +67,7 @@ export const AF_INET6 = 10;
 export const SOL_SOCKET = 1;
 export const SO_ERROR = 4;
 export const SO_SNDBUF = 7;
+export const SO_ACCEPTCONN = 30;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_NONBLOCK = 0o4000;

@@ -9,6 +9,7 @@ import {
   MSG_NOSIGNAL,
   SHUT_WR,
   SIOCOUTQ,
+  SO_ACCEPTCONN,
   SO_ERROR,
   SO_SNDBUF,
   SOCK_CLOEXEC,
@@ -75,10 +76,17 @@ export function connect(address: Uint8Array, subject: string): number {
 
 /** What has become of a connection: 0, or the errno that it failed with (SO_ERROR, socket(7)). */
 export function connectError(fd: number): number {
+  return option(fd, SO_ERROR);
+}
+
+/** True for a socket that takes connections: listen(2) was called for it (SO_ACCEPTCONN). */
+export function isListening(fd: number): boolean {
+  return option(fd, SO_ACCEPTCONN) !== 0;
+}
+
+function option(fd: number, name: number): number {
   intLength.view.setUint32(0, 4, true);
-  checked("getsockopt", () =>
-    libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, int.at(0), intLength.at(0)),
-  );
+  checked("getsockopt", () => libc.getsockopt(fd, SOL_SOCKET, name, int.at(0), intLength.at(0)));
   return int.view.getInt32(0, true);
 }
 

@@ -1,6 +1,7 @@
 /** Sockets that the program was started with, instead of making its own (sd_listen_fds(3)). */
 import { fstatSync } from "node:fs";
 import { closeOnExec } from "../../ffi/fd.ts";
+import { isListening } from "../../ffi/socket.ts";
 import { UserError } from "../errors.ts";
 
 /** The first descriptor that is passed. */
@@ -24,6 +25,13 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
     );
   }
   requireSocket(SD_LISTEN_FDS_START, "the descriptor that was passed by LISTEN_FDS");
+  if (!isListening(SD_LISTEN_FDS_START)) {
+    throw new UserError(
+      "ERR_LISTEN",
+      "the socket that was passed by LISTEN_FDS does not listen: pass one that does " +
+        "(ListenStream=, and not Accept=yes)",
+    );
+  }
   closeOnExec(SD_LISTEN_FDS_START);
   return SD_LISTEN_FDS_START;
 }

@@ -1,14 +1,14 @@
 /** `serve` with a socket that whoever starts it has made: LISTEN_FDS, as systemd passes it. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { boundAddress, unixAddress } from "../../ffi/socket.ts";
+import { boundAddress, socketpair, unixAddress } from "../../ffi/socket.ts";
 import { Place } from "../cli/refusal.ts";
 import { type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { command, PROGRAM, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
-import { ANY_PORT, listening, type Owned } from "../support/sockets.ts";
+import { ANY_PORT, listening, Owned } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { DATA, ERROR, GATE, Trial, writeAll } from "../support/trial.ts";
 
@@ -233,6 +233,15 @@ describe("what is passed", () => {
   test("has to be open", async () => {
     const { status, stderr } = await refused(`${ONE}exec 3<&-; `, []);
     expect(stderr).toContain("the descriptor that was passed by LISTEN_FDS is no socket");
+    expect(status).toBe(3);
+  });
+
+  test("has to listen", async () => {
+    const [one, other] = socketpair();
+    using connected = new Owned(one);
+    using _ = new Owned(other);
+    const { status, stderr } = await refused(ONE, [], connected.fd);
+    expect(stderr).toContain("the socket that was passed by LISTEN_FDS does not listen");
     expect(status).toBe(3);
   });
 
