@@ -2,7 +2,7 @@
 import { defineCommand } from "citty";
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { activatedSocket, requireSocket } from "../server/activation.ts";
+import { activatedSocket, requireClient } from "../server/activation.ts";
 import { type Address, type Entrance, NBD_PORT } from "../server/address.ts";
 import { serve } from "../server/serve.ts";
 import { endWithParent, Signals } from "../server/signals.ts";
@@ -74,7 +74,7 @@ function entrance(address: Address | undefined, single: boolean): Entrance {
   const fd = activatedSocket(process.env);
   if (single) {
     if (address !== undefined) throw usageError("--single goes without -U, -p and -i");
-    requireSocket(0, "--single: standard input");
+    requireClient();
     return { kind: "single" };
   }
   if (fd === undefined) return address ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT };

@@ -4,6 +4,8 @@ import { closeOnExec } from "../../ffi/fd.ts";
 import { isListening } from "../../ffi/socket.ts";
 import { UserError } from "../errors.ts";
 
+const STDIN = 0;
+
 /** The first descriptor that is passed. */
 const SD_LISTEN_FDS_START = 3;
 
@@ -34,6 +36,18 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
   }
   closeOnExec(SD_LISTEN_FDS_START);
   return SD_LISTEN_FDS_START;
+}
+
+/** @throws UserError when standard input is not what a client is connected to */
+export function requireClient(): void {
+  requireSocket(STDIN, "--single: standard input");
+  if (isListening(STDIN)) {
+    throw new UserError(
+      "ERR_LISTEN",
+      "--single: standard input is a socket that listens: it takes one that a client is connected " +
+        "to (inetd's nowait)",
+    );
+  }
 }
 
 /** @throws UserError when the descriptor is no socket */

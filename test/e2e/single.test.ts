@@ -166,6 +166,14 @@ test("standard input has to be a socket", async () => {
   expect(said).toMatch(/^--single: standard input is no socket/);
 });
 
+test("standard input must not be a socket that listens", async () => {
+  const words = [...PROGRAM, "serve", "pipe=exec:cat >/dev/null", "--single"];
+  await using program = start(["sh", "-c", INETD, "sh", ...words], { passed: listener.fd });
+  const { status, stderr } = await program.ended();
+  expect(stderr).toMatch(/error: --single: standard input is a socket that listens: .*\n$/);
+  expect(status).toBe(3);
+});
+
 test.each([[["-U", "s"]], [["-p", "0"]], [["-i", "127.0.0.1"]]])(
   "--single with %p is a wrong command line",
   async (address) => {
