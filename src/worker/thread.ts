@@ -1,6 +1,7 @@
 /** The body of the stream thread. */
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
+import { Digest } from "../endpoint/checksum.ts";
 import { ChecksumSink } from "../endpoint/sink/checksum-sink.ts";
 import { createSink } from "../endpoint/sink/create.ts";
 import { createSource } from "../endpoint/source/create.ts";
@@ -10,7 +11,6 @@ import { Counters } from "../stream/counters.ts";
 import { Engine } from "../stream/engine.ts";
 import type { Flow } from "../stream/flow.ts";
 import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
-import { Digest } from "../stream/read/digest.ts";
 import { ReadFlow } from "../stream/read/read-flow.ts";
 import { WriteFlow } from "../stream/write/write-flow.ts";
 

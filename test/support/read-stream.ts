@@ -9,7 +9,7 @@ import type { Source } from "../../src/endpoint/source/source.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import type { Ended, ShortStream, StreamEvent } from "../../src/stream/messages.ts";
-import { Digest } from "../../src/stream/read/digest.ts";
+import { Digest } from "../../src/endpoint/checksum.ts";
 import { ReadFlow } from "../../src/stream/read/read-flow.ts";
 import { EngineFixture } from "./engine.ts";
 import { type Answer, type AskOptions, type Asked, encodeAsked, takeAnswer } from "./answer.ts";

@@ -2,7 +2,7 @@
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { IoVec, Memory } from "../../../ffi/memory.ts";
 import { recv } from "../../../ffi/socket.ts";
-import type { ChecksumAlgorithm } from "../checksum.ts";
+import { type ChecksumAlgorithm, Digest } from "../checksum.ts";
 import type { Sink } from "./sink.ts";
 
 const BUFFER_SIZE = 1 << 20;
@@ -13,16 +13,15 @@ const BUFFER_SIZE = 1 << 20;
  */
 export class ChecksumSink implements Sink {
   readonly #inner: Sink;
-  readonly #hash: Bun.CryptoHasher;
+  readonly #digest: Digest;
   readonly #buffer = new Memory(BUFFER_SIZE);
-  readonly #zeroes = new Uint8Array(BUFFER_SIZE);
   /** What has been received and not been accepted. */
   readonly #held = new IoVec(1);
   #heldEnd = 0;
 
   constructor(inner: Sink, algorithm: ChecksumAlgorithm) {
     this.#inner = inner;
-    this.#hash = new Bun.CryptoHasher(algorithm);
+    this.#digest = new Digest(algorithm);
   }
 
   get name(): string {
@@ -51,15 +50,13 @@ export class ChecksumSink implements Sink {
 
   writev(vector: IoVec): number {
     const n = this.#inner.writev(vector);
-    if (n > 0) vector.each(n, (bytes) => this.#hash.update(bytes));
+    if (n > 0) vector.each(n, (bytes) => this.#digest.update(bytes));
     return n;
   }
 
   zeroes(length: number): number {
     const n = this.#inner.zeroes(length);
-    for (let left = n; left > 0; left -= BUFFER_SIZE) {
-      this.#hash.update(this.#zeroes.subarray(0, Math.min(left, BUFFER_SIZE)));
-    }
+    this.#digest.updateZeroes(n);
     return n;
   }
 
@@ -68,7 +65,7 @@ export class ChecksumSink implements Sink {
       const n = this.#inner.writev(this.#held);
       if (n === WOULD_BLOCK) return false;
       const start = this.#heldEnd - this.#held.remaining;
-      this.#hash.update(this.#buffer.bytes.subarray(start, start + n));
+      this.#digest.update(this.#buffer.bytes.subarray(start, start + n));
       this.#held.consume(n);
     }
     return this.#inner.flush();
@@ -83,7 +80,7 @@ export class ChecksumSink implements Sink {
   }
 
   digest(): string {
-    return this.#hash.digest("hex");
+    return this.#digest.hex();
   }
 
   close(): void {

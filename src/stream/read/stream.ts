@@ -1,6 +1,7 @@
 /** What all connections of one stream that is read share. */
 import { ERRNO } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
+import type { Digest } from "../../endpoint/checksum.ts";
 import { EndpointError } from "../../endpoint/guarded.ts";
 import type { Source } from "../../endpoint/source/source.ts";
 import { min, type Offset, subtract } from "../../protocol/offset.ts";
@@ -8,7 +9,6 @@ import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
 import type { StreamEvent, Surplus } from "../messages.ts";
-import type { Digest } from "./digest.ts";
 import { History, KEPT } from "./history.ts";
 import { Intake } from "./intake.ts";
 import type { ReadSide } from "./read-side.ts";
@@ -142,7 +142,7 @@ export class ReadStream {
     const zeroes = data > head ? subtract(to, data) : subtract(to, head);
     if (zeroes > 0) {
       counters.addZeroes(Number(zeroes));
-      digest?.updateZeroes(zeroes);
+      digest?.updateZeroes(Number(zeroes));
     }
     this.rule.head = to;
     this.history.trim(this.rule.reach);
