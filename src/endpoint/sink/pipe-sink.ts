@@ -1,48 +1,25 @@
 /** The writing end of a pipe as the sink: the fast one, since splice(2) needs no detour. */
 import { ERRNO, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
-import { bytesReadable, close, writev } from "../../../ffi/fd.ts";
+import { bytesReadable, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
-import { growPipe, splice } from "../../../ffi/pipe.ts";
+import { splice } from "../../../ffi/pipe.ts";
 import { EndpointError, guarded } from "../guarded.ts";
-import { reopenPipe } from "../reopen.ts";
+import { PipeEnd } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
 
-/** A pipe that somebody else has opened, by its descriptor, which this object then owns. */
-export class PipeSink implements Sink {
+export class PipeSink extends PipeEnd implements Sink {
   readonly held = 0;
-  #fd = -1;
   #zeroes: ZeroPipe | undefined;
-  #given: number;
 
-  constructor(
-    readonly name: string,
-    given = -1,
-  ) {
-    this.#given = given;
-  }
-
-  get fd(): number {
-    return this.#fd;
-  }
-
-  open(): boolean {
-    const fd = guarded(() => reopenPipe(this.#given, O_WRONLY));
-    this.#given = -1;
-    this.opened(fd);
-    return true;
-  }
-
-  /** Takes a non-blocking descriptor of the pipe. */
-  protected opened(fd: number): void {
-    this.#fd = fd;
-    growPipe(fd);
+  constructor(name: string, given = -1) {
+    super(name, O_WRONLY, given);
   }
 
   splice(socket: number, length: number): number {
     try {
-      return splice(socket, this.#fd, length);
+      return splice(socket, this.fd, length);
     } catch (error) {
       // Of the two ends only the pipe fails with EPIPE; anything else is the socket's trouble.
       if (error instanceof SyscallError && error.errno === ERRNO.EPIPE)
@@ -52,11 +29,11 @@ export class PipeSink implements Sink {
   }
 
   writev(vector: IoVec): number {
-    return guarded(() => writev(this.#fd, vector));
+    return guarded(() => writev(this.fd, vector));
   }
 
   zeroes(length: number): number {
-    return guarded(() => (this.#zeroes ??= new ZeroPipe()).copyTo(this.#fd, length));
+    return guarded(() => (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length));
   }
 
   flush(): boolean {
@@ -64,17 +41,15 @@ export class PipeSink implements Sink {
   }
 
   unread(): number {
-    return bytesReadable(this.#fd);
+    return bytesReadable(this.fd);
   }
 
   complete(): void {
     // A pipe keeps nothing.
   }
 
-  close(): void {
-    for (const fd of [this.#fd, this.#given]) if (fd >= 0) close(fd);
-    this.#fd = -1;
-    this.#given = -1;
+  override close(): void {
+    super.close();
     this.#zeroes?.close();
     this.#zeroes = undefined;
   }

@@ -1,18 +1,15 @@
 /** A connected stream socket as the sink. */
-import { O_NONBLOCK } from "../../../ffi/constants.ts";
-import { openFlags, setNonBlocking } from "../../../ffi/fd.ts";
 import { bytesUnsent, shutdownWrite } from "../../../ffi/socket.ts";
 import { guarded } from "../guarded.ts";
+import { borrowNonBlocking } from "../non-blocking.ts";
 import { RelayedSink } from "./relayed-sink.ts";
 
 export class SocketSink extends RelayedSink {
-  #wasBlocking = false;
+  #giveBack = () => {};
 
   override open(): boolean {
     super.open();
-    // A socket cannot be opened a second time: the flag is set for all who share it, until close().
-    this.#wasBlocking = (openFlags(this.fd) & O_NONBLOCK) === 0;
-    if (this.#wasBlocking) setNonBlocking(this.fd, true);
+    this.#giveBack = borrowNonBlocking(this.fd);
     return true;
   }
 
@@ -33,7 +30,7 @@ export class SocketSink extends RelayedSink {
   }
 
   override close(): void {
-    if (this.fd >= 0 && this.#wasBlocking) setNonBlocking(this.fd, false);
+    if (this.fd >= 0) this.#giveBack();
     super.close();
   }
 }

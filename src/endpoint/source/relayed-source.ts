@@ -1,10 +1,11 @@
 /** A socket, a file or a device as the source: its bytes come by a private pipe. */
 import { ERRNO, O_NONBLOCK } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
-import { bytesReadable, close, openFlags, read, setNonBlocking, write } from "../../../ffi/fd.ts";
+import { bytesReadable, close, read, write } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { growPipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
 import { guarded } from "../guarded.ts";
+import { borrowNonBlocking } from "../non-blocking.ts";
 import type { Source } from "./source.ts";
 
 /** The pipe is filled up again when it holds less than this. */
@@ -20,7 +21,7 @@ export class RelayedSource implements Source {
   #relay: { read: number; write: number } | undefined;
   #capacity = 0;
   #ended = false;
-  #wasBlocking = false;
+  #giveBack = () => {};
   /** Made when splice(2) turns out not to work. */
   #buffer: Memory | undefined;
 
@@ -46,9 +47,7 @@ export class RelayedSource implements Source {
     this.#capacity = pipeSize(this.#relay.write);
     this.#fd = this.#given;
     this.#given = -1;
-    // A socket cannot be opened a second time: the flag is set for all who share it, until close().
-    this.#wasBlocking = this.isSocket && (openFlags(this.#fd) & O_NONBLOCK) === 0;
-    if (this.#wasBlocking) setNonBlocking(this.#fd, true);
+    if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
     return true;
   }
 
@@ -82,7 +81,7 @@ export class RelayedSource implements Source {
   }
 
   close(): void {
-    if (this.#fd >= 0 && this.#wasBlocking) setNonBlocking(this.#fd, false);
+    if (this.#fd >= 0) this.#giveBack();
     for (const fd of [this.#fd, this.#given, this.#relay?.read, this.#relay?.write]) {
       if (fd !== undefined && fd >= 0) close(fd);
     }
