@@ -24,13 +24,10 @@ import {
 } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
 import type { Random } from "./random.ts";
-import type { Found } from "./requests.ts";
+import { describeRequest, EINVAL, type Found, LARGEST_READ } from "./requests.ts";
 import { require } from "./require.ts";
 
 const EPERM = 1;
-const EINVAL = 22;
-const LARGEST_READ = 32 << 20;
-
 const MIB = 1 << 20;
 const SOURCE = pseudoRandom(2 * MIB, 99);
 
@@ -82,11 +79,13 @@ function runInTurn(
       const error = typeof want === "number" ? want : 0;
       const taken = nextReply(stream, peer, [request], script.structured);
       require(taken !== undefined, () => `${pending.length} requests got no answer`);
-      require(taken.error === error, () => `${text(request)} got ${taken.error}, not ${error}`);
+      require(taken.error === error, () =>
+        `${describeRequest(request)} got ${taken.error}, not ${error}`);
       // Before an error, chunks may have come: they have to be right all the same.
       const { data } = taken;
       const disk = model.disk.subarray(request.offset, request.offset + data.length);
-      require(data.equals(typeof want === "number" ? disk : want), () => `${text(request)}: data`);
+      require(data.equals(typeof want === "number" ? disk : want), () =>
+        `${describeRequest(request)}: data`);
       pending.shift();
     }
     leave(stream, peer, script, i + 1, random.chance(0.5));
@@ -138,15 +137,11 @@ function runTogether(
       require(taken !== undefined, () => `${pending.length} requests of client ${i} got no answer`);
       const { offset } = taken.request;
       const disk = model.disk.subarray(offset, offset + taken.data.length);
-      require(taken.data.equals(disk), () => `${text(taken.request)}: data`);
+      require(taken.data.equals(disk), () => `${describeRequest(taken.request)}: data`);
     }
   }
   stream.until(() => stream.ends.length === clients.length);
   stream.beforeTurn = () => {};
   stream.stalled = false;
   stream.finish("allow");
-}
-
-function text({ type, flags, offset, length }: Found): string {
-  return `command ${type} flags ${flags} of ${length} bytes at ${offset}`;
 }

@@ -107,3 +107,13 @@ export function takeApart(bytes: Buffer): { found: Found[]; leaving: Leaving } {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+export const EINVAL = 22;
+
+/** A READ of more bytes is refused. */
+export const LARGEST_READ = 32 << 20;
+
+/** A request as it stands in what the fuzzer finds. */
+export function describeRequest({ type, flags, offset, length }: Found): string {
+  return `command ${type} flags ${flags} of ${length} bytes at ${offset}`;
+}

@@ -25,12 +25,8 @@ import {
 import type { Case } from "./negotiation.ts";
 import { expectOrigin } from "./origin.ts";
 import type { Random } from "./random.ts";
-import type { Found } from "./requests.ts";
+import { describeRequest, EINVAL, type Found, LARGEST_READ } from "./requests.ts";
 import { require } from "./require.ts";
-
-const EINVAL = 22;
-
-const LARGEST_READ = 32 << 20;
 
 export function writtenCase(random: Random): Case {
   const size = random.pick([512, 5000, 65_536, 65_536, 300_000]);
@@ -80,9 +76,10 @@ function runInTurn(
       const want = wants.get(taken.request) as number | Uint8Array;
       const error = typeof want === "number" ? want : 0;
       require(taken.error === error, () =>
-        `${text(taken.request)} got ${taken.error}, not ${error}`);
+        `${describeRequest(taken.request)} got ${taken.error}, not ${error}`);
       const { data } = taken;
-      require(typeof want === "number" || data.equals(want), () => `${text(taken.request)}: data`);
+      require(typeof want === "number" || data.equals(want), () =>
+        `${describeRequest(taken.request)}: data`);
     }
     const cut = script.found.at(-1);
     if (cut === undefined || cut.whole || !admits(oracle, cut)) {
@@ -211,8 +208,4 @@ function runTogether(
     const there = stream.output.subarray(offset, offset + inside.length);
     require(inside.length === 0 || there.equals(inside), "a WRITE that was answered is not there");
   }
-}
-
-function text({ type, flags, offset, length }: Found): string {
-  return `command ${type} flags ${flags} of ${length} bytes at ${offset}`;
 }
