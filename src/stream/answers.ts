@@ -2,6 +2,7 @@
 import {
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
+  NBD_EINVAL,
   NBD_OK,
   NBD_REPLY_FLAG_DONE,
   NBD_REPLY_TYPE_NONE,
@@ -56,6 +57,11 @@ export class Answers {
     this.replies.add((view, at) =>
       encodeErrorChunk(view, at, cookieHigh, cookieLow, error, message),
     );
+  }
+
+  /** A READ or BLOCK_STATUS that breaks the specification's rules. */
+  refuseInvalid(request: Request): void {
+    this.refuse(request, NBD_EINVAL, "the request is not valid");
   }
 
   /**

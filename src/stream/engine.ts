@@ -196,13 +196,13 @@ export class Engine {
       const revents = poll.revents(first + i);
       if (revents !== 0) clientReported(connection, revents);
     }
-    this.#endSilent();
-    this.#partFromIdle(poll.revents(idleAt) !== 0);
+    const now = performance.now();
+    this.#endSilent(now);
+    this.#partFromIdle(now, poll.revents(idleAt) !== 0);
   }
 
-  /** @param news there is something to do for idle ones */
-  #partFromIdle(news: boolean): void {
-    const now = performance.now();
+  /** @param now performance.now() @param news there is something to do for idle ones */
+  #partFromIdle(now: number, news: boolean): void {
     if (this.#patience === undefined) {
       for (let i = this.#connections.length - 1; i >= 0; i--) {
         if (this.#idle.admit(this.#connections[i] as Connection, now)) {
@@ -247,9 +247,8 @@ export class Engine {
     return midRequest ? Math.min(patience, idleTimeout) : patience;
   }
 
-  /** Ends the connections whose clients have been silent for too long. */
-  #endSilent(): void {
-    const now = performance.now();
+  /** Ends the connections whose clients have been silent for too long. @param now performance.now() */
+  #endSilent(now: number): void {
     for (const connection of this.#connections) {
       if (!waitsForClient(connection.channel)) connection.idleSince = now;
       else if (now - connection.idleSince >= this.#patienceWith(connection)) {

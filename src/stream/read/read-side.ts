@@ -117,10 +117,8 @@ export class ReadSide implements Side {
 
   lose(): boolean {
     const midRequest = this.busy;
-    if (this.#active) {
-      // What has left the pipe is gone, whether the client has got it or not.
-      if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
-    }
+    // What has left the pipe is gone, whether the client has got it or not.
+    if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
     this.#finish();
     this.#drop = 0;
     return midRequest;
@@ -132,7 +130,7 @@ export class ReadSide implements Side {
     if (this.#channel.asksBlockStatus(this.#stream.rule.advertised)) {
       answers.blockStatus(request, request.length, 0);
     } else {
-      answers.refuse(request, NBD_EINVAL, "the request is not valid");
+      answers.refuseInvalid(request);
     }
   }
 
@@ -146,7 +144,7 @@ export class ReadSide implements Side {
     const { rule } = stream;
     const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
     if (!valid || !rule.contains(offset, length)) {
-      answers.refuse(request, NBD_EINVAL, "the request is not valid");
+      answers.refuseInvalid(request);
     } else if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
     } else if (length === 0) {

@@ -115,7 +115,7 @@ export class WriteSide implements Side {
     const { answers } = channel;
     if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
     else if (error === NBD_EIO) answers.refuse(request, error, "it has been streamed already");
-    else answers.refuse(request, error, "the request is not valid");
+    else answers.refuseInvalid(request);
   }
 
   /** @param held what the window has; all else are zeroes */
@@ -141,7 +141,7 @@ export class WriteSide implements Side {
     const { offset, length } = channel.request;
     const { rule } = this.#stream;
     if (!channel.asksBlockStatus(rule.advertised)) {
-      channel.answers.refuse(channel.request, NBD_EINVAL, "the request is not valid");
+      channel.answers.refuseInvalid(channel.request);
       return;
     }
     const end = add(offset, length);
