@@ -1,28 +1,36 @@
-/** `bun run bench`: how fast a stream is, beside nbdkit's streaming plugin and a plain pipe. */
+/** `bun run bench`: how fast a stream is, beside nbdkit's streaming plugin and without any server. */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { fetchPeer, NoPeerError, type Peer } from "./peer.ts";
-import { mibPerSecond, page, type Result } from "./report.ts";
-import { type Row, rows } from "./rows.ts";
-import { makeScene, roomFor, type Scene } from "./scene.ts";
-import { MIB, readWhole, withScratch } from "./scratch.ts";
-import { type Column, type Subject, subjects } from "./subjects.ts";
-import { type Ends, type Outcome, transfer } from "./transfer.ts";
+import { fetchPeer, NoPeerError, type Peer } from "./programs/peer.ts";
+import { type Subject, subjects } from "./programs/subjects.ts";
+import type { Result } from "./report/figures.ts";
+import { machine } from "./report/machine.ts";
+import { cpuTable, page, ratioTable, secondsTable } from "./report/page.ts";
+import { plot } from "./report/plot.ts";
+import { type Measured, readStore, type Run, writeFormatted, writeStore } from "./report/store.ts";
+import { rows } from "./rows/index.ts";
+import { MIB, type Row } from "./rows/row.ts";
+import { roomFor, Scene } from "./run/scene.ts";
+import { readWhole, withScratch } from "./run/scratch.ts";
+import { type Ends, type Outcome, transfer } from "./run/transfer.ts";
 
-const RESULTS = join(import.meta.dir, "results/latest.md");
+const USAGE = `Usage: bun run bench [--runs N] [--size MiB] [--row NAME]... [--save] [--results FOLDER]
 
-const USAGE = `Usage: bun run bench [--runs N] [--size MiB] [--row NAME]...
+  --runs N          measured runs of each program (default: 5)
+  --size MiB        size of a large disk, the others in proportion (default: 4096)
+  --row NAME        only this row, and only on stdout
+  --save            put these rows into the results, too; all rows are always saved
+  --results FOLDER  where the results are (default: bench/results)
 
-  --runs N     measured runs of each program (default: 5)
-  --size MiB   size of the disk image (default: 4096)
-  --row NAME   only this row, and only on stdout: ${rows.map((row) => row.name).join(", ")}
+Rows: ${rows.map((row) => row.name).join(", ")}
 `;
 
 interface Options {
   runs: number;
   mib: number;
   chosen: Row[];
-  save: boolean;
+  /** The folder of the results; `undefined` if nothing is to be saved. */
+  results: string | undefined;
 }
 
 function options(args: string[]): Options | undefined {
@@ -32,20 +40,19 @@ function options(args: string[]): Options | undefined {
       runs: { type: "string", default: "5" },
       size: { type: "string", default: "4096" },
       row: { type: "string", multiple: true },
+      save: { type: "boolean" },
+      results: { type: "string", default: join(import.meta.dir, "results") },
       help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) return undefined;
-  const chosen = values.row?.map((name) => {
-    const row = rows.find((candidate) => candidate.name === name);
-    if (row === undefined) throw new Error(`there is no row ${name}`);
-    return row;
-  });
+  const unknown = values.row?.find((name) => !rows.some((row) => row.name === name));
+  if (unknown !== undefined) throw new Error(`there is no row ${unknown}`);
   return {
     runs: positive("--runs", values.runs),
     mib: positive("--size", values.size),
-    chosen: chosen ?? rows,
-    save: chosen === undefined,
+    chosen: rows.filter((row) => values.row?.includes(row.name) ?? true),
+    results: values.save || values.row === undefined ? values.results : undefined,
   };
 }
 
@@ -59,56 +66,109 @@ async function peerOrNothing(): Promise<Peer | undefined> {
     return await fetchPeer();
   } catch (error) {
     if (!(error instanceof NoPeerError)) throw error;
-    console.error(`No nbdkit of Debian 11, so no column for it: ${error.message}`);
+    console.error(`No nbdkit of Debian 11, so no columns nbdkit and limit: ${error.message}`);
     return undefined;
   }
 }
 
-async function measure(row: Row, scene: Scene, folder: string, runs: number): Promise<Result> {
-  const programs = subjects(row, scene);
-  const outcomes = new Map<Column, Outcome[]>(programs.map(({ column }) => [column, []]));
+/** Those whose programs are there; says which are not. */
+function possible(chosen: Row[]): Row[] {
+  return chosen.filter((row) => {
+    if (row.parameter === "read" || row.needs === undefined) return true;
+    if (Bun.which(row.needs) !== null) return true;
+    console.error(`${row.name} is left out: there is no ${row.needs}`);
+    return false;
+  });
+}
+
+async function measure(
+  row: Row,
+  { scene, peer, runs }: { scene: Scene; peer: Peer | undefined; runs: number },
+): Promise<Pick<Measured, "bytes" | "runs">> {
+  const programs = subjects(row, scene, peer);
+  const { path, bytes } = scene.data(row);
+  const found: Measured["runs"] = {};
   // Makes sure that a program that is fast has not just moved less, and warms it up.
   for (const subject of programs) {
-    await once(subject, subject.checked, folder);
-    say(row, subject, "check: everything has arrived");
+    const outcome = await once(subject.checked, scene, bytes);
+    subject.verify?.(outcome);
+    say(row, subject, "check: everything is right");
   }
   for (let round = 1; round <= runs; round++) {
     for (const subject of programs) {
       // A kernel that reclaims early would otherwise make one of them wait for the disk.
-      await readWhole(scene.data[row.data].path);
-      const outcome = await once(subject, subject.measured, folder);
-      outcomes.get(subject.column)?.push(outcome);
-      const { seconds, cpuSeconds } = outcome;
-      const speed = mibPerSecond(subject.bytes, seconds);
-      const took = `${seconds.toFixed(2)} s, ${speed}, CPU ${cpuSeconds.toFixed(2)} s`;
-      say(row, subject, `${round} of ${runs}: ${took}`);
+      await readWhole(path);
+      const run = kept(await once(subject.measured, scene, bytes));
+      (found[subject.column] ??= []).push(run);
+      say(row, subject, `${round} of ${runs}: ${spelled(run, bytes)}`);
     }
   }
-  return { row, outcomes };
+  return { bytes, runs: found };
 }
 
-function once({ bytes }: Subject, ends: Ends, folder: string): Promise<Outcome> {
+function once(ends: Ends, { folder }: Scene, bytes: number): Promise<Outcome> {
   return transfer({ ...ends, folder, limitSeconds: 60 + bytes / (16 * MIB) });
+}
+
+function kept({ output: _, ...run }: Outcome): Run {
+  return { ...run, seconds: Math.round(run.seconds * 1e4) / 1e4, ...roundedCpu(run) };
+}
+
+function roundedCpu({ cpuSeconds, serverCpuSeconds }: Run): Partial<Run> {
+  const rounded = (value: number) => Math.round(value * 1e3) / 1e3;
+  return {
+    cpuSeconds: rounded(cpuSeconds),
+    ...(serverCpuSeconds !== undefined && { serverCpuSeconds: rounded(serverCpuSeconds) }),
+  };
+}
+
+function spelled({ seconds, cpuSeconds, serverCpuSeconds, serverPeakBytes }: Run, bytes: number) {
+  const said = [
+    `${seconds.toFixed(2)} s`,
+    `${(bytes / MIB / seconds).toFixed(0)} MiB/s`,
+    `CPU ${cpuSeconds.toFixed(2)} s`,
+  ];
+  if (serverCpuSeconds !== undefined) said.push(`of the server ${serverCpuSeconds.toFixed(2)} s`);
+  if (serverPeakBytes !== undefined) said.push(`peak ${(serverPeakBytes / MIB).toFixed(1)} MiB`);
+  return said.join(", ");
 }
 
 function say(row: Row, subject: Subject, what: string): void {
   console.error(`${row.name}, ${subject.column}, ${what}`);
 }
 
+/** Puts a row into the results and makes the page anew, so that what is interrupted is not lost. */
+async function save(folder: string, { row, ...measured }: Result): Promise<void> {
+  const json = join(folder, "latest.json");
+  const store = await readStore(json);
+  store.rows[row.name] = measured;
+  await writeStore(json, store, rows);
+  const results = rows.flatMap((each) => {
+    const its = store.rows[each.name];
+    return its === undefined ? [] : [{ row: each, ...its }];
+  });
+  await Bun.write(join(folder, "latest.svg"), plot(results));
+  await writeFormatted(join(folder, "latest.md"), page(results, "latest.svg"));
+}
+
 async function main(): Promise<void> {
   const wanted = options(process.argv.slice(2));
   if (wanted === undefined) return console.log(USAGE);
-  const { runs, mib, chosen, save } = wanted;
+  const chosen = possible(wanted.chosen);
   const peer = await peerOrNothing();
-  const results = await withScratch(roomFor(mib, chosen), async (folder) => {
-    const scene = await makeScene(folder, { mib, chosen, peer });
-    const measured: Result[] = [];
-    for (const row of chosen) measured.push(await measure(row, scene, folder, runs));
-    return measured;
+  const facts = await machine(["qemu-img", "nbdcopy", "fio"], peer);
+  const results = await withScratch(roomFor(wanted.mib, chosen), async (folder) => {
+    const scene = await Scene.make(folder, wanted.mib);
+    const found: Result[] = [];
+    for (const [index, row] of chosen.entries()) {
+      await scene.prepare(row, chosen.slice(index + 1));
+      const result = { row, facts, ...(await measure(row, { scene, peer, runs: wanted.runs })) };
+      if (wanted.results !== undefined) await save(wanted.results, result);
+      found.push(result);
+    }
+    return found;
   });
-  const text = await page(results, { mib, runs, peer });
-  console.log(text);
-  if (save) await Bun.write(RESULTS, text);
+  console.log([ratioTable(results), secondsTable(results), cpuTable(results)].join("\n"));
 }
 
 try {

@@ -2,8 +2,9 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { IHAVEOPT, NBD_OPT_EXPORT_NAME } from "../src/protocol/constants.ts";
-import { MIB, randomFile, withScratch } from "./scratch.ts";
-import { MAIN } from "./subjects.ts";
+import { MAIN } from "./programs/servers.ts";
+import { MIB } from "./rows/row.ts";
+import { randomFile, withScratch } from "./run/scratch.ts";
 
 /** Greeting, and the answer to EXPORT_NAME without its zeroes. */
 const NEGOTIATED = 18 + 10;

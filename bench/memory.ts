@@ -1,14 +1,16 @@
 /** `bun bench/memory.ts`: does a long stream make the server grow? Exits with 1 if it does. */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import type { Sample } from "./counter.ts";
-import { machine, markdownTable } from "./report.ts";
-import { GIB, MIB, randomFile, withScratch } from "./scratch.ts";
-import { MAIN } from "./subjects.ts";
-import { transfer } from "./transfer.ts";
+import type { Sample } from "./ends/counter.ts";
+import { MAIN } from "./programs/servers.ts";
+import { machine } from "./report/machine.ts";
+import { markdownList, markdownTable } from "./report/markdown.ts";
+import { GIB, MIB } from "./rows/row.ts";
+import { randomFile, withScratch } from "./run/scratch.ts";
+import { transfer } from "./run/transfer.ts";
 
 const RESULTS = join(import.meta.dir, "results/memory.md");
-const COUNTER = join(import.meta.dir, "counter.ts");
+const COUNTER = join(import.meta.dir, "ends/counter.ts");
 
 const FROM = 1;
 const TO = 8;
@@ -23,8 +25,16 @@ async function measure(listen: string[]): Promise<Sample[]> {
     const sources = Array<string>(TOTAL).fill(raw);
     const { output } = await transfer({
       folder,
-      program: (fifo) => [
-        ...[process.execPath, MAIN, "run", `pipe=${fifo}`, `size=${TOTAL * GIB}`, ...listen, "--"],
+      program: ({ stream }) => [
+        ...[
+          process.execPath,
+          MAIN,
+          "run",
+          `pipe=${stream}`,
+          `size=${TOTAL * GIB}`,
+          ...listen,
+          "--",
+        ],
         ...["qemu-img", "convert", "-n", "-f", "raw", ...sources, "-O", "raw", "$nbd"],
       ],
       other: (fifo, server) => [process.execPath, COUNTER, fifo, String(server), String(GIB)],
@@ -79,7 +89,7 @@ try {
   const { values } = parseArgs({ options: { tcp: { type: "boolean", default: false } } });
   const samples = await measure(values.tcp ? ["-p", "0"] : []);
   const grown = growth(samples);
-  const text = page(samples, grown) + (await machine());
+  const text = page(samples, grown) + markdownList(await machine(["qemu-img"]));
   console.log(text);
   if (!values.tcp) await Bun.write(RESULTS, text);
   // The kernel may take pages of the program file away in the middle; growth must not hide in that.

@@ -2,12 +2,13 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { GIB } from "../rows/row.ts";
 import { endAll } from "./transfer.ts";
 
-export const MIB = 2 ** 20;
-export const GIB = 2 ** 30;
-
 const MEMORY = "/dev/shm";
+
+/** statfs(2) */
+const TMPFS_MAGIC = 0x01021994;
 
 /** Calls `body` with a fresh folder; nothing stays behind, not even after a signal. */
 export async function withScratch<T>(
@@ -61,28 +62,16 @@ export async function randomFile(folder: string, bytes: number): Promise<string>
   return path;
 }
 
-/** A qcow2 image without a single hole, in the page cache and on the disk. */
-export async function randomImage(folder: string, mib: number): Promise<string> {
-  // Nothing here compresses or finds repetitions, so a small file many times over will do.
-  const part = partSize(mib);
-  const raw = await randomFile(folder, part * MIB);
-  const image = join(folder, "image.qcow2");
-  const parts = Array<string>(mib / part).fill(raw);
-  await command(["qemu-img", "convert", "-f", "raw", ...parts, "-O", "qcow2", image]);
-  // Or the kernel would be writing it back during the first runs.
-  await command(["sync", image]);
-  rmSync(raw);
-  return image;
+/** The first bytes of files, one after the other, in a new file. */
+export async function copyHead(from: string[], bytes: number, to: string): Promise<void> {
+  const script = 'bytes=$1; to=$2; shift 2; cat "$@" | head -c "$bytes" > "$to"';
+  await command(["sh", "-c", script, "sh", String(bytes), to, ...from]);
 }
 
-/** Brings a file into the page cache. */
+/** Brings a file into the page cache, if it is not in memory anyway. */
 export async function readWhole(path: string): Promise<void> {
+  if (statfsSync(path).type === TMPFS_MAGIC) return;
   await command(["sh", "-c", 'exec cat "$1" > /dev/null', "sh", path]);
-}
-
-function partSize(mib: number): number {
-  for (let part = 64; part > 1; part /= 2) if (mib % part === 0) return part;
-  return 1;
 }
 
 /** @throws Error when it fails */

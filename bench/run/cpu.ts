@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Subprocess } from "bun";
 
-export { adoptOrphans } from "../ffi/process.ts";
+export { adoptOrphans } from "../../ffi/process.ts";
 
 /** The unit of times in /proc/PID/stat: USER_HZ, the same on all machines that Bun runs on. */
 const TICKS_PER_SECOND = 100;
@@ -35,6 +35,21 @@ export async function orphansEnded(group: number, limit: number): Promise<void> 
     if (performance.now() > deadline) throw new Error("something that it started does not end");
     await Bun.sleep(10);
   }
+}
+
+/**
+ * The CPU time of what a shell has waited for, as its `times` has printed it: a line for itself and
+ * a line for its children, of user and system time each.
+ */
+export function childrenSeconds(times: string): number {
+  const [user, system] = times.split("\n")[1]?.split(" ") ?? [];
+  return inSeconds(user) + inSeconds(system);
+}
+
+function inSeconds(time: string | undefined): number {
+  const [, minutes, seconds] = /^(\d+)m(\d+[.,]?\d*)s$/.exec(time ?? "") ?? [];
+  if (seconds === undefined) throw new Error(`the shell's times are not to be read: ${time}`);
+  return Number(minutes) * 60 + Number(seconds.replace(",", "."));
 }
 
 /** The children of this process in the process group of another that has ended. */

@@ -14,6 +14,8 @@ export interface Peer {
   nbdkit: string;
   /** The folder of nbdkit's plugins. */
   plugins: string;
+  /** The folder of nbdkit's filters. */
+  filters: string;
   /** The streaming plugin, by its full name, as nbdkit would look for it in the system's folder. */
   plugin: string;
   version: string;
@@ -113,7 +115,8 @@ async function lookAt(root: string): Promise<Peer> {
   // Also loads the plugin, so a missing library shows here and not as a failed run.
   const dump = await output([nbdkit, plugin, "--dump-plugin"]);
   const version = /^version=(.*)$/m.exec(dump)?.[1] ?? "unknown";
-  return { nbdkit, plugin, plugins: join(plugin, ".."), version };
+  const plugins = join(plugin, "..");
+  return { nbdkit, plugin, plugins, filters: join(plugins, "../filters"), version };
 }
 
 async function output(command: string[], cwd?: string): Promise<string> {

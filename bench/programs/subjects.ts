@@ -1,0 +1,159 @@
+/** The programs of a row: how each is measured, and how it is checked. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Column, PipeRow, ReadRow, Row } from "../rows/row.ts";
+import type { Data, Scene } from "../run/scene.ts";
+import type { Ends, Outcome } from "../run/transfer.ts";
+import {
+  comparing,
+  counting,
+  DIGEST,
+  DISCARD,
+  fifoReader,
+  fifoWriter,
+  intoFifo,
+  type Reader,
+  sinkEnd,
+} from "./ends.ts";
+import type { Peer } from "./peer.ts";
+import { nbdkit, nothing, ours, type Serving } from "./servers.ts";
+
+/** One program in one row. */
+export interface Subject {
+  column: Column;
+  measured: Ends;
+  /** The same, or nearly, and it fails if what arrives is not right. */
+  checked: Ends;
+  /** Looks at what the check run has left. @throws Error when that is not right */
+  verify?(checked: Outcome): void;
+}
+
+interface Setting<R extends Row = Row> {
+  row: R;
+  scene: Scene;
+  data: Data;
+  serving: Serving;
+  env: Record<string, string>;
+}
+
+export function subjects(row: Row, scene: Scene, peer: Peer | undefined): Subject[] {
+  const data = scene.data(row);
+  const env = { IMAGE: data.path, SIZE: String(data.bytes), TARGET: scene.target(row) };
+  const serving = { row, bytes: data.bytes, client: row.client };
+  const common = { scene, data, serving, env };
+  const served =
+    row.parameter === "pipe"
+      ? pipeSubjects({ ...common, row }, peer)
+      : readSubjects({ ...common, row }, peer);
+  const found = [...served, ...plain({ ...common, row }), ...alone({ ...common, row }, peer)];
+  return found.filter(({ column }) => column === "ours" || row.beside.includes(column));
+}
+
+function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subject[] {
+  const { row, scene, data, serving, env } = setting;
+  const check = row.digest === true ? DIGEST : comparing(row, data, scene);
+  const digestFile = join(scene.folder, "stream.sha256");
+  const own = (reader: Reader, args: readonly string[]): Ends => {
+    const { target, start, ...end } = sinkEnd(row.sink ?? "fifo", reader);
+    return {
+      program: (places) => start(ours(serving, places, target(places.stream), args), places.stream),
+      env,
+      ...end,
+      ...(row.statuses === undefined ? {} : { statuses: row.statuses }),
+    };
+  };
+  const digest = row.digest === true;
+  const found: Subject[] = [
+    {
+      column: "ours",
+      measured: own(DISCARD, digest ? ["--checksum", "sha256"] : []),
+      checked: own(check, digest ? ["--checksum", `sha256:${digestFile}`] : []),
+      ...(digest && {
+        verify: ({ output }) => {
+          verifyDigest(setting, output);
+          verifyDigest(setting, readFileSync(digestFile, "utf8"));
+        },
+      }),
+    },
+  ];
+  if (peer === undefined) return found;
+  const theirs = (reader: Reader): Ends => ({
+    program: (places) => nbdkit(serving, places, peer),
+    env,
+    other: fifoReader(reader),
+  });
+  return [
+    ...found,
+    {
+      column: "nbdkit",
+      measured: theirs(digest ? DIGEST : DISCARD),
+      checked: theirs(check),
+      ...(digest && { verify: ({ output }) => verifyDigest(setting, output) }),
+    },
+  ];
+}
+
+/** @param text begins with a digest, as that of sha256sum */
+function verifyDigest({ scene, data }: Setting, text: string): void {
+  const [found, wanted] = [text.split(" ")[0], scene.digest(data)];
+  if (found !== wanted) throw new Error(`the digest is ${found} instead of ${wanted}`);
+}
+
+function readSubjects(setting: Setting<ReadRow>, peer: Peer | undefined): Subject[] {
+  const { row, data, serving, env } = setting;
+  const both = (column: Column, program: (client: string) => Ends["program"]): Subject => {
+    const ends = { env, other: fifoWriter(data.path) };
+    return {
+      column,
+      measured: { program: program(row.client), ...ends },
+      checked: { program: program(row.check), ...ends },
+    };
+  };
+  const own = both(
+    "ours",
+    (client) => (places) => ours({ ...serving, client }, places, places.stream, []),
+  );
+  if (peer === undefined) return [own];
+  const theirs = both(
+    "nbdkit",
+    (client) => (places) => nbdkit({ ...serving, client }, places, peer),
+  );
+  return [own, theirs];
+}
+
+/** What needs no server whose disk is a stream, by the same FIFO as the others. */
+function plain({ row, scene, data }: Setting): Subject[] {
+  const copy: Ends["program"] = ({ stream }) =>
+    intoFifo(["nbdcopy", "--", "[", ...qemuNbd(data), "]", "-"], stream);
+  const cat: Ends["program"] = ({ stream }) => fifoWriter(data.path)(stream);
+  const length = Bun.file(data.path).size;
+  const check = row.parameter === "pipe" ? comparing(row, data, scene) : counting(data.bytes);
+  return [
+    {
+      column: "nbdcopy",
+      measured: { program: copy, other: fifoReader(DISCARD) },
+      checked: { program: copy, other: fifoReader(check) },
+    },
+    {
+      column: "cat",
+      measured: { program: cat, other: fifoReader(DISCARD) },
+      // It copies the file of the image, and not the disk in it.
+      checked: { program: cat, other: fifoReader(counting(length)) },
+    },
+  ];
+}
+
+function qemuNbd({ path, format }: Data): string[] {
+  return ["qemu-nbd", "-r", "-f", format, path];
+}
+
+/** The client and no stream; there is nothing to check but its status. */
+function alone({ row, serving, env }: Setting, peer: Peer | undefined): Subject[] {
+  if (peer === undefined) return [];
+  const client = row.limitClient ?? row.client;
+  const ends: Ends = {
+    program: (places) => nothing({ ...serving, client }, places, peer),
+    env,
+  };
+  return [{ column: "limit", measured: ends, checked: ends }];
+}

@@ -1,0 +1,55 @@
+/** What the runs of a row amount to. */
+import type { Column, Row } from "../rows/row.ts";
+import { GIB } from "../rows/row.ts";
+import type { Measured, Run } from "./store.ts";
+
+export interface Spread {
+  median: number;
+  min: number;
+  max: number;
+}
+
+export interface Result extends Measured {
+  row: Row;
+}
+
+export type Figure = (run: Run, bytes: number) => number | undefined;
+
+export const seconds: Figure = (run) => run.seconds;
+
+/** CPU seconds for each GiB of all that takes part. */
+export const cpuOfAll: Figure = (run, bytes) => run.cpuSeconds / (bytes / GIB);
+
+/** CPU seconds for each GiB of the server. */
+export const cpuOfServer: Figure = (run, bytes) =>
+  run.serverCpuSeconds === undefined ? undefined : run.serverCpuSeconds / (bytes / GIB);
+
+export const peakBytes: Figure = (run) => run.serverPeakBytes;
+
+export function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (index: number) => sorted[index] ?? Number.NaN;
+  const middle = (sorted.length - 1) / 2;
+  return {
+    median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2,
+    min: at(0),
+    max: at(sorted.length - 1),
+  };
+}
+
+/** `undefined` unless every run of that program has the figure. */
+export function figures(result: Result, column: Column, figure: Figure): number[] | undefined {
+  const values = result.runs[column]?.map((run) => figure(run, result.bytes)) ?? [];
+  const known = values.filter((value) => value !== undefined);
+  return known.length > 0 && known.length === values.length ? known : undefined;
+}
+
+/** Ours divided by the other's, run by run: what slows a round down slows both. */
+export function ratio(result: Result, other: Column, figure: Figure): Spread | undefined {
+  const ours = figures(result, "ours", figure);
+  const theirs = figures(result, other, figure);
+  if (ours === undefined || theirs === undefined) return undefined;
+  const ratios = ours.map((own, round) => own / (theirs[round] ?? Number.NaN));
+  // A run that is too short for the clock has no ratio.
+  return ratios.every(Number.isFinite) ? spread(ratios) : undefined;
+}
