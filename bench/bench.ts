@@ -1,7 +1,7 @@
 /** `bun run bench`: how fast a stream is, beside nbdkit's streaming plugin and without any server. */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { fetchPeer, NoPeerError, type Peer } from "./programs/peer.ts";
+import { type Peer, peerOrNothing } from "./programs/peer.ts";
 import { type Subject, subjects } from "./programs/subjects.ts";
 import type { Result } from "./report/figures.ts";
 import { machine } from "./report/machine.ts";
@@ -11,6 +11,7 @@ import { type Measured, readStore, type Run, writeFormatted, writeStore } from "
 import { rows } from "./rows/index.ts";
 import { MIB, type Row } from "./rows/row.ts";
 import { roomFor, Scene } from "./run/scene.ts";
+import { positive } from "./run/positive.ts";
 import { readWhole, withScratch } from "./run/scratch.ts";
 import { type Ends, type Outcome, transfer } from "./run/transfer.ts";
 
@@ -54,21 +55,6 @@ function options(args: string[]): Options | undefined {
     chosen: rows.filter((row) => values.row?.includes(row.name) ?? true),
     results: values.save || values.row === undefined ? values.results : undefined,
   };
-}
-
-function positive(name: string, text: string): number {
-  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error(`${name} wants a number above 0, not ${text}`);
-  return Number(text);
-}
-
-async function peerOrNothing(): Promise<Peer | undefined> {
-  try {
-    return await fetchPeer();
-  } catch (error) {
-    if (!(error instanceof NoPeerError)) throw error;
-    console.error(`No nbdkit of Debian 11, so no columns nbdkit and limit: ${error.message}`);
-    return undefined;
-  }
 }
 
 /** Those whose programs are there; says which are not. */

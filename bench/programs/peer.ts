@@ -41,6 +41,17 @@ export async function fetchPeer(): Promise<Peer> {
   return await lookAt(root);
 }
 
+/** The same, or nothing and a line on stderr that says why. */
+export async function peerOrNothing(): Promise<Peer | undefined> {
+  try {
+    return await fetchPeer();
+  } catch (error) {
+    if (!(error instanceof NoPeerError)) throw error;
+    console.error(`No nbdkit of Debian 11, so nothing is measured with it: ${error.message}`);
+    return undefined;
+  }
+}
+
 function cacheFolder(): string {
   const uid = process.getuid?.() ?? 0;
   const base = process.env.XDG_CACHE_HOME || tmpdir();

@@ -91,11 +91,11 @@ function drawn(
   end: number,
 ): string {
   const kind = goal === undefined ? "plain" : values.median <= goal ? "met" : "missed";
-  const cap = values.max <= end ? `M${x(values.max)} ${y - 4}V${y + 4}` : "";
+  const cap = (value: number) => (value <= end ? `M${x(value)} ${y - 4}V${y + 4}` : "");
   const mark = goal === undefined ? "" : `<path class="goal" d="M${x(goal)} ${y - 9}V${y + 9}"/>`;
   return `<text x="${LEFT - 10}" y="${y + 4.5}" text-anchor="end">${name}</text>
 <rect class="${kind}" x="${LEFT}" y="${y - BAR / 2}" width="${round(x(values.median) - LEFT)}" height="${BAR}"/>
-<path class="whisker" d="M${x(values.min)} ${y}H${x(values.max)}M${x(values.min)} ${y - 4}V${y + 4}${cap}"/>${mark}
+<path class="whisker" d="M${x(values.min)} ${y}H${x(values.max)}${cap(values.min)}${cap(values.max)}"/>${mark}
 <text x="${LEFT + CHART + 14}" y="${y + 4.5}">${values.median.toFixed(2)}</text>`;
 }
 
