@@ -1,5 +1,6 @@
 /** The figures of the last run of each row, in a file from which the page is made. */
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Column, Row } from "../rows/row.ts";
 
 /** One run of one program. */
@@ -39,8 +40,11 @@ export async function writeStore(path: string, store: Store, rows: readonly Row[
 /** Writes a file as `bun fmt` wants it. */
 export async function writeFormatted(path: string, text: string): Promise<void> {
   await Bun.write(path, text);
-  const fmt = Bun.spawn([process.execPath, "fmt", "--no-script", path], {
-    stdio: ["ignore", "ignore", "inherit"],
+  const fmt = Bun.spawn([process.execPath, "fmt", "--no-script", resolve(path)], {
+    // Where the settings of the formatter are.
+    cwd: import.meta.dir,
+    stdio: ["ignore", "ignore", "pipe"],
   });
-  if ((await fmt.exited) !== 0) throw new Error(`${path} cannot be formatted`);
+  const [said, status] = await Promise.all([new Response(fmt.stderr).text(), fmt.exited]);
+  if (status !== 0) throw new Error(`${path} cannot be formatted: ${said.trim()}`);
 }
