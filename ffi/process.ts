@@ -1,4 +1,4 @@
-/** The process itself: prctl(2). */
+/** The process itself: prctl(2), sched_yield(2). */
 import { constants } from "node:os";
 import { PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG } from "./constants.ts";
 import { checked } from "./errno.ts";
@@ -15,4 +15,9 @@ export function adoptOrphans(): void {
 /** Has the kernel send SIGTERM to this process when its parent ends (PR_SET_PDEATHSIG). */
 export function endWithParent(): void {
   checked("prctl", () => libc.prctl(PR_SET_PDEATHSIG, constants.signals.SIGTERM, 0, 0, 0));
+}
+
+/** Lets others that are ready have this thread's processor first (sched_yield(2)); never fails. */
+export function yieldProcessor(): void {
+  libc.sched_yield();
 }

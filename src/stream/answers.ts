@@ -42,10 +42,9 @@ export class Answers {
 
   /** A simple reply, which all commands but READ and BLOCK_STATUS get in any case. */
   simple(error: number, cookieHigh: number, cookieLow: number): void {
-    this.replies.add((view, at) => {
-      encodeSimpleReply(view, at, error, cookieHigh, cookieLow);
-      return NBD_SIMPLE_REPLY_SIZE;
-    });
+    const { memory, end } = this.replies;
+    encodeSimpleReply(memory.view, end, error, cookieHigh, cookieLow);
+    this.replies.added(NBD_SIMPLE_REPLY_SIZE);
   }
 
   /** The error that a READ or BLOCK_STATUS gets. @param message why, for clients that take it */
@@ -54,9 +53,8 @@ export class Answers {
       this.simple(error, cookieHigh, cookieLow);
       return;
     }
-    this.replies.add((view, at) =>
-      encodeErrorChunk(view, at, cookieHigh, cookieLow, error, message),
-    );
+    const { memory, end } = this.replies;
+    this.replies.added(encodeErrorChunk(memory.view, end, cookieHigh, cookieLow, error, message));
   }
 
   /** A READ or BLOCK_STATUS that breaks the specification's rules. */
@@ -69,39 +67,25 @@ export class Answers {
    *
    * @param offset of the data
    * @param last nothing of this READ follows it; a simple reply has only one part
-   * @param inline writes the data behind it at once; the replies have room for it
    */
-  data(
-    request: Request,
-    offset: Offset,
-    length: number,
-    last: boolean,
-    inline?: (to: Uint8Array, at: number) => void,
-  ): void {
+  data(request: Request, offset: Offset, length: number, last: boolean): void {
     const { cookieHigh, cookieLow } = request;
-    const { structured } = this.negotiated;
-    this.replies.add((view, at, bytes) => {
-      const header = structured ? OFFSET_DATA_SIZE : NBD_SIMPLE_REPLY_SIZE;
-      if (structured) {
-        const flags = last ? NBD_REPLY_FLAG_DONE : 0;
-        encodeOffsetData(view, at, flags, cookieHigh, cookieLow, offset, length);
-      } else {
-        encodeSimpleReply(view, at, NBD_OK, cookieHigh, cookieLow);
-      }
-      if (inline === undefined) return header;
-      inline(bytes, at + header);
-      return header + length;
-    });
+    if (!this.negotiated.structured) {
+      this.simple(NBD_OK, cookieHigh, cookieLow);
+      return;
+    }
+    const { memory, end } = this.replies;
+    const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+    encodeOffsetData(memory.view, end, flags, cookieHigh, cookieLow, offset, length);
+    this.replies.added(OFFSET_DATA_SIZE);
   }
 
   /** A part of a READ that is zeroes; only where structured replies were negotiated. */
-  hole(request: Request, offset: Offset, length: number, last: boolean): void {
-    const { cookieHigh, cookieLow } = request;
-    this.replies.add((view, at) => {
-      const flags = last ? NBD_REPLY_FLAG_DONE : 0;
-      encodeOffsetHole(view, at, flags, cookieHigh, cookieLow, offset, length);
-      return OFFSET_HOLE_SIZE;
-    });
+  hole({ cookieHigh, cookieLow }: Request, offset: Offset, length: number, last: boolean): void {
+    const { memory, end } = this.replies;
+    const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+    encodeOffsetHole(memory.view, end, flags, cookieHigh, cookieLow, offset, length);
+    this.replies.added(OFFSET_HOLE_SIZE);
   }
 
   /** A READ of nothing. */
@@ -110,17 +94,19 @@ export class Answers {
       this.simple(NBD_OK, cookieHigh, cookieLow);
       return;
     }
-    this.replies.add((view, at) => {
-      const flags = NBD_REPLY_FLAG_DONE;
-      encodeChunkHeader(view, at, flags, NBD_REPLY_TYPE_NONE, cookieHigh, cookieLow, 0);
-      return NBD_STRUCTURED_CHUNK_SIZE;
-    });
+    const { memory, end } = this.replies;
+    const flags = NBD_REPLY_FLAG_DONE;
+    encodeChunkHeader(memory.view, end, flags, NBD_REPLY_TYPE_NONE, cookieHigh, cookieLow, 0);
+    this.replies.added(NBD_STRUCTURED_CHUNK_SIZE);
   }
 
   /** One extent of `base:allocation`. @param flags `NBD_STATE_*` bits */
   blockStatus({ cookieHigh, cookieLow }: Request, length: number, flags: number): void {
-    this.replies.add((view, at) =>
-      encodeBlockStatus(view, at, cookieHigh, cookieLow, ALLOCATION_ID, [{ length, flags }]),
+    const { memory, end } = this.replies;
+    this.replies.added(
+      encodeBlockStatus(memory.view, end, cookieHigh, cookieLow, ALLOCATION_ID, [
+        { length, flags },
+      ]),
     );
   }
 }

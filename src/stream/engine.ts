@@ -12,6 +12,7 @@ import { Connection } from "./connection.ts";
 import type { Flow } from "./flow.ts";
 import { IdleConnections } from "./idle.ts";
 import type { Command, StreamEvent } from "./messages.ts";
+import { Vigil } from "./vigil.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
@@ -36,10 +37,13 @@ export class Engine {
   readonly #flow: Flow;
   readonly #pool = new BufferPool();
   readonly #poll = new PollSet();
+  readonly #vigil = new Vigil();
   /** Those that take part in every turn. */
   readonly #connections: Connection[] = [];
   readonly #idle = new IdleConnections();
   #state: "running" | "finishing" | "over" = "running";
+  /** There may be commands. */
+  #woken = true;
   /** An answer is asked for, once everything has been looked at. */
   #echo: "asked" | "looking" | undefined;
   /** Milliseconds that a silent client is given; set when no more is expected of any. */
@@ -57,10 +61,7 @@ export class Engine {
 
   /** Does what can be done, then waits up to `limit` milliseconds (-1: as long as it takes). */
   turn(limit = -1): void {
-    this.#options.wake.clear();
-    for (let command = this.#options.receive(); command; command = this.#options.receive()) {
-      this.#obey(command);
-    }
+    if (this.#woken) this.#obeyAll();
     if (this.over) return;
     this.#open();
     for (const connection of this.#connections) {
@@ -70,6 +71,14 @@ export class Engine {
     if (this.#state === "finishing") this.#finish();
     this.#answerEcho();
     if (!this.over) this.#wait(limit);
+  }
+
+  #obeyAll(): void {
+    const { wake, receive } = this.#options;
+    // In this order: what comes in between wakes again.
+    wake.clear();
+    this.#woken = false;
+    for (let command = receive(); command; command = receive()) this.#obey(command);
   }
 
   #obey(command: Command): void {
@@ -190,7 +199,8 @@ export class Engine {
       const { gone, fd } = connection.channel;
       poll.add(gone && events === 0 ? -1 : fd, events);
     }
-    poll.wait(this.#timeout(limit));
+    this.#vigil.wait(poll, this.#timeout(limit));
+    this.#woken = poll.revents(0) !== 0;
     if (farEndAt >= 0) this.#flow.reported(poll.revents(farEndAt), finishing);
     for (const [i, connection] of this.#connections.entries()) {
       const revents = poll.revents(first + i);

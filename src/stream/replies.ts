@@ -46,14 +46,19 @@ export class Replies {
     return this.#body === undefined ? this.#capacity - this.#end : 0;
   }
 
-  /**
-   * Adds bytes; only while there is {@link room} for them.
-   *
-   * @param fill writes them at a place in a buffer, and returns how many
-   */
-  add(fill: (view: DataView, at: number, bytes: Uint8Array) => number): void {
-    const { view, bytes } = (this.#memory ??= new Memory(this.#capacity));
-    this.#end += fill(view, this.#end, bytes);
+  /** The buffer: what is to be added is written at {@link end}, as much as there is {@link room}. */
+  get memory(): Memory {
+    return (this.#memory ??= new Memory(this.#capacity));
+  }
+
+  /** Where in {@link memory} the next bytes belong. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** So many bytes have been written at {@link end}. */
+  added(length: number): void {
+    this.#end += length;
   }
 
   /** What follows the last bytes added; nothing more may be added before it is sent. */

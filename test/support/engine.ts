@@ -115,10 +115,8 @@ export abstract class EngineFixture implements Disposable {
   protected abstract moveFarEnd(): boolean;
 
   [Symbol.dispose](): void {
-    if (!this.engine.over) {
-      this.command({ type: "abort" });
-      this.engine.turn(0);
-    }
+    this.command({ type: "abort" });
+    while (!this.engine.over) this.engine.turn(0);
     for (const peer of this.#peers.values()) close(peer.fd);
     this.#wake.close();
     this.#folder[Symbol.dispose]();

@@ -230,9 +230,9 @@ export class ReadSide implements Side {
     if (piped === 0 && zeroes === 0 && data <= INLINE_MAX) {
       if (!this.#channel.makeRoom(data)) return false;
       const done = dataEnd === this.#end;
-      answers.data(request, from, data, done, (to, at) => {
-        stream.history.copy(from, dataEnd, to, at);
-      });
+      answers.data(request, from, data, done);
+      stream.history.copy(from, dataEnd, replies.memory.bytes, replies.end);
+      replies.added(data);
       this.#cursor = dataEnd;
       this.#pass(dataEnd);
       return done ? this.#finish() : true;

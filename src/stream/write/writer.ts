@@ -233,7 +233,7 @@ export class Writer {
     }
     if (!this.settle()) return false;
     replies.flush();
-    if (payload.emit < SPLICE_MIN) return this.#receive();
+    if (!this.#channel.large) return this.#receive();
     if (!emitter.ready) return this.#channel.await("endpoint");
     this.#channel.calls--;
     const spliced = emitter.splice(fd, payload.emit);

@@ -1,0 +1,47 @@
+/** How the loop waits: awake for a moment, then asleep. */
+import type { PollSet } from "../../ffi/poll.ts";
+import { yieldProcessor } from "../../ffi/process.ts";
+
+/**
+ * Milliseconds that are worth staying awake for. To sleep and to be woken by another process takes
+ * tens of microseconds on both sides, in a virtual machine more, while a busy client sends its next
+ * request, and a busy reader empties its pipe, in less.
+ */
+const AWAKE = 0.1;
+
+/** Times in a row that staying awake may be in vain, before it is given up for the time being. */
+const PATIENCE = 8;
+
+/**
+ * Waits in poll(2). As long as others are quick to answer it looks again and again for a moment, and
+ * lets them have the processor in between; when they are not, it sleeps at once.
+ */
+export class Vigil {
+  #patience = PATIENCE;
+
+  /** @param timeout milliseconds; -1 waits for ever, 0 only looks */
+  wait(poll: PollSet, timeout: number): void {
+    if (timeout === 0) {
+      poll.wait(0);
+      return;
+    }
+    const start = performance.now();
+    if (this.#patience > 0 && this.#stayAwake(poll, start + AWAKE)) return;
+    poll.wait(timeout);
+    // After a sleep so short it may be worth it again; being woken is a part of it.
+    if (performance.now() - start < 2 * AWAKE) this.#patience++;
+  }
+
+  /** @returns true when there is something to report */
+  #stayAwake(poll: PollSet, until: number): boolean {
+    do {
+      if (poll.wait(0) > 0) {
+        this.#patience = PATIENCE;
+        return true;
+      }
+      yieldProcessor();
+    } while (performance.now() < until);
+    this.#patience--;
+    return false;
+  }
+}
