@@ -188,27 +188,41 @@ export class Engine {
     poll.add(this.#options.wake.fd, POLLIN);
     const idleAt = poll.add(this.#idle.fd, POLLIN);
     const finishing = this.#state === "finishing";
-    const wanted = finishing || this.#connections.some((c) => c.channel.needsEndpoint);
-    const wantedEvents = fd < 0 ? -1 : this.#flow.events(wanted);
+    const wantedEvents = fd < 0 ? -1 : this.#flow.events(finishing || this.#wantFarEnd);
     const farEndAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
     const first = farEndAt < 0 ? idleAt + 1 : farEndAt + 1;
-    for (const connection of this.#connections) {
+    for (const { channel } of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
       // silent.
-      const events = clientEvents(connection.channel);
-      const { gone, fd } = connection.channel;
-      poll.add(gone && events === 0 ? -1 : fd, events);
+      const events = clientEvents(channel);
+      poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
-    this.#vigil.wait(poll, this.#timeout(limit));
+    if (limit === 0 || this.#hasWork) poll.wait(0);
+    else if (!this.#vigil.stayAwake(poll)) this.#vigil.sleep(poll, this.#timeout(limit));
     this.#woken = poll.revents(0) !== 0;
     if (farEndAt >= 0) this.#flow.reported(poll.revents(farEndAt), finishing);
-    for (const [i, connection] of this.#connections.entries()) {
+    for (let i = 0; i < this.#connections.length; i++) {
       const revents = poll.revents(first + i);
-      if (revents !== 0) clientReported(connection, revents);
+      if (revents !== 0) clientReported(this.#connections[i] as Connection, revents);
     }
     const now = performance.now();
     this.#endSilent(now);
     this.#partFromIdle(now, poll.revents(idleAt) !== 0);
+  }
+
+  get #wantFarEnd(): boolean {
+    for (const { channel } of this.#connections) if (channel.needsEndpoint) return true;
+    return false;
+  }
+
+  /** True when something can be done without waiting for anybody. */
+  get #hasWork(): boolean {
+    if (this.#echo !== undefined) return true;
+    if (this.#state === "finishing" && this.#flow.failure !== undefined) return true;
+    for (const connection of this.#connections) {
+      if (connection.runnable || connection.ended !== undefined) return true;
+    }
+    return false;
   }
 
   /** @param now performance.now() @param news there is something to do for idle ones */
@@ -229,19 +243,15 @@ export class Engine {
     });
   }
 
+  /** Milliseconds to sleep for while there is nothing to do; -1 is until something happens. */
   #timeout(limit: number): number {
     let timeout = limit < 0 ? Number.POSITIVE_INFINITY : limit;
     const within = (milliseconds: number) => {
       timeout = Math.min(timeout, Math.max(0, Math.ceil(milliseconds)));
     };
-    if (this.#echo !== undefined) within(0);
-    if (this.#connections.some((c) => c.runnable || c.ended !== undefined)) within(0);
-    const finishing = this.#state === "finishing";
     if (this.#flow.failure === undefined) {
       if (!this.#flow.isOpen) within(OPEN_INTERVAL);
-      else if (finishing) within(this.#flow.finishInterval);
-    } else if (finishing) {
-      within(0);
+      else if (this.#state === "finishing") within(this.#flow.finishInterval);
     }
     for (const connection of this.#connections) {
       if (!waitsForClient(connection.channel)) continue;

@@ -13,27 +13,16 @@ const AWAKE = 0.1;
 const PATIENCE = 8;
 
 /**
- * Waits in poll(2). As long as others are quick to answer it looks again and again for a moment, and
- * lets them have the processor in between; when they are not, it sleeps at once.
+ * As long as others are quick to answer, the loop looks again and again for a moment, and lets them
+ * have the processor in between; when they are not, it sleeps at once.
  */
 export class Vigil {
   #patience = PATIENCE;
 
-  /** @param timeout milliseconds; -1 waits for ever, 0 only looks */
-  wait(poll: PollSet, timeout: number): void {
-    if (timeout === 0) {
-      poll.wait(0);
-      return;
-    }
-    const start = performance.now();
-    if (this.#patience > 0 && this.#stayAwake(poll, start + AWAKE)) return;
-    poll.wait(timeout);
-    // After a sleep so short it may be worth it again; being woken is a part of it.
-    if (performance.now() - start < 2 * AWAKE) this.#patience++;
-  }
-
-  /** @returns true when there is something to report */
-  #stayAwake(poll: PollSet, until: number): boolean {
+  /** Waits for a moment, if that is worth it. @returns true when there is something to report */
+  stayAwake(poll: PollSet): boolean {
+    if (this.#patience === 0) return false;
+    const until = performance.now() + AWAKE;
     do {
       if (poll.wait(0) > 0) {
         this.#patience = PATIENCE;
@@ -43,5 +32,13 @@ export class Vigil {
     } while (performance.now() < until);
     this.#patience--;
     return false;
+  }
+
+  /** Sleeps in poll(2). @param timeout milliseconds; -1 sleeps until there is something to report */
+  sleep(poll: PollSet, timeout: number): void {
+    const start = performance.now();
+    poll.wait(timeout);
+    // After a sleep so short it may be worth it again; being woken is a part of it.
+    if (performance.now() - start < 2 * AWAKE) this.#patience++;
   }
 }
