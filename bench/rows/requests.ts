@@ -12,8 +12,8 @@ interface Request {
 const ONE_CONNECTION = "nbdcopy --connections=1";
 
 const inFlight: Request[] = [
-  { name: "4k", bytes: 4 * KIB, share: SHARE["512 MiB"], goals: { nbdkit: 0.75 } },
-  { name: "16k", bytes: 16 * KIB, share: SHARE["512 MiB"], goals: { nbdkit: 0.75 } },
+  { name: "4k", bytes: 4 * KIB, share: SHARE["2 GiB"], goals: { nbdkit: 0.75 } },
+  { name: "16k", bytes: 16 * KIB, share: SHARE["2 GiB"], goals: { nbdkit: 0.75 } },
   { name: "64k", bytes: 64 * KIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
   { name: "256k", bytes: 256 * KIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
   { name: "2m", bytes: 2 * MIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
@@ -48,7 +48,7 @@ const FIO: PipeRow = {
   title: "fio, requests of 512 bytes, 64 in flight",
   parameter: "pipe",
   data: "raw",
-  share: SHARE["64 MiB"],
+  share: SHARE["256 MiB"],
   client:
     'fio --name=512 --ioengine=nbd --uri="$uri" --rw=write --bs=512 --iodepth=64 --size="$SIZE" --output=/dev/null',
   beside: ["nbdkit", "limit"],

@@ -75,7 +75,7 @@ export const SHARE = {
   "4 GiB": 1,
   "2 GiB": 1 / 2,
   "512 MiB": 1 / 8,
-  "64 MiB": 1 / 64,
+  "256 MiB": 1 / 16,
 } as const;
 
 /** nbdkit's own $uri says localhost, which may be tried as ::1 first. */
