@@ -53,3 +53,15 @@ export function ratio(result: Result, other: Column, figure: Figure): Spread | u
   // A run that is too short for the clock has no ratio.
   return ratios.every(Number.isFinite) ? spread(ratios) : undefined;
 }
+
+/** True when a median is above its goal. */
+export function missed(result: Result): boolean {
+  const { nbdkit, limit, cpu } = result.row.goals ?? {};
+  const above = (goal: number | undefined, other: Column, figure: Figure) =>
+    goal !== undefined && (ratio(result, other, figure)?.median ?? 0) > goal;
+  return (
+    above(nbdkit, "nbdkit", seconds) ||
+    above(limit, "limit", seconds) ||
+    above(cpu, "nbdkit", cpuOfServer)
+  );
+}
