@@ -38,7 +38,8 @@ export class Vigil {
   sleep(poll: PollSet, timeout: number): void {
     const start = performance.now();
     poll.wait(timeout);
-    // After a sleep so short it may be worth it again; being woken is a part of it.
-    if (performance.now() - start < 2 * AWAKE) this.#patience++;
+    if (this.#patience > 0) return;
+    // A wait this short, being woken included, may be worth staying awake for again.
+    if (performance.now() - start < 2 * AWAKE) this.#patience = 1;
   }
 }
