@@ -74,7 +74,9 @@ const int = new Memory(4);
 
 /** Bytes waiting to be read from a pipe (either end will do) or a socket: ioctl(2), FIONREAD. */
 export function bytesReadable(fd: number): number {
-  checked("ioctl", () => libc.ioctl(fd, FIONREAD, int.at(0)));
+  let n: number;
+  do n = libc.ioctl(fd, FIONREAD, int.at(0));
+  while (n < 0 && interrupted("ioctl"));
   return int.view.getInt32(0, true);
 }
 

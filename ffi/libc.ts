@@ -36,6 +36,7 @@ const SYMBOLS = {
   write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   writev: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
 
+  memcpy: { args: ["ptr", "ptr", "u64"], returns: "ptr" },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },

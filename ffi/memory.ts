@@ -1,5 +1,6 @@
 /** Memory that both JavaScript and the C library see. */
 import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { libc } from "./libc.ts";
 
 /**
  * Bytes at a fixed address. A typed array's memory never moves while the array is alive, so the
@@ -25,6 +26,14 @@ export class Memory {
   /** The address of the byte at `offset`, good for as long as this object is held. */
   at(offset: number): Pointer {
     return (this.#address + offset) as Pointer;
+  }
+
+  /** Copies `length` bytes from a place in another memory to `offset`, without a view of them. */
+  copyFrom(source: Memory, place: number, length: number, offset: number): void {
+    if (place + length > source.length || offset + length > this.length) {
+      throw new RangeError("the bytes do not fit");
+    }
+    libc.memcpy(this.at(offset), source.at(place), length);
   }
 }
 

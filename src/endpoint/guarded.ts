@@ -14,6 +14,11 @@ export function guarded<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw error instanceof SyscallError ? new EndpointError(error) : error;
+    throw ofEndpoint(error);
   }
+}
+
+/** What {@link guarded} throws, for calls of every request: those make no function for it. */
+export function ofEndpoint(error: unknown): unknown {
+  return error instanceof SyscallError ? new EndpointError(error) : error;
 }

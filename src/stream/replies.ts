@@ -105,11 +105,12 @@ const zeroes = new Memory(256 * 1024);
 
 /** Zeroes. */
 export class ZeroBody implements Body {
-  #left: number;
+  #left = 0;
 
   /** @param length bytes */
-  constructor(length: number) {
+  start(length: number): this {
     this.#left = length;
+    return this;
   }
 
   send(fd: number): boolean {

@@ -23,6 +23,17 @@ describe("Memory", () => {
     expect(memory.bytes).toEqual(new Uint8Array(24));
   });
 
+  test("copies from another, and only what is there and fits", () => {
+    const memory = letters("..........");
+    const source = letters("abcdef");
+    memory.copyFrom(source, 1, 3, 5);
+    expect(Buffer.from(memory.bytes).toString()).toBe(".....bcd..");
+    memory.copyFrom(source, 6, 0, 10);
+    expect(() => memory.copyFrom(source, 4, 3, 0)).toThrow(RangeError);
+    expect(() => memory.copyFrom(source, 0, 3, 8)).toThrow(RangeError);
+    expect(Buffer.from(memory.bytes).toString()).toBe(".....bcd..");
+  });
+
   test("shares its bytes with its view and its source", () => {
     const source = new Uint8Array(8);
     const memory = new Memory(source);

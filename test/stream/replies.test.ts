@@ -40,7 +40,7 @@ describe("Replies", () => {
     const bytes = pseudoRandom(length);
     for (const [body, want] of [
       [new BytesBody(bytes), bytes],
-      [new ZeroBody(length), Buffer.alloc(length)],
+      [new ZeroBody().start(length), Buffer.alloc(length)],
     ] as const) {
       add(replies, "header");
       replies.follow(body);
@@ -57,7 +57,7 @@ describe("Replies", () => {
     const replies = new Replies(near, CAPACITY);
     fds.close(far);
     add(replies, "abc");
-    replies.follow(new ZeroBody(10));
+    replies.follow(new ZeroBody().start(10));
     expect(replies.flush()).toBeTrue();
     expect([replies.empty, replies.inBody, replies.room]).toEqual([true, false, CAPACITY]);
   });

@@ -4,7 +4,7 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import { bytesReadable, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { EndpointError, guarded } from "../guarded.ts";
+import { EndpointError, ofEndpoint } from "../guarded.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
@@ -29,11 +29,19 @@ export class PipeSink extends PipeEnd implements Sink {
   }
 
   writev(vector: IoVec): number {
-    return guarded(() => writev(this.fd, vector));
+    try {
+      return writev(this.fd, vector);
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
   }
 
   zeroes(length: number): number {
-    return guarded(() => (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length));
+    try {
+      return (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length);
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
   }
 
   flush(): boolean {

@@ -1,7 +1,7 @@
 /** The reading end of a pipe as the source: the fast one, since splice(2) needs no detour. */
 import { O_RDONLY } from "../../../ffi/constants.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
-import { guarded } from "../guarded.ts";
+import { ofEndpoint } from "../guarded.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import { Probe } from "./probe.ts";
 import type { Source } from "./source.ts";
@@ -18,7 +18,11 @@ export class PipeSource extends PipeEnd implements Source {
   }
 
   fill(): number {
-    return guarded(() => bytesReadable(this.fd) || this.#probe.look(this.fd));
+    try {
+      return bytesReadable(this.fd) || this.#probe.look(this.fd);
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
   }
 
   override close(): void {

@@ -1,21 +1,22 @@
 /** What has been read from a source and may be asked for (again). */
 import { Memory } from "../../../ffi/memory.ts";
-import type { Offset } from "../../protocol/offset.ts";
-import { blockOf, eachBlock, placeIn } from "../blocks.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, placeIn } from "../blocks.ts";
 
-/** Memory is taken in pieces of this size; a read(2) fills one at the most. */
-const BLOCK = 256 * 1024;
+/** Memory is taken in pieces of so many bytes; a read(2) fills one at the most. */
+export const BLOCK = 256 * 1024;
 
 /** The start of the stream, in bytes, that is kept for ever: programs look there for what it is. */
 export const KEPT = 1024 * 1024;
 
-/** A place for bytes that come next. */
-export interface Room {
-  readonly memory: Memory;
-  /** Where in it they belong. */
-  readonly place: number;
-  /** How many fit. */
-  readonly length: number;
+/** Where in its memory the byte at `at` lies. */
+export function placeInBlock(at: Offset): number {
+  return placeIn(at, BLOCK);
+}
+
+/** How many of the bytes of [at, end) lie in the same memory as the first. */
+export function lengthInBlock(at: Offset, end: Offset): number {
+  return Number(min(subtract(end, at), BLOCK - placeInBlock(at)));
 }
 
 /** Bytes by their place in the stream. What lies where nothing was put is not to be asked for. */
@@ -23,14 +24,11 @@ export class History {
   readonly #blocks = new Map<Offset, Memory>();
   readonly #kept = new Map<Offset, Memory>();
   readonly #free: Memory[] = [];
+  /** The block of the last {@link trim}. */
+  #trimmed: Offset = 0;
 
-  /** Where the bytes from `at` on are to be put. */
-  room(at: Offset): Room {
-    const place = placeIn(at, BLOCK);
-    return { memory: this.#blockAt(at), place, length: BLOCK - place };
-  }
-
-  #blockAt(at: Offset): Memory {
+  /** The memory for the byte at `at`, which comes next, and for those behind it in its block. */
+  room(at: Offset): Memory {
     const blocks = at < KEPT ? this.#kept : this.#blocks;
     const key = blockOf(at, BLOCK);
     let block = blocks.get(key);
@@ -41,30 +39,30 @@ export class History {
     return block;
   }
 
-  /** Shows [start, end) piece by piece: `length` bytes at `place` of a memory. */
-  each(
-    start: Offset,
-    end: Offset,
-    visit: (memory: Memory, place: number, length: number) => void,
-  ): void {
-    eachBlock(BLOCK, start, end, (key, place, length) => {
-      visit((this.#kept.get(key) ?? this.#blocks.get(key)) as Memory, place, length);
-    });
+  /** The memory in which the byte at `at` is, at {@link placeInBlock}. */
+  memoryAt(at: Offset): Memory {
+    const key = blockOf(at, BLOCK);
+    return (this.#kept.get(key) ?? this.#blocks.get(key)) as Memory;
   }
 
-  /** Copies [start, end) to `at`. */
-  copy(start: Offset, end: Offset, to: Uint8Array, at: number): void {
-    this.each(start, end, (memory, place, length) => {
-      to.set(memory.bytes.subarray(place, place + length), at);
-      at += length;
-    });
+  /** Copies [start, end) to `to`, from its byte `offset` on. */
+  copy(start: Offset, end: Offset, to: Memory, offset: number): void {
+    for (let at = start; at < end;) {
+      const length = lengthInBlock(at, end);
+      to.copyFrom(this.memoryAt(at), placeInBlock(at), length, offset);
+      at = add(at, length);
+      offset += length;
+    }
   }
 
   /** Nothing below `limit` is asked for any more, but for what is kept. */
   trim(limit: Offset): void {
+    const first = blockOf(limit, BLOCK);
+    if (first === this.#trimmed) return;
+    this.#trimmed = first;
     // In the order in which they were put: the first is the oldest.
     for (const [key, block] of this.#blocks) {
-      if (key >= blockOf(limit, BLOCK)) return;
+      if (key >= first) return;
       this.#blocks.delete(key);
       this.#free.push(block);
     }

@@ -4,10 +4,10 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { guarded } from "../../endpoint/guarded.ts";
+import { guarded, ofEndpoint } from "../../endpoint/guarded.ts";
 import type { Source } from "../../endpoint/source/source.ts";
 import { add, min, type Offset } from "../../protocol/offset.ts";
-import type { History } from "./history.ts";
+import { BLOCK, type History, placeInBlock } from "./history.ts";
 
 /** Bytes passed over in one call at the most. */
 const DISCARDED = 1024 * 1024;
@@ -52,8 +52,9 @@ export class Intake {
   /** Takes into the history. @param limit bytes; fewer come at a time */
   intoHistory(limit: Offset): number {
     if (this.available() <= 0) return this.ended ? 0 : WOULD_BLOCK;
-    const { memory, place, length } = this.#history.room(this.taken);
-    return this.#took(this.#read(memory, place, Number(min(limit, length))));
+    const place = placeInBlock(this.taken);
+    const length = Number(min(limit, BLOCK - place));
+    return this.#took(this.#read(this.#history.room(this.taken), place, length));
   }
 
   /**
@@ -96,7 +97,11 @@ export class Intake {
   }
 
   #read(memory: Memory, place: number, length: number): number {
-    return this.#settled(guarded(() => read(this.#source.pipe, memory.at(place), length)));
+    try {
+      return this.#settled(read(this.#source.pipe, memory.at(place), length));
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
   }
 
   #took(n: number): number {

@@ -55,7 +55,7 @@ export class ReadSide implements Side {
   #cursor: Offset = 0;
   #end: Offset = 0;
   /** What is on its way to the socket. */
-  #segment: SegmentBody | undefined;
+  readonly #segment: SegmentBody;
   /** Payload still to come of a WRITE that was refused. */
   #drop = 0;
 
@@ -63,6 +63,10 @@ export class ReadSide implements Side {
     this.#channel = channel;
     this.#stream = stream;
     this.#splices = !isLoopback(channel.fd);
+    this.#segment = new SegmentBody(stream, () => {
+      this.#pass(this.#cursor);
+      if (this.#cursor === this.#end) this.#finish();
+    });
     // Of a disk of no bytes, who has come has had all.
     this.streamed = stream.rule.goesOn(0);
   }
@@ -118,7 +122,7 @@ export class ReadSide implements Side {
   lose(): boolean {
     const midRequest = this.busy;
     // What has left the pipe is gone, whether the client has got it or not.
-    if (this.#segment?.spliced) this.#pass(this.#stream.intake.taken);
+    if (this.#segment.underWay && this.#segment.spliced) this.#pass(this.#stream.intake.taken);
     this.#finish();
     this.#drop = 0;
     return midRequest;
@@ -172,7 +176,7 @@ export class ReadSide implements Side {
   #goOn(): Step {
     const stream = this.#stream;
     // Thrown away: the client takes nothing any more.
-    if (this.#segment !== undefined) return "end";
+    if (this.#segment.underWay) return "end";
     if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
       return this.#finish();
@@ -231,7 +235,7 @@ export class ReadSide implements Side {
       if (!this.#channel.makeRoom(data)) return false;
       const done = dataEnd === this.#end;
       answers.data(request, from, data, done);
-      stream.history.copy(from, dataEnd, replies.memory.bytes, replies.end);
+      stream.history.copy(from, dataEnd, replies.memory, replies.end);
       replies.added(data);
       this.#cursor = dataEnd;
       this.#pass(dataEnd);
@@ -240,11 +244,7 @@ export class ReadSide implements Side {
     const length = data + zeroes;
     this.#cursor = add(from, length);
     answers.data(request, from, length, this.#cursor === this.#end);
-    this.#segment = new SegmentBody(stream, from, held, piped, zeroes, () => {
-      this.#segment = undefined;
-      this.#pass(this.#cursor);
-      if (this.#cursor === this.#end) this.#finish();
-    });
+    this.#segment.start(from, held, piped, zeroes);
     replies.follow(this.#segment);
     return true;
   }
@@ -260,7 +260,7 @@ export class ReadSide implements Side {
 
   #finish(): true {
     this.#active = false;
-    this.#segment = undefined;
+    this.#segment.giveUp();
     this.#stream.leave(this);
     return true;
   }

@@ -4,12 +4,12 @@ import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
 import type { Digest } from "../../endpoint/checksum.ts";
 import { EndpointError } from "../../endpoint/guarded.ts";
 import type { Source } from "../../endpoint/source/source.ts";
-import { min, type Offset, subtract } from "../../protocol/offset.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
 import type { StreamEvent, Surplus } from "../messages.ts";
-import { History, KEPT } from "./history.ts";
+import { History, KEPT, lengthInBlock, placeInBlock } from "./history.ts";
 import { Intake } from "./intake.ts";
 import type { ReadSide } from "./read-side.ts";
 import { ReadRule } from "./rule.ts";
@@ -134,9 +134,7 @@ export class ReadStream {
     if (data > head) {
       counters.addData(Number(subtract(data, head)));
       if (digest !== undefined) {
-        this.history.each(head, data, (memory, place, length) => {
-          digest.update(memory.bytes.subarray(place, place + length));
-        });
+        this.#digest(digest, head, data);
       }
     }
     const zeroes = data > head ? subtract(to, data) : subtract(to, head);
@@ -146,6 +144,14 @@ export class ReadStream {
     }
     this.rule.head = to;
     this.history.trim(this.rule.reach);
+  }
+
+  #digest(digest: Digest, start: Offset, end: Offset): void {
+    for (let at = start; at < end;) {
+      const [place, length] = [placeInBlock(at), lengthInBlock(at, end)];
+      digest.update(this.history.memoryAt(at).bytes.subarray(place, place + length));
+      at = add(at, length);
+    }
   }
 
   /**

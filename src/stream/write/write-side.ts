@@ -131,7 +131,7 @@ export class WriteSide implements Side {
       answers.hole(request, offset, length, true);
     } else {
       answers.data(request, offset, length, true);
-      replies.follow(new ZeroBody(length));
+      replies.follow(new ZeroBody().start(length));
     }
   }
 
