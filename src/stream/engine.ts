@@ -218,7 +218,10 @@ export class Engine {
   /** True when something can be done without waiting for anybody. */
   get #hasWork(): boolean {
     if (this.#echo !== undefined) return true;
-    if (this.#state === "finishing" && this.#flow.failure !== undefined) return true;
+    if (this.#state === "finishing") {
+      const { failure, isOpen, finishInterval } = this.#flow;
+      if (failure !== undefined || (isOpen && finishInterval <= 0)) return true;
+    }
     for (const connection of this.#connections) {
       if (connection.runnable || connection.ended !== undefined) return true;
     }

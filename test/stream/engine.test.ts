@@ -1,6 +1,9 @@
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
+import { openSync } from "node:fs";
 import { close } from "../../ffi/fd.ts";
+import { WakeUp } from "../../ffi/poll.ts";
 import { socketpair } from "../../ffi/socket.ts";
+import { FileSink } from "../../src/endpoint/sink/file-sink.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLAG_FUA,
@@ -15,10 +18,16 @@ import {
   NBD_ESHUTDOWN,
   NBD_OK,
 } from "../../src/protocol/constants.ts";
+import { Counters } from "../../src/stream/counters.ts";
+import { Engine } from "../../src/stream/engine.ts";
+import type { Command } from "../../src/stream/messages.ts";
+import { Vigil } from "../../src/stream/vigil.ts";
+import { WriteFlow } from "../../src/stream/write/write-flow.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
 import type { Peer } from "../support/peer.ts";
 import { StreamFixture } from "../support/stream.ts";
+import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
@@ -719,6 +728,35 @@ describe("the sink", () => {
     stream.until(() => stream.engine.over);
     const broken = stream.events.find((event) => event.type === "broken");
     expect(broken?.failure.message).toContain("3 bytes of it unread");
+  });
+
+  test("zeroes that are left for the end are not waited with where the sink takes more", () => {
+    using folder = tempFolder();
+    const post = () => {};
+    const sink = new FileSink("file", openSync(folder.file("sparse"), "w"));
+    const size = 2 ** 30;
+    const options = { window: 0, reconnect: false, counters: new Counters(), post };
+    const commands: Command[] = [{ type: "finish", short: "pad" }];
+    const wake = new WakeUp();
+    const engine = new Engine({
+      flow: new WriteFlow({ sink, size, ...options }),
+      idleTimeout: undefined,
+      wake,
+      receive: () => commands.shift(),
+      post,
+    });
+    const stayAwake = spyOn(Vigil.prototype, "stayAwake");
+    const sleep = spyOn(Vigil.prototype, "sleep");
+    try {
+      while (!engine.over) engine.turn();
+      expect(options.counters.zeroes).toBe(size);
+      expect(stayAwake).not.toHaveBeenCalled();
+      expect(sleep).not.toHaveBeenCalled();
+    } finally {
+      stayAwake.mockRestore();
+      sleep.mockRestore();
+      wake.close();
+    }
   });
 
   test("an abort emits nothing more", () => {
