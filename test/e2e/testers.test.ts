@@ -1,6 +1,7 @@
 /** Programs of others that look at an NBD server, or are made to test one. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { LIMIT } from "../support/limit.ts";
 import { command, start } from "../support/program.ts";
 import { DATA as DISK, ReadTrial } from "../support/read-trial.ts";
@@ -126,7 +127,9 @@ h.shutdown()
     const loose = "h.set_strict_mode(0)";
     const source = "exec(open('script.py').read())";
     const words = ["nbdsh", "-c", loose, "-u", uri(trial), "-c", source];
-    await command(words, { cwd: trial.file(".") });
+    // It has the Python beside it in mind, and not another one that may come first.
+    const PATH = `${dirname(Bun.which("nbdsh") ?? "")}:${process.env.PATH}`;
+    await command(words, { cwd: trial.file("."), env: { PATH } });
     await trial.completes(DATA);
   });
 
