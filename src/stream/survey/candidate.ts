@@ -2,8 +2,9 @@
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
+import { WINDOW_BLOCK } from "../blocks.ts";
 import { SequentialRule } from "../write/rule.ts";
-import { Window, WINDOW_BLOCK } from "../write/window.ts";
+import { Window } from "../write/window.ts";
 
 /**
  * Runs that a window may hold: a client that scatters its data over more of them does not write

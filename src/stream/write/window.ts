@@ -1,10 +1,9 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import { blockOf, eachBlock } from "../blocks.ts";
+import { blockOf, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
 
-/** Memory is taken in pieces of this size, in bytes, at stream positions that are multiples of it. */
-export const WINDOW_BLOCK = 64 * 1024;
+/** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
 const BLOCK = WINDOW_BLOCK;
 
 /** Pieces that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
