@@ -2,7 +2,15 @@
 import { statSync } from "node:fs";
 import { imageSize } from "../captive/qemu-img.ts";
 import { EXIT } from "../errors.ts";
-import { clientItems, type ClientFindings, diagnose, mayNeedSize, works } from "./diagnosis.ts";
+import {
+  clientItems,
+  type ClientFindings,
+  diagnose,
+  type Disk,
+  endsEarly,
+  mayNeedSize,
+  works,
+} from "./diagnosis.ts";
 import type { CheckContext } from "./context.ts";
 import { type Trial, tryOut } from "./dry-run.ts";
 import type { Item } from "./report.ts";
@@ -31,9 +39,10 @@ export async function checkClient(
   const first = await tryOut(command, size, context);
   if (typeof first === "number") return first;
   const trials: Trial[] = [first];
-  const disk = await diskAmong(command, context.signals.stop);
-  if (!works(first) && mayNeedSize(first)) {
-    const other = size === undefined ? disk?.size : undefined;
+  const disks = await disksAmong(command, context.signals.stop);
+  const short = copiesAll(command) && endsEarly(first, disks);
+  if (short || (!works(first) && mayNeedSize(first))) {
+    const other = size === undefined ? largest(disks) : undefined;
     if (size !== undefined || other !== undefined) {
       const second = await tryOut(command, other, context);
       if (typeof second === "number") return second;
@@ -41,7 +50,17 @@ export async function checkClient(
     }
   }
   const findings = diagnose(trials, size, { sink, command });
-  return { findings, items: clientItems(findings, disk), status: statusOf(findings) };
+  return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
+}
+
+/** True for programs that copy a disk whole: the zeroes at its end, too, which they may leave out. */
+function copiesAll(command: readonly string[]): boolean {
+  return /^(\S*\/)?(qemu-img convert|nbdcopy) /.test(command.join(" "));
+}
+
+/** What is copied, in all likelihood: the others may be scripts and the like. */
+function largest(disks: readonly Disk[]): bigint | undefined {
+  return disks.map(({ size }) => size).reduce((a, b) => (a > b ? a : b), 0n) || undefined;
 }
 
 /** That of a real stream: the command's own where it has failed by itself. */
@@ -51,20 +70,16 @@ function statusOf({ streams, readsBack, trials }: ClientFindings): number {
   return status !== 0 && !readsBack ? status : EXIT.TRUNCATED;
 }
 
-/** The largest disk image among the command's words: what it copies, in all likelihood. */
-async function diskAmong(
-  command: readonly string[],
-  stop: AbortSignal,
-): Promise<{ path: string; size: bigint } | undefined> {
+/** The disk images among the command's words. */
+async function disksAmong(command: readonly string[], stop: AbortSignal): Promise<Disk[]> {
   // Of a line for the shell it is enough to find the words that are no more than a name.
   const words = command.length === 1 ? (command[0] as string).split(/\s+/) : command;
-  let found: { path: string; size: bigint } | undefined;
+  const found: Disk[] = [];
   for (const word of words.slice(1)) {
     const path = word.replace(/^(['"])(.*)\1$/, "$2");
     if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
     try {
-      const size = await imageSize(path, undefined, stop);
-      if (size > (found?.size ?? 0n)) found = { path, size };
+      found.push({ path, size: await imageSize(path, undefined, stop) });
     } catch {
       // No image, or no qemu-img: the user knows the size.
     }

@@ -34,9 +34,24 @@ export function works({ problem, survey }: Trial): boolean {
   return problem === null && survey.window !== undefined && wroteSomething(survey) && ends(survey);
 }
 
-/** True when `size=` might make the difference: nothing else is wrong. */
-export function mayNeedSize({ survey }: Trial): boolean {
+/** True when the command has failed, or has found no end, and nothing but `size=` may be why. */
+export function mayNeedSize({ status, survey }: Trial): boolean {
+  if (status === 0 && ends(survey)) return false;
   return survey.readsBack.requests === 0 && survey.window !== undefined;
+}
+
+/** A disk image among the command's words. */
+export interface Disk {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: bigint;
+}
+
+/** True when a stream that works ends before the only disk that it can be of. */
+export function endsEarly(trial: Trial, disks: readonly Disk[]): boolean {
+  const [disk] = disks;
+  if (disk === undefined || disks.length > 1 || trial.size !== null) return false;
+  return works(trial) && trial.survey.end < disk.size;
 }
 
 function wroteSomething({ writes, zeroes }: Survey): boolean {
@@ -58,7 +73,7 @@ export function diagnose(
   given: bigint | undefined,
   { sink, command }: Pick<RunLine, "sink" | "command">,
 ): ClientFindings {
-  const good = trials.find(works);
+  const good = trials.findLast(works);
   const last = trials.at(-1) as Trial;
   const told = good ?? last;
   const common = { readsBack: told.survey.readsBack.requests > 0, trials };
@@ -69,12 +84,13 @@ export function diagnose(
   const size = good.size ?? undefined;
   const window = windowFor(good.survey);
   const line = runLine({ sink, size, window, command });
-  return { streams: true, line, why: null, size: sizeRole(good, trials), window, ...common };
+  const role = sizeRole(good, given);
+  return { streams: true, line, why: null, size: role, window, ...common };
 }
 
-function sizeRole(good: Trial, trials: readonly Trial[]): ClientFindings["size"] {
-  if (trials.length === 1) return good.size === null ? "not needed" : "not tried without";
-  return good.size === null ? "minded" : "needed";
+function sizeRole(good: Trial, given: bigint | undefined): ClientFindings["size"] {
+  if (given === undefined) return good.size === null ? "not needed" : "needed";
+  return good.size === null ? "minded" : "not tried without";
 }
 
 function windowFor({ window, concurrent }: Survey): number {
@@ -84,7 +100,7 @@ function windowFor({ window, concurrent }: Survey): number {
   return Math.min(MOST_WINDOW, Math.max(LEAST_WINDOW, size * MARGIN));
 }
 
-function whyNot({ problem, survey, size }: Trial): string {
+function whyNot({ problem, survey }: Trial): string {
   if (problem !== null) return problem;
   if (!wroteSomething(survey)) return "the command has written nothing: does it write to $nbd?";
   if (!ends(survey)) {
@@ -92,9 +108,8 @@ function whyNot({ problem, survey, size }: Trial): string {
   }
   const [first] = survey.places;
   const where = first === undefined ? "" : `, the first time with ${first.request}`;
-  const limit = size === null ? "" : ` of size=${size}`;
   return (
-    `the command does not write from start to end${limit}: it goes back ` +
+    "the command does not write from start to end: it goes back " +
     `${survey.backward.requests} times${where}, further than any window= has room for`
   );
 }
@@ -103,37 +118,42 @@ function item(name: string, state: Item["state"], text: string): Item {
   return { topic: "client", name, state, text };
 }
 
-/** The findings, one by one. @param disk an image among the command's words, if there is one */
-export function clientItems(
-  findings: ClientFindings,
-  disk: { readonly path: string; readonly size: bigint } | undefined,
-): Item[] {
+/** The findings, one by one. @param disks the images among the command's words */
+export function clientItems(findings: ClientFindings, disks: readonly Disk[]): Item[] {
   const { trials, streams, why } = findings;
-  const trial = trials.find(works) ?? (trials.at(-1) as Trial);
+  const trial = trials.findLast(works) ?? (trials.at(-1) as Trial);
   const { survey } = trial;
+  const tries = item("tries", "note", trials.map((one) => tryText(one, why)).join("; "));
+  const verdict = streams
+    ? item("verdict", "ok", "it streams")
+    : item("verdict", "failed", why as string);
+  if (!wroteSomething(survey)) return [tries, verdict];
   const items = [
-    item("tries", "note", trials.map(tryText).join("; ")),
+    tries,
     item("writes", "note", `${tally(survey.writes)}, zeroes ${tally(survey.zeroes)}`),
-    item("left out", "note", `${tally(survey.gaps)} before a write came`),
+    item("left out", "note", `${tally(survey.gaps)} when a write behind it came`),
     orderItem(survey),
     ...survey.places.map(({ request, head }) => {
-      return item("", "note", `${request} came when the data had reached byte ${head}`);
+      return item("goes back", "note", `${request} came when the data had reached byte ${head}`);
     }),
     windowItem(findings, survey),
-    sizeItem(findings, trial),
+    sizeItem(findings, trials[0] as Trial, trial),
     item("reads", survey.readsBack.requests > 0 ? "warning" : "ok", readsText(survey)),
   ];
-  if (streams && disk !== undefined && trial.size === null && survey.end < disk.size) {
+  const [disk] = disks;
+  if (disk !== undefined && endsEarly(trial, disks)) {
     const text = `the stream ends at byte ${survey.end}, but ${disk.path} is a disk of ${disk.size}`;
     items.push(item("end", "warning", `${text}: if all of it is copied, add size=${disk.size}`));
   }
-  items.push(item("verdict", streams ? "ok" : "failed", streams ? "it streams" : (why as string)));
-  return items;
+  return [...items, verdict];
 }
 
-function tryText(trial: Trial): string {
+/** @param told what the verdict says already */
+function tryText(trial: Trial, told: string | null): string {
   const how = trial.size === null ? "without size=" : `with size=${trial.size}`;
-  return `${how}: ${works(trial) ? `well, up to byte ${trial.survey.end}` : whyNot(trial)}`;
+  if (works(trial)) return `${how} it works, up to byte ${trial.survey.end}`;
+  const why = whyNot(trial);
+  return why === told ? `${how} it does not work` : `${how} it does not work: ${why}`;
 }
 
 function tally({ requests, bytes }: Survey["writes"]): string {
@@ -159,9 +179,12 @@ function windowItem({ window, streams }: ClientFindings, survey: Survey): Item {
   return item("window=", "note", streams ? `${text}; ${sizeText(window)} to be safe` : text);
 }
 
-function sizeItem({ size, streams }: ClientFindings, { size: tried }: Trial): Item {
+function sizeItem({ size, streams }: ClientFindings, first: Trial, { size: tried }: Trial): Item {
+  const without = works(first)
+    ? `the stream ends at byte ${first.survey.end}, before the disk does`
+    : "the command does not work";
   const texts = {
-    needed: `needed: it fails without, and works with size=${tried}`,
+    needed: `needed: without it ${without}`,
     minded: "it works only without the size= that was given: see the tries",
     "not needed": streams ? "not needed" : "it makes no difference",
     "not tried without": `given: ${tried}`,

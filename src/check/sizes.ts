@@ -24,7 +24,7 @@ function sizeItem(direction: Direction, size: bigint | undefined): Item {
     : item(
         name,
         "note",
-        "not given: a pipe or socket does not tell, and most clients want to know",
+        "not given: a file tells by itself, a pipe or socket does not, and most clients ask for it",
       );
 }
 

@@ -51,14 +51,14 @@ export const checkCommand = defineCommand({
     if (captive !== undefined) {
       const sink = farEnd === undefined ? ANY_PIPE : targetText(farEnd.target);
       const checked = await checkClient(captive, size, sink, context);
-      if (typeof checked === "number") return checked;
+      if (typeof checked === "number") return interrupted(signals, context);
       ({ findings: client, status } = checked);
       items.push(...checked.items);
     }
     if (farEnd === undefined && captive === undefined) {
       items.push(...checkMachine(), await selfTest(context));
     }
-    if (signals.caught !== undefined) return signalStatus(signals.caught);
+    if (signals.caught !== undefined) return interrupted(signals, context);
     const report = reportOf(items, client);
     // What is looked at is not written to.
     const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
@@ -68,6 +68,11 @@ export const checkCommand = defineCommand({
     return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
   },
 });
+
+function interrupted({ caught = "SIGTERM" }: Signals, { log }: CheckContext): number {
+  log.error(`the check was ended by ${caught}`);
+  return signalStatus(caught);
+}
 
 /** Refuses what goes with no check. @throws UserError ERR_USAGE */
 function checkWords(
