@@ -8,7 +8,11 @@ const CASES: [string, string[], RegExp][] = [
   ["no words at all", [], /^which command\? there are serve, run and check/],
   ["an option without a command", ["-v"], /^which command\?/],
   ["no command before --", ["-v", "--", "true"], /^which command\?/],
-  ["an unknown command", ["stream", "pipe=x"], /^unknown command stream: there are serve, run and check$/],
+  [
+    "an unknown command",
+    ["stream", "pipe=x"],
+    /^unknown command stream: there are serve, run and check$/,
+  ],
   ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
   ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
   ["a command with a line break", ["ser\nve"], /^unknown command ser ve/],
