@@ -96,7 +96,7 @@ async function checkTcp(host: string, port: number, direction: Direction): Promi
     return [kind, item("address", "failed", `the host ${host} is not known: check its name`)];
   }
   const address = item("address", "ok", addresses.join(", "));
-  const listens = addresses.every(isOwnAddress) ? hasTcpListener(port) : undefined;
+  const listens = addresses.every(isOwnAddress) ? listensAt(addresses, port) : undefined;
   if (listens === true) return [kind, address, item("other end", "ok", "somebody listens there")];
   if (listens === false) {
     const text = "nobody listens there: start the program that listens there first";
@@ -105,6 +105,12 @@ async function checkTcp(host: string, port: number, direction: Direction): Promi
   const taken = direction === "write" ? "takes it for the stream" : "gives the stream to it";
   const text = `not tried: whoever listens there ${taken}`;
   return [kind, address, item("other end", "note", text)];
+}
+
+/** True when one of the addresses answers; undefined when that cannot be told. */
+function listensAt(addresses: readonly string[], port: number): boolean | undefined {
+  const all = addresses.map((address) => hasTcpListener(address, port));
+  return all.includes(undefined) ? undefined : all.includes(true);
 }
 
 function checkCommand(command: string): Item[] {

@@ -3,6 +3,7 @@
  * taken for the stream by a program that waits for one.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 
@@ -54,17 +55,35 @@ export function isOwnAddress(address: string): boolean {
 
 const LISTEN = "0A";
 
-/** Whether somebody listens on a TCP port of this machine; undefined when /proc does not tell. */
-export function hasTcpListener(port: number): boolean | undefined {
+/** Addresses that stand for all of a machine's own, in the form of {@link inKernelForm}. */
+const ANY = new Set(["0".repeat(8), "0".repeat(32)]);
+
+/**
+ * Whether somebody listens on a TCP port of this machine.
+ *
+ * @param address of this machine; of IPv6, all that listen on the port count
+ * @returns undefined when /proc does not tell
+ */
+export function hasTcpListener(address: string, port: number): boolean | undefined {
   const texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(readOrNothing);
   if (texts.every((text) => text === undefined)) return undefined;
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");
+  const own = inKernelForm(address);
   return texts.some((text = "") => {
     return text.split("\n").some((line) => {
       const [, local = "", , state] = line.trim().split(/\s+/);
-      return state === LISTEN && local.endsWith(`:${wanted}`);
+      const [bound = "", number] = local.split(":");
+      if (state !== LISTEN || number !== wanted) return false;
+      return own === undefined || ANY.has(bound) || bound.endsWith(own);
     });
   });
+}
+
+/** An IPv4 address as /proc/net has it: the number in memory, in hex; undefined for others. */
+function inKernelForm(address: string): string | undefined {
+  if (!isIPv4(address)) return undefined;
+  const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
+  return bytes.reverse().join("").toUpperCase();
 }
 
 function isSame(one: string, other: string): boolean {

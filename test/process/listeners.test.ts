@@ -31,9 +31,13 @@ test("a Unix socket that was bound by a relative name is found", async () => {
 test("a TCP port that listens is told from one that does not any more", () => {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
   const { port } = listener;
-  expect(hasTcpListener(port)).toBeTrue();
+  expect(hasTcpListener("127.0.0.1", port)).toBeTrue();
+  expect(hasTcpListener("127.0.0.2", port)).toBeFalse();
   listener.stop(true);
-  expect(hasTcpListener(port)).toBeFalse();
+  expect(hasTcpListener("127.0.0.1", port)).toBeFalse();
+  const everywhere = Bun.listen({ hostname: "0.0.0.0", port: 0, socket });
+  expect(hasTcpListener("127.0.0.2", everywhere.port)).toBeTrue();
+  everywhere.stop(true);
 });
 
 test("the loopback is this machine's, and documentation's addresses are not", () => {

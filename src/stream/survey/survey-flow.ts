@@ -21,7 +21,7 @@ export interface SurveyFlowOptions {
  */
 export class SurveyFlow implements Flow {
   readonly failure = undefined;
-  readonly isOpen = true;
+  isOpen = false;
   readonly ready = true;
   readonly fd = -1;
   /** Simple replies, and now and then a little more. */
@@ -41,6 +41,7 @@ export class SurveyFlow implements Flow {
   }
 
   open(): boolean {
+    this.isOpen = true;
     return true;
   }
 
