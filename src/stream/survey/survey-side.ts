@@ -79,7 +79,9 @@ export class SurveySide implements Side {
   }
 
   lose(): boolean {
-    return this.#left > 0;
+    const midRequest = this.busy;
+    this.#left = 0;
+    return midRequest;
   }
 
   serve(): boolean {
