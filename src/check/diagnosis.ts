@@ -133,9 +133,7 @@ export function clientItems(findings: ClientFindings, disks: readonly Disk[]): I
     item("writes", "note", `${tally(survey.writes)}, zeroes ${tally(survey.zeroes)}`),
     item("left out", "note", `${tally(survey.gaps)} when a write behind it came`),
     orderItem(survey),
-    ...survey.places.map(({ request, head }) => {
-      return item("goes back", "note", `${request} came when the data had reached byte ${head}`);
-    }),
+    ...backItems(survey),
     windowItem(findings, survey),
     sizeItem(findings, trials[0] as Trial, trial),
     item("reads", survey.readsBack.requests > 0 ? "warning" : "ok", readsText(survey)),
@@ -146,6 +144,15 @@ export function clientItems(findings: ClientFindings, disks: readonly Disk[]): I
     items.push(item("end", "warning", `${text}: if all of it is copied, add size=${disk.size}`));
   }
   return [...items, verdict];
+}
+
+/** The first backward requests one by one, and how many more there are. */
+function backItems({ places, backward }: Survey): Item[] {
+  const items = places.map(({ request, head }) => {
+    return item("goes back", "note", `${request} came when the data had reached byte ${head}`);
+  });
+  const more = backward.requests - places.length;
+  return more === 0 ? items : [...items, item("goes back", "note", `and ${more} times more`)];
 }
 
 /** @param told what the verdict says already */

@@ -7,7 +7,7 @@ import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { hasTcpListener, hasUnixListener, isOwnAddress } from "../process/listeners.ts";
 import { checkDescriptor } from "./descriptor.ts";
-import { checkFifo } from "./fifo.ts";
+import { checkFifo, pipeSizeItem } from "./fifo.ts";
 import { checkFile } from "./file.ts";
 import { farEndItem as item } from "./far-end-item.ts";
 import type { Item } from "./report.ts";
@@ -55,7 +55,7 @@ function checkMissing(path: string): Item[] {
   try {
     if (!statSync(folder).isDirectory()) throw new Error(`${folder} is no folder`);
     accessSync(folder, constants.W_OK | constants.X_OK);
-    return [kind];
+    return [kind, pipeSizeItem()];
   } catch (error) {
     return [
       item("kind", "note", "nothing yet: a named pipe would be made"),
@@ -122,7 +122,7 @@ function checkCommand(command: string): Item[] {
   }
   // Anything but a plain name may be a word of the shell's own.
   const [, name] = /^\s*([A-Za-z0-9_./+-]+)(?:\s|$)/.exec(command) ?? [];
-  if (name === undefined || Bun.which(name) !== null) return [kind];
+  if (name === undefined || Bun.which(name) !== null) return [kind, pipeSizeItem()];
   const text = `${name} is not in PATH: install it, unless it is a word of the shell's own`;
-  return [kind, item("program", "warning", text)];
+  return [kind, item("program", "warning", text), pipeSizeItem()];
 }

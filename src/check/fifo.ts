@@ -25,8 +25,13 @@ export function checkFifo(path: string, stats: BigIntStats, direction: Direction
       `${way}, by its mode; it was not opened: its other end would see that`,
     ),
     ...otherEnd(stats, direction),
-    item("pipe size", "ok", `${pipeCapacity()} bytes, which is what a new pipe gets here`),
+    pipeSizeItem(),
   ];
+}
+
+/** What a pipe gets when it is opened or made for a stream. */
+export function pipeSizeItem(): Item {
+  return item("pipe size", "ok", `${pipeCapacity()} bytes, which is what a new pipe gets here`);
 }
 
 function otherEnd(stats: BigIntStats, direction: Direction): Item[] {
@@ -46,21 +51,22 @@ function otherEnd(stats: BigIntStats, direction: Direction): Item[] {
   const items: Item[] = [];
   if (there.length > 0) {
     const several = there.length > 1;
-    const advice = several ? `; of several ${who}s, each gets or gives a part of the stream` : "";
+    const share = direction === "write" ? "read, each gets" : "write, each gives";
+    const advice = several ? `; if several of these ${share} a part of the stream` : "";
     const text = `a ${who} is there: ${there.map(userText).join(", ")}${advice}`;
-    items.push(item(name, several ? "warning" : "ok", text));
+    items.push(item(name, several ? "note" : "ok", text));
   } else {
     const others = hidden === 0 ? "" : `; ${hidden} processes of others could not be looked into`;
     const maybe = unclear.map(({ pid, name: program }) => `${program} (${pid})`).join(", ");
     const text =
       maybe === ""
-        ? `no ${who} yet: it is waited for`
-        : `perhaps ${maybe}, which waits for a named pipe; else there is no ${who} yet`;
+        ? `no ${who} is seen: it is waited for`
+        : `perhaps ${maybe}, which waits for a named pipe; else no ${who} is seen`;
     items.push(item(name, "note", `${text}${others}`));
   }
   if (rivals.length > 0) {
-    const mixed = direction === "write" ? "would write into it, too" : "would read from it, too";
-    const text = `${rivals.map(userText).join(", ")} ${mixed}: end it first`;
+    const mixed = direction === "write" ? "write into it" : "read from it";
+    const text = `${rivals.map(userText).join(", ")} could ${mixed}, too: end it first`;
     items.push(item("this end", "warning", text));
   }
   return items;

@@ -111,3 +111,14 @@ test("a stream ends early only before the one disk that it can be of", () => {
   expect(endsEarly(trial({}, { size: 1n }), [disk])).toBeFalse();
   expect(endsEarly(trial({}, FAILED), [disk])).toBeFalse();
 });
+
+test("backward requests are told one by one, and the rest by their number", () => {
+  const place = { request: "NBD_CMD_WRITE of 512 bytes at 0", offset: 0, length: 512, head: 1024 };
+  const backward = { requests: 5, bytes: 2560 };
+  const findings = diagnose([trial({ places: [place], backward })], undefined, WORDS);
+  const told = clientItems(findings, []).filter(({ name }) => name === "goes back");
+  expect(told.map(({ text }) => text)).toEqual([
+    "NBD_CMD_WRITE of 512 bytes at 0 came when the data had reached byte 1024",
+    "and 4 times more",
+  ]);
+});
