@@ -13,6 +13,8 @@ const MOST_WINDOW = 2 ** 34;
 /** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
 const NO_END = 2 ** 60;
 
+type SizeRole = "needed" | "minded" | "not needed" | "not tried without";
+
 /** The names are those of the JSON form; sizes are in bytes. */
 export interface ClientFindings {
   /** It writes what can be streamed, by {@link line}. */
@@ -21,8 +23,8 @@ export interface ClientFindings {
   readonly line: string | null;
   /** Why none works; null when one does. */
   readonly why: string | null;
-  /** Whether `size=` has to be given, must not be this one, or makes no difference. */
-  readonly size: "needed" | "minded" | "not needed" | "not tried without";
+  /** Whether `size=` has to be given, or must not be the one that was; null where no line works. */
+  readonly size: SizeRole | null;
   /** The `window=` of the line; 0 is none. */
   readonly window: number;
   readonly readsBack: boolean;
@@ -78,8 +80,7 @@ export function diagnose(
   const told = good ?? last;
   const common = { readsBack: told.survey.readsBack.requests > 0, trials };
   if (good === undefined) {
-    const size = given === undefined ? "not needed" : "not tried without";
-    return { streams: false, line: null, why: whyNot(last), size, window: 0, ...common };
+    return { streams: false, line: null, why: whyNot(last), size: null, window: 0, ...common };
   }
   const size = good.size ?? undefined;
   const window = windowFor(good.survey);
@@ -88,7 +89,7 @@ export function diagnose(
   return { streams: true, line, why: null, size: role, window, ...common };
 }
 
-function sizeRole(good: Trial, given: bigint | undefined): ClientFindings["size"] {
+function sizeRole(good: Trial, given: bigint | undefined): SizeRole {
   if (given === undefined) return good.size === null ? "not needed" : "needed";
   return good.size === null ? "minded" : "not tried without";
 }
@@ -135,7 +136,7 @@ export function clientItems(findings: ClientFindings, disks: readonly Disk[]): I
     orderItem(survey),
     ...backItems(survey),
     windowItem(findings, survey),
-    sizeItem(findings, trials[0] as Trial, trial),
+    ...(findings.size === null ? [] : [sizeItem(findings.size, trials[0] as Trial, trial)]),
     item("reads", survey.readsBack.requests > 0 ? "warning" : "ok", readsText(survey)),
   ];
   const [disk] = disks;
@@ -186,17 +187,17 @@ function windowItem({ window, streams }: ClientFindings, survey: Survey): Item {
   return item("window=", "note", streams ? `${text}; ${sizeText(window)} to be safe` : text);
 }
 
-function sizeItem({ size, streams }: ClientFindings, first: Trial, { size: tried }: Trial): Item {
+function sizeItem(role: SizeRole, first: Trial, { size: tried }: Trial): Item {
   const without = works(first)
     ? `the stream ends at byte ${first.survey.end}, before the disk does`
     : "the command does not work";
   const texts = {
     needed: `needed: without it ${without}`,
     minded: "it works only without the size= that was given: see the tries",
-    "not needed": streams ? "not needed" : "it makes no difference",
+    "not needed": "not needed",
     "not tried without": `given: ${tried}`,
   };
-  return item("size=", size === "minded" ? "warning" : "note", texts[size]);
+  return item("size=", role === "minded" ? "warning" : "note", texts[role]);
 }
 
 function readsText({ reads, readsBack }: Survey): string {

@@ -89,7 +89,12 @@ describe("a client that does not stream", () => {
     ],
   ])("%s, and there is no line for it", (_, one, why) => {
     const findings = diagnose([one], undefined, WORDS);
-    expect(findings).toMatchObject({ streams: false, line: null, why: expect.stringMatching(why) });
+    expect(findings).toMatchObject({
+      streams: false,
+      line: null,
+      size: null,
+      why: expect.stringMatching(why),
+    });
     expect(clientItems(findings, []).at(-1)).toMatchObject({ name: "verdict", state: "failed" });
   });
 });
