@@ -69,7 +69,7 @@ function load() {
   const failures: string[] = [];
   for (const name of LIBC_NAMES) {
     try {
-      return dlopen(name, SYMBOLS).symbols;
+      return { name, symbols: dlopen(name, SYMBOLS).symbols };
     } catch (error) {
       failures.push(error instanceof Error ? error.message : String(error));
     }
@@ -77,5 +77,10 @@ function load() {
   throw new Error(`cannot load the C library: ${failures.join("; ")}`);
 }
 
+const loaded = load();
+
 /** The C functions themselves. Their results still have to be checked: see `errno.ts`. */
-export const libc = load();
+export const libc = loaded.symbols;
+
+/** The name under which the C library was found, one of {@link LIBC_NAMES}. */
+export const libcName = loaded.name;

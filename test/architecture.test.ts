@@ -17,6 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/stream": ["ffi", "src/protocol", "src/endpoint"],
   "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sink", "src/stream"],
   "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/source", "src/stream"],
+  "src/stream/survey": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
   "src/worker": [
     "ffi",
     "src/protocol",
@@ -26,6 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
     "src/stream/write",
     "src/stream/read",
+    "src/stream/survey",
   ],
   "src/server": [
     "ffi",
@@ -37,8 +39,20 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
   ],
   "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
+  "src/check": [
+    "ffi",
+    "src",
+    "src/process",
+    "src/protocol",
+    "src/endpoint",
+    "src/endpoint/prepare",
+    "src/stream",
+    "src/server",
+    "src/captive",
+  ],
   "src/cli": [
     "src",
+    "src/check",
     "src/protocol",
     "src/endpoint",
     "src/endpoint/prepare",

@@ -25,7 +25,16 @@ export class PrivateFolder {
 
   /** Where to put the socket. */
   get socket(): string {
-    return join(this.#path, SOCKET);
+    return this.file(SOCKET);
+  }
+
+  /** Where to put a file of this name. */
+  file(name: string): string {
+    return join(this.#path, name);
+  }
+
+  get path(): string {
+    return this.#path;
   }
 
   remove(): void {

@@ -17,14 +17,25 @@ const ERROR_GRACE = 400;
 /** Milliseconds from asking processes to end to killing them. */
 const KILL_GRACE = 300;
 /** Milliseconds of silence from a client that has outlived the command. */
-const LAST_WORDS = 500;
+export const LAST_WORDS = 500;
 
 export interface RunOptions extends Omit<HostOptions, "entrance"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
   /** The command, once it is known what it is told about the server. */
   readonly command: (variables: Variables) => readonly string[];
+  /** Standard output is taken: what the command writes there goes to standard error. */
+  readonly outputTaken?: boolean;
 }
+
+/** The command while it runs; the service's conditions are looked at again when it has ended. */
+export interface Captive {
+  /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
+  readonly status: number | undefined;
+}
+
+/** How a command is seen through to its end. */
+export type Attend = (captive: Captive, hosted: Hosted, options: RunOptions) => Promise<Verdict>;
 
 /**
  * Runs the command with the server as its disk.
@@ -33,7 +44,17 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
  *   when it failed; 128 plus its number for a signal
  * @throws UserError when something cannot be started
  */
-export async function run(options: RunOptions): Promise<number> {
+export function run(options: RunOptions): Promise<number> {
+  return runCaptive(options, accompany);
+}
+
+/**
+ * Runs the command with the server as its disk, and leaves the verdict to `attend`.
+ *
+ * @returns the exit status
+ * @throws UserError when something cannot be started
+ */
+export async function runCaptive(options: RunOptions, attend: Attend): Promise<number> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   try {
     const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
@@ -48,7 +69,7 @@ export async function run(options: RunOptions): Promise<number> {
       const others = new Set(descendants(process.pid));
       const child = spawn(options, variables);
       try {
-        const verdict = await accompany(child, hosted, options);
+        const verdict = await attend(follow(child, hosted), hosted, options);
         if (verdict.why !== undefined)
           await endCommand(options.signals.caught ?? "SIGTERM", others);
         return verdict;
@@ -62,12 +83,13 @@ export async function run(options: RunOptions): Promise<number> {
   }
 }
 
-function spawn({ command, target, direction }: RunOptions, variables: Variables): Subprocess {
-  const cmd = [...command(variables)];
+function spawn(options: RunOptions, variables: Variables): Subprocess {
+  const { target, direction, outputTaken = false } = options;
+  const cmd = [...options.command(variables)];
   // Where standard output or input is the stream, the command's own would get in between.
   const taken = target.kind === "descriptor" ? target.fd : undefined;
   const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";
-  const stdout = direction === "write" && taken === 1 ? 2 : "inherit";
+  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : "inherit";
   try {
     return Bun.spawn({
       cmd,
@@ -86,23 +108,29 @@ function spawn({ command, target, direction }: RunOptions, variables: Variables)
   }
 }
 
+function follow(child: Subprocess, { service }: Hosted): Captive {
+  const captive: { status: number | undefined } = { status: undefined };
+  void child.exited.then(() => {
+    const { signalCode, exitCode } = child;
+    captive.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
+    service.poke();
+  });
+  return captive;
+}
+
 async function accompany(
-  child: Subprocess,
+  captive: Captive,
   hosted: Hosted,
   { signals }: RunOptions,
 ): Promise<Verdict> {
   const { service } = hosted;
   const { facts } = service;
-  let status: number | undefined;
-  void child.exited.then(() => {
-    status = child.signalCode === null ? (child.exitCode ?? 0) : signalStatus(child.signalCode);
-    service.poke();
-  });
-  const over = () => status !== undefined || signals.caught !== undefined || facts.ended;
+  const over = () => captive.status !== undefined || signals.caught !== undefined || facts.ended;
   await service.until(() => over() || facts.failure !== undefined);
   // The stream is lost: the command sees the errors, and most end by themselves.
   if (!over()) await service.until(over, ERROR_GRACE);
   if (signals.caught !== undefined) return hosted.interrupted();
+  const { status } = captive;
   if (status === undefined) return hosted.conclude("command");
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.

@@ -25,6 +25,16 @@ const EXAMPLES: Record<string, string> = {
     "  The way back:",
     "  nbd-streaming run read=exec:'zstd -dc disk.raw.zst' size=10G disk.qcow2",
   ].join("\n"),
+  check: [
+    "  Can this machine run it? With a stream of its own:",
+    "  nbd-streaming check",
+    "",
+    "  Is somebody there to read the pipe?",
+    "  nbd-streaming check pipe=disk.fifo",
+    "",
+    "  Does this command stream, and with which parameters? Nothing is written anywhere:",
+    "  nbd-streaming check -- qemu-img convert -n -W disk.qcow2 -O raw '$nbd'",
+  ].join("\n"),
 };
 
 const SYNOPSES: Record<string, string> = {
@@ -35,6 +45,11 @@ const SYNOPSES: Record<string, string> = {
   run: [
     "nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] -- COMMAND [ARGUMENT...]",
     "      nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] IMAGE",
+  ].join("\n"),
+  check: [
+    "nbd-streaming check [--json]",
+    "      nbd-streaming check pipe=SINK|read=SOURCE [size=SIZE] [window=SIZE] [--json]",
+    "      nbd-streaming check [pipe=SINK] [size=SIZE] [--json] -- COMMAND [ARGUMENT...]",
   ].join("\n"),
 };
 
@@ -63,7 +78,7 @@ export async function helpText(
   return [
     usage.replace(/^USAGE .*$/m, `USAGE ${SYNOPSES[name]}`).trimEnd(),
     `PARAMETERS\n\n${parameters.join("\n")}`,
-    ...(name === "run" ? [CAPTIVE] : []),
+    ...(name === "serve" ? [] : [CAPTIVE]),
     `EXAMPLE\n\n${EXAMPLES[name]}`,
     "",
   ].join("\n\n");

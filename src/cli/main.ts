@@ -2,6 +2,7 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { checkCommand } from "./check.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
@@ -10,7 +11,13 @@ import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 
 // citty's own type for a command with any options.
-const COMMANDS: Record<string, CommandDef<any>> = { serve: serveCommand, run: runCommand };
+const COMMANDS: Record<string, CommandDef<any>> = {
+  serve: serveCommand,
+  run: runCommand,
+  check: checkCommand,
+};
+
+const KNOWN = "serve, run and check";
 
 const program = defineCommand({
   meta: {
@@ -55,13 +62,13 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     return EXIT.COMPLETE;
   }
   if (name === undefined || name.startsWith("-")) {
-    if (!help) throw usageError("which command? there are serve and run: see --help");
+    if (!help) throw usageError(`which command? there are ${KNOWN}: see --help`);
     console.log(await helpText(program, undefined, program));
     return EXIT.COMPLETE;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
-    throw usageError(`unknown command ${name}: there are serve and run`);
+    throw usageError(`unknown command ${name}: there are ${KNOWN}`);
   }
   if (help) {
     console.log(await helpText(program, name, command));

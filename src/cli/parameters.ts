@@ -43,7 +43,8 @@ export interface Parameters {
 /** More memory than a window should take: a client that needs it does not stream. */
 const MAX_WINDOW = 1n << 34n;
 
-const KEYS = new Set(["pipe", "write", "read", "size", "window"]);
+const FAR_ENDS = ["pipe", "write", "read"] as const;
+const KEYS = new Set<string>([...FAR_ENDS, "size", "window"]);
 
 /**
  * Sorts the words of the command line.
@@ -55,6 +56,27 @@ export function parseParameters(words: readonly string[]): {
   parameters: Parameters;
   rest: string[];
 } {
+  const { values, rest } = sortWords(words);
+  return { parameters: { ...parseFarEnd(values), ...parseSizes(values) }, rest };
+}
+
+/** What `check` takes: all of it may be left out. */
+export interface CheckParameters extends Pick<Parameters, "size" | "window"> {
+  readonly farEnd: Pick<Parameters, "direction" | "target"> | undefined;
+}
+
+/** As {@link parseParameters}, for `check`. @throws UserError ERR_USAGE */
+export function parseCheckParameters(words: readonly string[]): {
+  parameters: CheckParameters;
+  rest: string[];
+} {
+  const { values, rest } = sortWords(words);
+  const named = FAR_ENDS.some((key) => values.has(key));
+  const farEnd = named ? parseFarEnd(values) : undefined;
+  return { parameters: { farEnd, ...parseSizes(values) }, rest };
+}
+
+function sortWords(words: readonly string[]): { values: Map<string, string>; rest: string[] } {
   const values = new Map<string, string>();
   const rest: string[] = [];
   for (const word of words) {
@@ -72,14 +94,14 @@ export function parseParameters(words: readonly string[]): {
     if (values.has(key)) throw usageError(`${key}= is given twice`);
     values.set(key, value);
   }
+  return { values, rest };
+}
+
+function parseSizes(values: ReadonlyMap<string, string>): Pick<Parameters, "size" | "window"> {
   const size = values.get("size");
   return {
-    parameters: {
-      ...parseFarEnd(values),
-      size: size === undefined ? undefined : parseSize("size", size),
-      window: parseWindow(values.get("window")),
-    },
-    rest,
+    size: size === undefined ? undefined : parseSize("size", size),
+    window: parseWindow(values.get("window")),
   };
 }
 

@@ -1,6 +1,6 @@
 /** The request header of the transmission phase (doc/proto.md, "Request message"). */
-import { NBD_REQUEST_MAGIC } from "./constants.ts";
-import { type Offset, readOffset } from "./offset.ts";
+import { NBD_REQUEST_MAGIC, NBD_REQUEST_SIZE } from "./constants.ts";
+import { type Offset, readOffset, writeOffset } from "./offset.ts";
 
 /** A decoded request header; one object is filled again for every request of a connection. */
 export class Request {
@@ -32,4 +32,27 @@ export class Request {
     this.length = view.getUint32(at + 24);
     return true;
   }
+}
+
+/**
+ * The 28 bytes of a request's header, as a client sends them.
+ *
+ * @param type `NBD_CMD_*`
+ * @param length bytes, at most 2^32 - 1
+ * @param cookie at most 2^32 - 1
+ */
+export function encodeRequest(
+  type: number,
+  offset: Offset,
+  length: number,
+  cookie: number,
+): Uint8Array {
+  const bytes = new Uint8Array(NBD_REQUEST_SIZE);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, NBD_REQUEST_MAGIC);
+  view.setUint16(6, type);
+  view.setUint32(12, cookie);
+  writeOffset(view, 16, offset);
+  view.setUint32(24, length);
+  return bytes;
 }

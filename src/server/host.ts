@@ -57,6 +57,8 @@ export interface HostOptions {
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
+  /** When written: nothing gets to the target; what the clients do is recorded instead. */
+  readonly survey?: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
   /** Where to write the checksum of a complete stream as `sha256sum` would. */
   readonly checksumFile: string | undefined;
@@ -177,6 +179,7 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
       pad,
       exact,
       settles: farEnd.settles,
+      survey: options.survey === true,
     },
   });
 }

@@ -133,6 +133,11 @@ export class Service {
     return this.#reception.visitors > 0 && this.#reception.negotiating === 0 && this.#open === 0;
   }
 
+  /** What the stream thread has told at its end; undefined before. */
+  get end(): Ended | undefined {
+    return this.#end;
+  }
+
   /** How far the stream is. */
   get counters(): Counters {
     return this.#thread.counters;

@@ -23,7 +23,7 @@ import {
   OFFSET_DATA_SIZE,
   OFFSET_HOLE_SIZE,
 } from "../protocol/structured-reply.ts";
-import type { Replies } from "./replies.ts";
+import { type Replies, ZeroBody } from "./replies.ts";
 
 /** Room that any answer finds enough, its payload aside. */
 export const LARGEST_ANSWER = MAX_ERROR_CHUNK_SIZE;
@@ -86,6 +86,19 @@ export class Answers {
     const flags = last ? NBD_REPLY_FLAG_DONE : 0;
     encodeOffsetHole(memory.view, end, flags, cookieHigh, cookieLow, offset, length);
     this.replies.added(OFFSET_HOLE_SIZE);
+  }
+
+  /** All of a READ that is zeroes. */
+  zeroes(request: Request): void {
+    const { offset, length } = request;
+    if (length === 0) {
+      this.nothing(request);
+    } else if (this.negotiated.structured) {
+      this.hole(request, offset, length, true);
+    } else {
+      this.data(request, offset, length, true);
+      this.replies.follow(new ZeroBody().start(length));
+    }
   }
 
   /** A READ of nothing. */

@@ -1,6 +1,9 @@
 /** The stream's positions, cut into blocks of memory. */
 import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
 
+/** The pieces, in bytes, in which a written stream's window takes memory. */
+export const WINDOW_BLOCK = 64 * 1024;
+
 /** Number of the block in which a position lies. */
 export function blockOf(at: Offset, size: number): Offset {
   return typeof at === "number" ? Math.floor(at / size) : toOffset(at / BigInt(size));

@@ -4,6 +4,7 @@ import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
 import type { Client } from "./channel.ts";
 import type { Failure } from "./failure.ts";
+import type { Survey } from "./findings.ts";
 
 /** What a stream is. */
 export interface StreamPlan {
@@ -24,6 +25,8 @@ export interface StreamPlan {
   readonly exact: boolean;
   /** When read: the end of the source is its end only after a {@link Command} "settled". */
   readonly settles: boolean;
+  /** When written: nothing gets to the far end; what the clients do is recorded instead. */
+  readonly survey?: boolean;
 }
 
 /** What the stream thread is started with. */
@@ -118,4 +121,6 @@ export interface Ended {
   readonly checksum: string | undefined;
   /** The source was read to its end. */
   readonly sourceEnded: boolean;
+  /** What the clients have done, if that was asked for. */
+  readonly survey?: Survey | undefined;
 }

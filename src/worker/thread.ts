@@ -12,6 +12,7 @@ import { Engine } from "../stream/engine.ts";
 import type { Flow } from "../stream/flow.ts";
 import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
 import { ReadFlow } from "../stream/read/read-flow.ts";
+import { SurveyFlow } from "../stream/survey/survey-flow.ts";
 import { WriteFlow } from "../stream/write/write-flow.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
@@ -52,6 +53,10 @@ function createFlow(
     });
   }
   const sink = createSink(plan.endpoint);
+  if (plan.survey === true) {
+    sink.close();
+    return new SurveyFlow({ size, counters, post });
+  }
   return new WriteFlow({
     sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),
     size,

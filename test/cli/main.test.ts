@@ -19,6 +19,7 @@ describe("help", () => {
     const text = await help(word);
     expect(text).toMatch(/^ *serve {2,}\S/m);
     expect(text).toMatch(/^ *run {2,}\S/m);
+    expect(text).toMatch(/^ *check {2,}\S/m);
     expect(text).toContain("--version");
   });
 
@@ -49,6 +50,15 @@ describe("help", () => {
     expect(run).toContain("--format");
     expect(serve).not.toContain("--format");
     expect(run).toContain("$nbd");
+  });
+
+  test("for check has its three forms and no option of a server", async () => {
+    const text = await help("check", "--help");
+    for (const form of ["check [--json]", "check pipe=SINK|read=SOURCE", "-- COMMAND"]) {
+      expect(text).toContain(form);
+    }
+    expect(text).toContain("$nbd");
+    expect(text).not.toContain("--unix");
   });
 
   test("comes whatever else is wrong with the command line", async () => {

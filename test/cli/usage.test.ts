@@ -5,10 +5,14 @@ import { LIMIT } from "../support/limit.ts";
 setDefaultTimeout(LIMIT);
 
 const CASES: [string, string[], RegExp][] = [
-  ["no words at all", [], /^which command\? there are serve and run/],
+  ["no words at all", [], /^which command\? there are serve, run and check/],
   ["an option without a command", ["-v"], /^which command\?/],
   ["no command before --", ["-v", "--", "true"], /^which command\?/],
-  ["an unknown command", ["stream", "pipe=x"], /^unknown command stream: there are serve and run$/],
+  [
+    "an unknown command",
+    ["stream", "pipe=x"],
+    /^unknown command stream: there are serve, run and check$/,
+  ],
   ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
   ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
   ["a command with a line break", ["ser\nve"], /^unknown command ser ve/],
@@ -148,6 +152,16 @@ const CASES: [string, string[], RegExp][] = [
     ["serve", "pipe=x", "--tls-verify-peer=yes"],
     /^--tls-verify-peer takes no value/,
   ],
+  ["an argument of check", ["check", "x"], /^unknown argument x: a command comes after --/],
+  ["an option of another command", ["check", "-p", "1"], /^unknown option -p/],
+  ["check with an unknown parameter", ["check", "sizes=1"], /^unknown parameter sizes=/],
+  ["check of a pipe and a source", ["check", "pipe=x", "read=y"], /^read= goes without pipe=/],
+  ["check of a size alone", ["check", "size=1M"], /^size= and window= go with pipe=, read= or/],
+  ["check of a window alone", ["check", "window=1M"], /^size= and window= go with pipe=, read=/],
+  ["check without the command", ["check", "--"], /^the command after -- is missing/],
+  ["check of a client that reads", ["check", "read=x", "--", "true"], /it goes without read=/],
+  ["check of a client with a window", ["check", "window=1M", "--", "true"], /: leave it out/],
+  ["a value of --json", ["check", "--json=yes"], /^--json takes no value/],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 

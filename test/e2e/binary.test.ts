@@ -58,3 +58,19 @@ test("the binary tells its version", async () => {
     stderr: "",
   });
 });
+
+test("the binary checks the machine and tries itself", async () => {
+  await using program = start([binary, "check"], hostile());
+  const { status, stdout, stderr } = await program.ended();
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toMatch(/ok +stream +\d+ bytes .* unchanged\n\nall is well\n$/);
+});
+
+test("the binary finds how a client streams", async () => {
+  const words = ["check", "--", "qemu-io", "-f", "raw", "-c", "write -P 1 0 64k", "$nbd"];
+  await using program = start([binary, ...words], hostile());
+  const { status, stdout } = await program.ended();
+  expect(status).toBe(0);
+  const line = "nbd-streaming run pipe=disk.fifo -- qemu-io -f raw -c 'write -P 1 0 64k' '$nbd'";
+  expect(stdout).toEndWith(`${line}\n`);
+});

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Request } from "../../src/protocol/request.ts";
+import { encodeRequest, Request } from "../../src/protocol/request.ts";
 
 function view(hex: string): DataView {
   const bytes = Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"));
@@ -54,4 +54,15 @@ test("what does not start with the request magic is refused and leaves the objec
     expect(request.decode(view(`${magic} 0001 0001 ${"01".repeat(20)}`), 0)).toBeFalse();
   }
   expect({ ...request }).toEqual({ ...new Request() });
+});
+
+test("a request header that is encoded decodes into the same", () => {
+  for (const offset of [0, 512, 2 ** 53 - 1, 2n ** 63n]) {
+    const bytes = encodeRequest(6, offset, 0xffff_fe00, 7);
+    expect(bytes).toHaveLength(28);
+    const request = new Request();
+    expect(request.decode(new DataView(bytes.buffer), 0)).toBeTrue();
+    const fields = { flags: 0, type: 6, cookieHigh: 0, cookieLow: 7, offset, length: 0xffff_fe00 };
+    expect({ ...request }).toEqual(fields);
+  }
 });

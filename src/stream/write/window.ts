@@ -1,10 +1,10 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import { blockOf, eachBlock } from "../blocks.ts";
+import { blockOf, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
-const BLOCK = 64 * 1024;
+const BLOCK = WINDOW_BLOCK;
 
 /** Pieces that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
 const MAX_PIECES = 512;
@@ -29,9 +29,23 @@ export class Window {
   /** Blocks that may still be on their way to the sink, until the next call. */
   #leaving: Memory[] = [];
   readonly #free: Memory[] = [];
+  readonly #allocate: () => Memory;
 
-  /** @param size bytes */
-  constructor(readonly size: number) {}
+  /**
+   * @param size bytes
+   * @param allocate gives WINDOW_BLOCK bytes; always the same ones where only the accounts matter
+   */
+  constructor(
+    readonly size: number,
+    allocate = () => new Memory(BLOCK),
+  ) {
+    this.#allocate = allocate;
+  }
+
+  /** How many separate runs are held. */
+  get runs(): number {
+    return this.#runs.length;
+  }
 
   /** Where the first held run starts; undefined when nothing is held. */
   get start(): Offset | undefined {
@@ -62,15 +76,26 @@ export class Window {
     this.#recycle();
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
-      let block = this.#blocks.get(key);
-      if (block === undefined) {
-        block = this.#free.pop() ?? new Memory(BLOCK);
-        this.#blocks.set(key, block);
-      }
-      block.bytes.set(bytes.subarray(done, done + length), place);
+      this.#blockAt(key).bytes.set(bytes.subarray(done, done + length), place);
       done += length;
     });
     this.needed = Math.max(this.needed, this.#blocks.size * BLOCK);
+  }
+
+  /** Takes the memory that {@link put} would, and puts nothing there. */
+  reserve(start: Offset, end: Offset): void {
+    this.#recycle();
+    eachBlock(BLOCK, start, end, (key) => void this.#blockAt(key));
+    this.needed = Math.max(this.needed, this.#blocks.size * BLOCK);
+  }
+
+  #blockAt(key: Offset): Memory {
+    let block = this.#blocks.get(key);
+    if (block === undefined) {
+      block = this.#free.pop() ?? this.#allocate();
+      this.#blocks.set(key, block);
+    }
+    return block;
   }
 
   /** Counts [start, end) as held. */

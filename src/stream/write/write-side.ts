@@ -18,7 +18,7 @@ import { BLOCK_SIZE } from "../../protocol/export.ts";
 import { add, min, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Side, Step } from "../flow.ts";
-import { BytesBody, ZeroBody } from "../replies.ts";
+import { BytesBody } from "../replies.ts";
 import type { Stream } from "./stream.ts";
 import { Writer } from "./writer.ts";
 
@@ -122,16 +122,11 @@ export class WriteSide implements Side {
   #answerRead(held: Uint8Array | undefined): void {
     const { request, answers, replies } = this.#channel;
     const { offset, length } = request;
-    if (length === 0) {
-      answers.nothing(request);
-    } else if (held !== undefined) {
-      answers.data(request, offset, length, true);
-      replies.follow(new BytesBody(held));
-    } else if (answers.negotiated.structured) {
-      answers.hole(request, offset, length, true);
+    if (length === 0 || held === undefined) {
+      answers.zeroes(request);
     } else {
       answers.data(request, offset, length, true);
-      replies.follow(new ZeroBody().start(length));
+      replies.follow(new BytesBody(held));
     }
   }
 

@@ -1,0 +1,88 @@
+/** `check -- COMMAND`: as many dry runs as are needed to tell whether it streams, and how. */
+import { statSync } from "node:fs";
+import { imageSize } from "../captive/qemu-img.ts";
+import { EXIT } from "../errors.ts";
+import {
+  clientItems,
+  type ClientFindings,
+  diagnose,
+  type Disk,
+  endsEarly,
+  mayNeedSize,
+  works,
+} from "./diagnosis.ts";
+import type { CheckContext } from "./context.ts";
+import { type Trial, tryOut } from "./dry-run.ts";
+import type { Item } from "./report.ts";
+
+export interface ClientCheck {
+  readonly findings: ClientFindings;
+  readonly items: readonly Item[];
+  /** The exit status. */
+  readonly status: number;
+}
+
+/**
+ * Runs the command without `size=`, unless one is given; where that does not work, and `size=` might
+ * be why, once more the other way.
+ *
+ * @param sink what stands behind `pipe=` in the line to use
+ * @returns a number, the exit status, when a signal has put an end to it
+ * @throws UserError when the command cannot be started
+ */
+export async function checkClient(
+  command: readonly string[],
+  size: bigint | undefined,
+  sink: string,
+  context: CheckContext,
+): Promise<ClientCheck | number> {
+  const first = await tryOut(command, size, context);
+  if (typeof first === "number") return first;
+  const trials: Trial[] = [first];
+  const disks = await disksAmong(command, context.signals.stop);
+  const short = copiesAll(command) && endsEarly(first, disks);
+  if (short || (!works(first) && mayNeedSize(first))) {
+    const other = size === undefined ? largest(disks) : undefined;
+    if (size !== undefined || other !== undefined) {
+      const second = await tryOut(command, other, context);
+      if (typeof second === "number") return second;
+      trials.push(second);
+    }
+  }
+  const findings = diagnose(trials, size, { sink, command });
+  return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
+}
+
+/** True for programs that copy a disk whole: the zeroes at its end, too, which they may leave out. */
+function copiesAll(command: readonly string[]): boolean {
+  return /^(\S*\/)?(qemu-img convert|nbdcopy) /.test(command.join(" "));
+}
+
+/** What is copied, in all likelihood: the others may be scripts and the like. */
+function largest(disks: readonly Disk[]): bigint | undefined {
+  return disks.map(({ size }) => size).reduce((a, b) => (a > b ? a : b), 0n) || undefined;
+}
+
+/** That of a real stream: the command's own where it has failed by itself. */
+function statusOf({ streams, readsBack, trials }: ClientFindings): number {
+  if (streams) return EXIT.COMPLETE;
+  const { status } = trials.at(-1) as Trial;
+  return status !== 0 && !readsBack ? status : EXIT.TRUNCATED;
+}
+
+/** The disk images among the command's words. */
+async function disksAmong(command: readonly string[], stop: AbortSignal): Promise<Disk[]> {
+  // Of a line for the shell it is enough to find the words that are no more than a name.
+  const words = command.length === 1 ? (command[0] as string).split(/\s+/) : command;
+  const found: Disk[] = [];
+  for (const word of words.slice(1)) {
+    const path = word.replace(/^(['"])(.*)\1$/, "$2");
+    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
+    try {
+      found.push({ path, size: await imageSize(path, undefined, stop) });
+    } catch {
+      // No image, or no qemu-img: the user knows the size.
+    }
+  }
+  return found;
+}

@@ -1,0 +1,149 @@
+/** A small NBD client for the self-test: it needs no other program. */
+import { connect, type Socket } from "node:net";
+import {
+  IHAVEOPT,
+  NBD_CMD_DISC,
+  NBD_CMD_FLUSH,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_INFO_EXPORT,
+  NBD_OK,
+  NBD_OPT_GO,
+  NBD_REP_ACK,
+  NBD_REP_INFO,
+  NBD_REP_MAGIC,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_SIMPLE_REPLY_SIZE,
+  NBDMAGIC,
+} from "../protocol/constants.ts";
+import { encodeRequest } from "../protocol/request.ts";
+
+/** Milliseconds for an answer. */
+const PATIENCE = 10_000;
+
+/** One connection, in the transmission phase (doc/proto.md). */
+export class Client implements Disposable {
+  /** The disk's size as the server tells it, in bytes. */
+  size = 0n;
+  readonly #socket: Socket;
+  #received = Buffer.alloc(0);
+  #over: Error | undefined;
+  #wake = () => {};
+  #cookie = 0;
+  /** Requests that have not been answered. */
+  readonly #unanswered = new Set<number>();
+
+  private constructor(path: string) {
+    this.#socket = connect(path);
+    this.#socket.on("data", (chunk: Buffer) => {
+      this.#received = Buffer.concat([this.#received, chunk]);
+      this.#wake();
+    });
+    this.#socket.on("error", (error) => this.#ended(error));
+    this.#socket.on("close", () => this.#ended(new Error("the server has closed the connection")));
+  }
+
+  /**
+   * Connects to a Unix socket and negotiates (NBD_OPT_GO) for the default export.
+   *
+   * @throws Error when the server does not answer as it should
+   */
+  static async connect(path: string): Promise<Client> {
+    const client = new Client(path);
+    try {
+      await client.#negotiate();
+      return client;
+    } catch (error) {
+      client[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Sends a WRITE; {@link settle} waits for the answer. */
+  write(offset: number, payload: Uint8Array): void {
+    this.#send(NBD_CMD_WRITE, offset, payload.length);
+    this.#socket.write(payload);
+  }
+
+  /** Sends a WRITE_ZEROES. */
+  writeZeroes(offset: number, length: number): void {
+    this.#send(NBD_CMD_WRITE_ZEROES, offset, length);
+  }
+
+  /** Waits until all is answered. @throws Error when a request has failed */
+  async settle(): Promise<void> {
+    while (this.#unanswered.size > 0) {
+      const reply = await this.#receive(NBD_SIMPLE_REPLY_SIZE);
+      const [magic, error, , cookie] = [0, 4, 8, 12].map((at) => reply.readUInt32BE(at));
+      if (magic !== NBD_SIMPLE_REPLY_MAGIC || !this.#unanswered.delete(cookie as number)) {
+        throw new Error(`the server's answer makes no sense: ${reply.toString("hex")}`);
+      }
+      if (error !== NBD_OK) throw new Error(`request ${cookie} has failed with error ${error}`);
+    }
+  }
+
+  /** Waits until all is answered and on its way, and leaves (NBD_CMD_DISC). */
+  async finish(): Promise<void> {
+    this.#send(NBD_CMD_FLUSH, 0, 0);
+    await this.settle();
+    this.#socket.end(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.destroy();
+  }
+
+  #send(type: number, offset: number, length: number): void {
+    this.#unanswered.add(++this.#cookie);
+    this.#socket.write(encodeRequest(type, offset, length, this.#cookie));
+  }
+
+  async #negotiate(): Promise<void> {
+    const greeting = await this.#receive(18);
+    const magics = [greeting.readBigUInt64BE(0), greeting.readBigUInt64BE(8)];
+    if (magics[0] !== NBDMAGIC || magics[1] !== IHAVEOPT) throw new Error("no NBD server answers");
+    const go = Buffer.alloc(4 + 16 + 6);
+    go.writeUInt32BE(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES, 0);
+    go.writeBigUInt64BE(IHAVEOPT, 4);
+    go.writeUInt32BE(NBD_OPT_GO, 12);
+    // The name of length 0, and no information that is asked for in particular.
+    go.writeUInt32BE(6, 16);
+    this.#socket.write(go);
+    for (;;) {
+      const header = await this.#receive(20);
+      const data = await this.#receive(header.readUInt32BE(16));
+      const type = header.readUInt32BE(12);
+      if (header.readBigUInt64BE(0) !== NBD_REP_MAGIC)
+        throw new Error("negotiation is out of step");
+      if (type === NBD_REP_ACK) return;
+      if (type !== NBD_REP_INFO) throw new Error(`negotiation has failed: ${data.toString()}`);
+      if (data.readUInt16BE(0) === NBD_INFO_EXPORT) this.size = data.readBigUInt64BE(2);
+    }
+  }
+
+  async #receive(length: number): Promise<Buffer> {
+    const timer = setTimeout(() => {
+      this.#ended(new Error(`the server has not answered for ${PATIENCE / 1000} s`));
+    }, PATIENCE);
+    try {
+      while (this.#received.length < length) {
+        if (this.#over !== undefined) throw this.#over;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    const bytes = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return bytes;
+  }
+
+  #ended(why: Error): void {
+    this.#over ??= why;
+    this.#wake();
+  }
+}

@@ -1,0 +1,41 @@
+/** What every check that runs a server of its own has to be given. */
+import type { HostOptions } from "../server/host.ts";
+import type { Log } from "../server/log.ts";
+import type { Signals } from "../server/signals.ts";
+
+export interface CheckContext {
+  readonly signals: Signals;
+  readonly workerUrl: URL;
+  readonly log: Log;
+}
+
+/** What a server does with a stream whose end is the check's business, and not the user's. */
+export function privateHost({ signals, workerUrl, log }: CheckContext) {
+  return {
+    direction: "write",
+    needsSize: false,
+    exportName: undefined,
+    pad: false,
+    exact: false,
+    window: 0,
+    security: { policy: "off" },
+    negotiationTimeout: 10,
+    idleTimeout: undefined,
+    maxConnections: 100,
+    reconnect: undefined,
+    openTimeout: undefined,
+    pidFile: undefined,
+    checksum: undefined,
+    checksumFile: undefined,
+    summary: { kind: "text" },
+    signals,
+    workerUrl,
+    log: quiet(log),
+  } as const satisfies Partial<HostOptions>;
+}
+
+/** All that a server says, for those who want to hear everything. */
+function quiet(log: Log): Log {
+  const say = (message: string) => log.verbose(message);
+  return { info: say, warn: say, error: say, verbose: say, raw: say };
+}

@@ -1,0 +1,63 @@
+/** `check` of `-` and `fd:N`. */
+import { fstatSync } from "node:fs";
+import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
+import { bytesReadable, close } from "../../ffi/fd.ts";
+import { pipeSize } from "../../ffi/pipe.ts";
+import { PollSet } from "../../ffi/poll.ts";
+import { inheritDescriptor } from "../endpoint/prepare/descriptor.ts";
+import type { FarEnd } from "../endpoint/prepare/far-end.ts";
+import { UnusableError } from "../endpoint/prepare/unusable.ts";
+import type { Direction } from "../endpoint/spec.ts";
+import { farEndItem as item } from "./far-end-item.ts";
+import type { Item } from "./report.ts";
+
+/** A descriptor is open already, so looking at it disturbs nobody. */
+export function checkDescriptor(name: string, number: number, direction: Direction): Item[] {
+  let farEnd: FarEnd;
+  try {
+    farEnd = inheritDescriptor(name, number, direction);
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    return [item("kind", "failed", `${name}: ${error.message}; ${error.hint}`)];
+  }
+  const { spec, length } = farEnd;
+  if (spec.kind === "fifo") return [];
+  try {
+    const stats = fstatSync(spec.fd);
+    const what = stats.isFile()
+      ? "a file"
+      : stats.isFIFO()
+        ? "a pipe"
+        : stats.isSocket()
+          ? "a socket"
+          : "a device";
+    const size = length === undefined ? "" : `, with ${length} bytes left`;
+    const items = [item("kind", "ok", `${name}: ${what}${size}`)];
+    if (spec.kind === "pipe") items.push(...pipeItems(spec.fd, direction));
+    return items;
+  } finally {
+    close(spec.fd);
+  }
+}
+
+function pipeItems(fd: number, direction: Direction): Item[] {
+  const poll = new PollSet();
+  poll.add(fd, direction === "write" ? 0 : POLLIN);
+  poll.wait(0);
+  const gone = (poll.revents(0) & (POLLERR | POLLHUP)) !== 0;
+  const waiting = direction === "read" ? bytesReadable(fd) : 0;
+  const who = direction === "write" ? "reader" : "writer";
+  const size = item(
+    "pipe size",
+    "ok",
+    `${pipeSize(fd)} bytes now; it is grown as far as the kernel grants`,
+  );
+  if (!gone) return [item("other end", "ok", `a ${who} is there`), size];
+  if (waiting > 0) {
+    return [
+      item("other end", "warning", `its writer has gone, and has left ${waiting} bytes`),
+      size,
+    ];
+  }
+  return [item("other end", "failed", `its ${who} has gone: start it again`), size];
+}

@@ -1,0 +1,82 @@
+/** A command with a stream as its disk that goes nowhere. */
+import { captiveWords } from "../captive/command.ts";
+import { LAST_WORDS, runCaptive } from "../captive/run.ts";
+import { commandFailure, type Facts, shortcoming } from "../server/facts.ts";
+import { signalStatus } from "../server/signals.ts";
+import type { Survey } from "../stream/findings.ts";
+import { type CheckContext, privateHost } from "./context.ts";
+
+/** One run of the command, and what it has done. */
+export interface Trial {
+  /** The stream's length in bytes; null is without end. */
+  readonly size: bigint | null;
+  /** The command's exit status. */
+  readonly status: number;
+  /** What `run` would say is wrong, the order of the writes aside; null is nothing. */
+  readonly problem: string | null;
+  readonly survey: Survey;
+}
+
+/**
+ * Runs the command once.
+ *
+ * Not with a real stream and a very large window: that would hold in memory all that a client puts
+ * behind a gap that it leaves for good, and nothing would be seen beyond the first write that is
+ * late even so.
+ *
+ * @param size the stream's length in bytes; undefined is without end
+ * @returns a number, the exit status, when a signal has put an end to it
+ * @throws UserError when the command cannot be started
+ */
+export async function tryOut(
+  command: readonly string[],
+  size: bigint | undefined,
+  context: CheckContext,
+): Promise<Trial | number> {
+  const { signals } = context;
+  let trial: Trial | undefined;
+  const status = await runCaptive(
+    {
+      ...privateHost(context),
+      target: { kind: "path", path: "/dev/null" },
+      survey: true,
+      size,
+      short: "allow",
+      address: undefined,
+      command: (variables) => captiveWords(command, variables),
+      outputTaken: true,
+    },
+    async (captive, hosted) => {
+      const { service } = hosted;
+      const { facts } = service;
+      const over = () => facts.ended || signals.caught !== undefined;
+      await service.until(() => over() || captive.status !== undefined);
+      if (!over()) service.lastWords(LAST_WORDS);
+      await service.until(() => over() || service.open === 0);
+      await service.heardAll();
+      if (!over()) service.finish("allow");
+      await service.until(over);
+      if (facts.crash !== undefined) throw facts.crash;
+      if (signals.caught !== undefined) return hosted.interrupted();
+      const { survey } = service.end ?? {};
+      if (survey === undefined) throw new Error("the stream thread has not told what it saw");
+      const ended = captive.status ?? signalStatus("SIGKILL");
+      trial = { size: size ?? null, status: ended, problem: problemOf(ended, facts, size), survey };
+      return { status: 0, why: undefined };
+    },
+  );
+  return trial ?? status;
+}
+
+function problemOf(status: number, facts: Facts, size: bigint | undefined): string | null {
+  if (status !== 0) return commandProblem(status, facts);
+  return shortcoming(facts, "command", size) ?? null;
+}
+
+function commandProblem(status: number, facts: Facts): string {
+  if (facts.readBack === undefined && facts.refused === undefined) {
+    return `the command has failed with status ${status}: see its message`;
+  }
+  // Where the stream stood is of no interest: nothing was streamed.
+  return commandFailure(facts, 0).replace(" with the stream at byte 0", ` with status ${status}`);
+}

@@ -1,0 +1,53 @@
+/** What a check has found, for people and for programs. */
+import type { ClientFindings } from "./diagnosis.ts";
+
+/**
+ * `ok`: as it should be. `note`: worth knowing. `warning`: it may go wrong. `failed`: it does not
+ * work like this.
+ */
+export type State = "ok" | "note" | "warning" | "failed";
+
+/** One thing that was looked at. */
+export interface Item {
+  readonly topic: "machine" | "self-test" | "far end" | "client";
+  readonly name: string;
+  readonly state: State;
+  /** What it is like and, where something is wrong, what to do. */
+  readonly text: string;
+}
+
+/** The names are those of the JSON form. */
+export interface Report {
+  /** Nothing has failed. */
+  readonly ok: boolean;
+  readonly items: readonly Item[];
+  /** Of a dry run; else null. */
+  readonly client: ClientFindings | null;
+}
+
+export function reportOf(items: readonly Item[], client: ClientFindings | null = null): Report {
+  return { ok: items.every(({ state }) => state !== "failed"), items, client };
+}
+
+/** A report as JSON, in one line; every number is a number. */
+export function reportJson(report: Report): string {
+  const number = (_: string, value: unknown) => (typeof value === "bigint" ? Number(value) : value);
+  return `${JSON.stringify(report, number)}\n`;
+}
+
+/** A report as a table and, at its end, the line to use. */
+export function reportText({ ok, items, client }: Report): string {
+  const width = Math.max(0, ...items.map(({ name }) => name.length));
+  const lines: string[] = [];
+  let topic: string | undefined;
+  for (const item of items) {
+    if (item.topic !== topic) lines.push(...(topic === undefined ? [] : [""]), item.topic);
+    topic = item.topic;
+    lines.push(`  ${item.state.padEnd(7)}  ${item.name.padEnd(width)}  ${item.text}`);
+  }
+  lines.push("");
+  if (client?.line != null) lines.push(client.line);
+  else if (client !== null) lines.push(`no run line works: ${client.why}`);
+  else lines.push(ok ? "all is well" : "something has failed: see above");
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,104 @@
+/**
+ * Who listens on a socket, found in /proc/net (proc_pid_net(5)): a connection to find out would be
+ * taken for the stream by a program that waits for one.
+ */
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { isIPv4 } from "node:net";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+
+/** The flag of a socket for which listen(2) was called (__SO_ACCEPTCON). */
+const ACCEPTS = 0x10000;
+const STREAM = "0001";
+
+/**
+ * Whether somebody listens on the Unix socket at `path`.
+ *
+ * @returns undefined when /proc/net/unix does not tell
+ */
+export function hasUnixListener(path: string): boolean | undefined {
+  const text = readOrNothing("/proc/net/unix");
+  if (text === undefined) return undefined;
+  for (const line of text.split("\n").slice(1)) {
+    const [, flags = "", type, inode = "", bound] =
+      /^\S+ \S+ \S+ (\S+) (\S+) \S+ +(\d+) (.+)$/.exec(line) ?? [];
+    if (bound === undefined || type !== STREAM) continue;
+    if ((Number.parseInt(flags, 16) & ACCEPTS) === 0) continue;
+    if (bound.startsWith("/") ? isSame(bound, path) : ownersSee(inode, bound, path)) return true;
+  }
+  return false;
+}
+
+/** True when a relative name leads to `path` from where a process that has the socket is. */
+function ownersSee(inode: string, bound: string, path: string): boolean {
+  if (bound.startsWith("@")) return false;
+  return readdirSync("/proc").some((pid) => {
+    if (!/^[0-9]+$/.test(pid) || !isSame(join("/proc", pid, "cwd", bound), path)) return false;
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`;
+      });
+    } catch {
+      // It is another user's, or has just ended.
+      return false;
+    }
+  });
+}
+
+/** True for an address of this machine. @param address as lookup() of node:dns gives it */
+export function isOwnAddress(address: string): boolean {
+  if (address === "::1" || address.startsWith("127.")) return true;
+  return Object.values(networkInterfaces()).some((all) => {
+    return all?.some((one) => one.address === address);
+  });
+}
+
+const LISTEN = "0A";
+
+/** Addresses that stand for all of a machine's own, in the form of {@link inKernelForm}. */
+const ANY = new Set(["0".repeat(8), "0".repeat(32)]);
+
+/**
+ * Whether somebody listens on a TCP port of this machine.
+ *
+ * @param address of this machine; of IPv6, all that listen on the port count
+ * @returns undefined when /proc does not tell
+ */
+export function hasTcpListener(address: string, port: number): boolean | undefined {
+  const texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(readOrNothing);
+  if (texts.every((text) => text === undefined)) return undefined;
+  const wanted = port.toString(16).toUpperCase().padStart(4, "0");
+  const own = inKernelForm(address);
+  return texts.some((text = "") => {
+    return text.split("\n").some((line) => {
+      const [, local = "", , state] = line.trim().split(/\s+/);
+      const [bound = "", number] = local.split(":");
+      if (state !== LISTEN || number !== wanted) return false;
+      return own === undefined || ANY.has(bound) || bound.endsWith(own);
+    });
+  });
+}
+
+/** An IPv4 address as /proc/net has it: the number in memory, in hex; undefined for others. */
+function inKernelForm(address: string): string | undefined {
+  if (!isIPv4(address)) return undefined;
+  const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
+  return bytes.reverse().join("").toUpperCase();
+}
+
+function isSame(one: string, other: string): boolean {
+  try {
+    const [a, b] = [statSync(one, { bigint: true }), statSync(other, { bigint: true })];
+    return a.dev === b.dev && a.ino === b.ino;
+  } catch {
+    return false;
+  }
+}
+
+function readOrNothing(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,49 @@
+/** What a survey of a client finds: plain data, which crosses from thread to thread. */
+import type { Offset } from "../protocol/offset.ts";
+
+/** A number of requests and their bytes. */
+export interface Tally {
+  readonly requests: number;
+  readonly bytes: number;
+}
+
+/** A request that came behind data that was written before. */
+export interface BackwardRequest {
+  /** The request, as messages have it. */
+  readonly request: string;
+  readonly offset: Offset;
+  /** Bytes. */
+  readonly length: number;
+  /** How far the data had come by then. */
+  readonly head: Offset;
+}
+
+/** What clients have done to a disk that is to be a stream. */
+export interface Survey {
+  /** NBD_CMD_WRITE. */
+  readonly writes: Tally;
+  /** NBD_CMD_WRITE_ZEROES. */
+  readonly zeroes: Tally;
+  /** What was left out when a WRITE came: neither written nor zeroed until then. */
+  readonly gaps: Tally;
+  /** What came behind data that was written before, whether it came twice or late. */
+  readonly backward: Tally;
+  /** The first of these, a few. */
+  readonly places: readonly BackwardRequest[];
+  /** The longest way back, in bytes. */
+  readonly farthest: Offset;
+  /** NBD_CMD_READ. */
+  readonly reads: Tally;
+  /** Of these, the ones that wanted data that has gone by. */
+  readonly readsBack: Tally;
+  readonly flushes: number;
+  /** A WRITE has come before the one before it was answered: their order may depend on chance. */
+  readonly concurrent: boolean;
+  /** Where the stream would end: behind all that was written or zeroed. */
+  readonly end: Offset;
+  /**
+   * The smallest `window=` that was tried and had room for all that came ahead of its turn, and how
+   * much of it was needed, in bytes; 0 is none. Undefined when none had.
+   */
+  readonly window: { readonly size: number; readonly needed: number } | undefined;
+}

@@ -1,0 +1,69 @@
+/** A stream that goes nowhere, to see what clients do with it. */
+import type { Offset } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Counters } from "../counters.ts";
+import type { Flow, Side } from "../flow.ts";
+import type { Ended, StreamEvent } from "../messages.ts";
+import { Record } from "./record.ts";
+import { SurveySide } from "./survey-side.ts";
+
+export interface SurveyFlowOptions {
+  /** The stream's length in bytes. */
+  readonly size: Offset;
+  readonly counters: Counters;
+  readonly post: (event: StreamEvent) => void;
+}
+
+/**
+ * Takes writes in any order, so that a client that a real stream would stop at its first backward
+ * write goes on and shows all of them. What each window would have made of them is found out by the
+ * rule that real streams have.
+ */
+export class SurveyFlow implements Flow {
+  readonly failure = undefined;
+  isOpen = false;
+  readonly ready = true;
+  readonly fd = -1;
+  /** Simple replies, and now and then a little more. */
+  readonly repliesCapacity = 8192;
+  readonly finishInterval = 0;
+  readonly #record: Record;
+  readonly #options: SurveyFlowOptions;
+
+  constructor(options: SurveyFlowOptions) {
+    this.#options = options;
+    this.#record = new Record(options.size);
+  }
+
+  takePart(channel: Channel): Side {
+    const { counters, post } = this.#options;
+    return new SurveySide(channel, this.#record, counters, post);
+  }
+
+  open(): boolean {
+    this.isOpen = true;
+    return true;
+  }
+
+  events(): number {
+    return -1;
+  }
+
+  finish(): boolean {
+    return true;
+  }
+
+  close(): Ended {
+    const { survey } = this.#record;
+    const windowNeeded = survey.window?.needed ?? 0;
+    return { windowNeeded, checksum: undefined, sourceEnded: false, survey };
+  }
+
+  // There is no far end of which anything could be told, and no client that would be waited for.
+  reported(): void {}
+  failed(): void {}
+  clientLost(): void {}
+  closeBooks(): void {}
+  beginFinish(): void {}
+  settled(): void {}
+}

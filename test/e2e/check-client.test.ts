@@ -1,0 +1,251 @@
+/** Dry runs of real clients: what they find, and that the line which they end with works. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import type { ClientFindings } from "../../src/check/diagnosis.ts";
+import { check, said, typed } from "../support/check.ts";
+import { digestOf, filled, qemuIo } from "../support/clients.ts";
+import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
+import { runProgram, startProgram } from "../support/program.ts";
+import { digestFifo } from "../support/reader.ts";
+import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
+
+const MiB = 1024 * 1024;
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+let disk: Image;
+let sparse: Image;
+beforeAll(async () => {
+  disk = await qcow2Image(folder.file("disk.qcow2"), 32 * MiB);
+  sparse = await sparseImage(folder.file("sparse.qcow2"));
+});
+
+interface Case {
+  readonly title: string;
+  /** What comes after `check pipe=PIPE`. */
+  readonly args: () => string[];
+  /** SHA-256 of what the line is to stream. */
+  readonly sha256: () => string;
+  readonly finds: Partial<ClientFindings>;
+}
+
+const convert = (path: string, ...words: string[]) => {
+  return ["--", "qemu-img", "convert", ...words, "-f", "qcow2", path, "-O", "raw", "$nbd"];
+};
+
+describe("the line for a client works:", () => {
+  const CASES: Case[] = [
+    {
+      title: "qemu-img convert -n, in order",
+      args: () => convert(disk.path, "-n"),
+      sha256: () => disk.sha256,
+      finds: { size: "not needed", window: 0, readsBack: false },
+    },
+    {
+      title: "qemu-img convert without -n",
+      args: () => convert(disk.path),
+      sha256: () => disk.sha256,
+      finds: { size: "not needed", window: 0, readsBack: false },
+    },
+    {
+      title: "qemu-img convert of an image with holes",
+      args: () => convert(sparse.path, "-n"),
+      sha256: () => sparse.sha256,
+      finds: { size: "not needed", window: 0 },
+    },
+    {
+      title: "qemu-img convert -n -W, out of order by chance",
+      args: () => convert(disk.path, "-n", "-W"),
+      sha256: () => disk.sha256,
+      finds: { size: "not needed", window: expect.any(Number) as never },
+    },
+    {
+      title: "qemu-img convert -n -W -m 16",
+      args: () => convert(disk.path, "-n", "-W", "-m", "16"),
+      sha256: () => disk.sha256,
+      finds: { size: "not needed", window: expect.any(Number) as never },
+    },
+    {
+      title: "qemu-img convert --target-is-zero of an image with a hole at its end",
+      args: () => convert(sparse.path, "-n", "--target-is-zero"),
+      sha256: () => sparse.sha256,
+      finds: { size: "needed", window: 0 },
+    },
+    {
+      title: "nbdcopy, with several writes at a time",
+      args: () => ["--", "nbdcopy", `${disk.path}.raw`, "$uri"],
+      sha256: () => disk.sha256,
+      finds: { size: "not needed", window: 64 * MiB },
+    },
+    {
+      title: "nbdcopy with the size of the disk",
+      args: () => [`size=${disk.size}`, "--", "nbdcopy", `${disk.path}.raw`, "$uri"],
+      sha256: () => disk.sha256,
+      finds: { size: "not tried without", window: 64 * MiB },
+    },
+    {
+      title: "a line for the shell that wants a disk of the right size",
+      args: () => {
+        const wants = `test "$(nbdinfo --size "$uri")" = ${disk.size}`;
+        return ["--", `${wants} && nbdcopy ${disk.path}.raw "$uri"`];
+      },
+      sha256: () => disk.sha256,
+      finds: { size: "needed" },
+    },
+    {
+      title: "qemu-io, which goes back a little",
+      args: () => qemuIo("write -P 1 2M 1M", "write -P 2 0 2M"),
+      sha256: () => digestOf(filled(2, 2 * MiB), filled(1, MiB)),
+      finds: { size: "not needed", window: 64 * MiB },
+    },
+  ];
+
+  test.each(CASES)("$title", async ({ args, sha256, finds }) => {
+    using scratch = tempFolder();
+    const fifo = scratch.file("the stream's fifo");
+    const { status, report, stderr } = await check([`pipe=${fifo}`, ...args()]);
+    expect(status, stderr).toBe(0);
+    expect(report.ok).toBeTrue();
+    const client = report.client as ClientFindings;
+    expect(client).toMatchObject({ streams: true, why: null, ...finds });
+    // Nothing was made, and nothing streamed.
+    expect(readdirSync(scratch.path)).toEqual([]);
+    await using digest = digestFifo(fifo);
+    const ended = await typed(client.line as string);
+    expect(ended.status, ended.stderr).toBe(0);
+    expect(await digest.sha256()).toBe(sha256());
+  });
+});
+
+test("the last line of the table is the line to use, with a pipe to be named by the user", async () => {
+  const { status, stdout } = await runProgram(["check", ...convert(disk.path, "-n")]);
+  expect(status).toBe(0);
+  const last = `nbd-streaming run pipe=disk.fifo -- qemu-img convert -n -f qcow2 ${disk.path} -O raw '$nbd'`;
+  expect(stdout.trimEnd().split("\n").at(-1)).toBe(last);
+});
+
+test("writes that go back are told by number and place", async () => {
+  const { report } = await check(qemuIo("write 4M 64k", "write 1M 512k", "write 3M 64k"));
+  expect(said(report, "order")).toEqual([
+    `warning: 2 (${576 * 1024} bytes) went back, up to ${3 * MiB + 64 * 1024} bytes, one after the other`,
+  ]);
+  const head = 4 * MiB + 64 * 1024;
+  expect(said(report, "goes back")).toEqual([
+    `note: NBD_CMD_WRITE of ${512 * 1024} bytes at ${MiB} came when the data had reached byte ${head}`,
+    `note: NBD_CMD_WRITE of ${64 * 1024} bytes at ${3 * MiB} came when the data had reached byte ${head}`,
+  ]);
+});
+
+test("what is found to be needed of a window is enough, and less is not", async () => {
+  const writes = ["write -P 1 6M 2M", "write -P 2 3M 3M", "write -P 3 0 1M", "write -P 4 1M 2M"];
+  const { report } = await check(qemuIo(...writes));
+  const found = report.client?.trials[0]?.survey.window;
+  expect(found).toEqual({ size: 8 * MiB, needed: 5 * MiB });
+  using scratch = tempFolder();
+  const fifo = scratch.file("fifo");
+  /** The status, and the digest of what came out. */
+  const streamed = async (window: number): Promise<[number, string]> => {
+    await using digest = digestFifo(fifo);
+    const words = ["run", `pipe=${fifo}`, `window=${window}`, ...qemuIo(...writes)];
+    const { status } = await runProgram(words);
+    return [status, await digest.sha256()];
+  };
+  const parts = [filled(3, MiB), filled(4, 2 * MiB), filled(2, 3 * MiB), filled(1, 2 * MiB)];
+  const { needed = 0 } = found ?? {};
+  expect(await streamed(needed)).toEqual([0, digestOf(...parts)]);
+  expect((await streamed(needed - 64 * 1024))[0]).not.toBe(0);
+});
+
+describe("there is no line for", () => {
+  test.each([
+    {
+      client: "one that reads back what it has written",
+      args: () => ["--", "qemu-img", "convert", "-O", "qcow2", disk.path, "$nbd"],
+      status: 4,
+      why: /only raw output can be streamed/,
+      readsBack: true,
+    },
+    {
+      client: "one that writes a place twice",
+      args: () => qemuIo("write 0 1M", "write 512k 64k"),
+      status: 4,
+      why: /goes back 1 times, the first time with NBD_CMD_WRITE of 65536 bytes at 524288/,
+      readsBack: false,
+    },
+    {
+      client: "one that fails",
+      args: () => ["--", "exit 7"],
+      status: 7,
+      why: /^the command has failed with status 7: see its message$/,
+      readsBack: false,
+    },
+    {
+      client: "one that does not connect",
+      args: () => ["--", "true"],
+      status: 4,
+      why: /^the command has ended without connecting: pass it \$nbd/,
+      readsBack: false,
+    },
+    {
+      client: "one that only asks",
+      args: () => ["--", "nbdinfo", "$uri"],
+      status: 4,
+      why: /^the command has written nothing/,
+      readsBack: false,
+    },
+    {
+      client: "one that wants another size",
+      args: () => ["--", 'test "$(nbdinfo --size "$uri")" = 12345678'],
+      status: 1,
+      why: /failed with status 1/,
+      readsBack: false,
+    },
+  ])("$client", async ({ args, status, why, readsBack }) => {
+    const ended = await check(args());
+    expect(ended.status, ended.stderr).toBe(status);
+    expect(ended.report).toMatchObject({
+      ok: false,
+      client: { streams: false, line: null, readsBack },
+    });
+    expect(ended.report.client?.why).toMatch(why);
+  });
+});
+
+test("a size= that is too small is told from a client that does not stream", async () => {
+  const { status, report } = await check(["size=1M", "--", "nbdcopy", `${disk.path}.raw`, "$uri"]);
+  expect(status).toBe(0);
+  expect(report.client).toMatchObject({ streams: true, size: "minded" });
+  expect(report.client?.line).not.toContain("size=");
+});
+
+test("what the command prints does not get into the report", async () => {
+  const { status, stderr, report } = await check(["--", "echo hello; exit 3"]);
+  expect(status).toBe(3);
+  expect(report.ok).toBeFalse();
+  expect(stderr).toContain("hello\n");
+});
+
+test("a command that does not exist is status 127, without a report", async () => {
+  expect(await runProgram(["check", "--", "no-such-command", "$nbd"])).toEqual({
+    status: 127,
+    stdout: "",
+    stderr:
+      "nbd-streaming: error: cannot run no-such-command: there is no such command; install it or check its name\n",
+  });
+});
+
+test("a signal ends the check and the command, and leaves nothing behind", async () => {
+  using scratch = tempFolder();
+  const env = { TMPDIR: scratch.path };
+  await using program = startProgram(["check", "--", "echo ready >&2; exec sleep 60"], { env });
+  await program.saying(/ready/);
+  program.process.kill("SIGINT");
+  const { status, stdout, stderr } = await program.ended();
+  expect({ status, stdout }).toEqual({ status: 130, stdout: "" });
+  expect(stderr).toEndWith("nbd-streaming: error: the check was ended by SIGINT\n");
+  expect(readdirSync(scratch.path)).toEqual([]);
+});

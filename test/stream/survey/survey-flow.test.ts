@@ -1,0 +1,116 @@
+import { expect, test } from "bun:test";
+import {
+  NBD_CMD_DISC,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_OK,
+} from "../../../src/protocol/constants.ts";
+import type { Survey } from "../../../src/stream/findings.ts";
+import { SurveyFlow } from "../../../src/stream/survey/survey-flow.ts";
+import { EngineFixture } from "../../support/engine.ts";
+import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import type { Peer } from "../../support/peer.ts";
+
+const MiB = 1024 * 1024;
+
+class SurveyFixture extends EngineFixture {
+  constructor(size: number) {
+    super(({ counters, post }) => new SurveyFlow({ size, counters, post }));
+  }
+
+  protected override moveFarEnd(): boolean {
+    return false;
+  }
+
+  /** Sends a request and takes the answer. @returns the error */
+  ask(peer: Peer, ...parts: Uint8Array[]): number {
+    peer.send(...parts);
+    this.until(() => peer.available >= 16);
+    return peer.takeReplies()[0]?.error as number;
+  }
+
+  finish(): Survey {
+    this.command({ type: "finish", short: "allow" });
+    this.until(() => this.engine.over);
+    const ended = this.events.find((event) => event.type === "ended");
+    return ended?.survey as Survey;
+  }
+}
+
+test("writes are taken in any order, and remembered", () => {
+  using stream = new SurveyFixture(16 * MiB);
+  const peer = stream.connect();
+  const payload = Buffer.alloc(MiB, 1);
+  for (const offset of [4 * MiB, 0, 2 * MiB]) {
+    expect(stream.ask(peer, encodeWrite(offset, payload))).toBe(NBD_OK);
+  }
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_WRITE_ZEROES, 8 * MiB, MiB))).toBe(NBD_OK);
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_FLUSH, 0, 0))).toBe(NBD_OK);
+  peer.send(encodeRequest(NBD_CMD_DISC, 0, 0));
+  stream.until(() => stream.ends.length === 1);
+  expect(stream.ends).toEqual(["disconnected"]);
+  expect(stream.broken).toBeUndefined();
+  expect(stream.counters.data).toBe(3 * MiB);
+  expect(stream.finish()).toMatchObject({
+    writes: { requests: 3, bytes: 3 * MiB },
+    zeroes: { requests: 1, bytes: MiB },
+    backward: { requests: 2, bytes: 2 * MiB },
+    flushes: 1,
+    concurrent: false,
+    end: 9 * MiB,
+  });
+});
+
+test("writes that come before the last one is answered are told from those that wait", () => {
+  using stream = new SurveyFixture(MiB);
+  const peer = stream.connect();
+  peer.send(encodeWrite(0, Buffer.alloc(512)), encodeWrite(512, Buffer.alloc(512)));
+  stream.until(() => peer.available >= 32);
+  expect(stream.finish().concurrent).toBeTrue();
+});
+
+test("what has been written cannot be read back, and that is told once", () => {
+  using stream = new SurveyFixture(MiB);
+  const peer = stream.connect();
+  expect(stream.ask(peer, encodeWrite(0, Buffer.alloc(4096)))).toBe(NBD_OK);
+  for (let i = 0; i < 3; i++) {
+    expect(stream.ask(peer, encodeRequest(NBD_CMD_READ, 0, 512))).toBe(NBD_EIO);
+  }
+  expect(stream.events.filter(({ type }) => type === "read-back")).toHaveLength(1);
+  peer.send(encodeRequest(NBD_CMD_READ, 4096, 512));
+  stream.until(() => peer.available >= 16 + 512);
+  const answer = peer.take(16 + 512);
+  expect(answer.readUInt32BE(4)).toBe(NBD_OK);
+  expect(answer.subarray(16).every((byte) => byte === 0)).toBeTrue();
+  expect(stream.finish().readsBack).toEqual({ requests: 3, bytes: 1536 });
+});
+
+test("what a real stream would refuse is refused", () => {
+  using stream = new SurveyFixture(MiB);
+  const peer = stream.connect();
+  expect(stream.ask(peer, encodeWrite(MiB, Buffer.alloc(512)))).toBe(NBD_ENOSPC);
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_WRITE_ZEROES, MiB, 1))).toBe(NBD_ENOSPC);
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_READ, MiB, 1))).toBe(NBD_EINVAL);
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_TRIM, 0, 1))).toBe(NBD_EINVAL);
+  const flags = encodeRequest(NBD_CMD_WRITE, 0, 1, { flags: 1 << 15 });
+  expect(stream.ask(peer, flags, Buffer.alloc(1))).toBe(NBD_EINVAL);
+  const refused = stream.events.flatMap((event) => (event.type === "refused" ? [event.error] : []));
+  expect(refused).toEqual([NBD_ENOSPC, NBD_ENOSPC, NBD_EINVAL]);
+  expect(stream.finish().writes.requests).toBe(0);
+});
+
+test("a client that is lost in the middle of a write is told", () => {
+  using stream = new SurveyFixture(MiB);
+  const peer = stream.connect();
+  peer.send(encodeWrite(0, Buffer.alloc(4096)).subarray(0, 1000));
+  stream.settle();
+  stream.hangUp(peer);
+  stream.until(() => stream.ends.length === 1);
+  expect(stream.ends).toEqual(["cut"]);
+});
