@@ -32,7 +32,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
   try {
     return await dispatch(argv, workerUrl);
   } catch (error) {
-    const log = createLog(false);
+    const log = createLog("normal");
     if (error instanceof UserError) {
       log.error(error.message);
       return error.exitStatus;
@@ -67,8 +67,8 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     console.log(await helpText(program, name, command));
     return EXIT.COMPLETE;
   }
-  checkOptions(words, command.args as never);
+  const rawArgs = checkOptions(words, command.args as never);
   const data: CliContext = { captive, workerUrl };
-  const { result } = await runCitty(command, { rawArgs: words, data });
+  const { result } = await runCitty(command, { rawArgs, data });
   return result as number;
 }

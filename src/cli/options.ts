@@ -102,26 +102,58 @@ export const COMMON_OPTIONS = {
     valueHint: "json[:FILE]",
     description: "Write the summary as JSON, to stderr or to FILE",
   },
+  progress: {
+    type: "string",
+    valueHint: "json",
+    description:
+      "Show progress: a line a second, or JSON lines; a terminal gets a bar (--no-progress: none)",
+  },
+  "progress-interval": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Time between two lines of --progress (default: 1)",
+  },
+  "progress-fd": {
+    type: "string",
+    valueHint: "FD",
+    description: "Write the percentage to a descriptor as nbdcopy does: N/100; needs size=",
+  },
+  quiet: {
+    type: "boolean",
+    alias: "q",
+    description: "Say nothing but errors on stderr, and show no progress",
+  },
   verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
 } as const satisfies ArgsDef;
+
+/** Options that may go without a value, and what then stands for it; they may be switched off. */
+const WITHOUT_VALUE: Readonly<Record<string, string>> = { progress: "on" };
 
 /**
  * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
  *
- * @param raw the words that were parsed
+ * @param raw the words of the command line
+ * @returns the words for citty, which does not know of options that may go without a value
  * @throws UserError ERR_USAGE
  */
-export function checkOptions(raw: readonly string[], defined: ArgsDef): void {
+export function checkOptions(raw: readonly string[], defined: ArgsDef): string[] {
   const kinds = new Map<string, string | undefined>();
   for (const [name, { type, alias }] of Object.entries(defined) as [string, OptionDef][]) {
     if (type === "positional") continue;
     for (const known of [name, ...[alias ?? []].flat()]) kinds.set(known, type);
   }
+  const words = [...raw];
   for (let i = 0; i < raw.length; i++) {
     const word = raw[i] as string;
     if (!word.startsWith("-") || word === "-") continue;
-    i += checkWord(word, kinds, i === raw.length - 1);
+    const bare = word.startsWith("--") ? word.slice(2) : "";
+    if (kinds.has(bare) && Object.hasOwn(WITHOUT_VALUE, bare)) {
+      words[i] = `${word}=${WITHOUT_VALUE[bare]}`;
+    } else {
+      i += checkWord(word, kinds, i === raw.length - 1);
+    }
   }
+  return words;
 }
 
 interface OptionDef {
@@ -136,7 +168,10 @@ function checkWord(word: string, kinds: Map<string, string | undefined>, last: b
   const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
   const shown = long ? `--${name}` : `-${name}`;
   // Only what can be on can be switched off; citty makes `false` of any other option, too.
-  const switched = name.startsWith("no-") && kinds.get(name.slice(3)) === "boolean";
+  const opposite = name.startsWith("no-") ? name.slice(3) : "";
+  const switched =
+    kinds.get(opposite) === "boolean" ||
+    (kinds.has(opposite) && Object.hasOwn(WITHOUT_VALUE, opposite));
   const kind = switched ? "boolean" : kinds.get(name);
   if (kind === undefined || long !== name.length > 1) {
     throw usageError(`unknown option ${shown}: see --help`);

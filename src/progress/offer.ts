@@ -1,0 +1,30 @@
+/** Writing to what may not take anything. */
+import { writeSync } from "node:fs";
+import { POLLOUT } from "../../ffi/constants.ts";
+import { PollSet } from "../../ffi/poll.ts";
+
+const poll = new PollSet();
+
+/**
+ * Writes what is worth no waiting: to a terminal that is stopped (Ctrl-S), or a pipe that nobody
+ * reads, a write would keep the main thread from everything else.
+ *
+ * @returns false when it was not written, for whatever reason
+ */
+export function offer(fd: number, text: string): boolean {
+  poll.clear();
+  poll.add(fd, POLLOUT);
+  poll.wait(0);
+  return (poll.revents(0) & POLLOUT) !== 0 && write(fd, text);
+}
+
+/** Writes what has to be written. @returns false when it cannot be */
+export function write(fd: number, text: string): boolean {
+  try {
+    writeSync(fd, text);
+    return true;
+  } catch {
+    // Nobody reads it, or it is not open: the stream goes on.
+    return false;
+  }
+}
