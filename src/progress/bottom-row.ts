@@ -22,8 +22,21 @@ const WHOLE_SCREEN_SCROLLS = "\x1b[r";
 const PLAIN = "\x1b[0m";
 const CLEAR_TO_END_OF_LINE = "\x1b[K";
 const CLEAR_BELOW = "\x1b[J";
-/** A line down, and up again: scrolls only if the cursor is in the last row. The column stays. */
+/**
+ * A line down, and up again: where the whole screen scrolls, that moves something only if the cursor is
+ * in the last row, as it may be at first, and after the terminal has become smaller and has forgotten
+ * about the scroll region. The column stays.
+ */
 const LEAVE_LAST_ROW = "\x1bD\x1b[A";
+
+/**
+ * Whatever the number: a terminal multiplexer may tell us some time later that it has been resized
+ * (tmux: up to 250 ms), and by then an exact number would be that of a row which is not ours.
+ */
+const TO_LAST_ROW = "\x1b[999;1H";
+/** A drawing that is too long for the same reason must not wrap. */
+const NO_WRAP = "\x1b[?7l";
+const WRAP = "\x1b[?7h";
 
 /** With fewer rows or columns there is no bar. */
 const LEAST_ROWS = 4;
@@ -53,11 +66,12 @@ export class BottomRow {
       return;
     }
     const { rows, columns } = size;
-    const setApart = this.#isReserved(size) ? "" : this.#reserve(size);
     // The last column stays empty, because terminals differ in where the cursor is after it.
-    const drawing = `\x1b[${rows};1H${PLAIN}${text(columns - 1)}${CLEAR_TO_END_OF_LINE}`;
-    if (!offer(this.#fd, `${setApart}${SAVE}${drawing}${RESTORE}`)) return;
-    this.#reserved = size;
+    const bar = `${PLAIN}${text(columns - 1)}${CLEAR_TO_END_OF_LINE}`;
+    const drawing =
+      `${this.#clearOld(size)}${SAVE}${WHOLE_SCREEN_SCROLLS}${RESTORE}${LEAVE_LAST_ROW}` +
+      `${SAVE}\x1b[1;${rows - 1}r${NO_WRAP}${TO_LAST_ROW}${bar}${WRAP}${RESTORE}`;
+    if (offer(this.#fd, drawing)) this.#reserved = size;
   }
 
   /** Gives the row back, empty. */
@@ -69,20 +83,14 @@ export class BottomRow {
     const resized = size?.rows !== reserved.rows || size.columns !== reserved.columns;
     const clear = resized
       ? `${RESTORE}${CLEAR_BELOW}`
-      : `\x1b[${reserved.rows};1H${PLAIN}${CLEAR_TO_END_OF_LINE}${RESTORE}`;
+      : `${TO_LAST_ROW}${PLAIN}${CLEAR_TO_END_OF_LINE}${RESTORE}`;
     write(this.#fd, `${SAVE}${WHOLE_SCREEN_SCROLLS}${clear}`);
   }
 
-  #isReserved({ rows, columns }: WindowSize): boolean {
-    return this.#reserved?.rows === rows && this.#reserved.columns === columns;
-  }
-
-  #reserve({ rows }: WindowSize): string {
-    // After a change of size the old bar is wherever the terminal has put it, but below the cursor.
-    const clear =
-      this.#reserved === undefined
-        ? ""
-        : `${SAVE}${WHOLE_SCREEN_SCROLLS}${RESTORE}${PLAIN}${CLEAR_BELOW}${RESTORE}`;
-    return `${clear}${LEAVE_LAST_ROW}${SAVE}\x1b[1;${rows - 1}r${RESTORE}`;
+  /** After a change of size the old bar is wherever the terminal has put it, but below the cursor. */
+  #clearOld({ rows, columns }: WindowSize): string {
+    const old = this.#reserved;
+    if (old === undefined || (old.rows === rows && old.columns === columns)) return "";
+    return `${SAVE}${WHOLE_SCREEN_SCROLLS}${RESTORE}${PLAIN}${CLEAR_BELOW}${RESTORE}`;
   }
 }
