@@ -21,6 +21,8 @@ describe("checkOptions", () => {
     [["--unix", "path"]],
     [["-p0", "-i", "::1"]],
     [["--keep", "--verbose", "--no-keep"]],
+    [["--progress", "pipe=x"]],
+    [["--progress=json", "--no-progress"]],
     // What follows is a value, whatever it looks like.
     [["-e", "--bogus"]],
     [["-P", "-"]],
@@ -62,12 +64,33 @@ describe("checkOptions", () => {
     expect(refusal(word)).toBe(`${shown} takes no value`);
   });
 
-  test.each(["--no-bogus", "--no-unix", "--no-port", "--no-exportname", "--no-pidfile=1"])(
-    "does not know %s: only what takes no value can be switched off",
-    (word) => {
-      expect(refusal(word, "1")).toMatch(/^unknown option --/);
-    },
-  );
+  test("gives an option that may go without a value one", () => {
+    const words = ["-e", "--progress", "--progress", "pipe=x", "--progress=json", "--no-progress"];
+    const taken = [
+      "-e",
+      "--progress",
+      "--progress=on",
+      "pipe=x",
+      "--progress=json",
+      "--no-progress",
+    ];
+    expect(checkOptions(words, DEFINED)).toEqual(taken);
+  });
+
+  test("does not take -p for an option that may go without a value", () => {
+    expect(refusal("-progress")).toBe("unknown option -p: see --help");
+  });
+
+  test.each([
+    "--no-bogus",
+    "--no-unix",
+    "--no-progress-fd",
+    "--no-port",
+    "--no-exportname",
+    "--no-pidfile=1",
+  ])("does not know %s: only what takes no value can be switched off", (word) => {
+    expect(refusal(word, "1")).toMatch(/^unknown option --/);
+  });
 });
 
 describe("parseAddress", () => {
