@@ -2,10 +2,10 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { checkOptions } from "./check-options.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
-import { checkOptions } from "./options.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 

@@ -9,6 +9,10 @@
  * one write(2), which the kernel does not mix with theirs. There are libraries for redrawing a line
  * (log-update, cli-progress), but they have to be told of all that is written in between.
  *
+ * A change of the terminal's size makes it forget the region. Until we hear of that, what is written may
+ * run into the old bar, whose end then stays behind it: at once for most terminals, but tmux tells only
+ * every 250 ms while its window is dragged. Nothing that others have written is lost.
+ *
  * Control sequences: ECMA-48 and DEC STD 070, as xterm, VTE, tmux, screen and the Linux console have
  * them.
  */

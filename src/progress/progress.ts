@@ -10,6 +10,11 @@ const STDERR = 2;
 
 /** Milliseconds between two drawings of the bar. */
 const DRAWING = 200;
+/**
+ * Milliseconds after a change of the terminal's size in which there may be another that tmux has not
+ * told us about yet: it does so every 250 ms.
+ */
+const SETTLING = 300;
 /** Milliseconds between two looks without a bar. */
 const LOOKING = 1000;
 
@@ -32,6 +37,8 @@ export class Progress implements Observer {
   readonly #row: BottomRow | undefined;
   #watch: Watch | undefined;
   #percent = -1;
+  /** Until then the terminal may have changed without our knowing, by performance.now(). */
+  #settledAt = 0;
   #timers: ReturnType<typeof setInterval>[] = [];
   /** What there was to be seen at the end. */
   #last: Snapshot | undefined;
@@ -52,7 +59,10 @@ export class Progress implements Observer {
     this.#watch = new Watch(stream, kind, seconds());
     this.#tellPercent(false);
     if (display === "bar") {
-      this.#every(DRAWING, () => this.#draw());
+      this.#every(DRAWING, () => {
+        const snapshot = this.#tellPercent(false);
+        if (performance.now() >= this.#settledAt) this.#draw(snapshot);
+      });
       this.#minded(true);
     } else {
       this.#every(Math.min(LOOKING, interval), () => this.#tellPercent(false));
@@ -85,10 +95,14 @@ export class Progress implements Observer {
     return this.#watch?.look(seconds());
   }
 
-  readonly #draw = (): void => {
-    const snapshot = this.#tellPercent(false);
+  #draw(snapshot: Snapshot | undefined): void {
     if (snapshot === undefined) return;
     this.#row?.show((width) => barText(snapshot, width, this.#options.colour));
+  }
+
+  readonly #resized = (): void => {
+    this.#settledAt = performance.now() + SETTLING;
+    this.#draw(this.#look());
   };
 
   #say(): void {
@@ -116,7 +130,7 @@ export class Progress implements Observer {
   /** Sees to it that the terminal is whole again whenever this process stops or ends. */
   #minded(on: boolean): void {
     const how = on ? "on" : "off";
-    process[how]("SIGWINCH", this.#draw);
+    process[how]("SIGWINCH", this.#resized);
     process[how]("exit", this.#giveBack);
     process[how]("SIGTSTP", this.#stopped);
     process[how]("SIGQUIT", this.#quit);

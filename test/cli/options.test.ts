@@ -1,10 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import {
-  checkOptions,
-  COMMON_OPTIONS,
-  parseAddress,
-  parseExportName,
-} from "../../src/cli/options.ts";
+import { checkOptions } from "../../src/cli/check-options.ts";
+import { COMMON_OPTIONS, parseAddress, parseExportName } from "../../src/cli/options.ts";
 import { usageErrorOf } from "./thrown.ts";
 
 const DEFINED = { ...COMMON_OPTIONS, keep: { type: "boolean" } } as const;
@@ -75,10 +71,6 @@ describe("checkOptions", () => {
       "--no-progress",
     ];
     expect(checkOptions(words, DEFINED)).toEqual(taken);
-  });
-
-  test("does not take -p for an option that may go without a value", () => {
-    expect(refusal("-progress")).toBe("unknown option -p: see --help");
   });
 
   test.each([
