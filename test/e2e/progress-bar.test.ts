@@ -23,6 +23,7 @@ class Stage implements Disposable {
     [columns, rows]: readonly [number, number],
     options = "",
     env = "",
+    behind = "",
   ): Terminal {
     const gate = "gate() { until [ -e $1 ]; do sleep 0.02; done; }";
     writeFileSync(this.#folder.file("captive.sh"), `${gate}\n${captive}\n`);
@@ -31,7 +32,7 @@ class Stage implements Disposable {
     const back = "while [ $s = 148 ]; do until [ -e back ]; do sleep 0.02; done; fg; s=$?; done";
     const line = [
       "trap : INT",
-      `${env} ${words.join(" ")} -P pid -- sh captive.sh`,
+      `${env} ${words.join(" ")} -P pid -- sh captive.sh ${behind}`,
       `s=$?; ${back}; echo status $s`,
     ].join("\n");
     this.terminal = new Terminal(line, this.#folder.path, columns, rows);
@@ -169,6 +170,18 @@ describe.skipIf(noTerminal !== undefined)("the bar (needs tmux)", () => {
     await terminal.showing(hasEnded, "the end");
     expect(terminal.transcript.at(-1)).toBe("status 0");
     expect(terminal.transcript.filter((row) => BAR.test(row))).toEqual([]);
+  });
+
+  test("is not there in the background of a shell", async () => {
+    using stage = new Stage();
+    // qemu-io would be stopped there: it sets the terminal up.
+    const captive = 'sleep 1.5; touch looked; gate a; head -c 8M /dev/zero | nbdcopy -- - "$uri"';
+    const terminal = stage.run(captive, [80, 12], "", "set -m;", "& wait $!");
+    await eventually(() => stage.has("looked"), "the command to have run for a while");
+    expect(terminal.rows.join("")).toBe("");
+    expect(terminal.lastScrolling).toBe(12);
+    stage.open("a");
+    await terminal.showing((rows) => rows.includes("status 0"), "the end");
   });
 
   test("tells whom the stream waits for, in colours", async () => {
