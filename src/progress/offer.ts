@@ -18,13 +18,22 @@ export function offer(fd: number, text: string): boolean {
   return (poll.revents(0) & POLLOUT) !== 0 && write(fd, text);
 }
 
+/** Tries for what is not taken at once, a millisecond apart. */
+const TRIES = 100;
+
 /** Writes what has to be written. @returns false when it cannot be */
 export function write(fd: number, text: string): boolean {
-  try {
-    writeSync(fd, text);
-    return true;
-  } catch {
-    // Nobody reads it, or it is not open: the stream goes on.
-    return false;
+  let rest = Buffer.from(text);
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    try {
+      rest = rest.subarray(writeSync(fd, rest));
+      if (rest.length === 0) return true;
+    } catch (error) {
+      // A captive command may have made the shared descriptor non-blocking. Anything else means that
+      // nobody reads it, or that it is not open: the stream goes on.
+      if ((error as { code?: string }).code !== "EAGAIN") return false;
+      Bun.sleepSync(1);
+    }
   }
+  return false;
 }

@@ -5,8 +5,9 @@ import type { Observed, StreamKind } from "../server/observer.ts";
 const RECENT = 5;
 
 /**
- * Seconds without a byte moving, while a client is connected, after which one side is called slow:
- * the far end where a request cannot go on without it, else the client.
+ * Seconds without a byte moving, while a client is connected, after which that is said: that the far
+ * end is slow where a request cannot go on without it. Of a client it would be too much to say that: it
+ * may be busy with what is held in the window, with zeroes that come out later, or with what it has read.
  */
 const SLOW = 2;
 
@@ -49,13 +50,23 @@ export class Watch {
     const { elapsed, stage } = this.#stream;
     const streamed = data + zeroes;
     // Silence counts from the moment from which somebody has been expected to do something.
-    if (streamed !== this.#streamed || stage !== "running") this.#movedAt = now;
+    const nobody = stage === "opening" || stage === "deserted";
+    if (streamed !== this.#streamed || nobody) this.#movedAt = now;
     this.#streamed = streamed;
     const rate = this.#rate(now, streamed, elapsed);
     const size = this.#kind.size === undefined ? null : Number(this.#kind.size);
     const left = size === null ? undefined : Math.max(0, size - streamed);
     const remaining = left === undefined || rate === 0 ? undefined : left / rate;
-    return { streamed, data, zeroes, size, elapsed, rate, remaining, state: this.#state(now) };
+    return {
+      streamed,
+      data,
+      zeroes,
+      size,
+      elapsed,
+      rate,
+      remaining,
+      state: this.#state(now, left),
+    };
   }
 
   #rate(now: number, streamed: number, elapsed: number): number {
@@ -68,7 +79,8 @@ export class Watch {
     return seconds > 0 ? (streamed - before) / seconds : 0;
   }
 
-  #state(now: number): string | undefined {
+  /** @param left bytes; undefined when that is not known */
+  #state(now: number, left: number | undefined): string | undefined {
     const other = this.#kind.direction === "write" ? "reader" : "writer";
     switch (this.#stream.stage) {
       case "opening":
@@ -76,10 +88,11 @@ export class Watch {
       case "deserted":
         return "waiting for a client";
       case "ending":
-        return "finishing";
+        // Zeroes may go on for long.
+        return left !== 0 && now - this.#movedAt < SLOW ? undefined : "finishing";
       case "running":
         if (now - this.#movedAt < SLOW) return undefined;
-        return this.#stream.counters.farEndAwaited ? `${other} is slow` : "client is idle";
+        return this.#stream.counters.farEndAwaited ? `${other} is slow` : "nothing moves";
     }
   }
 }

@@ -198,7 +198,7 @@ describe("SIGUSR1", () => {
     await using reader = start(["sh", "-c", line], { cwd: folder.path, group: true });
     await answering(program, /waiting for a client$/m);
     using client = await RawClient.transmission(folder.file("s"));
-    await answering(program, /client is idle$/m);
+    await answering(program, /nothing moves$/m);
     client.send(encodeWrite(0, Buffer.alloc(4 * MiB, 1)));
     await answering(program, /, [\d.]+ [KM]iB of 4.00 MiB, .*, reader is slow$/m);
     writeFileSync(folder.file("gate"), "");
@@ -218,7 +218,7 @@ describe("SIGUSR1", () => {
     await using writer = start(["sh", "-c", line], { cwd: folder.path, group: true });
     await answering(program, /waiting for a client$/m);
     using client = await RawClient.transmission(folder.file("s"));
-    await answering(program, /client is idle$/m);
+    await answering(program, /nothing moves$/m);
     const answer = client.read(0, 4 * MiB);
     await answering(program, /writer is slow$/m);
     writeFileSync(folder.file("gate"), "");

@@ -67,7 +67,6 @@ describe("the state", () => {
     ["read", "opening", "waiting for a writer"],
     ["write", "deserted", "waiting for a client"],
     ["read", "deserted", "waiting for a client"],
-    ["write", "ending", "finishing"],
   ] as const)("of a stream that is to be %p and %p is %p", (direction, stage, state) => {
     const { stream, look } = watched(1000n, direction);
     stream.stage = stage;
@@ -77,8 +76,8 @@ describe("the state", () => {
   test.each([
     ["write", true, "reader is slow"],
     ["read", true, "writer is slow"],
-    ["write", false, "client is idle"],
-    ["read", false, "client is idle"],
+    ["write", false, "nothing moves"],
+    ["read", false, "nothing moves"],
   ] as const)(
     "%s with the far end awaited (%p) is %p after 2 s of silence",
     (way, awaited, state) => {
@@ -91,6 +90,15 @@ describe("the state", () => {
     },
   );
 
+  test("at the end is not there while zeroes move, and then is finishing", () => {
+    const { stream, look } = watched();
+    stream.stage = "ending";
+    expect(look(1, 500).state).toBeUndefined();
+    expect(look(3).state).toBe("finishing");
+    expect(look(4, 100).state).toBeUndefined();
+    expect(look(5, 400).state).toBe("finishing");
+  });
+
   test("counts the silence from the moment that a client is there", () => {
     const { stream, look } = watched();
     stream.stage = "deserted";
@@ -98,6 +106,6 @@ describe("the state", () => {
     expect(look(100).state).toBe("waiting for a client");
     stream.stage = "running";
     expect(look(101).state).toBeUndefined();
-    expect(look(102).state).toBe("client is idle");
+    expect(look(102).state).toBe("nothing moves");
   });
 });
