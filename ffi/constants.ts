@@ -33,6 +33,8 @@ export const SEEK_CUR = 1;
 export const FIONREAD = 0x541b;
 export const SIOCOUTQ = 0x5411;
 export const BLKGETSIZE64 = 0x8008_1272;
+export const TIOCGPGRP = 0x540f;
+export const TIOCGWINSZ = 0x5413;
 
 // poll(2)
 export const POLLIN = 0x001;

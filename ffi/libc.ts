@@ -62,6 +62,7 @@ const SYMBOLS = {
   epoll_wait: { args: ["i32", "ptr", "i32", "i32"], returns: "i32" },
   eventfd: { args: ["u32", "i32"], returns: "i32" },
   sched_yield: { args: [], returns: "i32" },
+  getpgrp: { args: [], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
 

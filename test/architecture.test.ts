@@ -38,6 +38,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/endpoint/prepare",
     "src/stream",
   ],
+  "src/progress": ["ffi", "src/server"],
   "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
   "src/check": [
     "ffi",
@@ -57,6 +58,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/endpoint",
     "src/endpoint/prepare",
     "src/stream",
+    "src/process",
+    "src/progress",
     "src/captive",
     "src/server",
   ],

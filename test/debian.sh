@@ -8,11 +8,12 @@ missing=
 command -v qemu-img >/dev/null && command -v qemu-io >/dev/null || missing="$missing qemu-utils"
 command -v nbdcopy >/dev/null || missing="$missing libnbd-bin"
 
-# Other testers of NBD servers; without one of them, its tests are skipped.
+# Other testers of NBD servers, and terminals; without one of them, its tests are skipped.
 wanted=
 command -v nbdsh >/dev/null || wanted="$wanted python3-libnbd"
 command -v nbdkit >/dev/null || wanted="$wanted nbdkit"
 command -v fio >/dev/null || wanted="$wanted fio"
+command -v tmux >/dev/null || wanted="$wanted tmux"
 PATH="$PATH:/usr/sbin:/sbin" command -v nbd-client >/dev/null || wanted="$wanted nbd-client"
 
 sudo=

@@ -1,6 +1,7 @@
 /** What every check that runs a server of its own has to be given. */
 import type { HostOptions } from "../server/host.ts";
 import type { Log } from "../server/log.ts";
+import { NOBODY } from "../server/observer.ts";
 import type { Signals } from "../server/signals.ts";
 
 export interface CheckContext {
@@ -28,6 +29,7 @@ export function privateHost({ signals, workerUrl, log }: CheckContext) {
     checksum: undefined,
     checksumFile: undefined,
     summary: { kind: "text" },
+    observer: NOBODY,
     signals,
     workerUrl,
     log: quiet(log),

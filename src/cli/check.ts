@@ -39,7 +39,11 @@ export const checkCommand = defineCommand({
     }
     checkWords(parameters, captive);
     const signals = new Signals();
-    const context: CheckContext = { signals, workerUrl, log: createLog(args.verbose === true) };
+    const context: CheckContext = {
+      signals,
+      workerUrl,
+      log: createLog(args.verbose === true ? "verbose" : "normal"),
+    };
     const { farEnd, size, window } = parameters;
     const items: Item[] = [];
     let client: ClientFindings | undefined;

@@ -1,5 +1,6 @@
 /** `--help` */
 import { type CommandDef, renderUsage } from "citty";
+import { WITHOUT_VALUE } from "./check-options.ts";
 import { PARAMETERS } from "./parameters.ts";
 
 const EXAMPLES: Record<string, string> = {
@@ -71,7 +72,11 @@ export async function helpText(
   command: CommandDef<any>,
 ): Promise<string> {
   const styled = await renderUsage(command, name === undefined ? undefined : program);
-  const usage = Bun.stripANSI(styled).replaceAll(/ +$/gm, "");
+  const usage = Object.keys(WITHOUT_VALUE).reduce(
+    // As long as what it replaces, so that the columns stay.
+    (text, option) => text.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`),
+    Bun.stripANSI(styled).replaceAll(/ +$/gm, ""),
+  );
   if (name === undefined) return `${usage}\n\nOPTIONS\n\n${OPTIONS_OF_ALL}\n`;
   const width = Math.max(...PARAMETERS.map(([form]) => form.length));
   const parameters = PARAMETERS.map(([form, text]) => `  ${form.padEnd(width)}  ${text}`);

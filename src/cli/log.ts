@@ -5,10 +5,18 @@ import type { Log } from "../server/log.ts";
 
 const STDERR = 2;
 
-/** @param verbose show what only interests who looks for a fault */
-export function createLog(verbose: boolean): Log {
+/** How much is said: only errors, what interests everybody, or also who looks for a fault. */
+export type Loudness = "quiet" | "normal" | "verbose";
+
+const LEVELS = {
+  quiet: LogLevels.error,
+  normal: LogLevels.info,
+  verbose: LogLevels.verbose,
+} as const;
+
+export function createLog(loudness: Loudness): Log {
   const consola = createConsola({
-    level: verbose ? LogLevels.verbose : LogLevels.info,
+    level: LEVELS[loudness],
     // consola's own reporters write some levels to standard output, and several lines for an error.
     reporters: [
       {

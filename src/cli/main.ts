@@ -3,10 +3,10 @@ import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { checkCommand } from "./check.ts";
+import { checkOptions } from "./check-options.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
-import { checkOptions } from "./options.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 
@@ -39,7 +39,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
   try {
     return await dispatch(argv, workerUrl);
   } catch (error) {
-    const log = createLog(false);
+    const log = createLog("normal");
     if (error instanceof UserError) {
       log.error(error.message);
       return error.exitStatus;
@@ -74,8 +74,8 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     console.log(await helpText(program, name, command));
     return EXIT.COMPLETE;
   }
-  checkOptions(words, command.args as never);
+  const rawArgs = checkOptions(words, command.args as never);
   const data: CliContext = { captive, workerUrl };
-  const { result } = await runCitty(command, { rawArgs: words, data });
+  const { result } = await runCitty(command, { rawArgs, data });
   return result as number;
 }

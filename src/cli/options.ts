@@ -1,4 +1,4 @@
-/** The options, by citty's definitions, and what citty leaves unchecked about them. */
+/** The options, by citty's definitions, and what their values mean. */
 import type { ArgsDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
@@ -102,53 +102,29 @@ export const COMMON_OPTIONS = {
     valueHint: "json[:FILE]",
     description: "Write the summary as JSON, to stderr or to FILE",
   },
+  progress: {
+    type: "string",
+    valueHint: "json",
+    description:
+      "Show progress: a line a second, or JSON lines; a terminal gets a bar (--no-progress: none)",
+  },
+  "progress-interval": {
+    type: "string",
+    valueHint: "SECONDS",
+    description: "Time between two lines of --progress (default: 1)",
+  },
+  "progress-fd": {
+    type: "string",
+    valueHint: "FD",
+    description: "Write the percentage to a descriptor as nbdcopy does: N/100; needs size=",
+  },
+  quiet: {
+    type: "boolean",
+    alias: "q",
+    description: "Say nothing but errors on stderr, and show no progress",
+  },
   verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
 } as const satisfies ArgsDef;
-
-/**
- * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
- *
- * @param raw the words that were parsed
- * @throws UserError ERR_USAGE
- */
-export function checkOptions(raw: readonly string[], defined: ArgsDef): void {
-  const kinds = new Map<string, string | undefined>();
-  for (const [name, { type, alias }] of Object.entries(defined) as [string, OptionDef][]) {
-    if (type === "positional") continue;
-    for (const known of [name, ...[alias ?? []].flat()]) kinds.set(known, type);
-  }
-  for (let i = 0; i < raw.length; i++) {
-    const word = raw[i] as string;
-    if (!word.startsWith("-") || word === "-") continue;
-    i += checkWord(word, kinds, i === raw.length - 1);
-  }
-}
-
-interface OptionDef {
-  readonly type?: string;
-  readonly alias?: string | string[];
-}
-
-/** @returns how many words that follow belong to this one */
-function checkWord(word: string, kinds: Map<string, string | undefined>, last: boolean): number {
-  const long = word.startsWith("--");
-  const equals = word.indexOf("=");
-  const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
-  const shown = long ? `--${name}` : `-${name}`;
-  // Only what can be on can be switched off; citty makes `false` of any other option, too.
-  const switched = name.startsWith("no-") && kinds.get(name.slice(3)) === "boolean";
-  const kind = switched ? "boolean" : kinds.get(name);
-  if (kind === undefined || long !== name.length > 1) {
-    throw usageError(`unknown option ${shown}: see --help`);
-  }
-  const attached = long ? equals >= 0 : word.length > 2;
-  if (kind === "boolean") {
-    if (attached) throw usageError(`${shown} takes no value`);
-    return 0;
-  }
-  if (!attached && last) throw usageError(`${shown} needs a value`);
-  return attached ? 0 : 1;
-}
 
 /**
  * The address that the options name, or undefined if they name none.

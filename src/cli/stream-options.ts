@@ -11,6 +11,7 @@ import {
   parseSummary,
 } from "./options.ts";
 import type { Parameters } from "./parameters.ts";
+import { createProgress } from "./progress.ts";
 
 /** Seconds from the connection to the choice of the export; an honest client takes milliseconds. */
 const NEGOTIATION_TIMEOUT = 10;
@@ -31,6 +32,10 @@ interface CommonArgs {
   readonly reconnect?: string | undefined;
   readonly checksum?: string | undefined;
   readonly summary?: string | undefined;
+  readonly progress?: string | false | undefined;
+  readonly "progress-interval"?: string | undefined;
+  readonly "progress-fd"?: string | undefined;
+  readonly quiet?: boolean | undefined;
   readonly verbose?: boolean | undefined;
 }
 
@@ -72,6 +77,7 @@ export function streamOptions(
       parseSeconds("--writer-timeout", args["writer-timeout"]),
     ...parseChecksum(args.checksum),
     summary: parseSummary(args.summary),
-    log: createLog(args.verbose === true),
+    observer: createProgress(args, target),
+    log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
   };
 }

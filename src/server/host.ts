@@ -10,6 +10,7 @@ import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
 import type { Log } from "./log.ts";
+import type { Observer } from "./observer.ts";
 import { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import type { Security } from "./tls.ts";
@@ -63,6 +64,7 @@ export interface HostOptions {
   /** Where to write the checksum of a complete stream as `sha256sum` would. */
   readonly checksumFile: string | undefined;
   readonly summary: SummaryFormat;
+  readonly observer: Observer;
   readonly signals: Signals;
   readonly workerUrl: URL;
   readonly log: Log;
@@ -95,6 +97,7 @@ export async function host(
   const { direction, size: given, target } = options;
   // Before anything is started or connected to, where that could not tell either.
   if (direction === "read" && given === undefined && !mayTellLength(target)) requireSize(options);
+  if (direction === "write" && given === undefined) requireSizeToObserve(options);
   // A report of an earlier stream must not stand for this one.
   if (options.checksumFile !== undefined) removeReport(options.checksumFile);
   if (options.summary.kind === "json" && options.summary.file !== undefined) {
@@ -107,6 +110,7 @@ export async function host(
     const unsubscribe = options.signals.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
+      options.observer.watch(service, { direction, size });
       if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
       verdict = await body({
         service,
@@ -119,6 +123,7 @@ export async function host(
       if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
       if (!service.facts.ended) service.abort();
       await service.close();
+      options.observer.end(verdict !== undefined && verdict.why === undefined);
     }
     const summary = service.summary(verdict);
     if (options.checksumFile !== undefined && summary.complete) {
@@ -134,12 +139,19 @@ export async function host(
 }
 
 /** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
-function requireSize({ pad, exact, needsSize }: HostOptions): void {
+function requireSize(options: HostOptions): void {
+  const { pad, exact, needsSize } = options;
   if (pad) throw usageError("--pad needs size=: the length of the source is not known");
   if (exact) throw usageError("--exact needs size=: the length of the source is not known");
   if (needsSize) {
     throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
   }
+  requireSizeToObserve(options);
+}
+
+function requireSizeToObserve({ observer: { needsSize } }: HostOptions): void {
+  if (needsSize === undefined) return;
+  throw usageError(`${needsSize} needs size=: without it nobody knows how much is left`);
 }
 
 /** Starts the service; without one, the far end is let go like that of a truncated stream. */

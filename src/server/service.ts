@@ -8,6 +8,7 @@ import { exportInfo } from "./disk.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import type { Stage } from "./observer.ts";
 import { OtherEnd } from "./other-end.ts";
 import { Reception } from "./reception.ts";
 import { StreamThread } from "./stream-thread.ts";
@@ -72,6 +73,8 @@ export class Service {
   /** Clients in the transmission phase, and whom to tell that they are no more. */
   readonly #released = new Map<number, () => void>();
   #listening = true;
+  #opening = true;
+  #finishing = false;
   #echo = () => {};
   #returnTimer: ReturnType<typeof setTimeout> | undefined;
   #end: Ended | undefined;
@@ -138,6 +141,17 @@ export class Service {
     return this.#end;
   }
 
+  get stage(): Stage {
+    if (this.#finishing || this.facts.ended) return "ending";
+    if (this.#opening) return "opening";
+    return this.#open === 0 ? "deserted" : "running";
+  }
+
+  /** Seconds since the first client came; 0 before. */
+  get elapsed(): number {
+    return this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
+  }
+
   /** How far the stream is. */
   get counters(): Counters {
     return this.#thread.counters;
@@ -191,6 +205,7 @@ export class Service {
   /** Begins to end the stream well, without new clients; `facts.ended` tells when it has. */
   finish(short: ShortStream): void {
     this.#stopListening();
+    this.#finishing = true;
     this.#thread.send({ type: "finish", short });
   }
 
@@ -231,11 +246,10 @@ export class Service {
 
   /** What there is to tell about the stream at its end. */
   summary(verdict: Verdict): Summary {
-    const seconds = this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
     return summarize(verdict, {
       plan: this.#options.plan,
       counters: this.counters,
-      seconds,
+      seconds: this.elapsed,
       end: this.#end,
       surplus: this.#surplus,
     });
@@ -254,6 +268,7 @@ export class Service {
   #heard(event: StreamEvent): void {
     switch (event.type) {
       case "far-end-open":
+        this.#opening = false;
         this.#otherEnd.settled();
         this.#log.verbose(`the ${this.#otherEnd.who} is there`);
         break;

@@ -2,7 +2,8 @@
 
 const DATA = 0;
 const ZEROES = 1;
-const FIELDS = 2;
+const FAR_END_AWAITED = 2;
+const FIELDS = 3;
 
 /**
  * Bytes that have moved, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
@@ -29,6 +30,18 @@ export class Counters {
   /** Bytes that the sink has accepted, or that have gone by clients: where the stream stands. */
   get emitted(): number {
     return this.data + this.zeroes;
+  }
+
+  /**
+   * The far end has to take or give something before a request, or the end of the stream, can go on.
+   * It changes all the time in a stream that moves: it means something only of one that does not.
+   */
+  get farEndAwaited(): boolean {
+    return this.#values[FAR_END_AWAITED] === 1;
+  }
+
+  set farEndAwaited(awaited: boolean) {
+    this.#values[FAR_END_AWAITED] = awaited ? 1 : 0;
   }
 
   addData(bytes: number): void {

@@ -1,10 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import {
-  checkOptions,
-  COMMON_OPTIONS,
-  parseAddress,
-  parseExportName,
-} from "../../src/cli/options.ts";
+import { checkOptions } from "../../src/cli/check-options.ts";
+import { COMMON_OPTIONS, parseAddress, parseExportName } from "../../src/cli/options.ts";
 import { usageErrorOf } from "./thrown.ts";
 
 const DEFINED = { ...COMMON_OPTIONS, keep: { type: "boolean" } } as const;
@@ -21,6 +17,8 @@ describe("checkOptions", () => {
     [["--unix", "path"]],
     [["-p0", "-i", "::1"]],
     [["--keep", "--verbose", "--no-keep"]],
+    [["--progress", "pipe=x"]],
+    [["--progress=json", "--no-progress"]],
     // What follows is a value, whatever it looks like.
     [["-e", "--bogus"]],
     [["-P", "-"]],
@@ -62,12 +60,29 @@ describe("checkOptions", () => {
     expect(refusal(word)).toBe(`${shown} takes no value`);
   });
 
-  test.each(["--no-bogus", "--no-unix", "--no-port", "--no-exportname", "--no-pidfile=1"])(
-    "does not know %s: only what takes no value can be switched off",
-    (word) => {
-      expect(refusal(word, "1")).toMatch(/^unknown option --/);
-    },
-  );
+  test("gives an option that may go without a value one", () => {
+    const words = ["-e", "--progress", "--progress", "pipe=x", "--progress=json", "--no-progress"];
+    const taken = [
+      "-e",
+      "--progress",
+      "--progress=on",
+      "pipe=x",
+      "--progress=json",
+      "--no-progress",
+    ];
+    expect(checkOptions(words, DEFINED)).toEqual(taken);
+  });
+
+  test.each([
+    "--no-bogus",
+    "--no-unix",
+    "--no-progress-fd",
+    "--no-port",
+    "--no-exportname",
+    "--no-pidfile=1",
+  ])("does not know %s: only what takes no value can be switched off", (word) => {
+    expect(refusal(word, "1")).toMatch(/^unknown option --/);
+  });
 });
 
 describe("parseAddress", () => {

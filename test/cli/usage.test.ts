@@ -162,6 +162,45 @@ const CASES: [string, string[], RegExp][] = [
   ["check of a client that reads", ["check", "read=x", "--", "true"], /it goes without read=/],
   ["check of a client with a window", ["check", "window=1M", "--", "true"], /: leave it out/],
   ["a value of --json", ["check", "--json=yes"], /^--json takes no value/],
+  [
+    "an unknown --progress",
+    ["run", "pipe=x", "--progress=xml", "y"],
+    /^--progress=xml is not known/,
+  ],
+  ["an empty --progress", ["serve", "pipe=x", "--progress="], /^--progress= is not known/],
+  ["--no-progress with a value", ["serve", "pipe=x", "--no-progress=json"], /takes no value/],
+  ["--quiet with -v", ["serve", "pipe=x", "-q", "-v"], /^--quiet goes without --verbose/],
+  [
+    "--quiet with --progress",
+    ["serve", "pipe=x", "-q", "--progress"],
+    /^--quiet goes without --pr/,
+  ],
+  ["no interval", ["run", "pipe=x", "--progress-interval=0", "y"], /^--progress-interval 0 is no/],
+  [
+    "a bad --progress-fd",
+    ["run", "pipe=x", "--progress-fd=stderr", "y"],
+    /stderr is no descriptor/,
+  ],
+  [
+    "a closed --progress-fd",
+    ["run", "pipe=x", "size=1M", "--progress-fd=99", "--", "true"],
+    /^--progress-fd=99 is not open: redirect it where the program is started: 99>FILE$/,
+  ],
+  [
+    "--progress-fd without a size",
+    ["serve", "pipe=x", "-U", "s", "--progress-fd=2"],
+    /^--progress-fd needs size=/,
+  ],
+  [
+    "--progress-fd without a size for a source",
+    ["serve", "read=tcp:127.0.0.1:1", "-U", "s", "--progress-fd=2"],
+    /^--progress-fd needs size=/,
+  ],
+  [
+    "--progress-fd in the stream",
+    ["serve", "pipe=-", "size=1M", "-U", "s", "--progress-fd=1"],
+    /^--progress-fd=1 is where the stream is/,
+  ],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 

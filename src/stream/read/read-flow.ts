@@ -63,7 +63,9 @@ export class ReadFlow implements Flow {
 
   events(wanted: boolean): number {
     // A writer that has gone is reported at every poll(2): it has to wait until somebody reads.
-    return wanted && !this.#stream.intake.ready ? POLLIN : -1;
+    const awaited = wanted && !this.#stream.intake.ready;
+    this.#options.counters.farEndAwaited = awaited;
+    return awaited ? POLLIN : -1;
   }
 
   reported(revents: number): void {

@@ -73,8 +73,9 @@ export class WriteFlow implements Flow {
   }
 
   events(wanted: boolean): number {
-    if (this.#emitter.ready) return 0;
-    return wanted || !this.#emitter.idle ? POLLOUT : 0;
+    const awaited = !this.#emitter.ready && (wanted || !this.#emitter.idle);
+    this.#emitter.counters.farEndAwaited = awaited;
+    return awaited ? POLLOUT : 0;
   }
 
   reported(revents: number, finishing: boolean): void {

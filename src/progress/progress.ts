@@ -1,0 +1,165 @@
+/** What is shown of a stream while it runs, and where. */
+import type { Observed, Observer, StreamKind } from "../server/observer.ts";
+import { BottomRow } from "./bottom-row.ts";
+import { percentOf } from "./figures.ts";
+import { offer, write } from "./offer.ts";
+import { barText, jsonText, lineText } from "./text.ts";
+import { type Snapshot, Watch } from "./watch.ts";
+
+const STDERR = 2;
+
+/** Milliseconds between two drawings of the bar. */
+const DRAWING = 200;
+/**
+ * Milliseconds after a change of the terminal's size in which there may be another that tmux has not
+ * told us about yet: it does so every 250 ms.
+ */
+const SETTLING = 300;
+/** Milliseconds between two looks without a bar. */
+const LOOKING = 1000;
+
+/** How progress is shown on standard error. */
+export type Display = "none" | "bar" | "lines" | "json";
+
+export interface ProgressOptions {
+  readonly display: Display;
+  /** Milliseconds between two lines. */
+  readonly interval: number;
+  readonly colour: boolean;
+  /** Where to write percentages to. */
+  readonly percentFd: number | undefined;
+}
+
+/** Shows the progress of one stream; on SIGUSR1 in a line, whatever else is asked for. */
+export class Progress implements Observer {
+  readonly needsSize: string | undefined;
+  readonly #options: ProgressOptions;
+  readonly #row: BottomRow | undefined;
+  #watch: Watch | undefined;
+  #percent = -1;
+  /** Until then the terminal may have changed without our knowing, by performance.now(). */
+  #settledAt = 0;
+  #timers: ReturnType<typeof setInterval>[] = [];
+  /** What there was to be seen at the end. */
+  #last: Snapshot | undefined;
+
+  constructor(options: ProgressOptions) {
+    this.#options = options;
+    this.needsSize = options.percentFd === undefined ? undefined : "--progress-fd";
+    this.#row = options.display === "bar" ? new BottomRow(STDERR) : undefined;
+    process.on("SIGUSR1", () => {
+      const now = this.#look() ?? this.#last;
+      const text = now === undefined ? "the stream has not begun" : lineText(now);
+      write(STDERR, `nbd-streaming: ${text}\n`);
+    });
+  }
+
+  watch(stream: Observed, kind: StreamKind): void {
+    const { display, interval } = this.#options;
+    this.#watch = new Watch(stream, kind, seconds());
+    this.#tellPercent(false);
+    if (display === "bar") {
+      this.#every(DRAWING, () => {
+        const snapshot = this.#tellPercent(false);
+        if (performance.now() >= this.#settledAt) this.#draw(snapshot);
+      });
+      this.#minded(true);
+    } else {
+      this.#every(Math.min(LOOKING, interval), () => this.#tellPercent(false));
+      if (display !== "none") this.#every(interval, () => this.#say());
+    }
+  }
+
+  end(complete: boolean): void {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#timers = [];
+    if (this.#row !== undefined) {
+      this.#minded(false);
+      this.#row.remove();
+    }
+    this.#tellPercent(complete);
+    this.#last = this.#look();
+    this.#watch = undefined;
+    if (this.#options.display === "json" && this.#last !== undefined) {
+      write(STDERR, `${jsonText(this.#last)}\n`);
+    }
+  }
+
+  #every(milliseconds: number, work: () => void): void {
+    const timer = setInterval(work, milliseconds);
+    timer.unref();
+    this.#timers.push(timer);
+  }
+
+  #look(): Snapshot | undefined {
+    return this.#watch?.look(seconds());
+  }
+
+  #draw(snapshot: Snapshot | undefined): void {
+    if (snapshot === undefined) return;
+    this.#row?.show((width) => barText(snapshot, width, this.#options.colour));
+  }
+
+  readonly #resized = (): void => {
+    this.#settledAt = performance.now() + SETTLING;
+    this.#draw(this.#look());
+  };
+
+  #say(): void {
+    const snapshot = this.#look();
+    if (snapshot === undefined) return;
+    const { display } = this.#options;
+    const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
+    offer(STDERR, `${text}\n`);
+  }
+
+  /** As `nbdcopy --progress=FD` does it, when there is something new. */
+  #tellPercent(complete: boolean): Snapshot | undefined {
+    const snapshot = this.#look();
+    const { percentFd } = this.#options;
+    if (percentFd === undefined || snapshot === undefined || snapshot.size === null)
+      return snapshot;
+    const percent = percentOf(snapshot.streamed, snapshot.size, complete);
+    if (percent > this.#percent) {
+      this.#percent = percent;
+      write(percentFd, `${percent}/100\n`);
+    }
+    return snapshot;
+  }
+
+  /** Sees to it that the terminal is whole again whenever this process stops or ends. */
+  #minded(on: boolean): void {
+    const how = on ? "on" : "off";
+    process[how]("SIGWINCH", this.#resized);
+    process[how]("exit", this.#giveBack);
+    process[how]("SIGTSTP", this.#stopped);
+    process[how]("SIGQUIT", this.#quit);
+  }
+
+  readonly #giveBack = (): void => {
+    this.#row?.remove();
+  };
+
+  readonly #stopped = (): void => {
+    this.#giveBack();
+    this.#yield("SIGTSTP", this.#stopped);
+  };
+
+  readonly #quit = (): void => {
+    this.#giveBack();
+    this.#yield("SIGQUIT", this.#quit);
+  };
+
+  /** Lets a signal have the effect that it has without us, and takes it again if that was no end. */
+  #yield(signal: NodeJS.Signals, handler: () => void): void {
+    process.off(signal, handler);
+    process.kill(process.pid, signal);
+    setTimeout(() => {
+      if (this.#watch !== undefined) process.on(signal, handler);
+    }, DRAWING).unref();
+  }
+}
+
+function seconds(): number {
+  return performance.now() / 1000;
+}

@@ -1,0 +1,85 @@
+/** A snapshot as text: the bar, the line for people, the line for programs. */
+import { formatBytes, formatDuration, percentOf } from "./figures.ts";
+import type { Snapshot } from "./watch.ts";
+
+/** Characters of a bar, brackets included. */
+const SHORTEST_BAR = 12;
+const LONGEST_BAR = 42;
+
+const GREEN = "\x1b[32m";
+const YELLOW = "\x1b[33m";
+const PLAIN = "\x1b[0m";
+
+/**
+ * The text of the bar: as much as there is room for, and what matters most when there is little. ASCII
+ * only, which takes one column for each character on every terminal.
+ *
+ * @param width columns that it may take
+ */
+export function barText(snapshot: Snapshot, width: number, colour: boolean): string {
+  const percent = percentText(snapshot);
+  const note = noteText(snapshot);
+  for (const { figures, bar } of forms(snapshot)) {
+    const fixed = joined(percent, figures, note).length;
+    const room = bar ? width - fixed - 1 : 0;
+    if (fixed > width || (bar && room < SHORTEST_BAR)) continue;
+    const drawn = bar ? gauge(snapshot, Math.min(room, LONGEST_BAR), colour) : "";
+    const shown = colour && snapshot.state !== undefined ? `${YELLOW}${note}${PLAIN}` : note;
+    return joined(percent, drawn, figures, shown);
+  }
+  return (percent || formatBytes(snapshot.streamed)).slice(0, Math.max(0, width));
+}
+
+/** What may be between the percentage and the note, the richest first. */
+function forms({ streamed, size, rate }: Snapshot): { figures: string; bar: boolean }[] {
+  const bytes = formatBytes(streamed);
+  const speed = `${formatBytes(rate)}/s`;
+  if (size === null) {
+    return [`${bytes}, ${speed}`, bytes, ""].map((figures) => ({ figures, bar: false }));
+  }
+  const texts = [`${bytes} of ${formatBytes(size)}, ${speed}`, `${bytes}, ${speed}`, bytes];
+  return [
+    ...texts.map((figures) => ({ figures, bar: true })),
+    { figures: bytes, bar: false },
+    { figures: "", bar: false },
+  ];
+}
+
+function gauge({ streamed, size }: Snapshot, width: number, colour: boolean): string {
+  const inner = width - 2;
+  const part = size === null || size === 0 ? 0 : Math.min(1, streamed / size);
+  const filled = "#".repeat(Math.floor(inner * part));
+  const rest = ".".repeat(inner - filled.length);
+  return colour ? `[${GREEN}${filled}${PLAIN}${rest}]` : `[${filled}${rest}]`;
+}
+
+/** The line for people. */
+export function lineText(snapshot: Snapshot): string {
+  const { streamed, size, rate } = snapshot;
+  const total = size === null ? "" : ` of ${formatBytes(size)}`;
+  const percent = percentText(snapshot).trim();
+  const figures = `${formatBytes(streamed)}${total}`;
+  return [percent, figures, `${formatBytes(rate)}/s`, noteText(snapshot)]
+    .filter((part) => part !== "")
+    .join(", ");
+}
+
+/** The line for programs: a JSON object of numbers; the size is null where it is not known. */
+export function jsonText({ streamed, data, zeroes, size, elapsed }: Snapshot): string {
+  return JSON.stringify({ streamed, data, zeroes, size, elapsed: Number(elapsed.toFixed(3)) });
+}
+
+function percentText({ streamed, size }: Snapshot): string {
+  return size === null ? "" : `${percentOf(streamed, size, false)}%`.padStart(3);
+}
+
+/** Whom the stream waits for, or else how long it will take, or has taken. */
+function noteText({ state, remaining, elapsed, size }: Snapshot): string {
+  if (state !== undefined) return state;
+  if (size === null) return formatDuration(elapsed);
+  return remaining === undefined ? "" : `${formatDuration(remaining)} left`;
+}
+
+function joined(...parts: string[]): string {
+  return parts.filter((part) => part !== "").join(" ");
+}

@@ -1,0 +1,46 @@
+/** Somebody who looks at a stream while it runs, such as a progress bar. */
+import type { Direction } from "../endpoint/spec.ts";
+
+/** What there is to see of a stream, at any time; the stream does not notice. */
+export interface Observed {
+  /** What has moved so far, in bytes. */
+  readonly counters: {
+    readonly data: number;
+    readonly zeroes: number;
+    /** Something waits for the far end; means something only of a stream that does not move. */
+    readonly farEndAwaited: boolean;
+  };
+  /** Seconds since the first client came; 0 before. */
+  readonly elapsed: number;
+  readonly stage: Stage;
+}
+
+/** What does not change about a stream. */
+export interface StreamKind {
+  readonly direction: Direction;
+  /** The stream's length in bytes; undefined is without end. */
+  readonly size: bigint | undefined;
+}
+
+/** How far a stream is. */
+export type Stage =
+  /** The other end of a FIFO is not there yet. */
+  | "opening"
+  /** No client is connected. */
+  | "deserted"
+  /** A client is connected. */
+  | "running"
+  /** The clients are done: what is pending is brought out, and the far end has to be done, too. */
+  | "ending";
+
+export interface Observer {
+  /** The option that makes no sense for a stream without a known length, if it is given. */
+  readonly needsSize: string | undefined;
+  /** The stream begins. */
+  watch(stream: Observed, kind: StreamKind): void;
+  /** The stream has ended, and is about to be reported. @param complete nothing is wrong with it */
+  end(complete: boolean): void;
+}
+
+/** Nobody looks. */
+export const NOBODY: Observer = { needsSize: undefined, watch() {}, end() {} };

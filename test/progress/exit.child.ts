@@ -1,0 +1,18 @@
+/** A program with a bar that ends in a way that nobody has provided for: its argument says which. */
+import { Progress } from "../../src/progress/progress.ts";
+import { Counters } from "../../src/stream/counters.ts";
+
+const progress = new Progress({
+  display: "bar",
+  interval: 1000,
+  colour: true,
+  percentFd: undefined,
+});
+const stream = { counters: new Counters(), elapsed: 0, stage: "deserted" } as const;
+progress.watch(stream, { direction: "write", size: 1000n });
+setTimeout(() => {
+  if (process.argv[2] === "exit") process.exit(3);
+  if (process.argv[2] === "throw") throw new Error("boom");
+  progress.end(true);
+  // Nothing is left that would keep the program alive.
+}, 1000);

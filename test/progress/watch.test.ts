@@ -1,0 +1,111 @@
+import { describe, expect, test } from "bun:test";
+import { Watch } from "../../src/progress/watch.ts";
+import type { Stage } from "../../src/server/observer.ts";
+import { Counters } from "../../src/stream/counters.ts";
+
+/** A stream of 1000 bytes whose figures the test sets. */
+class Stream {
+  readonly counters = new Counters();
+  stage: Stage = "running";
+  elapsed = 0;
+}
+
+function watched(size: bigint | null = 1000n, direction: "read" | "write" = "write") {
+  const stream = new Stream();
+  const watch = new Watch(stream, { direction, size: size ?? undefined }, 0);
+  /** One look at a time, after so many bytes more. */
+  const look = (now: number, bytes = 0) => {
+    stream.counters.addData(bytes);
+    stream.elapsed = now;
+    return watch.look(now);
+  };
+  return { stream, watch, look };
+}
+
+describe("the rate", () => {
+  test("is that of the last 5 seconds", () => {
+    const { look } = watched();
+    look(0);
+    for (let second = 1; second <= 5; second++) look(second, 100);
+    expect(look(6, 0).rate).toBe(80);
+    for (let second = 7; second <= 10; second++) look(second, 0);
+    expect(look(11).rate).toBe(0);
+  });
+
+  test("is that since the last look when that is longer ago", () => {
+    const { look } = watched();
+    look(0);
+    expect(look(100, 500).rate).toBe(5);
+    expect(look(200, 100).rate).toBe(1);
+  });
+
+  test("does not count the time before the first client", () => {
+    const { stream, watch, look } = watched();
+    look(0);
+    stream.counters.addZeroes(100);
+    stream.elapsed = 2;
+    expect(watch.look(4).rate).toBe(50);
+  });
+
+  test("tells how long it will take, unless nothing moves or there is no end", () => {
+    const { look } = watched();
+    look(0);
+    expect(look(1, 100)).toMatchObject({ streamed: 100, size: 1000, rate: 100, remaining: 9 });
+    expect(look(2, 1000).remaining).toBe(0);
+    expect(watched().look(1).remaining).toBeUndefined();
+    const endless = watched(null);
+    endless.look(0);
+    endless.stream.counters.addData(1);
+    expect(endless.look(1)).toMatchObject({ size: null, rate: expect.any(Number) });
+    expect(endless.look(2).remaining).toBeUndefined();
+  });
+});
+
+describe("the state", () => {
+  test.each([
+    ["write", "opening", "waiting for a reader"],
+    ["read", "opening", "waiting for a writer"],
+    ["write", "deserted", "waiting for a client"],
+    ["read", "deserted", "waiting for a client"],
+  ] as const)("of a stream that is to be %p and %p is %p", (direction, stage, state) => {
+    const { stream, look } = watched(1000n, direction);
+    stream.stage = stage;
+    expect(look(1).state).toBe(state);
+  });
+
+  test.each([
+    ["write", true, "reader is slow"],
+    ["read", true, "writer is slow"],
+    ["write", false, "nothing moves"],
+    ["read", false, "nothing moves"],
+  ] as const)(
+    "%s with the far end awaited (%p) is %p after 2 s of silence",
+    (way, awaited, state) => {
+      const { stream, look } = watched(1000n, way);
+      stream.counters.farEndAwaited = awaited;
+      expect(look(1, 1).state).toBeUndefined();
+      expect(look(2.9).state).toBeUndefined();
+      expect(look(3).state).toBe(state);
+      expect(look(4, 1).state).toBeUndefined();
+    },
+  );
+
+  test("at the end is not there while zeroes move, and then is finishing", () => {
+    const { stream, look } = watched();
+    stream.stage = "ending";
+    expect(look(1, 500).state).toBeUndefined();
+    expect(look(3).state).toBe("finishing");
+    expect(look(4, 100).state).toBeUndefined();
+    expect(look(5, 400).state).toBe("finishing");
+  });
+
+  test("counts the silence from the moment that a client is there", () => {
+    const { stream, look } = watched();
+    stream.stage = "deserted";
+    look(0);
+    expect(look(100).state).toBe("waiting for a client");
+    stream.stage = "running";
+    expect(look(101).state).toBeUndefined();
+    expect(look(102).state).toBe("nothing moves");
+  });
+});
