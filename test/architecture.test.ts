@@ -37,8 +37,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
   ],
   "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
+  "src/manual": [],
   "src/cli": [
     "src",
+    "src/manual",
     "src/protocol",
     "src/endpoint",
     "src/endpoint/prepare",

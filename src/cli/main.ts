@@ -2,15 +2,26 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { completionsCommand, manCommand } from "./completions.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
 import { checkOptions } from "./options.ts";
+import { outlineOf } from "./outline.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
+import { versionLine } from "./version.ts";
 
 // citty's own type for a command with any options.
-const COMMANDS: Record<string, CommandDef<any>> = { serve: serveCommand, run: runCommand };
+const COMMANDS: Record<string, CommandDef<any>> = {
+  serve: serveCommand,
+  run: runCommand,
+  completions: completionsCommand,
+  man: manCommand,
+};
+
+/** For messages: most of those who get it wrong want to stream. */
+const THERE_ARE = "there are serve and run, and others: see --help";
 
 const program = defineCommand({
   meta: {
@@ -51,24 +62,24 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   const [name, ...words] = own;
   const help = own.includes("--help") || own.includes("-h");
   if (own.includes("-V") || own.includes("--version")) {
-    console.log(`nbd-streaming ${packageJson.version}`);
+    console.log(versionLine());
     return EXIT.COMPLETE;
   }
   if (name === undefined || name.startsWith("-")) {
-    if (!help) throw usageError("which command? there are serve and run: see --help");
+    if (!help) throw usageError(`which command? ${THERE_ARE}`);
     console.log(await helpText(program, undefined, program));
     return EXIT.COMPLETE;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
-    throw usageError(`unknown command ${name}: there are serve and run`);
+    throw usageError(`unknown command ${name}: ${THERE_ARE}`);
   }
   if (help) {
     console.log(await helpText(program, name, command));
     return EXIT.COMPLETE;
   }
-  checkOptions(words, command.args as never);
-  const data: CliContext = { captive, workerUrl };
+  checkOptions(words, (command.args ?? {}) as never);
+  const data: CliContext = { captive, workerUrl, outline: () => outlineOf(program) };
   const { result } = await runCitty(command, { rawArgs: words, data });
   return result as number;
 }
