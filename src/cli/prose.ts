@@ -23,7 +23,7 @@ export const STATUSES: readonly Entry[] = [
     "4",
     "The stream is truncated, though the command did not fail: stderr says why, and where it stood.",
   ],
-  ["126, 127", "The captive command, or qemu-img, cannot be executed or does not exist."],
+  ["126,127", "The captive command, or qemu-img, cannot be executed or does not exist."],
   ["128+N", "Signal N (SIGINT, SIGTERM, SIGHUP) has ended it."],
   ["other", "The captive command's own status: it has failed, and so the stream is truncated."],
 ];

@@ -8,7 +8,7 @@ const CASES: [string, string[], RegExp][] = [
   ["no words at all", [], /^which command\? there are serve and run/],
   ["an option without a command", ["-v"], /^which command\?/],
   ["no command before --", ["-v", "--", "true"], /^which command\?/],
-  ["an unknown command", ["stream", "pipe=x"], /^unknown command stream: there are serve and run$/],
+  ["an unknown command", ["stream", "pipe=x"], /^unknown command stream: there are serve and run,/],
   ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
   ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
   ["a command with a line break", ["ser\nve"], /^unknown command ser ve/],
@@ -148,6 +148,14 @@ const CASES: [string, string[], RegExp][] = [
     ["serve", "pipe=x", "--tls-verify-peer=yes"],
     /^--tls-verify-peer takes no value/,
   ],
+  ["no shell", ["completions"], /^which shell\? there are bash, zsh and fish$/],
+  ["an unknown shell", ["completions", "csh"], /^unknown shell csh: there are bash, zsh and fish$/],
+  ["a shell that is a property", ["completions", "constructor"], /^unknown shell constructor/],
+  ["two shells", ["completions", "bash", "zsh"], /^unknown argument zsh: see --help$/],
+  ["an option of completions", ["completions", "bash", "-v"], /^unknown option -v/],
+  ["a parameter of completions", ["completions", "pipe=x"], /^unknown shell pipe=x/],
+  ["a command for completions", ["completions", "bash", "--", "true"], /^unknown argument --/],
+  ["a page that is named", ["man", "qemu-img"], /^unknown argument qemu-img: see --help$/],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 
