@@ -30,6 +30,7 @@ function __nbd_streaming_before
     for name in $argv
         contains -- $name $words; and return 1
     end
+    return 0
 end
 
 # The command is $argv, if that is given, and -- has been there.
