@@ -1,6 +1,6 @@
 /** The completions in the shells that they are for. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { command, runProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { typed } from "../support/typist.ts";
@@ -137,20 +137,33 @@ describe("bash", () => {
 });
 
 describe("zsh", () => {
-  test.skipIf(missing("zsh")).each(LINES)("completes %s", async (line, words) => {
-    const setup = [
-      "autoload -Uz compinit",
-      "compinit -D -u",
-      // What is typed this fast is taken for pasted, in which a tab is a tab.
-      `zstyle ':completion:*' insert-tab false`,
-      `source ${script("zsh")}`,
-    ];
-    const got = await typed(`nbd-streaming ${line.replaceAll("→", "\t")}`, {
+  const type = (line: string, before: readonly string[], after: readonly string[]) =>
+    typed(`nbd-streaming ${line.replaceAll("→", "\t")}`, {
       cmd: ["zsh", "-f", "-i"],
-      setup,
+      setup: [
+        ...before,
+        "autoload -Uz compinit",
+        "compinit -D -u",
+        // What is typed this fast is taken for pasted, in which a tab is a tab.
+        `zstyle ':completion:*' insert-tab false`,
+        ...after,
+      ],
       cwd,
     });
+
+  test.skipIf(missing("zsh")).each(LINES)("completes %s", async (line, words) => {
+    const got = await type(line, [], [`source ${script("zsh")}`]);
     expect(plain(got)).toEqual(plain(words));
+  });
+
+  test.skipIf(missing("zsh"))("finds the script as a file in fpath", async () => {
+    const functions = folder.file("functions");
+    mkdirSync(functions);
+    copyFileSync(script("zsh"), `${functions}/_nbd-streaming`);
+    expect(await type("se→pi→di→", [`fpath=(${functions} $fpath)`], [])).toEqual([
+      "serve",
+      "pipe=disk.fifo",
+    ]);
   });
 });
 
