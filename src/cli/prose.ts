@@ -52,7 +52,9 @@ export const PROSE: Prose = {
       "SIGINT, SIGTERM, SIGHUP",
       "End the stream as truncated, and with it the captive command and all that it has started. When " +
         "the data is complete and only has to get out to its reader, the first signal leaves a short " +
-        "time for that; the second ends it at once. A signal that was ignored at the start stays ignored.",
+        "time for that; the second ends it at once. With `serve --keep`, a signal while no client is " +
+        "connected is the regular end of the stream. A signal that was ignored at the start stays " +
+        "ignored.",
     ],
     [
       "SIGKILL",

@@ -1,6 +1,6 @@
 /** The binaries of a release, as far as they can be made without a registry. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { copyCheckout } from "../support/checkout.ts";
 import { command, type Ended, start } from "../support/program.ts";
@@ -14,10 +14,10 @@ afterAll(() => folder[Symbol.dispose]());
 
 const checkout = folder.file("checkout");
 const dist = join(checkout, "dist");
-const MUSL =
-  process.report === undefined ||
-  !("glibcVersionRuntime" in (process.report.getReport() as { header: object }).header);
-const OWN = `linux-${process.arch}${MUSL ? "-musl" : ""}`;
+
+/** A Bun that runs on glibc says on which. */
+const { header } = process.report.getReport() as { header: object };
+const OWN = `linux-${process.arch}${"glibcVersionRuntime" in header ? "" : "-musl"}`;
 const ALL = ["linux-arm64", "linux-arm64-musl", "linux-x64", "linux-x64-musl"];
 
 describe("bun run build:all without a registry", () => {
@@ -25,7 +25,7 @@ describe("bun run build:all without a registry", () => {
 
   beforeAll(async () => {
     copyCheckout(checkout);
-    await command(["mkdir", dist]);
+    mkdirSync(dist);
     // Of an earlier release, and not to be taken for one of this.
     for (const target of ALL) writeFileSync(join(dist, `nbd-streaming-${target}`), "");
     writeFileSync(join(dist, "SHA256SUMS"), "");
