@@ -15,6 +15,8 @@ const SUMS = "SHA256SUMS";
 /** What a release has, by the ends of the files' names; they are Bun's, too. */
 const TARGETS = ["linux-x64", "linux-x64-musl", "linux-arm64", "linux-arm64-musl"];
 
+const HINT = "; Bun's program for that machine comes from the npm registry: can this one reach it?";
+
 const commit = commitOf(ROOT);
 
 /** @returns the complaint, in one line, if it failed */
@@ -41,7 +43,8 @@ function build(file: string, target?: string): string | undefined {
 function make(file: string, target?: string): boolean {
   const complaint = build(file, target);
   if (complaint === undefined) console.log(`dist/${file} (commit ${commit})`);
-  else console.error(`dist/${file} cannot be made: ${complaint}`);
+  else
+    console.error(`dist/${file} cannot be made: ${complaint}${target === undefined ? "" : HINT}`);
   return complaint === undefined;
 }
 

@@ -31,9 +31,8 @@ describe("bun run build:all without a registry", () => {
     writeFileSync(join(dist, "SHA256SUMS"), "");
     const nowhere = "http://127.0.0.1:1/";
     const env = {
-      BUN_CONFIG_REGISTRY: nowhere,
-      NPM_CONFIG_REGISTRY: nowhere,
-      npm_config_registry: nowhere,
+      ...{ https_proxy: nowhere, HTTPS_PROXY: nowhere, no_proxy: undefined, NO_PROXY: undefined },
+      // What an earlier build has fetched is not to be found.
       BUN_INSTALL_CACHE_DIR: folder.file("cache"),
     };
     await using building = start([process.execPath, "run", "build:all"], { cwd: checkout, env });
@@ -48,7 +47,13 @@ describe("bun run build:all without a registry", () => {
   test("says in one line each what it cannot make, and fails", () => {
     const lines = ended.stderr.split("\n").filter((line) => line.includes("cannot be made"));
     expect(ended.status).toBe(1);
-    expect(lines.map((line) => line.replace(/ cannot be made: .{10,}$/, "")).toSorted()).toEqual(
+    expect(
+      lines
+        .map((line) =>
+          line.replace(/ cannot be made: Failed to download .*can this one reach it\?$/, ""),
+        )
+        .toSorted(),
+    ).toEqual(
       ALL.filter((target) => target !== OWN).map((target) => `dist/nbd-streaming-${target}`),
     );
   });
