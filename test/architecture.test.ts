@@ -40,6 +40,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   "src/progress": ["ffi", "src/server"],
   "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
+  "src/manual": [],
   "src/check": [
     "ffi",
     "src",
@@ -53,6 +54,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   "src/cli": [
     "src",
+    "src/manual",
     "src/check",
     "src/protocol",
     "src/endpoint",

@@ -16,6 +16,12 @@ command -v fio >/dev/null || wanted="$wanted fio"
 command -v tmux >/dev/null || wanted="$wanted tmux"
 PATH="$PATH:/usr/sbin:/sbin" command -v nbd-client >/dev/null || wanted="$wanted nbd-client"
 
+# What shows the man page and uses the completions; without it, their tests are skipped.
+for tool in zsh fish; do
+  command -v $tool >/dev/null || wanted="$wanted $tool"
+done
+command -v man >/dev/null || wanted="$wanted man-db"
+
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo
 install() {

@@ -36,6 +36,9 @@ const EXTENSIONS: Record<string, string> = {
   ".img": "raw",
 };
 
+/** The formats by the names that qemu-img has for them. */
+export const FORMATS: readonly string[] = [...new Set(Object.values(EXTENSIONS))];
+
 /** The format of an image to make. @throws UserError ERR_USAGE when its extension does not tell */
 export function outputFormat(image: string, given: string | undefined): string {
   const format = given ?? EXTENSIONS[extname(image).toLowerCase()];

@@ -1,8 +1,11 @@
 /** What the entry point hands to a command. */
+import type { Outline } from "../manual/outline.ts";
 
 export interface CliContext {
   /** The words after `--`; undefined without one. */
   readonly captive: readonly string[] | undefined;
   /** The stream thread's file. */
   readonly workerUrl: URL;
+  /** The whole command line. */
+  readonly outline: () => Outline;
 }

@@ -2,8 +2,10 @@
 import { type CommandDef, renderUsage } from "citty";
 import { WITHOUT_VALUE } from "./check-options.ts";
 import { PARAMETERS } from "./parameters.ts";
+import { STATUSES, VARIABLES } from "./prose.ts";
 
-const EXAMPLES: Record<string, string> = {
+/** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
+export const EXAMPLES: Record<string, string> = {
   serve: [
     "  mkfifo disk.fifo",
     "  zstd < disk.fifo > disk.raw.zst &",
@@ -36,9 +38,16 @@ const EXAMPLES: Record<string, string> = {
     "  Does this command stream, and with which parameters? Nothing is written anywhere:",
     "  nbd-streaming check -- qemu-img convert -n -W disk.qcow2 -O raw '$nbd'",
   ].join("\n"),
+  completions: [
+    "  nbd-streaming completions bash > /etc/bash_completion.d/nbd-streaming",
+    "  nbd-streaming completions zsh > /usr/local/share/zsh/site-functions/_nbd-streaming",
+    "  nbd-streaming completions fish > ~/.config/fish/completions/nbd-streaming.fish",
+  ].join("\n"),
+  man: "  nbd-streaming man | man -l -",
 };
 
-const SYNOPSES: Record<string, string> = {
+/** The ways to write a command, a line each. */
+export const SYNOPSES: Record<string, string> = {
   serve: [
     "nbd-streaming serve pipe=SINK [size=SIZE] [OPTIONS]",
     "      nbd-streaming serve read=SOURCE [size=SIZE] [OPTIONS]",
@@ -52,17 +61,21 @@ const SYNOPSES: Record<string, string> = {
     "      nbd-streaming check pipe=SINK|read=SOURCE [size=SIZE] [window=SIZE] [--json]",
     "      nbd-streaming check [pipe=SINK] [size=SIZE] [--json] -- COMMAND [ARGUMENT...]",
   ].join("\n"),
+  completions: "nbd-streaming completions bash|zsh|fish",
+  man: "nbd-streaming man",
 };
 
 const CAPTIVE = [
   "COMMAND as one word is a command line for the shell; several words are executed as they are.",
   "In them, and in the environment, these stand for the server:",
-  "  $nbd, $uri   its NBD URI        $port         its TCP port",
-  "  $unixsocket  its Unix socket    $exportname   the name of -e",
-  "  $tls         off, on or require",
+  table(VARIABLES),
 ].join("\n");
 
-const OPTIONS_OF_ALL = "  -V, --version  Print the version\n  -h, --help     Print this";
+/** Options that need no command. */
+export const OPTIONS_OF_ALL = [
+  ["-V", "--version", "Print the version"],
+  ["-h", "--help", "Print the help of the program or, after a command, of that command"],
+] as const;
 
 /** The text of `--help` for the program or, with a name, one command. */
 export async function helpText(
@@ -77,14 +90,24 @@ export async function helpText(
     (text, option) => text.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`),
     Bun.stripANSI(styled).replaceAll(/ +$/gm, ""),
   );
-  if (name === undefined) return `${usage}\n\nOPTIONS\n\n${OPTIONS_OF_ALL}\n`;
-  const width = Math.max(...PARAMETERS.map(([form]) => form.length));
-  const parameters = PARAMETERS.map(([form, text]) => `  ${form.padEnd(width)}  ${text}`);
+  if (name === undefined) {
+    const options = OPTIONS_OF_ALL.map(
+      ([short, long, text]) => [`${short}, ${long}`, text] as const,
+    );
+    return `${usage}\n\nOPTIONS\n\n${table(options)}\n\nEXIT STATUS\n\n${table(STATUSES)}\n`;
+  }
+  const synopsis = SYNOPSES[name] ?? `nbd-streaming ${name}`;
   return [
-    usage.replace(/^USAGE .*$/m, `USAGE ${SYNOPSES[name]}`).trimEnd(),
-    `PARAMETERS\n\n${parameters.join("\n")}`,
-    ...(name === "serve" ? [] : [CAPTIVE]),
+    usage.replace(/^USAGE .*$/m, () => `USAGE ${synopsis}`).trimEnd(),
+    ...(synopsis.includes("pipe=") ? [`PARAMETERS\n\n${table(PARAMETERS)}`] : []),
+    ...(synopsis.includes("COMMAND") ? [CAPTIVE] : []),
     `EXAMPLE\n\n${EXAMPLES[name]}`,
     "",
   ].join("\n\n");
+}
+
+/** Terms and what they mean, in two columns. */
+function table(entries: readonly (readonly [term: string, text: string])[]): string {
+  const width = Math.max(...entries.map(([term]) => term.length));
+  return entries.map(([term, text]) => `  ${term.padEnd(width)}  ${text}`).join("\n");
 }

@@ -4,20 +4,26 @@ import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { checkCommand } from "./check.ts";
 import { checkOptions } from "./check-options.ts";
+import { completionsCommand, manCommand } from "./completions.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
+import { outlineOf } from "./outline.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
+import { versionLine } from "./version.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
   serve: serveCommand,
   run: runCommand,
   check: checkCommand,
+  completions: completionsCommand,
+  man: manCommand,
 };
 
-const KNOWN = "serve, run and check";
+/** For messages: most of those who get it wrong want to stream. */
+const THERE_ARE = "there are serve, run and check, and others: see --help";
 
 const program = defineCommand({
   meta: {
@@ -58,24 +64,24 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   const [name, ...words] = own;
   const help = own.includes("--help") || own.includes("-h");
   if (own.includes("-V") || own.includes("--version")) {
-    console.log(`nbd-streaming ${packageJson.version}`);
+    console.log(versionLine());
     return EXIT.COMPLETE;
   }
   if (name === undefined || name.startsWith("-")) {
-    if (!help) throw usageError(`which command? there are ${KNOWN}: see --help`);
+    if (!help) throw usageError(`which command? ${THERE_ARE}`);
     console.log(await helpText(program, undefined, program));
     return EXIT.COMPLETE;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
-    throw usageError(`unknown command ${name}: there are ${KNOWN}`);
+    throw usageError(`unknown command ${name}: ${THERE_ARE}`);
   }
   if (help) {
     console.log(await helpText(program, name, command));
     return EXIT.COMPLETE;
   }
-  const rawArgs = checkOptions(words, command.args as never);
-  const data: CliContext = { captive, workerUrl };
+  const rawArgs = checkOptions(words, (command.args ?? {}) as never);
+  const data: CliContext = { captive, workerUrl, outline: () => outlineOf(program) };
   const { result } = await runCitty(command, { rawArgs, data });
   return result as number;
 }

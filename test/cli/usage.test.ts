@@ -11,7 +11,7 @@ const CASES: [string, string[], RegExp][] = [
   [
     "an unknown command",
     ["stream", "pipe=x"],
-    /^unknown command stream: there are serve, run and check$/,
+    /^unknown command stream: there are serve, run and check, and/,
   ],
   ["an unknown command that asks for help", ["stream", "--help"], /^unknown command stream/],
   ["the name of a property as the command", ["constructor", "pipe=x"], /^unknown command/],
@@ -201,6 +201,14 @@ const CASES: [string, string[], RegExp][] = [
     ["serve", "pipe=-", "size=1M", "-U", "s", "--progress-fd=1"],
     /^--progress-fd=1 is where the stream is/,
   ],
+  ["no shell", ["completions"], /^which shell\? there are bash, zsh and fish$/],
+  ["an unknown shell", ["completions", "csh"], /^unknown shell csh: there are bash, zsh and fish$/],
+  ["a shell that is a property", ["completions", "constructor"], /^unknown shell constructor/],
+  ["two shells", ["completions", "bash", "zsh"], /^unknown argument zsh: see --help$/],
+  ["an option of completions", ["completions", "bash", "-v"], /^unknown option -v/],
+  ["a parameter of completions", ["completions", "pipe=x"], /^unknown shell pipe=x/],
+  ["a command for completions", ["completions", "bash", "--", "true"], /^unknown argument --/],
+  ["a page that is named", ["man", "qemu-img"], /^unknown argument qemu-img: see --help$/],
   ["help for the captive command only", ["run", "--", "true", "--help"], /^pipe=SINK is missing/],
 ];
 

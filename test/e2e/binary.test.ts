@@ -1,7 +1,8 @@
 /** The compiled program, far from its sources and in a folder full of traps. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
 import { qcow2Image } from "../support/images.ts";
 import { command, ROOT, start } from "../support/program.ts";
 import { streamed } from "../support/streamed.ts";
@@ -14,12 +15,12 @@ const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());
 
 const binary = folder.file("nbd-streaming");
+let commit = "unknown";
 
 beforeAll(async () => {
   const copy = folder.file("checkout");
-  for (const part of ["src", "ffi", "node_modules", "package.json"]) {
-    cpSync(join(ROOT, part), join(copy, part), { recursive: true });
-  }
+  copyCheckout(copy);
+  if (Bun.which("git") !== null) commit = shown(await commitAll(copy));
   await command([process.execPath, "run", "build"], { cwd: copy });
   renameSync(join(copy, "dist/nbd-streaming"), binary);
   rmSync(copy, { recursive: true });
@@ -49,12 +50,12 @@ test("the binary streams the exact disk from qemu-img", async () => {
   expect(await streamed([path], { program: [binary], ...hostile() })).toBe(sha256);
 });
 
-test("the binary tells its version", async () => {
+test("the binary tells its version, and the commit that it was built of", async () => {
   await using program = start([binary, "--version"], hostile());
   const { version } = await Bun.file(join(ROOT, "package.json")).json();
   expect(await program.ended()).toEqual({
     status: 0,
-    stdout: `nbd-streaming ${version}\n`,
+    stdout: `nbd-streaming ${version} (commit ${commit})\n`,
     stderr: "",
   });
 });
@@ -73,4 +74,11 @@ test("the binary finds how a client streams", async () => {
   expect(status).toBe(0);
   const line = "nbd-streaming run pipe=disk.fifo -- qemu-io -f raw -c 'write -P 1 0 64k' '$nbd'";
   expect(stdout).toEndWith(`${line}\n`);
+});
+
+test("the binary prints its man page and completions", async () => {
+  const page = await Bun.file(join(ROOT, "man/nbd-streaming.1")).text();
+  expect(await command([binary, "man"], hostile())).toBe(page);
+  const script = await command([binary, "completions", "bash"], hostile());
+  expect(script).toContain("complete -F _nbd_streaming nbd-streaming\n");
 });

@@ -1,0 +1,42 @@
+/**
+ * Puts what a package has beside the sources into the checkout, before `npm pack` and `bun pm pack`,
+ * and with `--clean` takes it out again.
+ */
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { COMMIT_FILE, commitOf, UNKNOWN_COMMIT } from "../src/cli/version.ts";
+
+const ROOT = join(import.meta.dir, "..");
+const COMPLETIONS = join(ROOT, "completions");
+
+/** By the names under which each shell finds them. */
+const FILES = { bash: "nbd-streaming", zsh: "_nbd-streaming", fish: "nbd-streaming.fish" };
+
+function clean(): void {
+  rmSync(COMPLETIONS, { recursive: true, force: true });
+  // In a copy of the checkout without git it would tell the commit of other sources.
+  rmSync(join(ROOT, COMMIT_FILE), { force: true });
+}
+
+function prepare(): void {
+  for (const [shell, file] of Object.entries(FILES)) {
+    const folder = join(COMPLETIONS, shell);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, file), printed("completions", shell));
+  }
+  const commit = commitOf(ROOT);
+  if (commit !== UNKNOWN_COMMIT) writeFileSync(join(ROOT, COMMIT_FILE), `${commit}\n`);
+}
+
+/** What the program prints. */
+function printed(...words: string[]): Buffer {
+  const { success, stdout } = Bun.spawnSync({
+    cmd: [process.execPath, join(ROOT, "src/main.ts"), ...words],
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  if (!success) throw new Error(`nbd-streaming ${words.join(" ")} failed`);
+  return stdout;
+}
+
+clean();
+if (process.argv[2] !== "--clean") prepare();

@@ -1,0 +1,124 @@
+/** The package, installed where there is no checkout. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import packageJson from "../../package.json" with { type: "json" };
+import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
+import { qcow2Image } from "../support/images.ts";
+import { command, ROOT } from "../support/program.ts";
+import { streamed } from "../support/streamed.ts";
+import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+const NO_GIT = Bun.which("git") === null;
+
+/** The scripts of a package, and its program, look for `bun`. */
+const bin = folder.file("bin");
+const env = { PATH: `${bin}:${process.env.PATH}` };
+const checkout = folder.file("checkout");
+let commit: string | undefined;
+let tarball: string;
+
+beforeAll(async () => {
+  mkdirSync(bin);
+  symlinkSync(process.execPath, join(bin, "bun"));
+  copyCheckout(checkout);
+  if (!NO_GIT) commit = await commitAll(checkout);
+  tarball = await packed("by-bun", [process.execPath, "pm", "pack", "--destination"]);
+});
+
+/** Packs the checkout by a command that takes the folder for it as its last word. */
+async function packed(name: string, cmd: readonly string[]): Promise<string> {
+  const path = folder.file(name);
+  mkdirSync(path);
+  await command([...cmd, path], { cwd: checkout, env });
+  return join(path, `nbd-streaming-${packageJson.version}.tgz`);
+}
+
+async function contents(path: string): Promise<string[]> {
+  const list = await command(["tar", "-tzf", path]);
+  return list
+    .split("\n")
+    .filter((name) => name !== "")
+    .map((name) => name.replace("package/", ""))
+    .toSorted();
+}
+
+const OTHERS = [
+  ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
+  ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
+  ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
+];
+
+describe("the package", () => {
+  test("has the sources, and of the rest only what users need", async () => {
+    const files = await contents(tarball);
+    const isSource = (name: string) => /^(src|ffi)\//.test(name);
+    const sources = ["src", "ffi"].flatMap((room) =>
+      (readdirSync(join(ROOT, room), { recursive: true }) as string[])
+        .filter((name) => name.endsWith(".ts"))
+        .map((name) => `${room}/${name}`),
+    );
+    expect(files.filter(isSource)).toEqual(sources.toSorted());
+    const noted = NO_GIT ? [] : ["COMMIT"];
+    expect(files.filter((name) => !isSource(name))).toEqual([...OTHERS, ...noted].toSorted());
+  });
+
+  test.skipIf(Bun.which("npm") === null)("is the same by npm", async () => {
+    const other = await packed("by-npm", ["npm", "pack", "--pack-destination"]);
+    expect(await contents(other)).toEqual(await contents(tarball));
+  });
+
+  test("leaves nothing behind in the checkout", () => {
+    const names = readdirSync(checkout);
+    expect(names).not.toContain("COMMIT");
+    expect(names).not.toContain("completions");
+  });
+});
+
+describe("the installed package", () => {
+  const place = folder.file("place");
+  const program = [process.execPath, "x", "--no-install", "nbd-streaming"];
+  const at = { cwd: place, env };
+
+  beforeAll(async () => {
+    mkdirSync(place);
+    // The versions that the lock file has, and no newer ones.
+    const dependencies = Object.fromEntries(
+      Object.keys(packageJson.dependencies).map((name) => {
+        const manifest = readFileSync(join(ROOT, "node_modules", name, "package.json"), "utf8");
+        return [name, (JSON.parse(manifest) as { version: string }).version];
+      }),
+    );
+    writeFileSync(join(place, "package.json"), JSON.stringify({ private: true, dependencies }));
+    await command([process.execPath, "add", tarball], at);
+  });
+
+  test("streams the exact disk from qemu-img by bunx", async () => {
+    const { path, sha256 } = await qcow2Image(folder.file("disk.qcow2"), 16 * 1024 * 1024);
+    const convert = ["--", "qemu-img", "convert", "-n", "-O", "raw", path, "$nbd"];
+    expect(await streamed(convert, { program, ...at })).toBe(sha256);
+    expect(await streamed([path], { program, ...at })).toBe(sha256);
+  });
+
+  test.skipIf(NO_GIT)("tells the version, and the commit that it was packed of", async () => {
+    expect(await command([...program, "--version"], at)).toBe(
+      `nbd-streaming ${packageJson.version} (commit ${shown(commit as string)})\n`,
+    );
+  });
+
+  test.each([
+    ["man", "man/nbd-streaming.1"],
+    ["completions bash", "completions/bash/nbd-streaming"],
+    ["completions zsh", "completions/zsh/_nbd-streaming"],
+    ["completions fish", "completions/fish/nbd-streaming.fish"],
+  ])("has what it prints by %s", async (words, file) => {
+    const installed = readFileSync(join(place, "node_modules/nbd-streaming", file), "utf8");
+    expect(await command([...program, ...words.split(" ")], at)).toBe(installed);
+  });
+});
