@@ -38,7 +38,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/endpoint/prepare",
     "src/stream",
   ],
-  "src/progress": ["ffi", "src/server"],
+  "src/progress": ["ffi", "src/process", "src/server"],
   "src/captive": ["ffi", "src", "src/process", "src/endpoint/prepare", "src/server"],
   "src/manual": [],
   "src/check": [

@@ -1,6 +1,6 @@
 /** Messages on standard error, which is not a data channel. */
-import { writeSync } from "node:fs";
 import { createConsola, LogLevels } from "consola";
+import { writeAll } from "../process/write-all.ts";
 import type { Log } from "../server/log.ts";
 
 const STDERR = 2;
@@ -38,19 +38,7 @@ export function createLog(loudness: Loudness): Log {
   };
 }
 
-/** Tries for a message that standard error does not take at once, a millisecond apart. */
-const TRIES = 100;
-
+/** When nobody reads it, there is no other place to complain, and the stream goes on. */
 function say(line: string): void {
-  for (let attempt = 0; attempt < TRIES; attempt++) {
-    try {
-      writeSync(STDERR, line);
-      return;
-    } catch (error) {
-      // A captive command may have made the shared descriptor non-blocking. Anything else means
-      // that nobody reads it: there is no other place to complain, and the stream goes on.
-      if ((error as { code?: string }).code !== "EAGAIN") return;
-      Bun.sleepSync(1);
-    }
-  }
+  writeAll(STDERR, line);
 }

@@ -6,7 +6,7 @@
  * command writes behind it, or the next drawing over what the command has said. So the rows above are
  * made the terminal's scroll region (DECSTBM), as apt does: what others write stays and scrolls in
  * there, the cursor is back where they left it after every drawing (DECSC, DECRC), and a drawing is
- * one write(2), which the kernel does not mix with theirs. There are libraries for redrawing a line
+ * one writeAll(2), which the kernel does not mix with theirs. There are libraries for redrawing a line
  * (log-update, cli-progress), but they have to be told of all that is written in between.
  *
  * A change of the terminal's size makes it forget the region. Until we hear of that, what is written may
@@ -17,7 +17,8 @@
  * them.
  */
 import { isInForeground, type WindowSize, windowSize } from "../../ffi/terminal.ts";
-import { offer, write } from "./offer.ts";
+import { writeAll } from "../process/write-all.ts";
+import { offer } from "./offer.ts";
 
 const SAVE = "\x1b7";
 const RESTORE = "\x1b8";
@@ -88,7 +89,7 @@ export class BottomRow {
     const clear = resized
       ? `${RESTORE}${CLEAR_BELOW}`
       : `${TO_LAST_ROW}${PLAIN}${CLEAR_TO_END_OF_LINE}${RESTORE}`;
-    write(this.#fd, `${SAVE}${WHOLE_SCREEN_SCROLLS}${clear}`);
+    writeAll(this.#fd, `${SAVE}${WHOLE_SCREEN_SCROLLS}${clear}`);
   }
 
   /** After a change of size the old bar is wherever the terminal has put it, but below the cursor. */

@@ -1,8 +1,9 @@
 /** What is shown of a stream while it runs, and where. */
+import { writeAll } from "../process/write-all.ts";
 import type { Observed, Observer, StreamKind } from "../server/observer.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { percentOf } from "./figures.ts";
-import { offer, write } from "./offer.ts";
+import { offer } from "./offer.ts";
 import { barText, jsonText, lineText } from "./text.ts";
 import { type Snapshot, Watch } from "./watch.ts";
 
@@ -50,7 +51,7 @@ export class Progress implements Observer {
     process.on("SIGUSR1", () => {
       const now = this.#look() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
-      write(STDERR, `nbd-streaming: ${text}\n`);
+      writeAll(STDERR, `nbd-streaming: ${text}\n`);
     });
   }
 
@@ -81,7 +82,7 @@ export class Progress implements Observer {
     this.#last = this.#look();
     this.#watch = undefined;
     if (this.#options.display === "json" && this.#last !== undefined) {
-      write(STDERR, `${jsonText(this.#last)}\n`);
+      writeAll(STDERR, `${jsonText(this.#last)}\n`);
     }
   }
 
@@ -122,7 +123,7 @@ export class Progress implements Observer {
     const percent = percentOf(snapshot.streamed, snapshot.size, complete);
     if (percent > this.#percent) {
       this.#percent = percent;
-      write(percentFd, `${percent}/100\n`);
+      writeAll(percentFd, `${percent}/100\n`);
     }
     return snapshot;
   }
