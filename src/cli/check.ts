@@ -1,26 +1,6 @@
 /** `nbd-streaming check` */
-import { writeSync } from "node:fs";
 import { defineCommand } from "citty";
-import { checkClient } from "../check/check-client.ts";
-import type { CheckContext } from "../check/context.ts";
-import type { ClientFindings } from "../check/diagnosis.ts";
-import { checkFarEnd } from "../check/far-end.ts";
-import { checkMachine } from "../check/machine.ts";
-import { type Item, reportJson, reportOf, reportText } from "../check/report.ts";
-import { selfTest } from "../check/self-test.ts";
-import { checkSizes } from "../check/sizes.ts";
-import { targetText } from "../endpoint/prepare/target.ts";
-import { EXIT, usageError } from "../errors.ts";
-import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
-import { createLog } from "./log.ts";
-import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
-
-const STDOUT = 1;
-const STDERR = 2;
-
-/** What stands in the line to use where the user has named no pipe. */
-const ANY_PIPE = "disk.fifo";
 
 export const checkCommand = defineCommand({
   meta: {
@@ -32,77 +12,8 @@ export const checkCommand = defineCommand({
     verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
   },
   async run({ args, data }) {
-    const { captive, workerUrl } = data as CliContext;
-    const { parameters, rest } = parseCheckParameters(args._);
-    if (rest.length > 0) {
-      throw usageError(`unknown argument ${rest[0]}: a command comes after --`);
-    }
-    checkWords(parameters, captive);
-    const signals = new Signals();
-    const context: CheckContext = {
-      signals,
-      workerUrl,
-      log: createLog(args.verbose === true ? "verbose" : "normal"),
-    };
-    const { farEnd, size, window } = parameters;
-    const items: Item[] = [];
-    let client: ClientFindings | undefined;
-    let status: number = EXIT.COMPLETE;
-    if (farEnd !== undefined) {
-      items.push(...(await checkFarEnd(farEnd.target, farEnd.direction)));
-      items.push(...checkSizes(farEnd.direction, size, window));
-    }
-    if (captive !== undefined) {
-      const sink = farEnd === undefined ? ANY_PIPE : targetText(farEnd.target);
-      const checked = await checkClient(captive, size, sink, context);
-      if (typeof checked === "number") return interrupted(signals, context);
-      ({ findings: client, status } = checked);
-      items.push(...checked.items);
-    }
-    if (farEnd === undefined && captive === undefined) {
-      items.push(...checkMachine(), await selfTest(context));
-    }
-    if (signals.caught !== undefined) return interrupted(signals, context);
-    const report = reportOf(items, client);
-    // What is looked at is not written to.
-    const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
-    const to = looked && farEnd.target.fd === STDOUT ? STDERR : STDOUT;
-    say(to, args.json === true ? reportJson(report) : reportText(report));
-    if (status !== EXIT.COMPLETE) return status;
-    return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
+    // Only now: who streams need not wait for it to be loaded.
+    const { runCheck } = await import("./check-run.ts");
+    return await runCheck(args, data as CliContext);
   },
 });
-
-function interrupted({ caught = "SIGTERM" }: Signals, { log }: CheckContext): number {
-  log.error(`the check was ended by ${caught}`);
-  return signalStatus(caught);
-}
-
-/** Refuses what goes with no check. @throws UserError ERR_USAGE */
-function checkWords(
-  { farEnd, size, window }: CheckParameters,
-  captive: readonly string[] | undefined,
-): void {
-  if (captive !== undefined) {
-    if (captive.length === 0) throw usageError("the command after -- is missing");
-    if (farEnd?.direction === "read") {
-      throw usageError("a command is checked for how it writes: it goes without read=");
-    }
-    if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
-  } else if (farEnd === undefined && (size !== undefined || window > 0)) {
-    throw usageError("size= and window= go with pipe=, read= or a command after --");
-  }
-}
-
-function say(fd: number, text: string): void {
-  const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length;) {
-    try {
-      at += writeSync(fd, bytes, at);
-    } catch (error) {
-      // A reader that has seen enough, such as head(1), is none of our business.
-      if ((error as { code?: string }).code !== "EAGAIN") return;
-      Bun.sleepSync(1);
-    }
-  }
-}

@@ -1,26 +1,18 @@
 /** `nbd-streaming completions` and `nbd-streaming man` */
 import { defineCommand } from "citty";
 import { EXIT, usageError } from "../errors.ts";
-import { bashCompletions } from "../manual/bash.ts";
-import { fishCompletions } from "../manual/fish.ts";
 import type { Outline } from "../manual/outline.ts";
-import { manPage } from "../manual/page.ts";
-import { zshCompletions } from "../manual/zsh.ts";
 import type { CliContext } from "./context.ts";
-import { PROSE } from "./prose.ts";
 
-const SHELLS: Record<string, (outline: Outline) => string> = {
-  bash: bashCompletions,
-  zsh: zshCompletions,
-  fish: fishCompletions,
-};
+const SHELLS = ["bash", "zsh", "fish"] as const;
+type Shell = (typeof SHELLS)[number];
 
 export const completionsCommand = defineCommand({
   meta: { name: "completions", description: "Print the completions for a shell" },
   args: {
     shell: {
       type: "positional",
-      valueHint: Object.keys(SHELLS).join("|"),
+      valueHint: SHELLS.join("|"),
       description: "The shell",
       // Asked for below, with a message of ours.
       required: false,
@@ -29,26 +21,34 @@ export const completionsCommand = defineCommand({
   run({ args, data }) {
     const [shell, ...more] = args._;
     if (shell === undefined) throw usageError("which shell? there are bash, zsh and fish");
-    if (!Object.hasOwn(SHELLS, shell)) {
+    if (!isShell(shell)) {
       throw usageError(`unknown shell ${shell}: there are bash, zsh and fish`);
     }
-    return print(more, data as CliContext, SHELLS[shell] as (outline: Outline) => string);
+    return print(more, data as CliContext, ({ COMPLETIONS }) => COMPLETIONS[shell]);
   },
 });
 
 export const manCommand = defineCommand({
   meta: { name: "man", description: "Print the manual page, for man -l -" },
-  run: ({ args, data }) => print(args._, data as CliContext, (outline) => manPage(outline, PROSE)),
+  run: ({ args, data }) => print(args._, data as CliContext, ({ manual }) => manual),
 });
 
+function isShell(word: string): word is Shell {
+  return (SHELLS as readonly string[]).includes(word);
+}
+
+type Documents = typeof import("./documents.ts");
+
 /** @param rest words that the command has no use for */
-function print(
+async function print(
   rest: readonly string[],
   { captive, outline }: CliContext,
-  made: (outline: Outline) => string,
-): number {
+  choose: (documents: Documents) => (outline: Outline) => string,
+): Promise<number> {
   const surplus = captive === undefined ? rest[0] : "--";
   if (surplus !== undefined) throw usageError(`unknown argument ${surplus}: see --help`);
-  console.log(made(outline()).trimEnd());
+  // Only now: who streams need not wait for it to be loaded.
+  const made = choose(await import("./documents.ts"));
+  console.log(made(await outline()).trimEnd());
   return EXIT.COMPLETE;
 }

@@ -7,5 +7,5 @@ export interface CliContext {
   /** The stream thread's file. */
   readonly workerUrl: URL;
   /** The whole command line. */
-  readonly outline: () => Outline;
+  readonly outline: () => Promise<Outline>;
 }

@@ -8,7 +8,6 @@ import { completionsCommand, manCommand } from "./completions.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
-import { outlineOf } from "./outline.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
@@ -81,7 +80,8 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     return EXIT.COMPLETE;
   }
   const rawArgs = checkOptions(words, (command.args ?? {}) as never);
-  const data: CliContext = { captive, workerUrl, outline: () => outlineOf(program) };
+  const outline = async () => (await import("./outline.ts")).outlineOf(program);
+  const data: CliContext = { captive, workerUrl, outline };
   const { result } = await runCitty(command, { rawArgs, data });
   return result as number;
 }
