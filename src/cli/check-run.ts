@@ -67,6 +67,7 @@ export async function runCheck(
   // What is looked at is not written to.
   const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
   const to = looked && farEnd.target.fd === STDOUT ? STDERR : STDOUT;
+  // A reader that has seen enough, such as head(1), is none of our business.
   writeAll(
     to,
     args.json === true ? reportJson(report) : reportText(report),

@@ -1,7 +1,12 @@
 /** The client's side of a connection: what comes, what goes back, and what is waited for. */
-import { NBD_CMD_FLAG_REQ_ONE, NBD_REQUEST_SIZE } from "../protocol/constants.ts";
-import type { Negotiated } from "../protocol/export.ts";
-import { add, type Offset } from "../protocol/offset.ts";
+import {
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_REQUEST_SIZE,
+  NBD_STATE_HOLE,
+  NBD_STATE_ZERO,
+} from "../protocol/constants.ts";
+import { BLOCK_SIZE, type Negotiated } from "../protocol/export.ts";
+import { add, min, type Offset, subtract } from "../protocol/offset.ts";
 import { Request } from "../protocol/request.ts";
 import { Answers, LARGEST_ANSWER } from "./answers.ts";
 import type { BufferPool } from "./buffer-pool.ts";
@@ -87,8 +92,35 @@ export class Channel {
     return (this.request.flags & ~flags) === 0;
   }
 
+  /** True for a READ that keeps the specification's rules, wherever it leads. */
+  get isValidRead(): boolean {
+    const { readFlags } = this.answers;
+    return this.allows(readFlags) && this.request.length <= BLOCK_SIZE.maximum;
+  }
+
+  /**
+   * Answers a BLOCK_STATUS.
+   *
+   * @param size of the disk, in bytes
+   * @param dataAt whether there is data at a place, or zeroes, and up to where; undefined is to the end
+   */
+  answerBlockStatus(
+    size: Offset,
+    dataAt: (offset: Offset) => readonly [data: boolean, until: Offset | undefined],
+  ): void {
+    const { request, answers } = this;
+    if (!this.#asksBlockStatus(size)) {
+      answers.refuseInvalid(request);
+      return;
+    }
+    const end = add(request.offset, request.length);
+    const [data, until] = dataAt(request.offset);
+    const length = Number(subtract(min(end, until ?? end), request.offset));
+    answers.blockStatus(request, length, data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
+  }
+
   /** True for a BLOCK_STATUS that can be answered. @param size of the disk, in bytes */
-  asksBlockStatus(size: Offset): boolean {
+  #asksBlockStatus(size: Offset): boolean {
     const { offset, length } = this.request;
     const { allocation } = this.answers.negotiated;
     return (

@@ -11,7 +11,6 @@ import {
   NBD_EPERM,
   NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
-import { BLOCK_SIZE } from "../../protocol/export.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Failure } from "../failure.ts";
@@ -130,12 +129,7 @@ export class ReadSide implements Side {
 
   /** All that is ahead is data, for all that is known. */
   #blockStatus(): void {
-    const { request, answers } = this.#channel;
-    if (this.#channel.asksBlockStatus(this.#stream.rule.advertised)) {
-      answers.blockStatus(request, request.length, 0);
-    } else {
-      answers.refuseInvalid(request);
-    }
+    this.#channel.answerBlockStatus(this.#stream.rule.advertised, () => [true, undefined]);
   }
 
   #serveRead(): boolean {
@@ -146,8 +140,7 @@ export class ReadSide implements Side {
     if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const { rule } = stream;
-    const valid = channel.allows(answers.readFlags) && length <= BLOCK_SIZE.maximum;
-    if (!valid || !rule.contains(offset, length)) {
+    if (!channel.isValidRead || !rule.contains(offset, length)) {
       answers.refuseInvalid(request);
     } else if (stream.failure !== undefined) {
       this.#refuse(stream.failure);

@@ -13,11 +13,7 @@ import {
   NBD_EIO,
   NBD_OK,
   NBD_REQUEST_SIZE,
-  NBD_STATE_HOLE,
-  NBD_STATE_ZERO,
 } from "../../protocol/constants.ts";
-import { BLOCK_SIZE } from "../../protocol/export.ts";
-import { add, min, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { describe } from "../failure.ts";
@@ -139,8 +135,7 @@ export class SurveySide implements Side {
   #read(): void {
     const channel = this.#channel;
     const { request, answers } = channel;
-    const valid = channel.allows(answers.readFlags) && request.length <= BLOCK_SIZE.maximum;
-    const error = valid ? this.#record.read(request) : NBD_EINVAL;
+    const error = channel.isValidRead ? this.#record.read(request) : NBD_EINVAL;
     if (error === NBD_OK) {
       answers.zeroes(request);
     } else if (error === NBD_EIO) {
@@ -156,17 +151,9 @@ export class SurveySide implements Side {
 
   /** As of a real stream: what has gone by counts as data, and all else as zeroes. */
   #blockStatus(): void {
-    const channel = this.#channel;
-    const { request, answers } = channel;
     const { front, advertised } = this.#record;
-    if (!channel.asksBlockStatus(advertised)) {
-      answers.refuseInvalid(request);
-      return;
-    }
-    const { offset } = request;
-    const data = offset < front;
-    const end = add(offset, request.length);
-    const length = Number(subtract(data ? min(end, front) : end, offset));
-    answers.blockStatus(request, length, data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
+    this.#channel.answerBlockStatus(advertised, (offset) =>
+      offset < front ? [true, front] : [false, undefined],
+    );
   }
 }

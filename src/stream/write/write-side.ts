@@ -11,11 +11,8 @@ import {
   NBD_EIO,
   NBD_OK,
   NBD_REQUEST_SIZE,
-  NBD_STATE_HOLE,
-  NBD_STATE_ZERO,
 } from "../../protocol/constants.ts";
-import { BLOCK_SIZE } from "../../protocol/export.ts";
-import { add, min, subtract } from "../../protocol/offset.ts";
+import { add } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Side, Step } from "../flow.ts";
 import { BytesBody } from "../replies.ts";
@@ -107,10 +104,7 @@ export class WriteSide implements Side {
     const { request } = channel;
     const { offset, length } = request;
     const { rule } = this.#stream;
-    let error = NBD_EINVAL;
-    if (channel.allows(channel.answers.readFlags) && length <= BLOCK_SIZE.maximum) {
-      error = rule.read(offset, length);
-    }
+    const error = channel.isValidRead ? rule.read(offset, length) : NBD_EINVAL;
     if (error === NBD_EIO) this.#stream.readBack(request);
     const { answers } = channel;
     if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
@@ -132,18 +126,8 @@ export class WriteSide implements Side {
 
   /** What has been streamed counts as data; ahead of it there are zeroes, but for what is held. */
   #blockStatus(): void {
-    const channel = this.#channel;
-    const { offset, length } = channel.request;
     const { rule } = this.#stream;
-    if (!channel.asksBlockStatus(rule.advertised)) {
-      channel.answers.refuseInvalid(channel.request);
-      return;
-    }
-    const end = add(offset, length);
-    const [data, until] = rule.dataAt(offset);
-    const here = Number(subtract(min(end, until ?? end), offset));
-    const flags = data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO;
-    channel.answers.blockStatus(channel.request, here, flags);
+    this.#channel.answerBlockStatus(rule.advertised, (offset) => rule.dataAt(offset));
   }
 
   /** Takes a WRITE_ZEROES. @returns the answer to it */
