@@ -1,0 +1,56 @@
+/** The command lines that the documents show, to be run as a reader would run them. */
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { PROGRAM, ROOT } from "./program.ts";
+import { quoted } from "./shell.ts";
+
+/** A fenced block of a document. */
+export interface Block {
+  /** The headings that it stands below, the outermost first. */
+  readonly headings: readonly string[];
+  /** What the fence says of it: `sh`, or empty. */
+  readonly language: string;
+  readonly text: string;
+  /** Where its first line is in the document, counted from 1. */
+  readonly line: number;
+}
+
+/** All fenced blocks of a document of the project. @param name such as `README.md` */
+export function blocksOf(name: string): Block[] {
+  const blocks: Block[] = [];
+  const headings: string[] = [];
+  let open: { language: string; line: number; lines: string[] } | undefined;
+  const lines = readFileSync(join(ROOT, name), "utf8").split("\n");
+  for (const [index, line] of lines.entries()) {
+    const [fence, , language = ""] = /^(```)(\w*)$/.exec(line) ?? [];
+    if (open !== undefined && fence !== undefined) {
+      const text = `${open.lines.join("\n")}\n`;
+      blocks.push({ headings: [...headings], language: open.language, text, line: open.line });
+      open = undefined;
+    } else if (open !== undefined) {
+      open.lines.push(line);
+    } else if (fence !== undefined) {
+      open = { language, line: index + 2, lines: [] };
+    } else {
+      const [, level, title] = /^(#+) (.*)$/.exec(line) ?? [];
+      if (level !== undefined) headings.splice(level.length - 1, headings.length, title as string);
+    }
+  }
+  if (open !== undefined) throw new Error(`${name}:${open.line}: the block has no end`);
+  return blocks;
+}
+
+/**
+ * Makes a folder to have in front in PATH, with the program in it under its name, and with `bun`.
+ *
+ * @param commands further ones: shell scripts, by their names
+ */
+export function binFolder(path: string, commands: Readonly<Record<string, string>> = {}): string {
+  mkdirSync(path, { recursive: true });
+  symlinkSync(process.execPath, join(path, "bun"));
+  const program = `exec ${PROGRAM.map(quoted).join(" ")} "$@"\n`;
+  for (const [name, text] of Object.entries({ "nbd-streaming": program, ...commands })) {
+    writeFileSync(join(path, name), `#!/bin/sh\n${text}`, { mode: 0o755 });
+  }
+  return path;
+}
