@@ -27,12 +27,20 @@ export function captiveVariables(
 
 const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
 
+/** A command line for the shell; or words, which are executed without one. */
+export type CaptiveCommand = string | readonly string[];
+
+/** What words on a command line are: a single one is a line for the shell, as nbdkit's `--run` takes it. */
+export function commandOf(words: readonly string[]): CaptiveCommand {
+  return words.length === 1 ? (words[0] as string) : words;
+}
+
 /**
- * The words to execute. A single word is a command line for the shell, which finds the variables in
- * its environment; in several words `$name` and `${name}` are replaced, and no shell is involved.
+ * The words to execute. A shell finds the variables in its environment; in words `$name` and
+ * `${name}` are replaced.
  */
-export function captiveWords(command: readonly string[], variables: Variables): string[] {
-  if (command.length === 1) return ["/bin/sh", "-c", command[0] as string];
+export function captiveWords(command: CaptiveCommand, variables: Variables): string[] {
+  if (typeof command === "string") return ["/bin/sh", "-c", command];
   return command.map((word) =>
     word.replace(REFERENCE, (_, bare?: string, braced?: string) => {
       return variables[(bare ?? braced) as VariableName];

@@ -1,16 +1,18 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
 import type { Subprocess } from "bun";
-import { adoptOrphans } from "../../ffi/process.ts";
-import { isEndpointProcess } from "../endpoint/prepare/command.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
-import { descendants, signalAll } from "../process/descendants.ts";
+import { signalAll } from "../process/descendants.ts";
+import { Family } from "../process/family.ts";
+import { signalStatus } from "../process/signals.ts";
 import type { Address } from "../server/address.ts";
 import { commandFailure } from "../server/facts.ts";
-import { host, type Hosted, type HostOptions } from "../server/host.ts";
-import { signalStatus } from "../server/signals.ts";
+import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
 import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, type Variables } from "./command.ts";
 import { PrivateFolder } from "./private-folder.ts";
+
+/** In the environment of the command and of all that it starts. */
+const MARK = "NBD_STREAMING_COMMAND";
 
 /** Milliseconds for the command to end by itself after the stream has broken. */
 const ERROR_GRACE = 400;
@@ -38,23 +40,21 @@ export interface Captive {
 export type Attend = (captive: Captive, hosted: Hosted, options: RunOptions) => Promise<Verdict>;
 
 /**
- * Runs the command with the server as its disk.
+ * Runs the command with the server as its disk. The status of the outcome is 0 when the command has
+ * succeeded and the stream is complete; the command's own when it has failed.
  *
- * @returns 0 when the command has succeeded and the stream is complete; the command's own status
- *   when it failed; 128 plus its number for a signal
  * @throws UserError when something cannot be started
  */
-export function run(options: RunOptions): Promise<number> {
+export function run(options: RunOptions): Promise<Outcome> {
   return runCaptive(options, accompany);
 }
 
 /**
  * Runs the command with the server as its disk, and leaves the verdict to `attend`.
  *
- * @returns the exit status
  * @throws UserError when something cannot be started
  */
-export async function runCaptive(options: RunOptions, attend: Attend): Promise<number> {
+export async function runCaptive(options: RunOptions, attend: Attend): Promise<Outcome> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   try {
     const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
@@ -64,17 +64,15 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<n
         options.exportName ?? "",
         options.security,
       );
-      adoptOrphans();
-      // A shell that became this program by exec may have started the stream's reader before.
-      const others = new Set(descendants(process.pid));
-      const child = spawn(options, variables);
+      const family = spawn(options, variables);
       try {
-        const verdict = await attend(follow(child, hosted), hosted, options);
-        if (verdict.why !== undefined)
-          await endCommand(options.signals.caught ?? "SIGTERM", others);
+        const verdict = await attend(follow(family.leader, hosted), hosted, options);
+        if (verdict.why !== undefined) {
+          await endFamily(family, options.interruption.caught ?? "SIGTERM");
+        }
         return verdict;
       } catch (error) {
-        await endCommand("SIGTERM", others);
+        await endFamily(family, "SIGTERM");
         throw error;
       }
     });
@@ -83,15 +81,15 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<n
   }
 }
 
-function spawn(options: RunOptions, variables: Variables): Subprocess {
+function spawn(options: RunOptions, variables: Variables): Family {
   const { target, direction, outputTaken = false } = options;
-  const cmd = [...options.command(variables)];
+  const cmd = options.command(variables);
   // Where standard output or input is the stream, the command's own would get in between.
   const taken = target.kind === "descriptor" ? target.fd : undefined;
   const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";
   const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : "inherit";
   try {
-    return Bun.spawn({
+    return new Family(MARK, {
       cmd,
       env: { ...process.env, ...variables },
       stdio: [stdin, stdout, "inherit"],
@@ -121,15 +119,16 @@ function follow(child: Subprocess, { service }: Hosted): Captive {
 async function accompany(
   captive: Captive,
   hosted: Hosted,
-  { signals }: RunOptions,
+  { interruption }: RunOptions,
 ): Promise<Verdict> {
   const { service } = hosted;
   const { facts } = service;
-  const over = () => captive.status !== undefined || signals.caught !== undefined || facts.ended;
+  const over = () =>
+    captive.status !== undefined || interruption.caught !== undefined || facts.ended;
   await service.until(() => over() || facts.failure !== undefined);
   // The stream is lost: the command sees the errors, and most end by themselves.
   if (!over()) await service.until(over, ERROR_GRACE);
-  if (signals.caught !== undefined) return hosted.interrupted();
+  if (interruption.caught !== undefined) return hosted.interrupted();
   const { status } = captive;
   if (status === undefined) return hosted.conclude("command");
   if (status !== 0) {
@@ -138,16 +137,14 @@ async function accompany(
     return { status, why: commandFailure(facts, service.counters.emitted) };
   }
   service.lastWords(LAST_WORDS);
-  await service.until(() => service.open === 0 || facts.ended || signals.caught !== undefined);
-  return signals.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
+  await service.until(() => service.open === 0 || facts.ended || interruption.caught !== undefined);
+  return interruption.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
 }
 
-/** Ends all that the command has started, which is all but a sink's and `others`: asks, then kills. */
-async function endCommand(signal: NodeJS.Signals, others: ReadonlySet<number>): Promise<void> {
-  const processes = () =>
-    descendants(process.pid).filter((pid) => !others.has(pid) && !isEndpointProcess(pid));
+/** Ends the command and all that it has started: asks, then kills. */
+async function endFamily(family: Family, signal: NodeJS.Signals): Promise<void> {
   const deadline = performance.now() + KILL_GRACE;
-  signalAll(processes(), signal);
-  while (processes().length > 0 && performance.now() < deadline) await Bun.sleep(10);
-  signalAll(processes(), "SIGKILL");
+  signalAll(family.members(), signal);
+  while (family.members().length > 0 && performance.now() < deadline) await Bun.sleep(10);
+  signalAll(family.members(), "SIGKILL");
 }

@@ -39,7 +39,7 @@ export async function checkClient(
   const first = await tryOut(command, size, context);
   if (typeof first === "number") return first;
   const trials: Trial[] = [first];
-  const disks = await disksAmong(command, context.signals.stop);
+  const disks = await disksAmong(command, context.interruption.stop);
   const short = copiesAll(command) && endsEarly(first, disks);
   if (short || (!works(first) && mayNeedSize(first))) {
     const other = size === undefined ? largest(disks) : undefined;

@@ -1,20 +1,20 @@
 /** What every check that runs a server of its own has to be given. */
 import type { HostOptions } from "../server/host.ts";
+import type { Interruption } from "../server/interruption.ts";
 import type { Log } from "../server/log.ts";
 import { NOBODY } from "../server/observer.ts";
-import type { Signals } from "../server/signals.ts";
 
 export interface CheckContext {
-  readonly signals: Signals;
+  readonly interruption: Interruption;
   readonly workerUrl: URL;
   readonly log: Log;
 }
 
 /** What a server does with a stream whose end is the check's business, and not the user's. */
-export function privateHost({ signals, workerUrl, log }: CheckContext) {
+export function privateHost({ interruption, workerUrl, log }: CheckContext) {
   return {
     direction: "write",
-    needsSize: false,
+    needsSize: undefined,
     exportName: undefined,
     pad: false,
     exact: false,
@@ -27,10 +27,8 @@ export function privateHost({ signals, workerUrl, log }: CheckContext) {
     openTimeout: undefined,
     pidFile: undefined,
     checksum: undefined,
-    checksumFile: undefined,
-    summary: { kind: "text" },
     observer: NOBODY,
-    signals,
+    interruption,
     workerUrl,
     log: quiet(log),
   } as const satisfies Partial<HostOptions>;
@@ -39,5 +37,5 @@ export function privateHost({ signals, workerUrl, log }: CheckContext) {
 /** All that a server says, for those who want to hear everything. */
 function quiet(log: Log): Log {
   const say = (message: string) => log.verbose(message);
-  return { info: say, warn: say, error: say, verbose: say, raw: say };
+  return { info: say, warn: say, verbose: say };
 }

@@ -1,8 +1,8 @@
 /** A command with a stream as its disk that goes nowhere. */
-import { captiveWords } from "../captive/command.ts";
+import { captiveWords, commandOf } from "../captive/command.ts";
 import { LAST_WORDS, runCaptive } from "../captive/run.ts";
 import { commandFailure, type Facts, shortcoming } from "../server/facts.ts";
-import { signalStatus } from "../server/signals.ts";
+import { signalStatus } from "../process/signals.ts";
 import type { Survey } from "../stream/findings.ts";
 import { type CheckContext, privateHost } from "./context.ts";
 
@@ -33,9 +33,9 @@ export async function tryOut(
   size: bigint | undefined,
   context: CheckContext,
 ): Promise<Trial | number> {
-  const { signals } = context;
+  const { interruption } = context;
   let trial: Trial | undefined;
-  const status = await runCaptive(
+  const { status } = await runCaptive(
     {
       ...privateHost(context),
       target: { kind: "path", path: "/dev/null" },
@@ -43,13 +43,13 @@ export async function tryOut(
       size,
       short: "allow",
       address: undefined,
-      command: (variables) => captiveWords(command, variables),
+      command: (variables) => captiveWords(commandOf(command), variables),
       outputTaken: true,
     },
     async (captive, hosted) => {
       const { service } = hosted;
       const { facts } = service;
-      const over = () => facts.ended || signals.caught !== undefined;
+      const over = () => facts.ended || interruption.caught !== undefined;
       await service.until(() => over() || captive.status !== undefined);
       if (!over()) service.lastWords(LAST_WORDS);
       await service.until(() => over() || service.open === 0);
@@ -57,7 +57,7 @@ export async function tryOut(
       if (!over()) service.finish("allow");
       await service.until(over);
       if (facts.crash !== undefined) throw facts.crash;
-      if (signals.caught !== undefined) return hosted.interrupted();
+      if (interruption.caught !== undefined) return hosted.interrupted();
       const { survey } = service.end ?? {};
       if (survey === undefined) throw new Error("the stream thread has not told what it saw");
       const ended = captive.status ?? signalStatus("SIGKILL");

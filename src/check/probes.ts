@@ -20,7 +20,7 @@ import {
 import { IoVec, Memory } from "../../ffi/memory.ts";
 import { growPipe, mkfifo, pipe, pipeSize, splice, tee } from "../../ffi/pipe.ts";
 import { PollSet, WakeUp } from "../../ffi/poll.ts";
-import { adoptOrphans, yieldProcessor } from "../../ffi/process.ts";
+import { endWithParent, yieldProcessor } from "../../ffi/process.ts";
 import { bytesUnsent, recv, send, shutdownWrite, socketpair } from "../../ffi/socket.ts";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -196,8 +196,8 @@ export const PROBES: readonly Probe[] = [
   },
   {
     name: "prctl",
-    use: "finding all that a command has started",
-    run: adoptOrphans,
+    use: "--exit-with-parent",
+    run: endWithParent,
   },
   {
     name: "sched_yield",

@@ -62,8 +62,7 @@ async function streams(folder: PrivateFolder, context: CheckContext): Promise<st
   mkfifo(path, 0o600);
   const reader = new Reader(path);
   try {
-    let why: string | undefined;
-    const status = await host(
+    const { why } = await host(
       {
         ...privateHost(context),
         target: { kind: "path", path },
@@ -76,18 +75,16 @@ async function streams(folder: PrivateFolder, context: CheckContext): Promise<st
         const limit = setTimeout(() => service.abort(), LIMIT);
         try {
           await talk(folder.socket, disk);
-          const over = () => facts.ended || context.signals.caught !== undefined;
+          const over = () => facts.ended || context.interruption.caught !== undefined;
           await service.until(() => over() || (facts.streamed && service.open === 0));
-          const stopped = context.signals.caught !== undefined;
-          const verdict = stopped ? interrupted() : await conclude("clients");
-          why = verdict.why;
-          return verdict;
+          const stopped = context.interruption.caught !== undefined;
+          return stopped ? interrupted() : await conclude("clients");
         } finally {
           clearTimeout(limit);
         }
       },
     );
-    if (status !== 0) return `the stream was truncated: ${why}`;
+    if (why !== undefined) return `the stream was truncated: ${why}`;
     const { length, digest } = await reader.end();
     if (length !== SIZE) return `${length} bytes have arrived of ${SIZE}`;
     const expected = new Bun.CryptoHasher("sha256").update(disk).digest("hex");

@@ -9,10 +9,11 @@ import { selfTest } from "../check/self-test.ts";
 import { checkSizes } from "../check/sizes.ts";
 import { targetText } from "../endpoint/prepare/target.ts";
 import { EXIT, usageError } from "../errors.ts";
+import { catchSignals, signalStatus } from "../process/signals.ts";
 import { writeAll } from "../process/write-all.ts";
-import { Signals, signalStatus } from "../server/signals.ts";
+import { Interruption } from "../server/interruption.ts";
 import type { CliContext } from "./context.ts";
-import { createLog } from "./log.ts";
+import { type CliLog, createLog } from "./log.ts";
 import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
 
 const STDOUT = 1;
@@ -38,11 +39,13 @@ export async function runCheck(
     throw usageError(`unknown argument ${rest[0]}: a command comes after --`);
   }
   checkWords(parameters, captive);
-  const signals = new Signals();
+  const interruption = new Interruption();
+  catchSignals((signal) => interruption.raise(signal));
+  const log = createLog(args.verbose === true ? "verbose" : "normal");
   const context: CheckContext = {
-    signals,
+    interruption,
     workerUrl,
-    log: createLog(args.verbose === true ? "verbose" : "normal"),
+    log,
   };
   const { farEnd, size, window } = parameters;
   const items: Item[] = [];
@@ -55,14 +58,14 @@ export async function runCheck(
   if (captive !== undefined) {
     const sink = farEnd === undefined ? ANY_PIPE : targetText(farEnd.target);
     const checked = await checkClient(captive, size, sink, context);
-    if (typeof checked === "number") return interrupted(signals, context);
+    if (typeof checked === "number") return interrupted(interruption, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }
   if (farEnd === undefined && captive === undefined) {
     items.push(...checkMachine(), await selfTest(context));
   }
-  if (signals.caught !== undefined) return interrupted(signals, context);
+  if (interruption.caught !== undefined) return interrupted(interruption, log);
   const report = reportOf(items, client);
   // What is looked at is not written to.
   const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
@@ -77,7 +80,7 @@ export async function runCheck(
   return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
 }
 
-function interrupted({ caught = "SIGTERM" }: Signals, { log }: CheckContext): number {
+function interrupted({ caught = "SIGTERM" }: Interruption, log: CliLog): number {
   log.error(`the check was ended by ${caught}`);
   return signalStatus(caught);
 }

@@ -14,7 +14,14 @@ const LEVELS = {
   verbose: LogLevels.verbose,
 } as const;
 
-export function createLog(loudness: Loudness): Log {
+/** Also says what a stream does not: how it has ended, and why the program cannot do it. */
+export interface CliLog extends Log {
+  error(message: string): void;
+  /** Text for a program, as it is. */
+  raw(text: string): void;
+}
+
+export function createLog(loudness: Loudness): CliLog {
   const consola = createConsola({
     level: LEVELS[loudness],
     // consola's own reporters write some levels to standard output, and several lines for an error.

@@ -2,13 +2,10 @@
 import type { ArgsDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
-import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import { checkConnections, checkSeconds } from "../library/numbers.ts";
+import type { TlsOptions } from "../library/options.ts";
 import { type Address, NBD_PORT } from "../server/address.ts";
-import type { SummaryFormat } from "../server/summary.ts";
-import { loadCertificates, type Security } from "../server/tls.ts";
-
-/** As long as a timer can run: its milliseconds are a signed 32-bit number. */
-const MAX_SECONDS = 2_147_483;
+import type { ReportOptions, SummaryFormat } from "./report.ts";
 
 /** Options that `serve` and `run` share. */
 export const COMMON_OPTIONS = {
@@ -156,16 +153,6 @@ function parsePort(text: string | undefined): number {
   return port;
 }
 
-/** A time in seconds, of which 0 is for ever. @throws UserError ERR_USAGE */
-export function parseLimit(
-  option: string,
-  text: string | undefined,
-  otherwise: number | undefined,
-): number | undefined {
-  if (text === "0") return undefined;
-  return parseSeconds(option, text) ?? otherwise;
-}
-
 /**
  * A time in seconds, fractions included.
  *
@@ -174,38 +161,39 @@ export function parseLimit(
  */
 export function parseSeconds(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  const seconds = /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
-    throw usageError(`${option} ${text} is no time: give a number of seconds, such as 30`);
-  }
-  return seconds;
+  return checkSeconds(option, /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN, text);
 }
 
-/** How connections are secured. @throws UserError ERR_USAGE, ERR_TLS */
-export function parseSecurity(options: {
+/** A time in seconds, of which 0 is for ever. @throws UserError ERR_USAGE */
+export function parseLimit(option: string, text: string | undefined): number | undefined {
+  return text === "0" ? 0 : parseSeconds(option, text);
+}
+
+/** How connections are secured. @throws UserError ERR_USAGE */
+export function parseTls(options: {
   tls?: string | undefined;
   "tls-certificates"?: string | undefined;
   "tls-verify-peer"?: boolean | undefined;
-}): Security {
-  const { tls = "off", "tls-certificates": folder, "tls-verify-peer": verify = false } = options;
+}): TlsOptions | undefined {
+  const { tls = "off", "tls-certificates": certificates, "tls-verify-peer": verifyPeer } = options;
   if (tls !== "off" && tls !== "on" && tls !== "require") {
     throw usageError(`--tls=${tls} is not known: there are off, on and require`);
   }
   if (tls === "off") {
-    if (folder === undefined && !verify) return { policy: "off" };
+    if (certificates === undefined && verifyPeer !== true) return undefined;
     throw usageError("--tls-certificates and --tls-verify-peer need --tls=on or --tls=require");
   }
-  if (folder === undefined) {
+  if (certificates === undefined) {
     throw usageError(`--tls=${tls} needs --tls-certificates=DIR, the folder of server-cert.pem`);
   }
-  return { policy: tls, folder, options: loadCertificates(folder, verify) };
+  return { policy: tls, certificates, verifyPeer };
 }
 
 /** A number of clients. @throws UserError ERR_USAGE */
-export function parseMaxConnections(text: string | undefined): number {
-  const number = /^[0-9]{1,6}$/.test(text ?? "100") ? Number(text ?? "100") : 0;
-  if (number > 0) return number;
-  throw usageError(`--max-connections ${text} is no number of clients: give one from 1 on`);
+export function parseMaxConnections(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const number = /^[0-9]+$/.test(text) ? Number(text) : Number.NaN;
+  return checkConnections("--max-connections", number, text);
 }
 
 /** The form of the summary. @throws UserError ERR_USAGE */
@@ -222,7 +210,7 @@ export function parseSummary(text: string | undefined): SummaryFormat {
 /** The checksum and where its line goes. @throws UserError ERR_USAGE */
 export function parseChecksum(text: string | undefined): {
   checksum: ChecksumAlgorithm | undefined;
-  checksumFile: string | undefined;
+  checksumFile: ReportOptions["checksumFile"];
 } {
   if (text === undefined) return { checksum: undefined, checksumFile: undefined };
   const [, name = "", checksumFile] = /^([^:]*)(?::(.+))?$/s.exec(text) ?? [];
@@ -232,13 +220,4 @@ export function parseChecksum(text: string | undefined): {
     throw usageError(`--checksum=${text} is not known: there are ${known}, and ALG:FILE`);
   }
   return { checksum, checksumFile };
-}
-
-/** Checks an export name. @throws UserError ERR_USAGE */
-export function parseExportName(name: string | undefined): string | undefined {
-  if (name === undefined) return undefined;
-  if (Buffer.byteLength(name) > NBD_MAX_STRING) {
-    throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
-  }
-  return name;
 }

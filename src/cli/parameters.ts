@@ -1,9 +1,8 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
-import { parseTarget, type Target } from "../endpoint/prepare/target.ts";
-import { UnusableError } from "../endpoint/prepare/unusable.ts";
-import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { parseSize } from "./size.ts";
+import { chooseFarEnd, type FarEndChoice } from "../library/far-end.ts";
+import type { StreamOptions } from "../library/options.ts";
+import { parseSize, toWindow } from "../library/size.ts";
 
 /** Each parameter with its place in `--help`. */
 export const PARAMETERS = [
@@ -30,18 +29,14 @@ export const PARAMETERS = [
   ],
 ] as const;
 
-export interface Parameters {
-  readonly direction: Direction;
-  /** What `pipe=`, `write=` or `read=` names. */
-  readonly target: Target;
+export interface Parameters extends FarEndChoice {
+  /** `pipe=`, `write=` or `read=` as it stands there. */
+  readonly farEnd: Pick<StreamOptions, "pipe" | "read">;
   /** Bytes; undefined when not given. */
   readonly size: bigint | undefined;
   /** Bytes; 0 when not given. */
   readonly window: number;
 }
-
-/** More memory than a window should take: a client that needs it does not stream. */
-const MAX_WINDOW = 1n << 34n;
 
 const FAR_ENDS = ["pipe", "write", "read"] as const;
 const KEYS = new Set<string>([...FAR_ENDS, "size", "window"]);
@@ -62,7 +57,7 @@ export function parseParameters(words: readonly string[]): {
 
 /** What `check` takes: all of it may be left out. */
 export interface CheckParameters extends Pick<Parameters, "size" | "window"> {
-  readonly farEnd: Pick<Parameters, "direction" | "target"> | undefined;
+  readonly farEnd: FarEndChoice | undefined;
 }
 
 /** As {@link parseParameters}, for `check`. @throws UserError ERR_USAGE */
@@ -101,42 +96,15 @@ function parseSizes(values: ReadonlyMap<string, string>): Pick<Parameters, "size
   const size = values.get("size");
   return {
     size: size === undefined ? undefined : parseSize("size", size),
-    window: parseWindow(values.get("window")),
+    window: toWindow(values.get("window") ?? 0),
   };
 }
 
-function parseWindow(text: string | undefined): number {
-  if (text === undefined) return 0;
-  const size = parseSize("window", text);
-  if (size > MAX_WINDOW) throw usageError(`window=${text} is too large: the most is 16G`);
-  return Number(size);
-}
-
-/** Which way the stream goes, and what is at its far end. */
-function parseFarEnd(
-  values: ReadonlyMap<string, string>,
-): Pick<Parameters, "direction" | "target"> {
-  const pipe = values.get("pipe");
+function parseFarEnd(values: ReadonlyMap<string, string>): Omit<Parameters, "size" | "window"> {
   const write = values.get("write");
-  const read = values.get("read");
-  if (pipe !== undefined && write !== undefined) {
+  if (write !== undefined && values.has("pipe")) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
-  if (read !== undefined && (pipe ?? write) !== undefined) {
-    throw usageError("read= goes without pipe= and write=: a stream has one direction");
-  }
-  const text = pipe ?? write ?? read;
-  if (text === undefined) {
-    throw usageError(
-      "pipe=SINK is missing: name the pipe that the stream goes to, or a read=SOURCE",
-    );
-  }
-  const direction = read === undefined ? "write" : "read";
-  try {
-    return { direction, target: parseTarget(text, direction) };
-  } catch (error) {
-    if (!(error instanceof UnusableError)) throw error;
-    const key = direction === "write" ? "pipe" : "read";
-    throw usageError(`${key}=${text}: ${error.message}; ${error.hint}`);
-  }
+  const farEnd = { pipe: values.get("pipe") ?? write, read: values.get("read") };
+  return { farEnd, ...chooseFarEnd(farEnd) };
 }

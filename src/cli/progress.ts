@@ -4,7 +4,7 @@ import { isatty } from "node:tty";
 import type { Target } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
-import { type Display, Progress } from "../progress/progress.ts";
+import { type Display, ProgressDisplay } from "../progress/display.ts";
 import { parseSeconds } from "./options.ts";
 
 const STDERR = 2;
@@ -27,7 +27,7 @@ interface ProgressArgs {
  * @param target where the stream goes or comes from, which is not to be written to
  * @throws UserError ERR_USAGE
  */
-export function createProgress(args: ProgressArgs, target: Target): Progress {
+export function createDisplay(args: ProgressArgs, target: Target): ProgressDisplay {
   const { progress, "progress-fd": fd, "progress-interval": interval } = args;
   if (args.quiet === true && args.verbose === true) {
     throw usageError("--quiet goes without --verbose: it is less or more");
@@ -35,7 +35,7 @@ export function createProgress(args: ProgressArgs, target: Target): Progress {
   if (args.quiet === true && typeof progress === "string") {
     throw usageError("--quiet goes without --progress: leave one of them out");
   }
-  return new Progress({
+  return new ProgressDisplay({
     display: display(args),
     interval: 1000 * (parseSeconds("--progress-interval", interval) ?? INTERVAL),
     // no-color.org: any value that is not empty.

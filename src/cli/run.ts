@@ -1,13 +1,12 @@
 /** `nbd-streaming run` */
 import { defineCommand } from "citty";
-import { captiveWords, type Variables } from "../captive/command.ts";
-import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
-import { run } from "../captive/run.ts";
-import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
+import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
-import { Signals, signalStatus } from "../server/signals.ts";
+import type { RunOptions } from "../library/options.ts";
+import { run } from "../library/run.ts";
+import { conduct } from "./conduct.ts";
 import type { CliContext } from "./context.ts";
-import { COMMON_OPTIONS, parseAddress, parseLimit } from "./options.ts";
+import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
 
@@ -31,50 +30,29 @@ export const runCommand = defineCommand({
       description: "read=: format of IMAGE, as for qemu-img (default: by its extension)",
     },
   },
-  async run({ args, data }) {
-    const { captive, workerUrl } = data as CliContext;
+  run({ args, data }) {
+    const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
-    const { direction } = parameters;
-    const options = streamOptions(parameters, args);
-    const address = parseAddress(args);
+    const { stream, outward } = streamOptions(parameters, args, context);
     const formats = { input: args.format, output: args["output-format"] };
-    const client = parseClient(captive, rest, parameters, formats);
-    const signals = new Signals();
-    const size = parameters.size ?? (await client.size(signals.stop));
-    if (signals.caught !== undefined) return signalStatus(signals.caught);
-    return run({
-      ...options,
-      size,
-      needsSize: direction === "read" && captive === undefined,
-      // A command that has read a part of the stream and is content has had what it wanted.
-      short: direction === "read" || args.pad === false ? "allow" : "pad",
-      address,
-      idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"], undefined),
-      command: client.command,
-      signals,
-      workerUrl,
-    });
+    const client = parseClient(context.captive, rest, parameters, formats);
+    const streaming = run({ ...stream, ...client, listen: parseAddress(args) });
+    return conduct(streaming, parameters.target, outward);
   },
 });
-
-/** What is run with the stream as its disk. */
-interface CaptiveClient {
-  readonly command: (variables: Variables) => readonly string[];
-  /** The stream's length where it is the client that knows it; undefined when it does not. */
-  readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
-}
 
 interface Formats {
   readonly input: string | undefined;
   readonly output: string | undefined;
 }
 
+/** What is run with the stream as its disk. @throws UserError ERR_USAGE */
 function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
-  { direction, target }: Parameters,
+  { direction }: Parameters,
   { input, output }: Formats,
-): CaptiveClient {
+): Pick<RunOptions, "command" | "image" | "format"> {
   const [image, ...more] = rest;
   if (captive !== undefined) {
     if (image !== undefined) {
@@ -83,43 +61,17 @@ function parseClient(
     if (input !== undefined) throw usageError("-f goes with an IMAGE, not with a command");
     if (output !== undefined) throw usageError("-O goes with an IMAGE, not with a command");
     if (captive.length === 0) throw usageError("the command after -- is missing");
-    return {
-      command: (variables) => captiveWords(captive, variables),
-      size: () => Promise.resolve(undefined),
-    };
+    return { command: commandOf(captive) };
   }
   if (image === undefined) {
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
   if (more.length > 0) throw usageError(`only one IMAGE is taken: ${more[0]} is too many`);
-  if (direction === "write") {
-    if (output !== undefined) throw usageError("-O goes with read=: what pipe= gets is raw");
-    return {
-      command: ({ uri }) => exportCommand(image, input, uri),
-      size: (stop) => sizeOf(image, input, stop),
-    };
+  if (direction === "write" && output !== undefined) {
+    throw usageError("-O goes with read=: what pipe= gets is raw");
   }
-  if (input !== undefined) throw usageError("-f goes with pipe=: what read= gives is raw");
-  if (isSameFile(target, image)) {
-    throw usageError(`read=${targetText(target)} and IMAGE are the same file: name another one`);
+  if (direction === "read" && input !== undefined) {
+    throw usageError("-f goes with pipe=: what read= gives is raw");
   }
-  const format = outputFormat(image, output);
-  return {
-    command: ({ uri }) => importCommand(uri, format, image),
-    size: () => Promise.resolve(undefined),
-  };
-}
-
-/** The size of the image to copy; a signal that comes meanwhile is left to the caller. */
-async function sizeOf(
-  image: string,
-  format: string | undefined,
-  stop: AbortSignal,
-): Promise<bigint | undefined> {
-  try {
-    return await imageSize(image, format, stop);
-  } catch (error) {
-    if (stop.aborted) return undefined;
-    throw error;
-  }
+  return { image, format: direction === "write" ? input : output };
 }

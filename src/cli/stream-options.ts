@@ -1,20 +1,19 @@
 /** What `serve` and `run` make alike of the command line. */
 import { usageError } from "../errors.ts";
-import type { HostOptions } from "../server/host.ts";
+import type { StreamOptions } from "../library/options.ts";
+import type { CliContext } from "./context.ts";
+import type { Outward } from "./conduct.ts";
 import { createLog } from "./log.ts";
 import {
   parseChecksum,
-  parseExportName,
+  parseLimit,
   parseMaxConnections,
   parseSeconds,
-  parseSecurity,
   parseSummary,
+  parseTls,
 } from "./options.ts";
 import type { Parameters } from "./parameters.ts";
-import { createProgress } from "./progress.ts";
-
-/** Seconds from the connection to the choice of the export; an honest client takes milliseconds. */
-const NEGOTIATION_TIMEOUT = 10;
+import { createDisplay } from "./progress.ts";
 
 /** The values of COMMON_OPTIONS. */
 interface CommonArgs {
@@ -29,6 +28,7 @@ interface CommonArgs {
   readonly "tls-verify-peer"?: boolean | undefined;
   readonly "max-connections"?: string | undefined;
   readonly "negotiation-timeout"?: string | undefined;
+  readonly "idle-timeout"?: string | undefined;
   readonly reconnect?: string | undefined;
   readonly checksum?: string | undefined;
   readonly summary?: string | undefined;
@@ -40,14 +40,15 @@ interface CommonArgs {
 }
 
 /**
- * All that is not up to the one command or the other.
+ * All that is not up to the one command or the other: the stream, and what the user gets to see of it.
  *
  * @throws UserError ERR_USAGE
  */
 export function streamOptions(
-  { direction, target, size, window }: Parameters,
+  { direction, farEnd, target, size, window }: Parameters,
   args: CommonArgs,
-): Omit<HostOptions, "entrance" | "needsSize" | "short" | "idleTimeout" | "signals" | "workerUrl"> {
+  { workerUrl }: CliContext,
+): { stream: StreamOptions; outward: Outward } {
   const reading = direction === "read";
   if (reading && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout goes with pipe=: for read= it is --writer-timeout");
@@ -55,29 +56,32 @@ export function streamOptions(
   if (!reading && args["writer-timeout"] !== undefined) {
     throw usageError("--writer-timeout goes with read=: for pipe= it is --reader-timeout");
   }
-  if (!reading && args.exact === true) {
-    throw usageError("--exact goes with read=: clients cannot write past size=");
-  }
+  const { checksum, checksumFile } = parseChecksum(args.checksum);
   return {
-    direction,
-    target,
-    size,
-    window,
-    pad: reading && args.pad === true,
-    exact: args.exact === true,
-    exportName: parseExportName(args.exportname),
-    pidFile: args.pidfile,
-    security: parseSecurity(args),
-    maxConnections: parseMaxConnections(args["max-connections"]),
-    negotiationTimeout:
-      parseSeconds("--negotiation-timeout", args["negotiation-timeout"]) ?? NEGOTIATION_TIMEOUT,
-    reconnect: parseSeconds("--reconnect", args.reconnect),
-    openTimeout:
-      parseSeconds("--reader-timeout", args["reader-timeout"]) ??
-      parseSeconds("--writer-timeout", args["writer-timeout"]),
-    ...parseChecksum(args.checksum),
-    summary: parseSummary(args.summary),
-    observer: createProgress(args, target),
-    log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
+    stream: {
+      ...farEnd,
+      size,
+      window,
+      pad: args.pad,
+      exact: args.exact,
+      exportName: args.exportname,
+      pidFile: args.pidfile,
+      tls: parseTls(args),
+      maxConnections: parseMaxConnections(args["max-connections"]),
+      negotiationTimeout: parseSeconds("--negotiation-timeout", args["negotiation-timeout"]),
+      idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"]),
+      reconnect: parseSeconds("--reconnect", args.reconnect),
+      openTimeout:
+        parseSeconds("--reader-timeout", args["reader-timeout"]) ??
+        parseSeconds("--writer-timeout", args["writer-timeout"]),
+      checksum,
+      needsSize: args["progress-fd"] === undefined ? undefined : "--progress-fd",
+      workerUrl,
+    },
+    outward: {
+      reports: { summary: parseSummary(args.summary), checksumFile },
+      display: createDisplay(args, target),
+      log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
+    },
   };
 }

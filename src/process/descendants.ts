@@ -1,12 +1,15 @@
 /** The processes below this one, found in /proc: a command may have started others. */
 import { readdirSync, readFileSync } from "node:fs";
 
+/** Process ids of all that there are, ended but not reaped ones included. */
+export function processes(): number[] {
+  return readdirSync("/proc").map(Number).filter(Number.isInteger);
+}
+
 /** Process ids of all living descendants of `root`, itself not included (proc(5), stat). */
 export function descendants(root: number): number[] {
   const children = new Map<number, number[]>();
-  for (const entry of readdirSync("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid)) continue;
+  for (const pid of processes()) {
     const parent = livingParent(pid);
     if (parent === undefined) continue;
     const siblings = children.get(parent);
@@ -36,7 +39,7 @@ function livingParent(pid: number): number | undefined {
 
 /**
  * True when the process was started with `NAME=VALUE` in its environment, as all are that its
- * parents passed it on to: an orphan can be told by it when nothing else tells where it came from.
+ * parents passed it on to; false for one that has ended, or is another user's.
  */
 export function hasMark(pid: number, mark: string): boolean {
   try {

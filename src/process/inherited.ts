@@ -1,12 +1,17 @@
-/**
- * The descriptors that the program was started with. To be imported before everything else: what is
- * loaded later opens descriptors of its own, under numbers that a user may name by mistake.
- */
+/** The descriptors that the program was started with. */
 import { fstatSync, readdirSync } from "node:fs";
 
-const inherited = listDescriptors();
+let inherited: Set<number> | undefined;
 
-/** True for a descriptor that was open when the program started; a few of the runtime's own are, too. */
+/** Remembers those that are open now. */
+export function rememberDescriptors(): void {
+  inherited = listDescriptors();
+}
+
+/**
+ * True for a descriptor that was open when they were remembered; a few of the runtime's own are, too.
+ * True for all where they were not, as in a library: the caller may have opened it since.
+ */
 export function isInherited(fd: number): boolean {
   return inherited === undefined || inherited.has(fd);
 }

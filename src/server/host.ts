@@ -1,27 +1,21 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
-import { basename } from "node:path";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
+import type { Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
 import { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import type { Security } from "./tls.ts";
-import { type Signals, signalStatus } from "./signals.ts";
-import {
-  removeReport,
-  reportSummary,
-  type SummaryFormat,
-  type Verdict,
-  writeChecksum,
-} from "./summary.ts";
+import type { Summary, Verdict } from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
 const SIGNAL_GRACE = 500;
@@ -32,8 +26,8 @@ export interface HostOptions {
   readonly target: Target;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
-  /** When read: the client is one that copies all of the disk, and so has to know where it ends. */
-  readonly needsSize: boolean;
+  /** Who cannot do without a known length, for the message to the user; undefined is nobody. */
+  readonly needsSize: string | undefined;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
@@ -61,13 +55,15 @@ export interface HostOptions {
   /** When written: nothing gets to the target; what the clients do is recorded instead. */
   readonly survey?: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
-  /** Where to write the checksum of a complete stream as `sha256sum` would. */
-  readonly checksumFile: string | undefined;
-  readonly summary: SummaryFormat;
   readonly observer: Observer;
-  readonly signals: Signals;
+  readonly interruption: Interruption;
   readonly workerUrl: URL;
   readonly log: Log;
+}
+
+/** How a stream has ended, and what there is to tell about it. */
+export interface Outcome extends Verdict {
+  readonly summary: Summary;
 }
 
 /** What `body` gets to work with. */
@@ -84,38 +80,31 @@ export interface Hosted {
 }
 
 /**
- * Runs `body` with a service for one stream, and reports how it ended. Whatever happens, nothing is
- * left behind: no socket, no thread, no process, no pid file, and no FIFO that was not there before.
+ * Runs `body` with a service for one stream. Whatever happens, nothing is left behind: no socket, no
+ * thread, no process, no pid file, and no FIFO that was not there before.
  *
- * @returns the exit status
  * @throws UserError when something that the stream needs cannot be had
  */
 export async function host(
   options: HostOptions,
   body: (hosted: Hosted) => Promise<Verdict>,
-): Promise<number> {
+): Promise<Outcome> {
   const { direction, size: given, target } = options;
   // Before anything is started or connected to, where that could not tell either.
-  if (direction === "read" && given === undefined && !mayTellLength(target)) requireSize(options);
-  if (direction === "write" && given === undefined) requireSizeToObserve(options);
-  // A report of an earlier stream must not stand for this one.
-  if (options.checksumFile !== undefined) removeReport(options.checksumFile);
-  if (options.summary.kind === "json" && options.summary.file !== undefined) {
-    removeReport(options.summary.file);
-  }
+  if (given === undefined && !(direction === "read" && mayTellLength(target))) requireSize(options);
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {
     const { service, size } = await begin(options, farEnd);
-    const unsubscribe = options.signals.subscribe(() => service.poke());
+    const unsubscribe = options.interruption.subscribe(() => service.poke());
     let verdict: Verdict | undefined;
     try {
-      options.observer.watch(service, { direction, size });
       if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
+      options.observer.watch(service, { direction, size }, service.uri);
       verdict = await body({
         service,
         conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
-        interrupted: () => interrupted(options.signals),
+        interrupted: () => interrupted(options.interruption),
       });
     } finally {
       unsubscribe();
@@ -123,35 +112,21 @@ export async function host(
       if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
       if (!service.facts.ended) service.abort();
       await service.close();
-      options.observer.end(verdict !== undefined && verdict.why === undefined);
+      options.observer.end();
     }
-    const summary = service.summary(verdict);
-    if (options.checksumFile !== undefined && summary.complete) {
-      const subject = basename(farEnd.name);
-      writeChecksum(summary, { file: options.checksumFile, subject }, options.log);
-    }
-    reportSummary(summary, options.summary, options.log);
-    return verdict.status;
+    return { ...verdict, summary: service.summary(verdict) };
   } finally {
     pidFile?.remove();
     farEnd.remove();
   }
 }
 
-/** Without a size the disk of a source has no end: it cannot be copied whole, or padded up to it. */
-function requireSize(options: HostOptions): void {
-  const { pad, exact, needsSize } = options;
-  if (pad) throw usageError("--pad needs size=: the length of the source is not known");
-  if (exact) throw usageError("--exact needs size=: the length of the source is not known");
-  if (needsSize) {
-    throw usageError("size= is missing: the length of the source is not known, and IMAGE needs it");
-  }
-  requireSizeToObserve(options);
-}
-
-function requireSizeToObserve({ observer: { needsSize } }: HostOptions): void {
-  if (needsSize === undefined) return;
-  throw usageError(`${needsSize} needs size=: without it nobody knows how much is left`);
+/** Without a size the disk has no end: it cannot be padded up to it, for one. */
+function requireSize({ direction, pad, exact, needsSize }: HostOptions): void {
+  const who = pad ? "--pad" : exact ? "--exact" : needsSize;
+  if (who === undefined) return;
+  const what = direction === "read" ? "source" : "stream";
+  throw usageError(`${who} needs size=: the length of the ${what} is not known`);
 }
 
 /** Starts the service; without one, the far end is let go like that of a truncated stream. */
@@ -179,7 +154,7 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
   return new Service({
     ...options,
     farEnd,
-    stop: options.signals.stop,
+    stop: options.interruption.stop,
     plan: {
       direction,
       endpoint: farEnd.spec,
@@ -212,7 +187,7 @@ async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd
 async function conclude(
   service: Service,
   farEnd: FarEnd,
-  { direction, size, short, signals, entrance }: HostOptions,
+  { direction, size, short, interruption, entrance }: HostOptions,
   judge: Judge,
 ): Promise<Verdict> {
   const { facts } = service;
@@ -224,13 +199,13 @@ async function conclude(
     const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
     const stop = new AbortController();
     void (async () => {
-      await service.until(() => signals.caught !== undefined);
-      await service.until(() => signals.count > 1, patience);
+      await service.until(() => interruption.caught !== undefined);
+      await service.until(() => interruption.count > 1, patience);
       stop.abort();
       service.poke();
     })();
     await service.until(() => facts.ended || stop.signal.aborted);
-    if (!facts.ended) return interrupted(signals);
+    if (!facts.ended) return interrupted(interruption);
     why = shortcoming(facts, judge, size);
     if (why === undefined) {
       // What is left of a source that nobody wants any more has nothing to say.
@@ -242,7 +217,7 @@ async function conclude(
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 
-function interrupted({ caught }: Signals): Verdict {
+function interrupted({ caught }: Interruption): Verdict {
   const signal = caught ?? "SIGTERM";
   return { status: signalStatus(signal), why: `ended by ${signal}` };
 }

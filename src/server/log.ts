@@ -4,10 +4,6 @@ export interface Log {
   info(message: string): void;
   /** Something is wrong but the stream goes on. */
   warn(message: string): void;
-  /** What ended the stream, or keeps it from starting. */
-  error(message: string): void;
   /** What only interests who looks for a fault. */
   verbose(message: string): void;
-  /** Text for a program, as it is. */
-  raw(text: string): void;
 }

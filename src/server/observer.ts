@@ -34,13 +34,15 @@ export type Stage =
   | "ending";
 
 export interface Observer {
-  /** The option that makes no sense for a stream without a known length, if it is given. */
-  readonly needsSize: string | undefined;
-  /** The stream begins. */
-  watch(stream: Observed, kind: StreamKind): void;
-  /** The stream has ended, and is about to be reported. @param complete nothing is wrong with it */
-  end(complete: boolean): void;
+  /**
+   * The stream begins: clients can connect.
+   *
+   * @param uri where those of this machine can; undefined for a socket that was passed, or is a client
+   */
+  watch(stream: Observed, kind: StreamKind, uri: string | undefined): void;
+  /** The stream has ended. */
+  end(): void;
 }
 
 /** Nobody looks. */
-export const NOBODY: Observer = { needsSize: undefined, watch() {}, end() {} };
+export const NOBODY: Observer = { watch() {}, end() {} };

@@ -1,10 +1,7 @@
 /** `serve`: listen until the stream is done. */
-import { nbdUri } from "./address.ts";
-import { host, type Hosted, type HostOptions } from "./host.ts";
-import { notify } from "./notify.ts";
 import { EXIT } from "../errors.ts";
+import { host, type Hosted, type HostOptions, type Outcome } from "./host.ts";
 import type { Verdict } from "./summary.ts";
-import { requiredCertificates } from "./tls.ts";
 
 /** Milliseconds for clients to get the error of a broken stream before they are cut off. */
 const ERROR_GRACE = 400;
@@ -14,31 +11,13 @@ export interface ServeOptions extends HostOptions {
   readonly keep: boolean;
 }
 
-/**
- * Serves one stream.
- *
- * @returns the exit status
- * @throws UserError when it cannot start
- */
-export function serve(options: ServeOptions): Promise<number> {
-  return host(options, async (hosted) => {
-    const { log, security, exportName, entrance } = options;
-    const { address } = hosted.service;
-    if (entrance.kind !== "single") {
-      const uri = address && nbdUri(address, exportName ?? "", requiredCertificates(security));
-      log.info(`listening on ${uri ?? "the socket that was passed"}`);
-    }
-    notify("READY=1", log);
-    try {
-      return await attend(hosted, options);
-    } finally {
-      notify("STOPPING=1", log);
-    }
-  });
+/** Serves one stream. @throws UserError when it cannot start */
+export function serve(options: ServeOptions): Promise<Outcome> {
+  return host(options, (hosted) => attend(hosted, options));
 }
 
 async function attend(hosted: Hosted, options: ServeOptions): Promise<Verdict> {
-  const { signals, keep, entrance } = options;
+  const { interruption, keep, entrance } = options;
   const { service } = hosted;
   const { facts } = service;
   const isDone = () =>
@@ -46,13 +25,13 @@ async function attend(hosted: Hosted, options: ServeOptions): Promise<Verdict> {
   const isAlone = () => entrance.kind === "single" && service.deserted && !facts.awaited;
   await service.until(
     () =>
-      signals.caught !== undefined ||
+      interruption.caught !== undefined ||
       facts.failure !== undefined ||
       facts.ended ||
       isDone() ||
       isAlone(),
   );
-  if (signals.caught !== undefined) {
+  if (interruption.caught !== undefined) {
     // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
     // last word to a server that it has started. With --keep, a signal between two clients is the
     // regular end of the stream.
@@ -62,7 +41,7 @@ async function attend(hosted: Hosted, options: ServeOptions): Promise<Verdict> {
     return { status: EXIT.TRUNCATED, why: "the client has left and has not moved the stream" };
   }
   if (facts.failure !== undefined) {
-    await service.until(() => service.open === 0 || signals.caught !== undefined, ERROR_GRACE);
+    await service.until(() => service.open === 0 || interruption.caught !== undefined, ERROR_GRACE);
   }
   return hosted.conclude("clients");
 }

@@ -3,17 +3,19 @@ import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Client } from "../stream/channel.ts";
 import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/messages.ts";
-import type { Address, Entrance } from "./address.ts";
+import { type Address, type Entrance, nbdUri } from "./address.ts";
+import { Conditions } from "./conditions.ts";
 import { exportInfo } from "./disk.ts";
 import type { Facts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 import type { Stage } from "./observer.ts";
 import { OtherEnd } from "./other-end.ts";
+import { Patience } from "./patience.ts";
 import { Reception } from "./reception.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize, type Verdict } from "./summary.ts";
-import type { Security } from "./tls.ts";
+import { requiredCertificates, type Security } from "./tls.ts";
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
 const ECHO_LIMIT = 200;
@@ -63,7 +65,7 @@ export class Service {
   readonly #reception: Reception;
   readonly #listener: Listener;
   readonly #thread: StreamThread;
-  readonly #waiters = new Set<() => void>();
+  readonly #conditions = new Conditions();
   readonly #options: ServiceOptions;
   readonly #otherEnd: OtherEnd;
   /** When the first client came, by performance.now(). */
@@ -76,7 +78,7 @@ export class Service {
   #opening = true;
   #finishing = false;
   #echo = () => {};
-  #returnTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #patience: Patience;
   #end: Ended | undefined;
   #surplus: number | undefined;
 
@@ -114,6 +116,15 @@ export class Service {
         this.poke();
       },
     });
+    this.#patience = new Patience(options.reconnect, this.facts, {
+      warn: (message) => this.#log.warn(message),
+      giveUp: async () => {
+        this.#thread.send({ type: "give-up" });
+        // What exactly is missing is for the stream thread to tell.
+        await this.heardAll();
+      },
+      decided: () => this.poke(),
+    });
     this.#otherEnd = new OtherEnd({
       direction: options.plan.direction,
       name: options.farEnd.name,
@@ -147,6 +158,12 @@ export class Service {
     return this.#open === 0 ? "deserted" : "running";
   }
 
+  /** Where clients of this machine can connect; undefined where {@link address} is. */
+  get uri(): string | undefined {
+    const { exportName = "", security } = this.#options;
+    return this.address && nbdUri(this.address, exportName, requiredCertificates(security));
+  }
+
   /** Seconds since the first client came; 0 before. */
   get elapsed(): number {
     return this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
@@ -163,27 +180,12 @@ export class Service {
    * @param timeout milliseconds after which it resolves all the same
    */
   until(condition: () => boolean, timeout?: number): Promise<void> {
-    return new Promise((resolve) => {
-      let late = false;
-      const look = () => {
-        if (!late && !condition()) return;
-        this.#waiters.delete(look);
-        clearTimeout(timer);
-        resolve();
-      };
-      const expire = () => {
-        late = true;
-        look();
-      };
-      const timer = timeout === undefined ? undefined : setTimeout(expire, timeout);
-      this.#waiters.add(look);
-      look();
-    });
+    return this.#conditions.until(condition, timeout);
   }
 
   /** Has the conditions looked at again, after something that the service does not know of. */
   poke(): void {
-    for (const look of [...this.#waiters]) look();
+    this.#conditions.poke();
   }
 
   /** No new clients; those that are there and stay silent for `idle` milliseconds are cut off. */
@@ -217,23 +219,12 @@ export class Service {
   /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
   async close(): Promise<void> {
     this.#otherEnd.settled();
-    clearTimeout(this.#returnTimer);
+    this.#patience.end();
     this.#stopListening();
     await this.#thread.join();
     // Those that the end of the stream has cut off have not been told of one by one.
     for (const released of this.#released.values()) released();
     await this.#reception.farewell(this.#options.stop);
-  }
-
-  /** Nobody has come back in time. */
-  async #giveUp(): Promise<void> {
-    this.#thread.send({ type: "give-up" });
-    // What exactly is missing is for the stream thread to tell.
-    await this.heardAll();
-    if (!this.facts.awaited) return;
-    this.facts.awaited = false;
-    this.facts.dropped = true;
-    this.poke();
   }
 
   #stopListening(): void {
@@ -277,7 +268,7 @@ export class Service {
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
         this.facts.streamed ||= event.streamed;
-        if (event.streamed && event.end !== "disconnected") this.#lost(event.succeeded);
+        if (event.streamed && event.end !== "disconnected") this.#patience.lost(event.succeeded);
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
           this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
@@ -289,8 +280,7 @@ export class Service {
         }
         break;
       case "resumed":
-        this.facts.awaited = false;
-        clearTimeout(this.#returnTimer);
+        this.#patience.returned();
         break;
       case "broken":
         this.facts.failure ??= event.failure;
@@ -323,20 +313,6 @@ export class Service {
   async #settle(): Promise<void> {
     const { farEnd, stop } = this.#options;
     this.#thread.send({ type: "settled", problem: await farEnd.settle(stop) });
-  }
-
-  /** A client that moved the stream has left without a word. @param succeeded it is back already */
-  #lost(succeeded: boolean): void {
-    const seconds = this.#options.reconnect;
-    if (seconds === undefined) {
-      this.facts.dropped = true;
-      return;
-    }
-    if (succeeded) return;
-    this.#log.warn(`a client was lost; it has ${seconds} s to come back`);
-    this.facts.awaited = true;
-    clearTimeout(this.#returnTimer);
-    this.#returnTimer = setTimeout(() => void this.#giveUp(), seconds * 1000);
   }
 }
 

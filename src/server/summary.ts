@@ -1,9 +1,6 @@
 /** The last word on a stream. */
-import { lstatSync, rmSync, writeFileSync } from "node:fs";
-import { messageOf } from "../errors.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Ended, StreamPlan } from "../stream/messages.ts";
-import type { Log } from "./log.ts";
 
 /** How a stream has ended. */
 export interface Verdict {
@@ -63,65 +60,4 @@ export function summarize(
     surplus: surplus ?? null,
     bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
   };
-}
-
-/** Where the JSON form goes. */
-export type SummaryFormat =
-  { readonly kind: "text" } | { readonly kind: "json"; readonly file: string | undefined };
-
-/** Where the line of `sha256sum` and its kin goes. */
-export interface ChecksumFile {
-  readonly file: string;
-  /** What the line says the digest is of. */
-  readonly subject: string;
-}
-
-/** Writes the line that `sha256sum -c` and its kin read. */
-export function writeChecksum({ checksum }: Summary, target: ChecksumFile, log: Log): void {
-  if (checksum === null) return;
-  // As the tools do it: a backslash at the front says that there are escapes in the name.
-  const subject = target.subject.replace(/[\\\n\r]/g, (c) => ESCAPES[c] as string);
-  const mark = subject === target.subject ? "" : "\\";
-  writeReport(target.file, `${mark}${checksum.digest}  ${subject}\n`, log);
-}
-
-const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
-
-/** Removes what an earlier run has written; not a device or a pipe that stands in its place. */
-export function removeReport(file: string): void {
-  if (lstatSync(file, { throwIfNoEntry: false })?.isFile()) rmSync(file, { force: true });
-}
-
-/** Tells how the stream has ended: a line for people, or one for programs. */
-export function reportSummary(summary: Summary, format: SummaryFormat, log: Log): void {
-  const json = `${JSON.stringify(summary)}\n`;
-  if (format.kind === "json" && format.file === undefined) {
-    log.raw(json);
-    return;
-  }
-  if (format.kind === "json" && format.file !== undefined) writeReport(format.file, json, log);
-  if (summary.complete) log.info(summaryText(summary));
-  else log.error(summaryText(summary));
-}
-
-function writeReport(file: string, text: string, log: Log): void {
-  try {
-    writeFileSync(file, text);
-  } catch (error) {
-    log.error(`cannot write ${file}: ${messageOf(error)}; check the folder`);
-  }
-}
-
-/** The summary in one line. */
-export function summaryText(summary: Summary): string {
-  const { bytes, data, zeroes, seconds, bytesPerSecond } = summary;
-  const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
-  const { window } = summary;
-  const held = window === null ? "" : `, window ${window.needed} of ${window.size} needed`;
-  const { checksum } = summary;
-  const digest = checksum === null ? "" : `, ${checksum.algorithm} ${checksum.digest}`;
-  return (
-    `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}) in ${seconds.toFixed(2)} s, ${rate} MiB/s${digest}: ` +
-    (summary.complete ? "complete" : `truncated: ${summary.reason}`)
-  );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { captiveVariables, captiveWords } from "../../src/captive/command.ts";
+import { captiveVariables, captiveWords, commandOf } from "../../src/captive/command.ts";
 
 const VARIABLES = {
   nbd: "nbd+unix:///?socket=/run/x",
@@ -34,9 +34,14 @@ describe("captiveVariables", () => {
   });
 });
 
-describe("a single word", () => {
-  test("is a command line for the shell, as it is", () => {
-    expect(captiveWords(['qemu-img info "$nbd" | cat'], VARIABLES)).toEqual([
+test("one word on a command line is a line for the shell, several are words", () => {
+  expect(commandOf(["qemu-img info $nbd"])).toBe("qemu-img info $nbd");
+  expect(commandOf(["qemu-img", "info"])).toEqual(["qemu-img", "info"]);
+});
+
+describe("a command line", () => {
+  test("is the shell's, as it is", () => {
+    expect(captiveWords('qemu-img info "$nbd" | cat', VARIABLES)).toEqual([
       "/bin/sh",
       "-c",
       'qemu-img info "$nbd" | cat',
@@ -46,14 +51,14 @@ describe("a single word", () => {
   test("finds the variables in the environment of the shell", async () => {
     const value = 'it\'s a "disk"; $port $(exit 7)';
     const shell = Bun.spawn({
-      cmd: captiveWords(['printf %s "$exportname"'], VARIABLES),
+      cmd: captiveWords('printf %s "$exportname"', VARIABLES),
       env: { ...process.env, ...VARIABLES, exportname: value, tls: "off" },
     });
     expect(await new Response(shell.stdout).text()).toBe(value);
   });
 });
 
-describe("several words", () => {
+describe("words", () => {
   /** What becomes of one of several words. */
   const replaced = (word: string, variables = VARIABLES) =>
     captiveWords(["command", word], variables)[1] as string;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { checkOptions } from "../../src/cli/check-options.ts";
-import { COMMON_OPTIONS, parseAddress, parseExportName } from "../../src/cli/options.ts";
-import { usageErrorOf } from "./thrown.ts";
+import { COMMON_OPTIONS, parseAddress } from "../../src/cli/options.ts";
+import { usageErrorOf } from "../support/thrown.ts";
 
 const DEFINED = { ...COMMON_OPTIONS, keep: { type: "boolean" } } as const;
 
@@ -131,21 +131,5 @@ describe("parseAddress", () => {
   test("refuses an empty path and an empty address", () => {
     expect(refusal({ unix: "" })).toBe("-U needs a path");
     expect(refusal({ ipaddr: "" })).toBe("-i needs an address");
-  });
-});
-
-describe("parseExportName", () => {
-  test("takes every name of up to 4096 bytes, or none", () => {
-    for (const name of [undefined, "", "disk", "ä".repeat(2048), "n".repeat(4096)]) {
-      expect(parseExportName(name)).toBe(name);
-    }
-  });
-
-  test("refuses more than 4096 bytes", () => {
-    for (const name of ["n".repeat(4097), `${"ä".repeat(2048)}n`]) {
-      expect(usageErrorOf(() => parseExportName(name))).toBe(
-        "-e takes a name of at most 4096 bytes",
-      );
-    }
   });
 });

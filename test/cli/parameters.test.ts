@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { parseParameters } from "../../src/cli/parameters.ts";
-import { usageErrorOf } from "./thrown.ts";
+import { usageErrorOf } from "../support/thrown.ts";
 
 /** The message about bad words. */
 const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words));
@@ -9,6 +9,7 @@ describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
     expect(parseParameters([`${key}=disk.fifo`])).toEqual({
       parameters: {
+        farEnd: { pipe: "disk.fifo", read: undefined },
         direction: "write",
         target: { kind: "path", path: "disk.fifo" },
         size: undefined,
@@ -34,7 +35,8 @@ describe("the pipe", () => {
 
 test("the size is in bytes, before or after the pipe", () => {
   const target = { kind: "path" as const, path: "x" };
-  const parameters = { direction: "write" as const, target, size: 3n << 20n, window: 0 };
+  const farEnd = { pipe: "x", read: undefined };
+  const parameters = { farEnd, direction: "write" as const, target, size: 3n << 20n, window: 0 };
   expect(parseParameters(["pipe=x", "size=3M"]).parameters).toEqual(parameters);
   expect(parseParameters(["size=3M", "pipe=x"]).parameters).toEqual(parameters);
 });

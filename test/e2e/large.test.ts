@@ -5,7 +5,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { parseSize } from "../../src/cli/size.ts";
+import { parseSize } from "../../src/library/size.ts";
 import type { RawClient } from "../support/nbd-client.ts";
 import { DATA, type SinkChoice, Trial } from "../support/trial.ts";
 

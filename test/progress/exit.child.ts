@@ -1,15 +1,17 @@
 /** A program with a bar that ends in a way that nobody has provided for: its argument says which. */
-import { Progress } from "../../src/progress/progress.ts";
+import { ProgressDisplay } from "../../src/progress/display.ts";
+import { Watch } from "../../src/progress/watch.ts";
 import { Counters } from "../../src/stream/counters.ts";
 
-const progress = new Progress({
+const progress = new ProgressDisplay({
   display: "bar",
   interval: 1000,
   colour: true,
   percentFd: undefined,
 });
 const stream = { counters: new Counters(), elapsed: 0, stage: "deserted" } as const;
-progress.watch(stream, { direction: "write", size: 1000n });
+const watch = new Watch(stream, { direction: "write", size: 1000n }, 0);
+progress.begin(() => watch.look(performance.now() / 1000));
 setTimeout(() => {
   if (process.argv[2] === "exit") process.exit(3);
   if (process.argv[2] === "throw") throw new Error("boom");

@@ -9,12 +9,12 @@ function waiting(direction: "read" | "write", timeout: number | undefined) {
   const said: string[] = [];
   const failures: { code: string; message: string }[] = [];
   const quiet = () => {};
-  const log = { info: (text: string) => said.push(text), warn: quiet, error: quiet };
+  const log = { info: (text: string) => said.push(text), warn: quiet, verbose: quiet };
   const end = new OtherEnd({
     direction,
     name: "the fifo",
     timeout,
-    log: { ...log, verbose: quiet, raw: quiet },
+    log,
     onTimeout: (failure) => failures.push(failure),
   });
   return { end, said, failures };

@@ -1,11 +1,10 @@
 /** What is shown of a stream while it runs, and where. */
 import { writeAll } from "../process/write-all.ts";
-import type { Observed, Observer, StreamKind } from "../server/observer.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { percentOf } from "./figures.ts";
 import { offer } from "./offer.ts";
 import { barText, jsonText, lineText } from "./text.ts";
-import { type Snapshot, Watch } from "./watch.ts";
+import type { Snapshot } from "./watch.ts";
 
 const STDERR = 2;
 
@@ -22,7 +21,7 @@ const LOOKING = 1000;
 /** How progress is shown on standard error. */
 export type Display = "none" | "bar" | "lines" | "json";
 
-export interface ProgressOptions {
+export interface DisplayOptions {
   readonly display: Display;
   /** Milliseconds between two lines. */
   readonly interval: number;
@@ -32,11 +31,11 @@ export interface ProgressOptions {
 }
 
 /** Shows the progress of one stream; on SIGUSR1 in a line, whatever else is asked for. */
-export class Progress implements Observer {
-  readonly needsSize: string | undefined;
-  readonly #options: ProgressOptions;
+export class ProgressDisplay {
+  readonly #options: DisplayOptions;
   readonly #row: BottomRow | undefined;
-  #watch: Watch | undefined;
+  /** Undefined before the stream and after it. */
+  #look: (() => Snapshot | undefined) | undefined;
   #percent = -1;
   /** Until then the terminal may have changed without our knowing, by performance.now(). */
   #settledAt = 0;
@@ -44,20 +43,20 @@ export class Progress implements Observer {
   /** What there was to be seen at the end. */
   #last: Snapshot | undefined;
 
-  constructor(options: ProgressOptions) {
+  constructor(options: DisplayOptions) {
     this.#options = options;
-    this.needsSize = options.percentFd === undefined ? undefined : "--progress-fd";
     this.#row = options.display === "bar" ? new BottomRow(STDERR) : undefined;
     process.on("SIGUSR1", () => {
-      const now = this.#look() ?? this.#last;
+      const now = this.#look?.() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
       writeAll(STDERR, `nbd-streaming: ${text}\n`);
     });
   }
 
-  watch(stream: Observed, kind: StreamKind): void {
+  /** The stream begins. @param look tells how far it is */
+  begin(look: () => Snapshot | undefined): void {
     const { display, interval } = this.#options;
-    this.#watch = new Watch(stream, kind, seconds());
+    this.#look = look;
     this.#tellPercent(false);
     if (display === "bar") {
       this.#every(DRAWING, () => {
@@ -71,6 +70,7 @@ export class Progress implements Observer {
     }
   }
 
+  /** The stream has ended, and is about to be reported. @param complete nothing is wrong with it */
   end(complete: boolean): void {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
@@ -79,8 +79,8 @@ export class Progress implements Observer {
       this.#row.remove();
     }
     this.#tellPercent(complete);
-    this.#last = this.#look();
-    this.#watch = undefined;
+    this.#last = this.#look?.();
+    this.#look = undefined;
     if (this.#options.display === "json" && this.#last !== undefined) {
       writeAll(STDERR, `${jsonText(this.#last)}\n`);
     }
@@ -92,10 +92,6 @@ export class Progress implements Observer {
     this.#timers.push(timer);
   }
 
-  #look(): Snapshot | undefined {
-    return this.#watch?.look(seconds());
-  }
-
   #draw(snapshot: Snapshot | undefined): void {
     if (snapshot === undefined) return;
     this.#row?.show((width) => barText(snapshot, width, this.#options.colour));
@@ -103,11 +99,11 @@ export class Progress implements Observer {
 
   readonly #resized = (): void => {
     this.#settledAt = performance.now() + SETTLING;
-    this.#draw(this.#look());
+    this.#draw(this.#look?.());
   };
 
   #say(): void {
-    const snapshot = this.#look();
+    const snapshot = this.#look?.();
     if (snapshot === undefined) return;
     const { display } = this.#options;
     const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
@@ -116,7 +112,7 @@ export class Progress implements Observer {
 
   /** As `nbdcopy --progress=FD` does it, when there is something new. */
   #tellPercent(complete: boolean): Snapshot | undefined {
-    const snapshot = this.#look();
+    const snapshot = this.#look?.();
     const { percentFd } = this.#options;
     if (percentFd === undefined || snapshot === undefined || snapshot.size === null)
       return snapshot;
@@ -156,11 +152,7 @@ export class Progress implements Observer {
     process.off(signal, handler);
     process.kill(process.pid, signal);
     setTimeout(() => {
-      if (this.#watch !== undefined) process.on(signal, handler);
+      if (this.#look !== undefined) process.on(signal, handler);
     }, DRAWING).unref();
   }
-}
-
-function seconds(): number {
-  return performance.now() / 1000;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { parseSize } from "../../src/cli/size.ts";
-import { usageErrorOf } from "./thrown.ts";
+import { parseSize } from "../../src/library/size.ts";
+import { usageErrorOf } from "../support/thrown.ts";
 
 const UNITS: [string, bigint][] = [
   ["", 1n],

@@ -1,0 +1,82 @@
+/** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
+import { lstatSync, rmSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import { targetName, type Target } from "../endpoint/prepare/target.ts";
+import { messageOf } from "../errors.ts";
+import type { Summary } from "../server/summary.ts";
+import type { CliLog } from "./log.ts";
+
+/** Where the JSON form goes. */
+export type SummaryFormat =
+  { readonly kind: "text" } | { readonly kind: "json"; readonly file: string | undefined };
+
+/** What is to be told, and where. */
+export interface ReportOptions {
+  readonly summary: SummaryFormat;
+  /** Where the line of `sha256sum` and its kin goes. */
+  readonly checksumFile: string | undefined;
+}
+
+/** The reports of an earlier stream must not stand for the one that begins. */
+export function removeReports({ summary, checksumFile }: ReportOptions): void {
+  for (const file of [checksumFile, summary.kind === "json" ? summary.file : undefined]) {
+    if (file !== undefined) removeReport(file);
+  }
+}
+
+/** Not a device or a pipe that stands in its place. */
+function removeReport(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false })?.isFile()) rmSync(file, { force: true });
+}
+
+/** Tells how the stream to or from `target` has ended. */
+export function report(
+  summary: Summary,
+  target: Target,
+  { summary: format, checksumFile }: ReportOptions,
+  log: CliLog,
+): void {
+  const { checksum, complete } = summary;
+  if (checksumFile !== undefined && checksum !== null && complete) {
+    writeReport(checksumFile, checksumLine(checksum.digest, basename(targetName(target))), log);
+  }
+  const json = `${JSON.stringify(summary)}\n`;
+  if (format.kind === "json" && format.file === undefined) {
+    log.raw(json);
+    return;
+  }
+  if (format.kind === "json" && format.file !== undefined) writeReport(format.file, json, log);
+  if (complete) log.info(summaryText(summary));
+  else log.error(summaryText(summary));
+}
+
+/** What `sha256sum -c` and its kin read. */
+function checksumLine(digest: string, subject: string): string {
+  // As the tools do it: a backslash at the front says that there are escapes in the name.
+  const escaped = subject.replace(/[\\\n\r]/g, (c) => ESCAPES[c] as string);
+  return `${escaped === subject ? "" : "\\"}${digest}  ${escaped}\n`;
+}
+
+const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
+
+function writeReport(file: string, text: string, log: CliLog): void {
+  try {
+    writeFileSync(file, text);
+  } catch (error) {
+    log.error(`cannot write ${file}: ${messageOf(error)}; check the folder`);
+  }
+}
+
+/** The summary in one line. */
+function summaryText(summary: Summary): string {
+  const { bytes, data, zeroes, seconds, bytesPerSecond } = summary;
+  const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
+  const { window } = summary;
+  const held = window === null ? "" : `, window ${window.needed} of ${window.size} needed`;
+  const { checksum } = summary;
+  const digest = checksum === null ? "" : `, ${checksum.algorithm} ${checksum.digest}`;
+  return (
+    `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}) in ${seconds.toFixed(2)} s, ${rate} MiB/s${digest}: ` +
+    (summary.complete ? "complete" : `truncated: ${summary.reason}`)
+  );
+}

@@ -1,0 +1,16 @@
+/** The library: `serve` and `run` for programs. docs/library.md has examples. */
+export { type ErrorCode, UserError } from "./errors.ts";
+export type { RunOptions, ServeOptions, StreamOptions, TlsOptions } from "./library/options.ts";
+export { run } from "./library/run.ts";
+export { serve } from "./library/serve.ts";
+export type { Size } from "./library/size.ts";
+export {
+  type Listening,
+  type Message,
+  Streaming,
+  type StreamingEvents,
+  TruncatedError,
+} from "./library/streaming.ts";
+export type { Snapshot as Progress } from "./progress/watch.ts";
+export type { Address, Entrance } from "./server/address.ts";
+export type { Summary } from "./server/summary.ts";

@@ -1,0 +1,75 @@
+/** What the host is told of the options that `serve` and `run` share. */
+import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
+import { usageError } from "../errors.ts";
+import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import type { HostOptions } from "../server/host.ts";
+import { loadCertificates, type Security } from "../server/tls.ts";
+import { chooseFarEnd } from "./far-end.ts";
+import { checkConnections, checkSeconds } from "./numbers.ts";
+import type { StreamOptions } from "./options.ts";
+import { toSize, toWindow } from "./size.ts";
+import type { Frame } from "./streaming.ts";
+
+/** Seconds from the connection to the choice of the export; an honest client takes milliseconds. */
+const NEGOTIATION_TIMEOUT = 10;
+
+const MAX_CONNECTIONS = 100;
+
+const WORKER = new URL("../stream.worker.ts", import.meta.url);
+
+/** What is up to the one or the other. */
+type Particular = "entrance" | "short" | "idleTimeout" | "needsSize";
+
+/** @throws UserError ERR_USAGE, ERR_TLS */
+export function hostOptions(options: StreamOptions, frame: Frame): Omit<HostOptions, Particular> {
+  const { direction, target } = chooseFarEnd(options);
+  const { size, window, pad, exact, openTimeout, reconnect, checksum } = options;
+  const { negotiationTimeout = NEGOTIATION_TIMEOUT, maxConnections = MAX_CONNECTIONS } = options;
+  const reading = direction === "read";
+  if (!reading && exact === true) {
+    throw usageError("--exact goes with read=: clients cannot write past size=");
+  }
+  if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
+    throw usageError(
+      `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
+    );
+  }
+  return {
+    ...frame,
+    direction,
+    target,
+    size: size === undefined ? undefined : toSize("size", size),
+    window: window === undefined ? 0 : toWindow(window),
+    pad: reading && pad === true,
+    exact: exact === true,
+    exportName: checkExportName(options.exportName),
+    pidFile: options.pidFile,
+    security: securityOf(options),
+    maxConnections: checkConnections("maxConnections", maxConnections),
+    negotiationTimeout: checkSeconds("negotiationTimeout", negotiationTimeout),
+    reconnect: reconnect === undefined ? undefined : checkSeconds("reconnect", reconnect),
+    openTimeout: openTimeout === undefined ? undefined : checkSeconds("openTimeout", openTimeout),
+    checksum,
+    workerUrl: options.workerUrl ?? WORKER,
+  };
+}
+
+/** A time of which 0 is for ever. @throws UserError ERR_USAGE */
+export function idleTimeoutOf(
+  { idleTimeout }: StreamOptions,
+  otherwise: number | undefined,
+): number | undefined {
+  if (idleTimeout === 0) return undefined;
+  return idleTimeout === undefined ? otherwise : checkSeconds("idleTimeout", idleTimeout);
+}
+
+function securityOf({ tls }: StreamOptions): Security {
+  if (tls === undefined) return { policy: "off" };
+  const { policy, certificates: folder, verifyPeer = false } = tls;
+  return { policy, folder, options: loadCertificates(folder, verifyPeer) };
+}
+
+function checkExportName(name: string | undefined): string | undefined {
+  if (Buffer.byteLength(name ?? "") <= NBD_MAX_STRING) return name;
+  throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
+}

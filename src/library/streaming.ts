@@ -1,0 +1,161 @@
+/** A stream, as a program that has started it sees it. */
+import { EventEmitter } from "node:events";
+import { UserError } from "../errors.ts";
+import type { EndSignal } from "../process/signals.ts";
+import { type Snapshot, Watch } from "../progress/watch.ts";
+import type { HostOptions, Outcome } from "../server/host.ts";
+import { Interruption } from "../server/interruption.ts";
+import type { Summary } from "../server/summary.ts";
+import type { StreamOptions } from "./options.ts";
+import { checkSeconds } from "./numbers.ts";
+
+/** Seconds between two events of progress. */
+const PROGRESS_INTERVAL = 1;
+
+/** Something to tell the user. */
+export interface Message {
+  /** `warn`: something is wrong, but the stream goes on; `verbose`: for who looks for a fault. */
+  readonly level: "info" | "warn" | "verbose";
+  /** One line. */
+  readonly text: string;
+}
+
+/** Where the server can be found. */
+export interface Listening {
+  /** For clients of this machine; undefined for a socket that was passed, or is a client. */
+  readonly uri: string | undefined;
+}
+
+/** What a stream tells while it runs; none comes before the next turn of the event loop. */
+export interface StreamingEvents {
+  /** Clients can connect. */
+  listening: [Listening];
+  /** How far the stream is: every second or `progressInterval`, and once more at its end. */
+  progress: [Snapshot];
+  message: [Message];
+}
+
+/** The stream is not whole: whatever has got to its reader is not the disk. */
+export class TruncatedError extends UserError {
+  constructor(
+    /** What has become of it, and why. */
+    readonly summary: Summary,
+    /** That of the command that has failed, 128 plus a signal's number, or 4. */
+    exitStatus: number,
+  ) {
+    super("ERR_TRUNCATED", `the stream is truncated: ${summary.reason}`, exitStatus);
+  }
+}
+
+/** What the host needs of its caller. */
+export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
+
+/**
+ * A stream that has been started. It is awaited for its {@link Summary}, which there is only when it
+ * is complete: when it is truncated, it rejects with a {@link TruncatedError}, and with another
+ * {@link UserError} where it could not begin.
+ */
+export class Streaming extends EventEmitter<StreamingEvents> implements Promise<Summary> {
+  readonly [Symbol.toStringTag] = "Streaming";
+  readonly #interruption = new Interruption();
+  readonly #interval: number | undefined;
+  readonly #result: Promise<Summary>;
+  #watch: Watch | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #last: Snapshot | undefined;
+
+  /** @param body runs the stream from its start to its end */
+  constructor(
+    { signal, progressInterval }: Pick<StreamOptions, "signal" | "progressInterval">,
+    body: (frame: Frame) => Promise<Outcome>,
+  ) {
+    super();
+    this.#interval = progressInterval;
+    this.#result = this.#run(body, signal);
+  }
+
+  /** How far the stream is at this moment, or was at its end; undefined before its start. */
+  get progress(): Snapshot | undefined {
+    return this.#watch?.look(seconds()) ?? this.#last;
+  }
+
+  /**
+   * Does what the signal does to the program: the stream ends where it stands, and is truncated. With
+   * `keep`, and no client connected, it is the good end of the stream. When the clients are done
+   * and only the end has to get out, that is given half a second; a second call does not wait.
+   */
+  stop(signal: EndSignal = "SIGTERM"): void {
+    this.#interruption.raise(signal);
+  }
+
+  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
+  then<Value = Summary, Reason = never>(
+    onFulfilled?: ((summary: Summary) => Value | PromiseLike<Value>) | null,
+    onRejected?: ((reason: unknown) => Reason | PromiseLike<Reason>) | null,
+  ): Promise<Value | Reason> {
+    return this.#result.then(onFulfilled, onRejected);
+  }
+
+  catch<Reason = never>(
+    onRejected?: ((reason: unknown) => Reason | PromiseLike<Reason>) | null,
+  ): Promise<Summary | Reason> {
+    return this.#result.catch(onRejected);
+  }
+
+  finally(onFinally?: (() => void) | null): Promise<Summary> {
+    return this.#result.finally(onFinally);
+  }
+
+  async #run(
+    body: (frame: Frame) => Promise<Outcome>,
+    signal: AbortSignal | undefined,
+  ): Promise<Summary> {
+    // So that the caller can first say what it wants to hear.
+    await undefined;
+    const abort = () => this.stop();
+    if (signal?.aborted === true) abort();
+    signal?.addEventListener("abort", abort);
+    const say = (level: Message["level"]) => (text: string) => {
+      this.emit("message", { level, text });
+    };
+    const interval = checkSeconds("progressInterval", this.#interval ?? PROGRESS_INTERVAL);
+    try {
+      const { why, status, summary } = await body({
+        interruption: this.#interruption,
+        observer: {
+          watch: (stream, kind, uri) =>
+            this.#begin(new Watch(stream, kind, seconds()), uri, interval),
+          end: () => this.#end(),
+        },
+        log: { info: say("info"), warn: say("warn"), verbose: say("verbose") },
+      });
+      if (why !== undefined) throw new TruncatedError(summary, status);
+      return summary;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  #begin(watch: Watch, uri: string | undefined, interval: number): void {
+    this.#watch = watch;
+    this.#timer = setInterval(() => this.#tell(), interval * 1000);
+    this.emit("listening", { uri });
+  }
+
+  #end(): void {
+    clearInterval(this.#timer);
+    this.#tell();
+    this.#last = this.progress;
+    this.#watch = undefined;
+  }
+
+  #tell(): void {
+    if (this.listenerCount("progress") === 0) return;
+    const { progress } = this;
+    if (progress !== undefined) this.emit("progress", progress);
+  }
+}
+
+function seconds(): number {
+  return performance.now() / 1000;
+}
