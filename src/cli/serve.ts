@@ -33,7 +33,7 @@ export const serveCommand = defineCommand({
       description: "Go on listening after a client has finished; a signal ends the stream",
     },
   },
-  async run({ args, data }) {
+  run({ args, data }) {
     const context = data as CliContext;
     if (context.captive !== undefined) {
       throw usageError("serve takes no command: use run for one");
@@ -55,11 +55,12 @@ export const serveCommand = defineCommand({
       }
       notify("READY=1", log);
     });
-    try {
-      return await conduct(streaming, parameters.target, outward);
-    } finally {
+    const stopping = () => {
       if (ready) notify("STOPPING=1", log);
-    }
+    };
+    // Before `conduct` hears of the end: its report is the last line.
+    void streaming.then(stopping, stopping);
+    return conduct(streaming, parameters.target, outward);
   },
 });
 

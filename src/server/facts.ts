@@ -28,6 +28,23 @@ export interface Facts {
   ended: boolean;
 }
 
+/** What there is at the start. */
+export function noFacts(): Facts {
+  return {
+    failure: undefined,
+    crash: undefined,
+    refused: undefined,
+    readBack: undefined,
+    connected: false,
+    streamed: false,
+    dropped: false,
+    awaited: false,
+    leftBehind: false,
+    sourceEnded: false,
+    ended: false,
+  };
+}
+
 /** Why a captive command may have failed, as far as the stream knows. */
 export function commandFailure(facts: Facts, emitted: number): string {
   if (facts.failure !== undefined) return facts.failure.message;

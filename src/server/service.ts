@@ -6,7 +6,7 @@ import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/mess
 import { type Address, type Entrance, nbdUri } from "./address.ts";
 import { Conditions } from "./conditions.ts";
 import { exportInfo } from "./disk.ts";
-import type { Facts } from "./facts.ts";
+import { type Facts, noFacts } from "./facts.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 import type { Stage } from "./observer.ts";
@@ -46,19 +46,7 @@ export interface ServiceOptions {
  * wants with {@link until} and ends with {@link finish} or {@link abort}, and then {@link close}.
  */
 export class Service {
-  readonly facts: Facts = {
-    failure: undefined,
-    crash: undefined,
-    refused: undefined,
-    readBack: undefined,
-    connected: false,
-    streamed: false,
-    dropped: false,
-    awaited: false,
-    leftBehind: false,
-    sourceEnded: false,
-    ended: false,
-  };
+  readonly facts: Facts = noFacts();
   /** Where clients can connect; undefined where there is no more to say than that they can. */
   readonly address: Address | undefined;
   readonly #log: Log;
