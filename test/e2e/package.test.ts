@@ -53,6 +53,7 @@ const OTHERS = [
   ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
+  ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
 ];
 
 describe("the package", () => {
@@ -104,6 +105,19 @@ describe("the installed package", () => {
     const convert = ["--", "qemu-img", "convert", "-n", "-O", "raw", path, "$nbd"];
     expect(await streamed(convert, { program, ...at })).toBe(sha256);
     expect(await streamed([path], { program, ...at })).toBe(sha256);
+  });
+
+  test("is a library for a program there", async () => {
+    const lines = [
+      'import { run } from "nbd-streaming";',
+      'const command = ["qemu-io", "-f", "raw", "-c", "write -q -P 7 0 64k", "$uri"];',
+      'console.log(await run({ pipe: "exec:sha256sum", command, checksum: "sha256" }));',
+    ];
+    writeFileSync(join(place, "app.ts"), lines.join("\n"));
+    const said = await command([process.execPath, "app.ts"], at);
+    const digest = new Bun.CryptoHasher("sha256").update(Buffer.alloc(65536, 7)).digest("hex");
+    expect(said).toContain(`${digest}  -\n`);
+    expect(said).toContain(`digest: "${digest}"`);
   });
 
   test.skipIf(NO_GIT)("tells the version, and the commit that it was packed of", async () => {
