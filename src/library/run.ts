@@ -78,7 +78,7 @@ function clientOf(
   return {
     command: ({ uri }) => importCommand(uri, made, image),
     size: unknown,
-    needsSize: "IMAGE",
+    needsSize: `making ${image}`,
   };
 }
 

@@ -115,7 +115,7 @@ describe("before anything is made,", () => {
   ])("a missing size= is wrong usage when the source is $what", async ({ line }) => {
     using folder = tempFolder();
     const ended = await shell(line, [], { cwd: folder.path, env: { FILE: disk.path } });
-    expectUsage(ended, "size= is missing: the length of the source is not known");
+    expectUsage(ended, "needs size=: the length of the source is not known");
     expect(existsSync(folder.file("disk.qcow2"))).toBeFalse();
     expect(existsSync(folder.file("source.fifo"))).toBeFalse();
   });

@@ -250,7 +250,7 @@ describe("what cannot begin is refused:", () => {
       "an image that is to be made of an unknown length",
       () => run({ read: "exec:true", image: "y.raw" }),
       "ERR_USAGE",
-      /^IMAGE needs size=: the length of the source is not known$/,
+      /^making y\.raw needs size=: the length of the source is not known$/,
     ],
     [
       "no length for somebody who needs one",
