@@ -4,6 +4,7 @@ import {
   IHAVEOPT,
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
+  NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
   NBD_FLAG_C_FIXED_NEWSTYLE,
@@ -72,6 +73,14 @@ export class Client implements Disposable {
     this.#send(NBD_CMD_WRITE_ZEROES, offset, length);
   }
 
+  /** Reads, when all else is answered. @throws Error when a request has failed */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    await this.settle();
+    this.#send(NBD_CMD_READ, offset, length);
+    await this.settle();
+    return await this.#receive(length);
+  }
+
   /** Waits until all is answered. @throws Error when a request has failed */
   async settle(): Promise<void> {
     while (this.#unanswered.size > 0) {
@@ -84,10 +93,14 @@ export class Client implements Disposable {
     }
   }
 
-  /** Waits until all is answered and on its way, and leaves (NBD_CMD_DISC). */
-  async finish(): Promise<void> {
+  /** Waits until all that was written is on its way. @throws Error when a request has failed */
+  async flush(): Promise<void> {
     this.#send(NBD_CMD_FLUSH, 0, 0);
     await this.settle();
+  }
+
+  /** Leaves as clients should (NBD_CMD_DISC). */
+  disconnect(): void {
     this.#socket.end(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
   }
 

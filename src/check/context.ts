@@ -13,7 +13,6 @@ export interface CheckContext {
 /** What a server does with a stream whose end is the check's business, and not the user's. */
 export function privateHost({ interruption, workerUrl, log }: CheckContext) {
   return {
-    direction: "write",
     needsSize: undefined,
     exportName: undefined,
     pad: false,

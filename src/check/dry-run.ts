@@ -38,6 +38,7 @@ export async function tryOut(
   const { status } = await runCaptive(
     {
       ...privateHost(context),
+      direction: "write",
       target: { kind: "path", path: "/dev/null" },
       survey: true,
       size,

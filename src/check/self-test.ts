@@ -1,15 +1,14 @@
-/** A stream from a client of our own through the program and a FIFO to a reader of our own. */
+/** Streams of our own through the program and a FIFO, in both directions: nothing else is needed. */
 import { randomFillSync } from "node:crypto";
-import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
-import { close, open, read } from "../../ffi/fd.ts";
-import { Memory } from "../../ffi/memory.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import { host } from "../server/host.ts";
 import { Client } from "./client.ts";
 import { type CheckContext, privateHost } from "./context.ts";
+import { Reader, Writer } from "./far-side.ts";
 import type { Item } from "./report.ts";
 
 /** Milliseconds that all of it may take. */
@@ -21,29 +20,42 @@ const MiB = 1024 * KiB;
 /** The disk's length in bytes: no whole number of sectors. */
 const SIZE = 6 * MiB + 12_345;
 
-/** What the client writes, in order: [offset, length]. Between these there are gaps and zeroes. */
-const WRITES: readonly (readonly [number, number])[] = [
+/** [offset, length] */
+type Part = readonly [number, number];
+
+/** What the client writes, in order. Between these there are gaps and zeroes. */
+const WRITES: readonly Part[] = [
   // Small ones, many at a time; one that is spliced; one behind a gap; one behind zeroes.
-  ...Array.from({ length: 32 }, (_, i) => [i * 4 * KiB, 4 * KiB] as const),
+  ...Array.from({ length: 32 }, (_, i): Part => [i * 4 * KiB, 4 * KiB]),
   [128 * KiB, MiB],
   [2 * MiB + 777, 64 * KiB],
   [4 * MiB, 512 * KiB + 1],
 ];
 
 /** What it zeroes before the last of these, and at the end. */
-const ZEROES: readonly (readonly [number, number])[] = [
+const ZEROES: readonly [Part, Part] = [
   [3 * MiB, MiB],
   [5 * MiB, SIZE - 5 * MiB],
 ];
 
-/** Runs it. Never throws. */
-export async function selfTest(context: CheckContext): Promise<Item> {
-  const item = { topic: "self-test", name: "stream" } as const;
+/** Bytes of the requests that a client reads with, in turn: through memory, and spliced. */
+const READS = [4 * KiB, 4 * KiB, 64 * KiB, 512 * KiB + 1];
+
+/** Runs both. Never throws. */
+export async function selfTests(context: CheckContext): Promise<Item[]> {
+  return [await selfTest("write", context), await selfTest("read", context)];
+}
+
+async function selfTest(direction: Direction, context: CheckContext): Promise<Item> {
+  const item = { topic: "self-test", name: direction === "write" ? "pipe=" : "read=" } as const;
   let folder: PrivateFolder | undefined;
   try {
     folder = new PrivateFolder();
-    const problem = await streams(folder, context);
-    const done = `${SIZE} bytes with gaps and zeroes went through a private server and a FIFO unchanged`;
+    const path = folder.file("self-test.fifo");
+    mkfifo(path, 0o600);
+    const problem = await (direction === "write" ? writes : reads)(path, folder.socket, context);
+    const way = "went through a private server and a FIFO unchanged";
+    const done = `${SIZE} bytes ${direction === "write" ? "with gaps and zeroes " : ""}${way}`;
     return problem === undefined
       ? { ...item, state: "ok", text: done }
       : { ...item, state: "failed", text: problem };
@@ -54,98 +66,103 @@ export async function selfTest(context: CheckContext): Promise<Item> {
   }
 }
 
-/** @returns what is wrong; undefined when all has arrived */
-async function streams(folder: PrivateFolder, context: CheckContext): Promise<string | undefined> {
+/** A client writes. @returns what is wrong; undefined when all has arrived */
+async function writes(
+  path: string,
+  socket: string,
+  context: CheckContext,
+): Promise<string | undefined> {
   const disk = new Uint8Array(SIZE);
   for (const [offset, length] of WRITES) randomFillSync(disk, offset, length);
-  const path = folder.file("self-test.fifo");
-  mkfifo(path, 0o600);
-  const reader = new Reader(path);
-  try {
-    const { why } = await host(
-      {
-        ...privateHost(context),
-        target: { kind: "path", path },
-        size: BigInt(SIZE),
-        short: "fail",
-        entrance: { kind: "unix", path: folder.socket },
-      },
-      async ({ service, conclude, interrupted }) => {
-        const { facts } = service;
-        const limit = setTimeout(() => service.abort(), LIMIT);
-        try {
-          await talk(folder.socket, disk);
-          const over = () => facts.ended || context.interruption.caught !== undefined;
-          await service.until(() => over() || (facts.streamed && service.open === 0));
-          const stopped = context.interruption.caught !== undefined;
-          return stopped ? interrupted() : await conclude("clients");
-        } finally {
-          clearTimeout(limit);
-        }
-      },
-    );
-    if (why !== undefined) return `the stream was truncated: ${why}`;
-    const { length, digest } = await reader.end();
-    if (length !== SIZE) return `${length} bytes have arrived of ${SIZE}`;
-    const expected = new Bun.CryptoHasher("sha256").update(disk).digest("hex");
-    return digest === expected ? undefined : "what has arrived is not what was written";
-  } finally {
-    reader.close();
-  }
+  using reader = new Reader(path);
+  const why = await stream("write", path, socket, context, (client) => writeAll(client, disk));
+  if (why !== undefined) return `the stream was truncated: ${why}`;
+  const { length, digest } = await reader.end();
+  if (length !== SIZE) return `${length} bytes have arrived of ${SIZE}`;
+  return digest === digestOf(disk) ? undefined : "what has arrived is not what was written";
 }
 
-async function talk(socket: string, disk: Uint8Array): Promise<void> {
+/** A client reads. As {@link writes}. */
+async function reads(
+  path: string,
+  socket: string,
+  context: CheckContext,
+): Promise<string | undefined> {
+  const disk = randomFillSync(new Uint8Array(SIZE));
+  let read: string | undefined;
+  const why = await stream("read", path, socket, context, async (client) => {
+    using _ = new Writer(path, disk);
+    read = await readAll(client);
+  });
+  if (why !== undefined) return `the stream was truncated: ${why}`;
+  return read === digestOf(disk) ? undefined : "what was read is not what was given";
+}
+
+/** Serves one stream to one client. @returns why it is truncated, if it is */
+async function stream(
+  direction: Direction,
+  path: string,
+  socket: string,
+  context: CheckContext,
+  talk: (client: Client) => Promise<void>,
+): Promise<string | undefined> {
+  const { why } = await host(
+    {
+      ...privateHost(context),
+      direction,
+      target: { kind: "path", path },
+      size: BigInt(SIZE),
+      short: "fail",
+      entrance: { kind: "unix", path: socket },
+    },
+    async ({ service, conclude, interrupted }) => {
+      const { facts } = service;
+      const limit = setTimeout(() => service.abort(), LIMIT);
+      try {
+        await meet(socket, talk);
+        const over = () => facts.ended || context.interruption.caught !== undefined;
+        await service.until(() => over() || (facts.streamed && service.open === 0));
+        const stopped = context.interruption.caught !== undefined;
+        return stopped ? interrupted() : await conclude("clients");
+      } finally {
+        clearTimeout(limit);
+      }
+    },
+  );
+  return why;
+}
+
+async function meet(socket: string, talk: (client: Client) => Promise<void>): Promise<void> {
   using client = await Client.connect(socket);
   const size = BigInt(advertisedSize(SIZE));
   if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
-  const write = ([offset, length]: readonly [number, number]) => {
+  await talk(client);
+  client.disconnect();
+}
+
+async function writeAll(client: Client, disk: Uint8Array): Promise<void> {
+  const write = ([offset, length]: Part) => {
     client.write(offset, disk.subarray(offset, offset + length));
   };
   for (const part of WRITES.slice(0, -1)) write(part);
   await client.settle();
-  client.writeZeroes(...(ZEROES[0] as [number, number]));
+  client.writeZeroes(...ZEROES[0]);
   for (const part of WRITES.slice(-1)) write(part);
-  client.writeZeroes(...(ZEROES[1] as [number, number]));
-  await client.finish();
+  client.writeZeroes(...ZEROES[1]);
+  await client.flush();
 }
 
-/** Takes what comes out of a FIFO, without ever waiting in the kernel. */
-class Reader {
-  readonly #fd: number;
-  readonly #hash = new Bun.CryptoHasher("sha256");
-  readonly #memory = new Memory(MiB);
-  #length = 0;
-  #closed = false;
-  readonly #done: Promise<void>;
-
-  constructor(path: string) {
-    this.#fd = open(path, O_RDONLY | O_NONBLOCK);
-    this.#done = this.#run();
-    // It is asked for later, or not at all.
-    this.#done.catch(() => {});
+/** @returns the digest of what it has got */
+async function readAll(client: Client): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256");
+  for (let offset = 0, turn = 0; offset < SIZE; turn++) {
+    const length = Math.min(READS[turn % READS.length] as number, SIZE - offset);
+    hash.update(await client.read(offset, length));
+    offset += length;
   }
+  return hash.digest("hex");
+}
 
-  /** Resolves at the end of the stream. */
-  async end(): Promise<{ readonly length: number; readonly digest: string }> {
-    await this.#done;
-    return { length: this.#length, digest: this.#hash.digest("hex") };
-  }
-
-  close(): void {
-    if (!this.#closed) close(this.#fd);
-    this.#closed = true;
-  }
-
-  async #run(): Promise<void> {
-    while (!this.#closed) {
-      const n = read(this.#fd, this.#memory.at(0), this.#memory.length);
-      // Before the first writer there is end of file, too.
-      if (n === 0 && this.#length > 0) return;
-      if (n > 0) {
-        this.#hash.update(this.#memory.bytes.subarray(0, n));
-        this.#length += n;
-      }
-      await Bun.sleep(n > 0 ? 0 : 1);
-    }
-  }
+function digestOf(bytes: Uint8Array): string {
+  return new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
 }

@@ -5,7 +5,7 @@ import type { ClientFindings } from "../check/diagnosis.ts";
 import { checkFarEnd } from "../check/far-end.ts";
 import { checkMachine } from "../check/machine.ts";
 import { type Item, reportJson, reportOf, reportText } from "../check/report.ts";
-import { selfTest } from "../check/self-test.ts";
+import { selfTests } from "../check/self-test.ts";
 import { checkSizes } from "../check/sizes.ts";
 import { targetText } from "../endpoint/prepare/target.ts";
 import { EXIT, usageError } from "../errors.ts";
@@ -63,7 +63,7 @@ export async function runCheck(
     items.push(...checked.items);
   }
   if (farEnd === undefined && captive === undefined) {
-    items.push(...checkMachine(), await selfTest(context));
+    items.push(...checkMachine(), ...(await selfTests(context)));
   }
   if (interruption.caught !== undefined) return interrupted(interruption, log);
   const report = reportOf(items, client);

@@ -85,7 +85,11 @@ const CASES: [string, string[], RegExp][] = [
     /^the format of y does not show .* give -O/,
   ],
   ["an image that is read", ["run", "read=y.raw", "y.raw"], /^read=y\.raw and IMAGE are the same/],
-  ["an image without a size", ["run", "read=x", "y.raw"], /^making y\.raw needs size=: the length of the/],
+  [
+    "an image without a size",
+    ["run", "read=x", "y.raw"],
+    /^making y\.raw needs size=: the length of the/,
+  ],
   ["--pad without a size", ["serve", "read=x", "--pad", "-U", "s"], /^--pad needs size=/],
   ["--exact without a size", ["serve", "read=x", "--exact", "-U", "s"], /^--exact needs size=/],
   [

@@ -25,7 +25,9 @@ describe("check alone", () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(report.ok).toBeTrue();
     expect(report.client).toBeNull();
-    expect(said(report, "stream")).toEqual([expect.stringMatching(/^ok: \d+ bytes .* unchanged$/)]);
+    for (const way of ["pipe=", "read="]) {
+      expect(said(report, way)).toEqual([expect.stringMatching(/^ok: \d+ bytes .* unchanged$/)]);
+    }
     expect(said(report, "splice")[0]).toStartWith("ok: ");
     expect(readdirSync(folder.path)).toEqual([]);
   });
@@ -45,7 +47,8 @@ describe("check alone", () => {
     expect(report.ok).toBeFalse();
     const hint = expect.stringMatching(/^failed: .*set TMPDIR to one that is writable$/);
     expect(said(report, "temporary folder")).toEqual([hint]);
-    expect(said(report, "stream")).toEqual([hint]);
+    expect(said(report, "pipe=")).toEqual([hint]);
+    expect(said(report, "read=")).toEqual([hint]);
   });
 
   test("does not mind a reader that has seen enough", async () => {
