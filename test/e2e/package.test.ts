@@ -53,6 +53,7 @@ const OTHERS = [
   ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
+  ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
 ];
 
 describe("the package", () => {

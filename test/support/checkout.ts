@@ -5,7 +5,7 @@ import { command, ROOT } from "./program.ts";
 
 /** What building and packing needs; nothing that an earlier one has left. */
 const PARTS = [
-  ...["src", "ffi", "man", "packaging", "node_modules"],
+  ...["src", "ffi", "man", "docs", "packaging", "node_modules"],
   ...["package.json", "bun.lock", "bunfig.toml", ".gitignore"],
   ...["README.md", "LICENSE", "CHANGELOG.md"],
 ];
