@@ -48,11 +48,9 @@ function client(
       withRawDisk(stage);
       const words = ["serve", "pipe=exec:cat > streamed", "size=16M", "-p", "0", ...STRICT];
       server = stage.start(["nbd-streaming", ...words]);
-      where = await uriOf(server);
+      port = await portOf(server);
     },
-    replaced: () => [
-      [host, host.replace(NAME, where.replace(":", host.includes(",") ? ",port=" : ":"))],
-    ],
+    replaced: () => [[from, to(port)]],
     async after(stage) {
       const { status, stderr } = await server.ended();
       expect(status, stderr).toBe(0);
