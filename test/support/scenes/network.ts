@@ -1,8 +1,8 @@
 /** README's recipe for TLS, and what docs/network.md has. */
 import { expect } from "bun:test";
-import { cpSync } from "node:fs";
+import { cpSync, existsSync } from "node:fs";
 import { makeCertificates } from "../certificates.ts";
-import { command, type Running } from "../program.ts";
+import { command, eventually, type Running } from "../program.ts";
 import {
   expectCompressed,
   expectFile,
@@ -83,7 +83,7 @@ export const NETWORK: readonly Scene[] = [
   },
   {
     document: "README.md",
-    block: "nbd-streaming serve pipe=exec:",
+    block: "-i 0.0.0.0",
     title: "serves a client that has a certificate",
     needs: ["zstd"],
     before: withCertificates,
@@ -93,7 +93,7 @@ export const NETWORK: readonly Scene[] = [
   },
   {
     document: "README.md",
-    block: "nbd-streaming serve pipe=exec:",
+    block: "-i 0.0.0.0",
     title: "serves no client without a certificate",
     needs: ["zstd"],
     before: withCertificates,
@@ -111,7 +111,7 @@ export const NETWORK: readonly Scene[] = [
     },
   },
   client(
-    { block: "nbdcopy disk.raw", title: "copies a raw disk to the server by nbdcopy" },
+    { block: "nbdcopy disk.raw 'nbds:", title: "copies a raw disk to the server by nbdcopy" },
     `nbds://${NAME}`,
     (port) => `nbds://localhost:${port}`,
   ),
@@ -131,4 +131,47 @@ export const NETWORK: readonly Scene[] = [
       await expectCompressed(stage);
     },
   },
+  {
+    document: "docs/network.md",
+    block: "nbdcopy -- disk.raw [",
+    title: "tells on stderr what nbdcopy does not look at: a sink that fails at its end",
+    commands: { zstd: "cat > /dev/null; exit 3\n" },
+    before: (stage) => withRawDisk(stage),
+    after: (_, { stderr }) => expect(stderr).toMatch(/truncated: exec:.* failed with status 3/),
+  },
+  {
+    document: "README.md",
+    block: "systemd-socket-activate",
+    title: "is started by the first client of a socket that systemd has",
+    needs: ["systemd-socket-activate", "zstd"],
+    replaced: () => [SMALL],
+    async during(stage) {
+      const socket = stage.file("nbd.sock");
+      await eventually(() => existsSync(socket), "the socket");
+      await command(["nbdcopy", stage.masters.raw, `nbd+unix:///?socket=${socket}`]);
+    },
+    after: expectCompressed,
+  },
+  unixClient(),
 ];
+
+/** The client of the socket that systemd has; a socket of the server's own does as well. */
+function unixClient(): Scene {
+  let server: Running;
+  return {
+    document: "README.md",
+    block: 'nbdcopy disk.raw "nbd+unix:',
+    title: "copies a raw disk to a Unix socket",
+    async before(stage) {
+      withRawDisk(stage);
+      const words = ["serve", "pipe=exec:cat > streamed", "size=16M", "-U", "nbd.sock"];
+      server = stage.start(["nbd-streaming", ...words]);
+      await server.saying(/listening on .*\n/);
+    },
+    async after(stage) {
+      const { status, stderr } = await server.ended();
+      expect(status, stderr).toBe(0);
+      await expectFile(stage, "streamed");
+    },
+  };
+}
