@@ -1,7 +1,7 @@
 /** Every command line of the documents does what they say, as it stands there. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { type Block, blocksOf, documentedBlock, sessionOf } from "../support/documented.ts";
 import { qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -60,6 +60,18 @@ describe.each(DOCUMENTS)("%s", (document) => {
     expect(spans.filter((span) => !span.includes("…"))).toEqual([]);
   });
 
+  test("has no links that lead nowhere", () => {
+    const text = readFileSync(join(ROOT, document), "utf8");
+    const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string);
+    expect(links.filter((link) => !link.startsWith("https://")).filter(leadsNowhere)).toEqual([]);
+    function leadsNowhere(link: string): boolean {
+      const [path = "", anchor] = link.split("#");
+      const file = path === "" ? join(ROOT, document) : join(ROOT, dirname(document), path);
+      if (!existsSync(file)) return true;
+      return anchor !== undefined && !anchorsOf(readFileSync(file, "utf8")).includes(anchor);
+    }
+  });
+
   for (const scene of scenes) {
     const missing = (scene.needs ?? []).filter((tool) => Bun.which(tool) === null);
     const why = missing.length > 0 ? ` (needs ${missing.join(", ")})` : "";
@@ -102,6 +114,16 @@ describe("README's session", () => {
     expect(masked(printed)).toBe(masked(output));
   });
 });
+
+/** The anchors that a page's headings have. */
+function anchorsOf(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = ""]) =>
+    title
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, "")
+      .replaceAll(" ", "-"),
+  );
+}
 
 /** Without figures, and one line where there may be several that differ only by them. */
 function masked(text: string): string {

@@ -72,7 +72,9 @@ export class Stage implements AsyncDisposable {
 
   /** Starts a command as the block would: in the same folder, with the same PATH. */
   start(cmd: readonly string[]): Running {
-    return this.use(start(cmd, { cwd: this.cwd, env: this.#env, group: true }));
+    const running = this.use(start(cmd, { cwd: this.cwd, env: this.#env, group: true }));
+    this.#stack.defer(() => endGroup(running.process.pid));
+    return running;
   }
 
   /** Runs a command line of bash(1), which must succeed. @returns its standard output */
@@ -94,6 +96,15 @@ export class Stage implements AsyncDisposable {
 
 /** fish cannot be told to stop. */
 const STRICT: Readonly<Record<string, string>> = { fish: "--no-config" };
+
+/** Ends what a shell has left behind, such as a reader of a FIFO that nobody has opened. */
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
 
 /** The text of a block with what is replaced in it. @throws Error where there is nothing to replace */
 export function adapted(block: Block, replaced: readonly (readonly [string, string])[]): string {
