@@ -10,8 +10,9 @@ import type { Stage } from "./stage.ts";
 
 const MiB = 1024 * 1024;
 
-/** The size of the disk, which is 10 GiB in the documents. */
+/** The size of the disk. */
 export const SIZE = 16 * MiB;
+/** What the documents say instead: so much would take minutes in each scene. */
 export const SMALL = ["size=10G", "size=16M"] as const;
 
 export interface Masters {
