@@ -22,6 +22,12 @@ for tool in zsh fish; do
 done
 command -v man >/dev/null || wanted="$wanted man-db"
 
+# What the recipes of README use; without one of them, those with it are skipped.
+for tool in zstd openssl curl; do
+  command -v $tool >/dev/null || wanted="$wanted $tool"
+done
+command -v borg >/dev/null || wanted="$wanted borgbackup"
+
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo
 install() {

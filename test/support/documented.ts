@@ -40,6 +40,25 @@ export function blocksOf(name: string): Block[] {
   return blocks;
 }
 
+/** The one block of a document that contains a text. */
+export function documentedBlock(name: string, text: string): Block {
+  const [block, ...more] = blocksOf(name).filter((candidate) => candidate.text.includes(text));
+  if (block === undefined) throw new Error(`${name}: no block has ${text}`);
+  if (more.length > 0) throw new Error(`${name}: ${more.length + 1} blocks have ${text}`);
+  return block;
+}
+
+/** The commands that a block of an interactive session shows, each with what it has printed. */
+export function sessionOf({ text }: Block): { command: string; output: string }[] {
+  return text
+    .split(/^\$ /m)
+    .slice(1)
+    .map((part) => {
+      const end = part.indexOf("\n") + 1;
+      return { command: part.slice(0, end - 1), output: part.slice(end) };
+    });
+}
+
 /**
  * Makes a folder to have in front in PATH, with the program in it under its name, and with `bun`.
  *
