@@ -1,7 +1,7 @@
 /** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
 import { lstatSync, rmSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
-import { targetName, type Target } from "../endpoint/prepare/target.ts";
+import type { Target } from "../endpoint/prepare/target.ts";
 import { messageOf } from "../errors.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
@@ -38,7 +38,7 @@ export function report(
 ): void {
   const { checksum, complete } = summary;
   if (checksumFile !== undefined && checksum !== null && complete) {
-    writeReport(checksumFile, checksumLine(checksum.digest, basename(targetName(target))), log);
+    writeReport(checksumFile, checksumLine(checksum.digest, subjectOf(target)), log);
   }
   const json = `${JSON.stringify(summary)}\n`;
   if (format.kind === "json" && format.file === undefined) {
@@ -48,6 +48,11 @@ export function report(
   if (format.kind === "json" && format.file !== undefined) writeReport(format.file, json, log);
   if (complete) log.info(summaryText(summary));
   else log.error(summaryText(summary));
+}
+
+/** What the digest is of: a file that can be checked, or else whatever comes out of a pipe. */
+function subjectOf(target: Target): string {
+  return target.kind === "path" ? basename(target.path) : "-";
 }
 
 /** What `sha256sum -c` and its kin read. */

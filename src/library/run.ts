@@ -1,5 +1,6 @@
 /** `run` for programs. */
 import { captiveWords, type Variables } from "../captive/command.ts";
+import { NewImage } from "../captive/new-image.ts";
 import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
 import { run as runCaptive } from "../captive/run.ts";
 import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
@@ -26,7 +27,7 @@ export function run(options: RunOptions): Streaming {
       const message = `ended by ${caught} before the stream had begun`;
       throw new UserError("ERR_TRUNCATED", message, signalStatus(caught));
     }
-    return await runCaptive({
+    const outcome = await runCaptive({
       ...host,
       size,
       needsSize: client.needsSize ?? options.needsSize,
@@ -35,7 +36,12 @@ export function run(options: RunOptions): Streaming {
       address: options.listen,
       idleTimeout: idleTimeoutOf(options, undefined),
       command: client.command,
+    }).catch((error: unknown) => {
+      client.settle(false);
+      throw error;
     });
+    client.settle(outcome.why === undefined);
+    return outcome;
   });
 }
 
@@ -46,6 +52,8 @@ interface CaptiveClient {
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
   /** Who has to know the length, because all of the disk is copied. */
   readonly needsSize: string | undefined;
+  /** The stream has ended, or could not begin. @throws UserError */
+  readonly settle: (complete: boolean) => void;
 }
 
 function clientOf(
@@ -53,6 +61,7 @@ function clientOf(
   { direction, target }: FarEndChoice,
 ): CaptiveClient {
   const unknown = () => Promise.resolve(undefined);
+  const settle = () => {};
   if (command !== undefined) {
     if (image !== undefined) throw usageError("image goes without command: it has one of its own");
     if (format !== undefined) throw usageError("format goes with image, not with command");
@@ -61,6 +70,7 @@ function clientOf(
       command: (variables) => captiveWords(command, variables),
       size: unknown,
       needsSize: undefined,
+      settle,
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
@@ -69,16 +79,22 @@ function clientOf(
       command: ({ uri }) => exportCommand(image, format, uri),
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
+      settle,
     };
   }
   if (isSameFile(target, image)) {
     throw usageError(`read=${targetText(target)} and IMAGE are the same file: name another one`);
   }
   const made = outputFormat(image, format);
+  let place: NewImage | undefined;
   return {
-    command: ({ uri }) => importCommand(uri, made, image),
+    command({ uri }) {
+      place = new NewImage(image);
+      return importCommand(uri, made, place.path);
+    },
     size: unknown,
     needsSize: `making ${image}`,
+    settle: (complete) => (complete ? place?.keep() : place?.discard()),
   };
 }
 

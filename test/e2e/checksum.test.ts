@@ -134,6 +134,22 @@ describe("--checksum=ALG:FILE", () => {
     expect(readFileSync(sums, "utf8")).toBe(`${full.sha256}  null\n`);
   });
 
+  test("is of standard input where the sink has no path", async () => {
+    using scratch = tempFolder();
+    const sums = scratch.file("SUMS");
+    const words = [`--checksum=sha256:${sums}`, full.path];
+    for (const line of [
+      'program run pipe=- "$@" > copy',
+      "program run pipe=exec:'cat > copy' \"$@\"",
+    ]) {
+      expect((await shell(line, words, { cwd: scratch.path })).status).toBe(0);
+      expect(readFileSync(sums, "utf8")).toBe(`${full.sha256}  -\n`);
+      expect((await shell("sha256sum -c SUMS < copy", [], { cwd: scratch.path })).stdout).toBe(
+        "-: OK\n",
+      );
+    }
+  });
+
   test.each([
     { how: "broken by its client", words: () => qemuIo("write 4M 1M", "write 0 1M") },
     {

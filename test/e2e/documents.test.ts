@@ -9,6 +9,7 @@ import { ROOT } from "../support/program.ts";
 import { CHECKING } from "../support/scenes/checking.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
+import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
@@ -24,7 +25,7 @@ const DOCUMENTS = [
 const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types. */
 const OTHERS = ["", "ts", "json", "ini"];
-const SCENES = [RECIPES, IMPORTS, NETWORK, INSTALLATION, CHECKING].flat();
+const SCENES = [RECIPES, IMPORTS, NETWORK, INSTALLATION, CHECKING, LIBRARY].flat();
 
 /** The heading below which README has the synopsis: forms, no command lines. */
 const SYNOPSIS = "Use";

@@ -1,11 +1,11 @@
 /** The programs of docs/library.md, as they stand there, where nbd-streaming is a package. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
 import { blocksOf } from "../support/documented.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, ROOT, start } from "../support/program.ts";
+import { linkPackage } from "../support/linked.ts";
+import { command, start } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
 
@@ -21,11 +21,7 @@ afterAll(() => folder[Symbol.dispose]());
 let image: Image;
 
 beforeAll(async () => {
-  mkdirSync(folder.file("node_modules"));
-  symlinkSync(ROOT, folder.file("node_modules/nbd-streaming"));
-  for (const name of ["bun-types", "@types"]) {
-    symlinkSync(join(ROOT, "node_modules", name), folder.file(`node_modules/${name}`));
-  }
+  linkPackage(folder.path);
   for (const [index, name] of NAMES.entries()) {
     writeFileSync(folder.file(name), programs[index]?.text ?? "");
   }
@@ -56,7 +52,7 @@ describe.skipIf(NO_ZSTD)("the program that runs qemu-img", () => {
 
   test("fails where the image cannot be read", async () => {
     using empty = tempFolder();
-    symlinkSync(folder.file("node_modules"), empty.file("node_modules"));
+    linkPackage(empty.path);
     writeFileSync(empty.file("run.ts"), readFileSync(folder.file("run.ts")));
     await using running = start(program, { cwd: empty.path });
     const { status, stderr } = await running.ended();

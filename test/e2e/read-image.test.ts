@@ -1,10 +1,10 @@
 /** `run read=SOURCE IMAGE`: qemu-img makes an image of what comes out of the source. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, linkSync, readdirSync, symlinkSync } from "node:fs";
+import { existsSync, linkSync, lstatSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { copied, digestDisk } from "../support/copied.ts";
 import { digestSectors, holedImage, type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, type Ended, runProgram } from "../support/program.ts";
+import { command, type Ended, eventually, runProgram, startProgram } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
 import { shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -91,7 +91,60 @@ describe("an IMAGE", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(/qemu-img: error while reading .*Input\/output error/);
     expect(stderr).toMatch(/truncated: exec:.* failed with status 3, with the stream at byte/);
+    expect(readdirSync(folder.path)).toEqual([]);
   });
+
+  test("has its name only when it is complete", async () => {
+    using folder = tempFolder();
+    const wait = "until [ -e go ]; do sleep 0.02; done";
+    const source = `read=exec:head -c 1M '${disk.path}'; ${wait}; tail -c +1048577 '${disk.path}'`;
+    const words = ["run", source, `size=${disk.size}`, "disk.qcow2"];
+    await using program = startProgram(words, { cwd: folder.path });
+    const hidden = () =>
+      readdirSync(folder.path).find((name) => name.startsWith(".nbd-streaming-"));
+    await eventually(() => hidden() !== undefined, "the folder");
+    await eventually(() => existsSync(folder.file(`${hidden()}/disk.qcow2`)), "the image");
+    expect(existsSync(folder.file("disk.qcow2"))).toBe(false);
+    writeFileSync(folder.file("go"), "");
+    expect((await program.ended()).status).toBe(0);
+    expect(readdirSync(folder.path).toSorted()).toEqual(["disk.qcow2", "go"]);
+    expect(await digestDisk(folder.file("disk.qcow2"), "qcow2")).toBe(await digestSectors(disk));
+  });
+
+  test("is not left behind by a signal", async () => {
+    using folder = tempFolder();
+    const source = `read=exec:head -c 1M '${disk.path}'; exec sleep 60`;
+    const words = ["run", source, `size=${disk.size}`, "disk.qcow2"];
+    await using program = startProgram(words, { cwd: folder.path });
+    await eventually(() => readdirSync(folder.path).length > 0, "the folder");
+    program.process.kill("SIGTERM");
+    expect((await program.ended()).status).toBe(143);
+    expect(readdirSync(folder.path)).toEqual([]);
+  });
+
+  test.each([
+    { how: "a link to it", make: (path: string) => symlinkSync("real.img", path) },
+    { how: "a file with a name of its own", make: (path: string) => writeFileSync(path, "") },
+  ])("is made in the place of $how", async ({ make: prepare }) => {
+    using folder = tempFolder();
+    writeFileSync(folder.file("real.img"), "");
+    prepare(folder.file("disk.img"));
+    const before = lstatSync(folder.file("disk.img")).ino;
+    expect(await make(["disk.img"], folder.path)).toMatchObject({ status: 0 });
+    expect(lstatSync(folder.file("disk.img")).ino).toBe(before);
+    expect(await digestFile(folder.file("disk.img"))).toBe(await digestSectors(disk));
+  });
+
+  test.each(["no/such/folder/disk.img", "nbd:unix:/no/such/socket", "no-such-protocol:disk.img"])(
+    "at %s is what qemu-img says of it",
+    async (image) => {
+      using folder = tempFolder();
+      const { status, stderr } = await make(["-O", "raw", image], folder.path);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^qemu-img: /m);
+      expect(readdirSync(folder.path)).toEqual([]);
+    },
+  );
 });
 
 describe("before anything is made,", () => {

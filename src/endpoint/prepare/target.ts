@@ -73,11 +73,6 @@ export function targetText(target: Target): string {
   }
 }
 
-/** What messages call it. */
-export function targetName(target: Target): string {
-  return target.kind === "descriptor" ? target.name : targetText(target);
-}
-
 /** True when a source of this kind may know how long it is, once it is open. */
 export function mayTellLength({ kind }: Target): boolean {
   return kind === "path" || kind === "descriptor";

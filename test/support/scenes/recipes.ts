@@ -47,7 +47,7 @@ const TO_CEPH = { block: "rbd import", commands: { rbd: RBD } } as const;
 const TO_RESTIC = { block: "restic backup", commands: { restic: RESTIC } } as const;
 const BORG = { needs: ["borg"], env: { BORG_REPO: "repository" } } as const;
 const TO_BORG = { ...BORG, block: "borg create" } as const;
-const CHECKSUM = { block: "sha256sum -c <(", needs: ["zstd"] } as const;
+const CHECKSUM = { block: "| sha256sum -c disk", needs: ["zstd"] } as const;
 
 const OBJECT = "bucket/disk.raw";
 const expectObject = (stage: Stage) => expectFile(stage, OBJECT);
