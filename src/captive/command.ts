@@ -27,6 +27,11 @@ export function captiveVariables(
 
 const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
 
+/** True when a word of the command stands for the server, or contains what does. */
+export function hasReference(word: string): boolean {
+  return word.search(REFERENCE) >= 0;
+}
+
 /**
  * The words to execute. A single word is a command line for the shell, which finds the variables in
  * its environment; in several words `$name` and `${name}` are replaced, and no shell is involved.

@@ -82,6 +82,9 @@ function sortWords(words: readonly string[]): { values: Map<string, string>; res
   for (const word of words) {
     const [, key, value = ""] = /^([a-z][a-z0-9_-]*)=(.*)$/s.exec(word) ?? [];
     if (key === undefined) {
+      if (KEYS.has(word) && !values.has(word)) {
+        throw usageError(`${word}= needs a value: write ${word}=… without a space`);
+      }
       rest.push(word);
       continue;
     }
@@ -128,7 +131,8 @@ function parseFarEnd(
   const text = pipe ?? write ?? read;
   if (text === undefined) {
     throw usageError(
-      "pipe=SINK is missing: name the pipe that the stream goes to, or a read=SOURCE",
+      "pipe=SINK is missing: name the pipe that the stream goes to, such as pipe=disk.fifo " +
+        "(pipe=- is standard output), or a read=SOURCE",
     );
   }
   const direction = read === undefined ? "write" : "read";

@@ -7,6 +7,7 @@ import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { Signals, signalStatus } from "../server/signals.ts";
 import type { CliContext } from "./context.ts";
+import { requireReference } from "./hints.ts";
 import { COMMON_OPTIONS, parseAddress, parseLimit } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
@@ -39,6 +40,7 @@ export const runCommand = defineCommand({
     const address = parseAddress(args);
     const formats = { input: args.format, output: args["output-format"] };
     const client = parseClient(captive, rest, parameters, formats);
+    if (address === undefined) requireReference(captive);
     const signals = new Signals();
     const size = parameters.size ?? (await client.size(signals.stop));
     if (signals.caught !== undefined) return signalStatus(signals.caught);
@@ -91,9 +93,15 @@ function parseClient(
   if (image === undefined) {
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
-  if (more.length > 0) throw usageError(`only one IMAGE is taken: ${more[0]} is too many`);
+  if (more.length > 0)
+    throw usageError(`only one IMAGE is taken: ${more[0]} is too many; a command comes after --`);
   if (direction === "write") {
     if (output !== undefined) throw usageError("-O goes with read=: what pipe= gets is raw");
+    if (isSameFile(target, image)) {
+      throw usageError(
+        `pipe=${targetText(target)} is IMAGE itself: name a pipe, or another file for pipe=-`,
+      );
+    }
     return {
       command: ({ uri }) => exportCommand(image, input, uri),
       size: (stop) => sizeOf(image, input, stop),
