@@ -31,7 +31,8 @@ export function requireReference(captive: readonly string[] | undefined): void {
 
 /** Refuses a command that stands without `--`. @throws UserError ERR_USAGE */
 export function requireDashes(words: readonly string[]): void {
-  const start = words.findIndex((word) => CLIENT.test(word));
+  // What follows an option may be its value.
+  const start = words.findIndex((word, i) => CLIENT.test(word) && !words[i - 1]?.startsWith("-"));
   if (start < 0) return;
   const command = (words[start] as string).trim().split(/\s/)[0];
   throw usageError(`a command comes after --: write -- in front of ${command}`);
