@@ -27,6 +27,11 @@ export function captiveVariables(
 
 const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
 
+/** True when a word of the command stands for the server, or contains what does. */
+export function hasReference(word: string): boolean {
+  return word.search(REFERENCE) >= 0;
+}
+
 /** A command line for the shell; or words, which are executed without one. */
 export type CaptiveCommand = string | readonly string[];
 

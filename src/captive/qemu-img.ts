@@ -78,7 +78,10 @@ export async function imageSize(
     info.exited,
   ]);
   if (status !== 0) {
-    throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${complaint.trim()}`);
+    const locked = complaint.includes("lock") ? "; end the program that uses it first" : "";
+    // qemu-img may use several lines.
+    const why = complaint.trim().replace(/\s*\n\s*/g, " ");
+    throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}${locked}`);
   }
   const { "virtual-size": size, format: found } = JSON.parse(output) as {
     "virtual-size": number;

@@ -119,7 +119,7 @@ function follow(child: Subprocess, { service }: Hosted): Captive {
 async function accompany(
   captive: Captive,
   hosted: Hosted,
-  { interruption }: RunOptions,
+  { interruption, direction }: RunOptions,
 ): Promise<Verdict> {
   const { service } = hosted;
   const { facts } = service;
@@ -134,7 +134,7 @@ async function accompany(
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.
     await service.heardAll();
-    return { status, why: commandFailure(facts, service.counters.emitted) };
+    return { status, why: commandFailure(facts, service.counters.emitted, direction === "write") };
   }
   service.lastWords(LAST_WORDS);
   await service.until(() => service.open === 0 || facts.ended || interruption.caught !== undefined);

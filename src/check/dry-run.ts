@@ -79,5 +79,6 @@ function commandProblem(status: number, facts: Facts): string {
     return `the command has failed with status ${status}: see its message`;
   }
   // Where the stream stood is of no interest: nothing was streamed.
-  return commandFailure(facts, 0).replace(" with the stream at byte 0", ` with status ${status}`);
+  const failure = commandFailure(facts, 0, true);
+  return failure.replace(" with the stream at byte 0", ` with status ${status}`);
 }

@@ -49,6 +49,13 @@ function checkWord(word: string, kinds: Map<string, string | undefined>, last: b
     kinds.get(opposite) === "boolean" ||
     (kinds.has(opposite) && Object.hasOwn(WITHOUT_VALUE, opposite));
   const kind = switched ? "boolean" : kinds.get(name);
+  const [, parameter] = /^--?(pipe|write|read|size|window)(=|$)/.exec(word) ?? [];
+  if (parameter !== undefined) {
+    throw usageError(
+      `${parameter}= is a parameter, not an option: write ${parameter}=… without dashes`,
+    );
+  }
+  if (name === "run") throw usageError("--run is nbdkit's: here a command comes after --");
   if (kind === undefined || long !== name.length > 1) {
     throw usageError(`unknown option ${shown}: see --help`);
   }

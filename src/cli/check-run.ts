@@ -13,6 +13,7 @@ import { catchSignals, signalStatus } from "../process/signals.ts";
 import { writeAll } from "../process/write-all.ts";
 import { Interruption } from "../server/interruption.ts";
 import type { CliContext } from "./context.ts";
+import { requireReference } from "./hints.ts";
 import { type CliLog, createLog } from "./log.ts";
 import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
 
@@ -95,6 +96,7 @@ function checkWords(
     if (farEnd?.direction === "read") {
       throw usageError("a command is checked for how it writes: it goes without read=");
     }
+    requireReference(captive);
     if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
   } else if (farEnd === undefined && (size !== undefined || window > 0)) {
     throw usageError("size= and window= go with pipe=, read= or a command after --");

@@ -7,6 +7,7 @@ import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
 import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
+import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
@@ -73,12 +74,15 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
+    const hint = commandHint(name);
+    if (hint !== undefined) throw usageError(hint);
     throw usageError(`unknown command ${name}: ${THERE_ARE}`);
   }
   if (help) {
     console.log(await helpText(program, name, command));
     return EXIT.COMPLETE;
   }
+  if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
   const rawArgs = checkOptions(words, (command.args ?? {}) as never);
   const outline = async () => (await import("./outline.ts")).outlineOf(program);
   const data: CliContext = { captive, workerUrl, outline };

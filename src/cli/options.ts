@@ -139,6 +139,8 @@ export function parseAddress(options: {
       throw usageError("-U goes without -p and -i: it is one socket or the other");
     }
     if (unix === "") throw usageError("-U needs a path");
+    // As nbdkit has it: a private socket, which is what `run` makes anyway.
+    if (unix === "-") return undefined;
     return { kind: "unix", path: unix };
   }
   if (port === undefined && ipaddr === undefined) return undefined;

@@ -77,6 +77,9 @@ function sortWords(words: readonly string[]): { values: Map<string, string>; res
   for (const word of words) {
     const [, key, value = ""] = /^([a-z][a-z0-9_-]*)=(.*)$/s.exec(word) ?? [];
     if (key === undefined) {
+      if (KEYS.has(word) && !values.has(word)) {
+        throw usageError(`${word}= needs a value: write ${word}=… without a space`);
+      }
       rest.push(word);
       continue;
     }

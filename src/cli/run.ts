@@ -6,6 +6,7 @@ import type { RunOptions } from "../library/options.ts";
 import { run } from "../library/run.ts";
 import { conduct } from "./conduct.ts";
 import type { CliContext } from "./context.ts";
+import { requireReference } from "./hints.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
@@ -36,7 +37,9 @@ export const runCommand = defineCommand({
     const { stream, outward } = streamOptions(parameters, args, context);
     const formats = { input: args.format, output: args["output-format"] };
     const client = parseClient(context.captive, rest, parameters, formats);
-    const streaming = run({ ...stream, ...client, listen: parseAddress(args) });
+    const listen = parseAddress(args);
+    if (listen === undefined) requireReference(context.captive);
+    const streaming = run({ ...stream, ...client, listen });
     return conduct(streaming, parameters.target, outward);
   },
 });
@@ -66,7 +69,9 @@ function parseClient(
   if (image === undefined) {
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
-  if (more.length > 0) throw usageError(`only one IMAGE is taken: ${more[0]} is too many`);
+  if (more.length > 0) {
+    throw usageError(`only one IMAGE is taken: ${more[0]} is too many; a command comes after --`);
+  }
   if (direction === "write" && output !== undefined) {
     throw usageError("-O goes with read=: what pipe= gets is raw");
   }

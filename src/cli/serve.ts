@@ -40,7 +40,12 @@ export const serveCommand = defineCommand({
     }
     const { parameters, rest } = parseParameters(args._);
     if (rest.length > 0) {
-      throw usageError(`unknown argument ${rest[0]}: parameters look like pipe=FILE`);
+      throw usageError(
+        `unknown argument ${rest[0]}: parameters look like pipe=FILE, and an IMAGE is for run`,
+      );
+    }
+    if (args.unix === "-") {
+      throw usageError("-U - is a private socket, which only run has: name a path");
     }
     const { stream, outward } = streamOptions(parameters, args, context);
     const { log } = outward;

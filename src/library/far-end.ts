@@ -18,7 +18,8 @@ export function chooseFarEnd({ pipe, read }: Pick<StreamOptions, "pipe" | "read"
   const value = pipe ?? read;
   if (value === undefined) {
     throw usageError(
-      "pipe=SINK is missing: name the pipe that the stream goes to, or a read=SOURCE",
+      "pipe=SINK is missing: name the pipe that the stream goes to, such as pipe=disk.fifo " +
+        "(pipe=- is standard output), or a read=SOURCE",
     );
   }
   const direction = read === undefined ? "write" : "read";

@@ -45,12 +45,26 @@ export function noFacts(): Facts {
   };
 }
 
-/** Why a captive command may have failed, as far as the stream knows. */
-export function commandFailure(facts: Facts, emitted: number): string {
+/**
+ * Why a captive command may have failed, as far as the stream knows.
+ *
+ * @param emitted how far the stream is
+ * @param writes whether the command is to write to the stream
+ */
+export function commandFailure(facts: Facts, emitted: number, writes: boolean): string {
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) return refusal(facts.refused, undefined);
   const failed = `the command failed with the stream at byte ${emitted}`;
-  if (facts.readBack === undefined) return `${failed}: see its message`;
+  if (facts.readBack === undefined) {
+    // What is most often the matter; the command's own message may not lead there.
+    if (!facts.connected) {
+      return `${failed}: see its message, and whether it is given $nbd (or $uri), in single quotes`;
+    }
+    if (writes && emitted === 0) {
+      return `${failed}: see its message, and whether it writes raw (-O raw) and size= is large enough`;
+    }
+    return `${failed}: see its message`;
+  }
   return (
     `${failed}, after ${facts.readBack}, which had gone by: only raw output can be streamed, ` +
     "not a format like qcow2 that is read back while it is written"

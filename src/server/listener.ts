@@ -1,5 +1,6 @@
 /** The listening socket. */
 import type { SocketHandler, TCPSocketListener, UnixSocketListener } from "bun";
+import { statSync } from "node:fs";
 import { dup } from "../../ffi/fd.ts";
 import { boundAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
@@ -59,7 +60,12 @@ function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketLis
   try {
     return Bun.listen<Session>({ unix: path, socket });
   } catch (error) {
-    throw listenError(path, error, "another server uses it, or has left it behind: remove it");
+    const there = statSync(path, { throwIfNoEntry: false });
+    const inUse =
+      there?.isSocket() === false
+        ? "it is there, and is no socket: choose another path"
+        : "another server uses it, or has left it behind: remove it";
+    throw listenError(path, error, inUse);
   }
 }
 

@@ -24,7 +24,9 @@ export class OtherEnd {
 
   constructor({ direction, name, timeout, log, onTimeout }: OtherEndOptions) {
     this.who = direction === "write" ? "reader" : "writer";
-    const notice = () => log.info(`waiting for a ${this.who} of ${name}`);
+    const example = direction === "write" ? `cat ${name} > FILE` : `cat FILE > ${name}`;
+    const notice = () =>
+      log.info(`waiting for a ${this.who} of ${name}: start one, such as ${example}`);
     this.#timers = [setTimeout(notice, NOTICE)];
     if (timeout === undefined) return;
     const giveUp = () => onTimeout(nobodyCame(direction, name, timeout));

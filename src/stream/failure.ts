@@ -49,7 +49,7 @@ export interface Failure {
 export function backwardWrite(request: Request, head: Offset, needed: Offset): Failure {
   const remedy =
     needed <= LARGEST_ADVICE
-      ? `window=${windowAdvice(Number(needed))} has room for this`
+      ? `window=${windowAdvice(Math.max(4 * Number(needed), LEAST_WINDOW))} has room for this`
       : "only raw output can be streamed, not qcow2 or the like";
   return {
     code: "BACKWARD_WRITE",
@@ -126,6 +126,12 @@ export function unread(head: Offset, size: Offset): Failure {
 
 /** A larger window is no remedy, but a sign of a client that does not stream at all. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
+
+/**
+ * What one write needed is not what the next one needs, and memory is taken only when it is needed, so
+ * this is what `check` advises, too.
+ */
+const LEAST_WINDOW = 64 * 2 ** 20;
 
 /** The next power of two from 1M on, as `window=` takes it: what came next may need a bit more. */
 function windowAdvice(needed: number): string {

@@ -93,6 +93,10 @@ describe("parseAddress", () => {
     expect(parseAddress({})).toBeUndefined();
   });
 
+  test("gives nothing for -U -, which is a private socket", () => {
+    expect(parseAddress({ unix: "-" })).toBeUndefined();
+  });
+
   test("gives a Unix socket for -U", () => {
     expect(parseAddress({ unix: "/run/x" })).toEqual({ kind: "unix", path: "/run/x" });
   });

@@ -63,7 +63,7 @@ describe("out of order without a window", () => {
       length: 512 * 1024,
       offset: MiB,
       head: 4 * MiB + 64 * 1024,
-      advice: 4,
+      advice: 64,
       bytes: 4 * MiB + 64 * 1024,
     });
   });

@@ -21,15 +21,15 @@ function waiting(direction: "read" | "write", timeout: number | undefined) {
 }
 
 test.each([
-  ["read", "writer"],
-  ["write", "reader"],
+  ["read", "writer", "cat FILE > the fifo"],
+  ["write", "reader", "cat the fifo > FILE"],
 ] as const)(
   "of a stream that one can %s, a %s is waited for and told of",
-  async (direction, who) => {
+  async (direction, who, example) => {
     const { end, said, failures } = waiting(direction, undefined);
     expect(end.who).toBe(who);
     await eventually(() => said.length > 0, "the notice");
-    expect(said).toEqual([`waiting for a ${who} of the fifo`]);
+    expect(said).toEqual([`waiting for a ${who} of the fifo: start one, such as ${example}`]);
     expect(failures).toEqual([]);
     end.settled();
   },
