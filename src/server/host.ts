@@ -126,7 +126,8 @@ function requireSize({ direction, pad, exact, needsSize }: HostOptions): void {
   const who = pad ? "--pad" : exact ? "--exact" : needsSize;
   if (who === undefined) return;
   const what = direction === "read" ? "source" : "stream";
-  throw usageError(`${who} needs size=: the length of the ${what} is not known`);
+  const remedy = "give the exact size of the disk, such as size=10G";
+  throw usageError(`${who} needs size=: the length of the ${what} is not known; ${remedy}`);
 }
 
 /** Starts the service; without one, the far end is let go like that of a truncated stream. */

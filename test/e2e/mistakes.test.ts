@@ -268,6 +268,10 @@ test("a reader that dies is told, and one that stays gets the disk", async () =>
 test("a length that a pipe does not tell is asked for", async () => {
   using desk = new Desk();
   const run = (size: string) => `cat disk.raw | nbd-streaming run read=- ${size} copy.raw`;
-  await desk.fails(run(""), 2, /^size= is missing: /);
+  await desk.fails(
+    run(""),
+    2,
+    /^making copy\.raw needs size=: .*; give the exact size of the disk/,
+  );
   await desk.succeeds(run("size=8M"));
 });
