@@ -24,6 +24,7 @@ export const EXIT = {
 /** Codes that do not change between releases. */
 export type ErrorCode =
   | "ERR_USAGE"
+  | "ERR_BUN"
   | "ERR_PIPE"
   | "ERR_LISTEN"
   | "ERR_FILE"

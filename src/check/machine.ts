@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { libcName } from "../../ffi/libc.ts";
-import packageJson from "../../package.json" with { type: "json" };
 import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
+import { isBunRecent, WANTED_BUN } from "../runtime.ts";
 import { MAX_SOCKET_PATH } from "../server/address.ts";
 import { pipeCapacity, PROBES, tryProbe } from "./probes.ts";
 import type { Item, State } from "./report.ts";
@@ -22,9 +22,8 @@ function item(name: string, state: State, text: string): Item {
 }
 
 function version(): Item {
-  const wanted = packageJson.engines.bun;
-  const ok = Bun.semver.satisfies(Bun.version, wanted);
-  const text = `${Bun.version} (${wanted} is needed)`;
+  const ok = isBunRecent(Bun.version);
+  const text = `${Bun.version} (${WANTED_BUN} is needed)`;
   return item("Bun", ok ? "ok" : "failed", ok ? text : `${text}: bun upgrade`);
 }
 

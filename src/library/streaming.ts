@@ -3,6 +3,7 @@ import { EventEmitter } from "node:events";
 import { UserError } from "../errors.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { type Snapshot, Watch } from "../progress/watch.ts";
+import { requireRecentBun } from "../runtime.ts";
 import type { HostOptions, Outcome } from "../server/host.ts";
 import { Interruption } from "../server/interruption.ts";
 import type { Summary } from "../server/summary.ts";
@@ -112,6 +113,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   ): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
     await undefined;
+    requireRecentBun(Bun.version);
     const abort = () => this.stop();
     if (signal?.aborted === true) abort();
     signal?.addEventListener("abort", abort);

@@ -180,7 +180,7 @@ async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd
     const why =
       error instanceof UnusableError
         ? `${error.message}; ${error.hint}`
-        : `${messageOf(error)}; check the folder and its permissions`;
+        : `${messageOf(error)}; check the folder and the permissions`;
     throw new UserError("ERR_PIPE", `${parameter}=${targetText(target)} cannot be used: ${why}`);
   }
 }

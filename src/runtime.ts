@@ -1,0 +1,24 @@
+/** What the program runs on. */
+import packageJson from "../package.json" with { type: "json" };
+import { UserError } from "./errors.ts";
+
+/** The versions of Bun that will do, as in package.json. */
+export const WANTED_BUN = packageJson.engines.bun;
+
+/** True for a Bun that will do. */
+export function isBunRecent(version: string): boolean {
+  return Bun.semver.satisfies(version, WANTED_BUN);
+}
+
+/**
+ * Refuses a Bun that is too old: with some, clients wait for an answer for ever.
+ *
+ * @throws UserError ERR_BUN
+ */
+export function requireRecentBun(version: string): void {
+  if (isBunRecent(version)) return;
+  throw new UserError(
+    "ERR_BUN",
+    `Bun ${version} is too old: ${WANTED_BUN} is needed; bun upgrade, or npm install -g bun`,
+  );
+}
