@@ -3,10 +3,18 @@ import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { close, open, read } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { FifoSink } from "../../src/endpoint/sink/fifo-sink.ts";
+import {
+  NBD_CMD_DISC,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE_ZEROES,
+} from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import { WriteFlow } from "../../src/stream/write/write-flow.ts";
 import { EngineFixture } from "./engine.ts";
+import { encodeRequest } from "./nbd-client.ts";
+import type { Peer } from "./peer.ts";
 
 const scratch = new Memory(1 << 20);
 
@@ -71,4 +79,26 @@ export class StreamFixture extends EngineFixture {
     super[Symbol.dispose]();
     if (this.#reader >= 0) close(this.#reader);
   }
+}
+
+export const zeroes = (length: number, offset: number | bigint = 0, cookie = 1n) =>
+  encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length, { cookie });
+export const readOf = (offset: number | bigint, length: number) =>
+  encodeRequest(NBD_CMD_READ, offset, length);
+export const DISC = encodeRequest(NBD_CMD_DISC, 0, 0);
+export const FLUSH = encodeRequest(NBD_CMD_FLUSH, 0, 0);
+
+/** Sends, and gives the error of the one reply. */
+export function ask(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): number {
+  peer.send(...parts);
+  stream.until(() => peer.available >= 16);
+  return peer.take(16).readUInt32BE(4);
+}
+
+/** Ends the stream well and gives all that came out of it. */
+export function finish(stream: StreamFixture, pad = false): Buffer {
+  stream.settle();
+  stream.command({ type: "finish", short: pad ? "pad" : "allow" });
+  stream.until(() => stream.sawEnd);
+  return stream.output;
 }
