@@ -13,7 +13,7 @@ import {
 } from "./diagnosis.ts";
 import type { CheckContext } from "./context.ts";
 import { type Trial, tryOut } from "./dry-run.ts";
-import type { Item } from "./report.ts";
+import type { Item } from "./item.ts";
 
 export interface ClientCheck {
   readonly findings: ClientFindings;

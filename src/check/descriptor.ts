@@ -8,8 +8,7 @@ import { inheritDescriptor } from "../endpoint/prepare/descriptor.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
-import { farEndItem as item } from "./far-end-item.ts";
-import type { Item } from "./report.ts";
+import { farEndItem as item, type Item } from "./item.ts";
 
 /** A descriptor is open already, so looking at it disturbs nobody. */
 export function checkDescriptor(name: string, number: number, direction: Direction): Item[] {

@@ -2,7 +2,7 @@
 import type { Survey } from "../stream/findings.ts";
 import { type RunLine, runLine, sizeText } from "./command-line.ts";
 import type { Trial } from "./dry-run.ts";
-import type { Item } from "./report.ts";
+import type { Item } from "./item.ts";
 
 /** The least window to advise, in bytes. It is a limit: memory is taken only when it is needed. */
 const LEAST_WINDOW = 64 * 2 ** 20;

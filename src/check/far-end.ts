@@ -9,8 +9,7 @@ import { hasTcpListener, hasUnixListener, isOwnAddress } from "../process/listen
 import { checkDescriptor } from "./descriptor.ts";
 import { checkFifo, pipeSizeItem } from "./fifo.ts";
 import { checkFile } from "./file.ts";
-import { farEndItem as item } from "./far-end-item.ts";
-import type { Item } from "./report.ts";
+import { farEndItem as item, type Item } from "./item.ts";
 
 /**
  * Looks at what `pipe=` or `read=` names. Nothing is opened, connected to, made or started: the far

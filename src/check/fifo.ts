@@ -3,9 +3,8 @@ import { accessSync, type BigIntStats, constants } from "node:fs";
 import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { type PipeUser, pipeUsers } from "../process/pipe-users.ts";
-import { farEndItem as item } from "./far-end-item.ts";
 import { pipeCapacity } from "./probes.ts";
-import type { Item } from "./report.ts";
+import { farEndItem as item, type Item } from "./item.ts";
 
 /** @param stats what stat(2) says of it */
 export function checkFifo(path: string, stats: BigIntStats, direction: Direction): Item[] {

@@ -2,8 +2,7 @@
 import { accessSync, type BigIntStats, constants, readFileSync } from "node:fs";
 import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
-import { farEndItem as item } from "./far-end-item.ts";
-import type { Item } from "./report.ts";
+import { farEndItem as item, type Item } from "./item.ts";
 
 /** Major numbers of terminals (proc(5), tty_drivers; Documentation/admin-guide/devices.txt). */
 const TERMINALS = new Set([4, 5, ...Array.from({ length: 8 }, (_, i) => 136 + i)]);

@@ -7,7 +7,7 @@ import { messageOf } from "../errors.ts";
 import { isBunRecent, WANTED_BUN } from "../runtime.ts";
 import { MAX_SOCKET_PATH } from "../server/address.ts";
 import { pipeCapacity, PROBES, tryProbe } from "./probes.ts";
-import type { Item, State } from "./report.ts";
+import type { Item, State } from "./item.ts";
 
 /** A pipe smaller than this costs speed, in bytes. */
 const SMALL_PIPE = 1 << 20;

@@ -1,20 +1,6 @@
 /** What a check has found, for people and for programs. */
 import type { ClientFindings } from "./diagnosis.ts";
-
-/**
- * `ok`: as it should be. `note`: worth knowing. `warning`: it may go wrong. `failed`: it does not
- * work like this.
- */
-export type State = "ok" | "note" | "warning" | "failed";
-
-/** One thing that was looked at. */
-export interface Item {
-  readonly topic: "machine" | "self-test" | "far end" | "client";
-  readonly name: string;
-  readonly state: State;
-  /** What it is like and, where something is wrong, what to do. */
-  readonly text: string;
-}
+import type { Item } from "./item.ts";
 
 /** The names are those of the JSON form. */
 export interface Report {

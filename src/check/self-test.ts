@@ -9,7 +9,7 @@ import { host } from "../server/host.ts";
 import { Client } from "./client.ts";
 import { type CheckContext, privateHost } from "./context.ts";
 import { Reader, Writer } from "./far-side.ts";
-import type { Item } from "./report.ts";
+import type { Item } from "./item.ts";
 
 /** Milliseconds that all of it may take. */
 const LIMIT = 30_000;

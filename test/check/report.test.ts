@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { type Item, reportJson, reportOf, reportText } from "../../src/check/report.ts";
+import type { Item } from "../../src/check/item.ts";
+import { reportJson, reportOf, reportText } from "../../src/check/report.ts";
 
 const OK: Item = { topic: "machine", name: "Bun", state: "ok", text: "new enough" };
 const NOTE: Item = { topic: "far end", name: "other end", state: "note", text: "nobody yet" };

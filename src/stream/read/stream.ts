@@ -11,7 +11,6 @@ import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } f
 import type { StreamEvent, Surplus } from "../messages.ts";
 import { History, KEPT, lengthInBlock, placeInBlock } from "./history.ts";
 import { Intake } from "./intake.ts";
-import type { ReadSide } from "./read-side.ts";
 import { ReadRule } from "./rule.ts";
 
 /** The most that is looked at behind the stream's end, in bytes: the source may have no end. */
@@ -36,18 +35,21 @@ export interface ReadStreamOptions {
   readonly post: (event: StreamEvent) => void;
 }
 
+/** A connection, of which nothing matters here but which one it is. */
+type Reader = object;
+
 /** The state of the stream. */
 export class ReadStream {
   /** Set when the stream is broken, for good. */
   failure: Failure | undefined;
   /** The connection whose READ is under way; READs are served one by one, as they come. */
-  reader: ReadSide | undefined;
+  reader: Reader | undefined;
   readonly rule: ReadRule;
   readonly history = new History();
   readonly intake: Intake;
   readonly #options: ReadStreamOptions;
   /** Who waits for a turn, in the order of their READs' arrival. */
-  readonly #queue: ReadSide[] = [];
+  readonly #queue: Reader[] = [];
   #surplus = 0;
   /** What the source's process has to say to its end. */
   #settling: "no" | "asked" | "done";
@@ -71,12 +73,12 @@ export class ReadStream {
   }
 
   /** True when no READ of another connection comes before the next one of this. */
-  isNext(side: ReadSide): boolean {
+  isNext(side: Reader): boolean {
     return this.reader === undefined && (this.#queue[0] ?? side) === side;
   }
 
   /** @returns true when a READ's turn has come; until then it keeps its place among the others */
-  takeTurn(side: ReadSide): boolean {
+  takeTurn(side: Reader): boolean {
     if (this.isNext(side)) {
       this.#queue.shift();
       return true;
@@ -86,7 +88,7 @@ export class ReadStream {
   }
 
   /** A side reads no more, or waits no more. */
-  leave(side: ReadSide): void {
+  leave(side: Reader): void {
     if (this.reader === side) this.reader = undefined;
     const place = this.#queue.indexOf(side);
     if (place >= 0) this.#queue.splice(place, 1);

@@ -16,14 +16,19 @@ import type { StreamEvent } from "../messages.ts";
 import type { Payload } from "./payload.ts";
 import { Replay } from "./replay.ts";
 import type { SequentialRule } from "./rule.ts";
-import type { Writer } from "./writer.ts";
+
+/** A connection that may have its payload on its way. */
+export interface TurnHolder {
+  /** The sink is lost: what is queued and the rest of the current payload get this error. */
+  abandon(errno: number): void;
+}
 
 /** The state of the stream. */
 export class Stream {
   /** Set when the stream is broken, for good. */
   failure: Failure | undefined;
   /** The connection whose payload is on its way; requests of two are never mixed. */
-  writer: Writer | undefined;
+  writer: TurnHolder | undefined;
   /** Set while clients may come back. */
   readonly #replay: Replay | undefined;
   /** A WRITE that was cut off: from where to where it is missing, and what it means if it stays so. */
@@ -86,7 +91,7 @@ export class Stream {
   }
 
   /** True while it is too early to judge a WRITE below the head: its first try is still under way. */
-  mayBeReplay(request: Request, by: Writer): boolean {
+  mayBeReplay(request: Request, by: TurnHolder): boolean {
     const taken = this.writer !== undefined && this.writer !== by;
     return taken && this.#replay !== undefined && request.offset < this.rule.head;
   }

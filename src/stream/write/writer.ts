@@ -12,7 +12,7 @@ import { add } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Step } from "../flow.ts";
 import { Payload } from "./payload.ts";
-import type { Stream } from "./stream.ts";
+import type { Stream, TurnHolder } from "./stream.ts";
 import { Unanswered } from "./unanswered.ts";
 
 /**
@@ -26,7 +26,7 @@ const SPLICE_MIN = 32 * 1024;
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
 
 /** The part of a connection that may be the stream's writer. */
-export class Writer {
+export class Writer implements TurnHolder {
   /** True when the client sent data. */
   wrote = false;
   readonly #channel: Channel;
@@ -138,7 +138,6 @@ export class Writer {
     return true;
   }
 
-  /** The sink is lost: what is queued and the rest of the current payload get this error. */
   abandon(errno: number): void {
     this.#abandoned = errno;
     if (this.inPayload && this.#status === NBD_OK) {
