@@ -115,6 +115,22 @@ test("imports between rooms go one way", () => {
   expect(wrong).toEqual([]);
 });
 
+test("no files import each other in a circle", () => {
+  const graph = new Map<string, string[]>();
+  for (const { file, target } of imports()) {
+    if (!target.startsWith(".") || target.endsWith(".json")) continue;
+    graph.set(file, [...(graph.get(file) ?? []), normalize(join(file, "..", target))]);
+  }
+  // A file that imports nothing more can be taken away, and so on; only circles are left.
+  for (let before = -1; before !== graph.size;) {
+    before = graph.size;
+    for (const [file, targets] of graph) {
+      if (!targets.some((target) => graph.has(target))) graph.delete(file);
+    }
+  }
+  expect([...graph.keys()]).toEqual([]);
+});
+
 test("bun:ffi, citty and consola are imported in one room each", () => {
   const all = imports();
   for (const [target, rooms] of Object.entries(ONLY_IN)) {
