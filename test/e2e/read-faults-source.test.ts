@@ -172,7 +172,7 @@ test("a writer that comes late is waited for, and said to be missing", async () 
   using client = await trial.reader();
   using other = await trial.reader(true);
   client.ask(0, MiB);
-  await trial.program.saying(/waiting for a writer of \S+fifo\n/);
+  await trial.program.saying(/waiting for a writer of \S+fifo: start one/);
   expect(await other.blockStatus(0, 4 * KiB)).toBe(0);
   other.disconnect();
   await using _ = start(["sh", "-c", 'cat "$1" > "$0"', trial.ownFile("fifo"), trial.file("data")]);

@@ -184,7 +184,7 @@ test("a FIFO is waited for, and its writer's end may pass from one process to an
   const [fifo, size] = [folder.file("source.fifo"), `size=${full.size}`];
   const words = ["run", `read=${fifo}`, size, "--", "nbdcopy", "$uri", "out"];
   await using program = startProgram(words, { cwd: folder.path });
-  await program.saying(/waiting for a writer of .*source\.fifo\n/);
+  await program.saying(/waiting for a writer of .*source\.fifo: start one/);
   const line = '{ head -c 1000000; sleep 0.1; cat; } < "$FILE" > "$0"';
   await command(["sh", "-c", line, fifo], { env: { FILE: full.path } });
   expect(await program.ended()).toMatchObject({ status: 0 });
