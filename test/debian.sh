@@ -47,4 +47,9 @@ if [ -n "$wanted" ] && [ "$(id -u)" -eq 0 ]; then
 fi
 
 bun install --frozen-lockfile
+
+# The old nbdkit whose command lines docs/coming-from-nbdkit.md has; without it they are not run.
+if [ "$(id -u)" -eq 0 ] && old=$(bun bench/programs/peer.ts); then
+  export NBDKIT_WITH_STREAMING="$old"
+fi
 exec bun test "$@"

@@ -2,7 +2,7 @@
  * The program that the benchmark compares with: nbdkit's streaming plugin, which nbdkit dropped in
  * 1.30. The last release of Debian that carries it is 11.
  */
-import { existsSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -47,7 +47,7 @@ export async function peerOrNothing(): Promise<Peer | undefined> {
     return await fetchPeer();
   } catch (error) {
     if (!(error instanceof NoPeerError)) throw error;
-    console.error(`No nbdkit of Debian 11, so nothing is measured with it: ${error.message}`);
+    console.error(`No nbdkit of Debian 11 to compare with: ${error.message}`);
     return undefined;
   }
 }
@@ -147,4 +147,30 @@ async function output(command: string[], cwd?: string): Promise<string> {
   return stdout;
 }
 
-if (import.meta.main) console.log(await fetchPeer());
+/**
+ * A script that is started as `nbdkit` is, and finds the plugin and the filters by their short names,
+ * which the unpacked package does not.
+ */
+function makeScript({ nbdkit, plugins, filters }: Peer): string {
+  const path = join(cacheFolder(), "nbdkit");
+  const text = `#!/bin/sh
+for word; do
+  shift
+  case $word in
+    streaming) word='${plugins}'/nbdkit-streaming-plugin.so ;;
+    --filter=*) word=--filter='${filters}'/nbdkit-\${word#--filter=}-filter.so ;;
+  esac
+  set -- "$@" "$word"
+done
+exec '${nbdkit}' "$@"
+`;
+  writeFileSync(path, text, { mode: 0o755 });
+  return path;
+}
+
+// `bun bench/programs/peer.ts`: prints the path of such a script.
+if (import.meta.main) {
+  const peer = await peerOrNothing();
+  if (peer !== undefined) console.log(makeScript(peer));
+  process.exitCode = peer === undefined ? 1 : 0;
+}

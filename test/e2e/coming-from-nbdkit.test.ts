@@ -9,7 +9,7 @@ import { binFolder, blocksOf } from "../support/documented.ts";
 import { qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { digestFile } from "../support/reader.ts";
-import { shell } from "../support/shell.ts";
+import { quoted, shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -66,15 +66,16 @@ const PAIRS = blocksOf("docs/coming-from-nbdkit.md").map(({ language, text, line
   return { before, now };
 });
 
-/** A nbdkit that has the plugin: 1.28 was the last one. */
+/** A nbdkit that has the plugin, as the variable names it, or in PATH: 1.28 was the last one. */
+const NBDKIT = process.env.NBDKIT_WITH_STREAMING ?? Bun.which("nbdkit");
 const OLD =
-  Bun.which("nbdkit") !== null &&
-  Bun.spawnSync(["nbdkit", "streaming", "--dump-plugin"], { stdio: ["ignore", "ignore", "ignore"] })
+  NBDKIT !== null &&
+  Bun.spawnSync([NBDKIT, "streaming", "--dump-plugin"], { stdio: ["ignore", "ignore", "ignore"] })
     .exitCode === 0;
 
 const shared = tempFolder();
 afterAll(() => shared[Symbol.dispose]());
-const bin = binFolder(shared.file("bin"));
+const bin = binFolder(shared.file("bin"), OLD ? { nbdkit: `exec ${quoted(NBDKIT)} "$@"\n` } : {});
 let certificates: Certificates;
 let disk: string;
 beforeAll(async () => {
