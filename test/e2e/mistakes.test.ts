@@ -265,6 +265,21 @@ test("a reader that dies is told, and one that stays gets the disk", async () =>
   await desk.succeeds(`${READER}\nnbd-streaming run pipe=disk.fifo disk.qcow2 && wait`);
 });
 
+test("two streams at once into one pipe are told apart, and the reader gets the first", async () => {
+  using desk = new Desk();
+  const first = `nbd-streaming run pipe=disk.fifo -- sh -c 'nbdcopy disk.raw "$1"; touch written;
+    until [ -e tried ]; do sleep 0.02; done' sh '$nbd' & first=$!`;
+  await desk.fails(
+    `mkfifo disk.fifo; ${READER}\n${first}
+    until [ -e written ]; do sleep 0.02; done
+    nbd-streaming run pipe=disk.fifo disk.qcow2; s=$?; touch tried
+    wait $first || exit 99; wait $reader; exit $s`,
+    1,
+    /: another nbd-streaming writes to disk.fifo: name a pipe of its own for each stream$/,
+  );
+  expect(await digestFile(desk.file("copy.raw"))).toBe(disk);
+});
+
 test("a length that a pipe does not tell is asked for", async () => {
   using desk = new Desk();
   const run = (size: string) => `cat disk.raw | nbd-streaming run read=- ${size} copy.raw`;
