@@ -26,6 +26,10 @@ export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
 
+// flock(2)
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+
 // lseek(2)
 export const SEEK_CUR = 1;
 

@@ -10,6 +10,8 @@ import {
   F_SETFL,
   FD_CLOEXEC,
   FIONREAD,
+  LOCK_EX,
+  LOCK_NB,
   O_CLOEXEC,
   O_NONBLOCK,
   SEEK_CUR,
@@ -83,6 +85,16 @@ export function bytesReadable(fd: number): number {
 /** The flags of an open file, `O_*` (fcntl(2), F_GETFL). */
 export function openFlags(fd: number): number {
   return checked("fcntl", () => libc.fcntl(fd, F_GETFL, 0));
+}
+
+/**
+ * Takes the lock that an open file may hold on its file, for as long as it is open, without waiting
+ * (flock(2)). Only those who ask for it are kept out.
+ *
+ * @throws SyscallError EAGAIN while another one has it
+ */
+export function lock(fd: number, subject: string): void {
+  checked("flock", () => libc.flock(fd, LOCK_EX | LOCK_NB), subject);
 }
 
 /** Moves a file's position by `distance` bytes (lseek(2), SEEK_CUR). @returns the new position */

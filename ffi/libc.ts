@@ -38,6 +38,7 @@ const SYMBOLS = {
 
   memcpy: { args: ["ptr", "ptr", "u64"], returns: "ptr" },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  flock: { args: ["i32", "i32"], returns: "i32" },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
 

@@ -69,7 +69,8 @@ export async function imageSize(
   requireQemuImg();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
-    stdio: ["ignore", "pipe", "pipe"],
+    // The image may be /dev/stdin, which has to be the same here as when it is copied.
+    stdio: ["inherit", "pipe", "pipe"],
     signal: stop,
   });
   const [output, complaint, status] = await Promise.all([
@@ -78,16 +79,24 @@ export async function imageSize(
     info.exited,
   ]);
   if (status !== 0) {
-    const locked = complaint.includes("lock") ? "; end the program that uses it first" : "";
     // qemu-img may use several lines.
     const why = complaint.trim().replace(/\s*\n\s*/g, " ");
-    throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}${locked}`);
+    throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}${remedy(image, complaint)}`);
   }
   const { "virtual-size": size, format: found } = JSON.parse(output) as {
     "virtual-size": number;
     format: string;
   };
   return BigInt(found === "raw" ? rawSize(image, size) : size);
+}
+
+function remedy(image: string, complaint: string): string {
+  if (complaint.includes("lock")) return "; end the program that uses it first";
+  if (complaint.includes("Unknown protocol")) return `; if it is a file, write ./${image}`;
+  if (statSync(image, { throwIfNoEntry: false })?.isFIFO()) {
+    return "; qemu-img needs a file, in which it can seek: a pipe is none";
+  }
+  return "";
 }
 
 /** qemu-img counts sectors, but a raw image may end within one. */

@@ -26,6 +26,8 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
   readonly address: Address | undefined;
   /** The command, once it is known what it is told about the server. */
   readonly command: (variables: Variables) => readonly string[];
+  /** What the command copies, where it is qemu-img(1) with words of ours. */
+  readonly image?: string | undefined;
   /** Standard output is taken: what the command writes there goes to standard error. */
   readonly outputTaken?: boolean;
 }
@@ -119,7 +121,7 @@ function follow(child: Subprocess, { service }: Hosted): Captive {
 async function accompany(
   captive: Captive,
   hosted: Hosted,
-  { interruption, direction }: RunOptions,
+  { interruption, direction, image }: RunOptions,
 ): Promise<Verdict> {
   const { service } = hosted;
   const { facts } = service;
@@ -134,7 +136,10 @@ async function accompany(
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.
     await service.heardAll();
-    return { status, why: commandFailure(facts, service.counters.emitted, direction === "write") };
+    return {
+      status,
+      why: commandFailure(facts, service.counters.emitted, direction === "write", image),
+    };
   }
   service.lastWords(LAST_WORDS);
   await service.until(() => service.open === 0 || facts.ended || interruption.caught !== undefined);

@@ -1,6 +1,7 @@
 /** What citty leaves unchecked about the options. */
 import type { ArgsDef } from "citty";
 import { usageError } from "../errors.ts";
+import { quotesHint } from "./hints.ts";
 
 /** Options that may go without a value, and what then stands for it; they may be switched off. */
 export const WITHOUT_VALUE: Readonly<Record<string, string>> = { progress: "on" };
@@ -26,7 +27,7 @@ export function checkOptions(raw: readonly string[], defined: ArgsDef): string[]
     if (kinds.has(bare) && Object.hasOwn(WITHOUT_VALUE, bare)) {
       words[i] = `${word}=${WITHOUT_VALUE[bare]}`;
     } else {
-      i += checkWord(word, kinds, i === raw.length - 1);
+      i += checkWord(word, kinds, raw.slice(0, i), i === raw.length - 1);
     }
   }
   return words;
@@ -38,7 +39,12 @@ interface OptionDef {
 }
 
 /** @returns how many words that follow belong to this one */
-function checkWord(word: string, kinds: Map<string, string | undefined>, last: boolean): number {
+function checkWord(
+  word: string,
+  kinds: Map<string, string | undefined>,
+  before: readonly string[],
+  last: boolean,
+): number {
   const long = word.startsWith("--");
   const equals = word.indexOf("=");
   const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
@@ -57,7 +63,7 @@ function checkWord(word: string, kinds: Map<string, string | undefined>, last: b
   }
   if (name === "run") throw usageError("--run is nbdkit's: here a command comes after --");
   if (kind === undefined || long !== name.length > 1) {
-    throw usageError(`unknown option ${shown}: see --help`);
+    throw usageError(`unknown option ${shown}: see --help${quotesHint(before)}`);
   }
   const attached = long ? equals >= 0 : word.length > 2;
   if (kind === "boolean") {

@@ -38,6 +38,14 @@ export function requireDashes(words: readonly string[]): void {
   throw usageError(`a command comes after --: write -- in front of ${command}`);
 }
 
+/** For a word that has no place, where it may be one of `exec:`'s. @param words those before it */
+export function quotesHint(words: readonly string[]): string {
+  const command = words.find((word) => /^(pipe|write|read)=exec:\S+$/.test(word));
+  if (command === undefined) return "";
+  const [, key, name] = /^(.*?)=exec:(.*)$/.exec(command) ?? [];
+  return `; if it belongs to ${name}, write ${key}=exec:'${name} …', all of it in quotes`;
+}
+
 /** What was meant by the name of a command that does not exist, where that shows. */
 export function commandHint(name: string): string | undefined {
   if (/^(pipe|write|read)=/.test(name)) {

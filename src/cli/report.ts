@@ -1,8 +1,8 @@
 /** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
-import { lstatSync, rmSync, writeFileSync } from "node:fs";
-import { basename } from "node:path";
+import { accessSync, constants, lstatSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import type { Target } from "../endpoint/prepare/target.ts";
-import { messageOf } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
 
@@ -17,11 +17,38 @@ export interface ReportOptions {
   readonly checksumFile: string | undefined;
 }
 
-/** The reports of an earlier stream must not stand for the one that begins. */
-export function removeReports({ summary, checksumFile }: ReportOptions): void {
-  for (const file of [checksumFile, summary.kind === "json" ? summary.file : undefined]) {
-    if (file !== undefined) removeReport(file);
+/**
+ * Finds out before a stream of hours whether its reports will have a place.
+ *
+ * @throws UserError ERR_FILE
+ */
+export function requirePlaces(options: ReportOptions): void {
+  for (const file of reportFiles(options)) requirePlace(file);
+}
+
+function requirePlace(file: string): void {
+  try {
+    const stats = lstatSync(file, { throwIfNoEntry: false });
+    if (stats?.isDirectory() === true) throw new Error("it is a folder");
+    // A file is made anew; what stands for another one is known only when it is written to.
+    if (stats === undefined || stats.isFile()) accessSync(dirname(file), constants.W_OK);
+  } catch (error) {
+    throw new UserError("ERR_FILE", unwritable(file, error));
   }
+}
+
+function unwritable(file: string, error: unknown): string {
+  return `cannot write ${file}: ${messageOf(error)}; check the folder`;
+}
+
+/** The reports of an earlier stream must not stand for the one that begins. */
+export function removeReports(options: ReportOptions): void {
+  for (const file of reportFiles(options)) removeReport(file);
+}
+
+function reportFiles({ summary, checksumFile }: ReportOptions): string[] {
+  const files = [checksumFile, summary.kind === "json" ? summary.file : undefined];
+  return files.filter((file) => file !== undefined);
 }
 
 /** Not a device or a pipe that stands in its place. */
@@ -68,7 +95,7 @@ function writeReport(file: string, text: string, log: CliLog): void {
   try {
     writeFileSync(file, text);
   } catch (error) {
-    log.error(`cannot write ${file}: ${messageOf(error)}; check the folder`);
+    log.error(unwritable(file, error));
   }
 }
 

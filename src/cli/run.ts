@@ -6,7 +6,7 @@ import type { RunOptions } from "../library/options.ts";
 import { run } from "../library/run.ts";
 import { conduct } from "./conduct.ts";
 import type { CliContext } from "./context.ts";
-import { requireReference } from "./hints.ts";
+import { quotesHint, requireReference } from "./hints.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
 import { streamOptions } from "./stream-options.ts";
@@ -36,7 +36,7 @@ export const runCommand = defineCommand({
     const { parameters, rest } = parseParameters(args._);
     const { stream, outward } = streamOptions(parameters, args, context);
     const formats = { input: args.format, output: args["output-format"] };
-    const client = parseClient(context.captive, rest, parameters, formats);
+    const client = parseClient(context.captive, rest, parameters, formats, args._);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
     const streaming = run({ ...stream, ...client, listen });
@@ -55,6 +55,7 @@ function parseClient(
   rest: readonly string[],
   { direction }: Parameters,
   { input, output }: Formats,
+  words: readonly string[],
 ): Pick<RunOptions, "command" | "image" | "format"> {
   const [image, ...more] = rest;
   if (captive !== undefined) {
@@ -70,7 +71,10 @@ function parseClient(
     throw usageError("nothing to run: give an IMAGE, or a command after --");
   }
   if (more.length > 0) {
-    throw usageError(`only one IMAGE is taken: ${more[0]} is too many; a command comes after --`);
+    throw usageError(
+      `only one IMAGE is taken: ${more[0]} is too many; a command comes after --` +
+        quotesHint(words),
+    );
   }
   if (direction === "write" && output !== undefined) {
     throw usageError("-O goes with read=: what pipe= gets is raw");

@@ -14,6 +14,7 @@ import {
 } from "./options.ts";
 import type { Parameters } from "./parameters.ts";
 import { createDisplay } from "./progress.ts";
+import { requirePlaces } from "./report.ts";
 
 /** The values of COMMON_OPTIONS. */
 interface CommonArgs {
@@ -42,7 +43,7 @@ interface CommonArgs {
 /**
  * All that is not up to the one command or the other: the stream, and what the user gets to see of it.
  *
- * @throws UserError ERR_USAGE
+ * @throws UserError ERR_USAGE, and ERR_FILE for a report without a place
  */
 export function streamOptions(
   { direction, farEnd, target, size, window }: Parameters,
@@ -57,6 +58,8 @@ export function streamOptions(
     throw usageError("--writer-timeout goes with read=: for pipe= it is --reader-timeout");
   }
   const { checksum, checksumFile } = parseChecksum(args.checksum);
+  const reports = { summary: parseSummary(args.summary), checksumFile };
+  requirePlaces(reports);
   return {
     stream: {
       ...farEnd,
@@ -79,7 +82,7 @@ export function streamOptions(
       workerUrl,
     },
     outward: {
-      reports: { summary: parseSummary(args.summary), checksumFile },
+      reports,
       display: createDisplay(args, target),
       log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
     },

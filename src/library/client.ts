@@ -10,6 +10,8 @@ import type { RunOptions } from "./options.ts";
 /** What is run with the stream as its disk. */
 export interface CaptiveClient {
   readonly command: (variables: Variables) => readonly string[];
+  /** What qemu-img(1) copies; undefined for a command of the user's. */
+  readonly image?: string;
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
   /** Who has to know the length, because all of the disk is copied. */
@@ -37,6 +39,9 @@ export function clientOf(
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
+  if (image === "-") {
+    throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
+  }
   const same = isSameFile(target, image);
   if (direction === "write") {
     if (same) {
@@ -46,6 +51,7 @@ export function clientOf(
     }
     return {
       command: ({ uri }) => exportCommand(image, format, uri),
+      image,
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
       settle,
@@ -61,6 +67,7 @@ export function clientOf(
       place = new NewImage(image);
       return importCommand(uri, made, place.path);
     },
+    image,
     size: unknown,
     needsSize: `making ${image}`,
     settle: (complete) => (complete ? place?.keep() : place?.discard()),

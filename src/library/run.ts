@@ -32,6 +32,7 @@ export function run(options: RunOptions): Streaming {
       address: options.listen,
       idleTimeout: idleTimeoutOf(options, undefined),
       command: client.command,
+      image: client.image,
     }).catch((error: unknown) => {
       client.settle(false);
       throw error;

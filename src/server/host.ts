@@ -19,6 +19,8 @@ import type { Summary, Verdict } from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
 const SIGNAL_GRACE = 500;
+/** Milliseconds in which a signal is heard of that others have got at the same time. */
+const SIGNAL_DELAY = 20;
 
 export interface HostOptions {
   readonly direction: Direction;
@@ -212,6 +214,11 @@ async function conclude(
       // What is left of a source that nobody wants any more has nothing to say.
       if (direction === "read" && !facts.sourceEnded) await farEnd.cancel();
       else why = await farEnd.settle(stop.signal);
+      if (farEnd.killedBy !== undefined) {
+        // Ctrl-C at a terminal is for the command of `exec:`, too, whose end may be heard of first.
+        await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
+        if (interruption.caught === farEnd.killedBy) return interrupted(interruption);
+      }
     }
   }
   if (facts.crash !== undefined) throw facts.crash;

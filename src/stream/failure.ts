@@ -29,6 +29,8 @@ export type FailureCode =
   | "READER_GONE"
   /** The sink has no room left. */
   | "SINK_FULL"
+  /** Another stream goes to the same pipe. */
+  | "SINK_TAKEN"
   /** The sink failed in another way. */
   | "SINK_FAILED";
 
@@ -158,13 +160,23 @@ const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENXIO]);
 
 /** A call on the sink that failed. */
 export function sinkFailed(sink: string, error: EndpointError, emitted: number): Failure {
-  const { errno, message } = error.cause;
+  const { errno, message, syscall } = error.cause;
   if (GONE.has(errno)) return readerGone(sink, emitted);
+  if (syscall === "flock") return sinkTaken(sink);
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
   return {
     code: full ? "SINK_FULL" : "SINK_FAILED",
     errno: full ? NBD_ENOSPC : NBD_ESHUTDOWN,
     message: `${sink} failed with the stream at byte ${emitted}: ${message}`,
+  };
+}
+
+/** A named pipe that another stream goes to: its reader would get both, mixed. */
+function sinkTaken(sink: string): Failure {
+  return {
+    code: "SINK_TAKEN",
+    errno: NBD_ESHUTDOWN,
+    message: `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
   };
 }
 

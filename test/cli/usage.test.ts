@@ -57,6 +57,18 @@ const CASES: [string, string[], RegExp][] = [
   ["nothing to run", ["run", "pipe=x"], /^nothing to run: give an IMAGE, or a command after --/],
   ["no command after --", ["run", "pipe=x", "--"], /^the command after -- is missing/],
   ["two images", ["run", "pipe=x", "a", "b"], /^only one IMAGE is taken: b is too many/],
+  [
+    "a command of exec: without quotes",
+    ["run", "pipe=exec:zstd", "-o", "x", "y"],
+    /^unknown option -o: see --help; if it belongs to zstd, write pipe=exec:'zstd …', all of it in/,
+  ],
+  [
+    "another one, with a word that could be an image",
+    ["run", "read=exec:cat", "x", "y.raw"],
+    /^only one IMAGE is taken: y\.raw is too many; .* write read=exec:'cat …', all of it in quotes/,
+  ],
+  ["an object store", ["run", "pipe=s3://b/x", "y"], /^pipe=s3:.* exec:'aws s3 cp - s3:\/\/b\/x'/],
+  ["a web page", ["run", "read=https://x/y", "y.raw"], /exec:'curl -fsS https:\/\/x\/y'$/],
   ["an image and a command", ["run", "pipe=x", "a", "--", "true"], /^unknown argument a/],
   ["a format for a command", ["run", "pipe=x", "-f", "raw", "--", "true"], /^-f goes with an/],
   ["pipe and read", ["serve", "pipe=x", "read=y"], /^read= goes without pipe= and write=/],

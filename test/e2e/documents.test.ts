@@ -14,6 +14,7 @@ import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
 import { adapted, type Scene, Stage } from "../support/scenes/stage.ts";
+import { WHOLE_COMMANDS } from "../support/scenes/whole-commands.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -25,7 +26,7 @@ const DOCUMENTS = [
 const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types, or that others try: `diff` has old lines and new ones. */
 const OTHERS = ["", "ts", "json", "ini", "diff"];
-const SCENES = [RECIPES, IMPORTS, NETWORK, INSTALLATION, CHECKING, LIBRARY].flat();
+const SCENES = [RECIPES, WHOLE_COMMANDS, IMPORTS, NETWORK, INSTALLATION, CHECKING, LIBRARY].flat();
 
 /** The heading below which README has the synopsis: forms, no command lines. */
 const SYNOPSIS = "Use";

@@ -16,6 +16,11 @@ const BACKWARDS =
   'qemu-io -f raw -c "write -s half.raw 4M 4M" -c "write -s disk.raw 0 4M" \'$nbd\'';
 const READER = "cat disk.fifo > copy.raw & reader=$!";
 
+/** An image that has to be given a passphrase. */
+const ENCRYPT =
+  "qemu-img convert -O qcow2 --object secret,id=key,data=secret " +
+  "-o encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10 disk.raw luks.qcow2";
+
 interface Mistake {
   readonly wrong: string;
   readonly status: number;
@@ -72,7 +77,7 @@ const MISTAKES: Record<string, Mistake> = {
   "size= that is too small": {
     wrong: "nbd-streaming run pipe=disk.fifo size=1M disk.qcow2",
     status: 1,
-    says: /the command failed .*: see its message, and .* size= is large enough$/,
+    says: /the command failed .*: see qemu-img's message, and whether size= is large enough$/,
     right: "nbd-streaming run pipe=disk.fifo size=8M disk.qcow2",
   },
   "a suffix of size= that is none": {
@@ -129,6 +134,40 @@ const MISTAKES: Record<string, Mistake> = {
     status: 3,
     says: /^cannot read dist.qcow2: .*No such file or directory$/,
     right: "nbd-streaming run pipe=disk.fifo disk.qcow2",
+  },
+  "an image with a colon in its name": {
+    wrong: "cp disk.qcow2 10:00.qcow2; nbd-streaming run pipe=disk.fifo 10:00.qcow2",
+    status: 3,
+    says: /^cannot read 10:00.qcow2: .*; if it is a file, write .\/10:00.qcow2$/,
+    right: "nbd-streaming run pipe=disk.fifo ./10:00.qcow2",
+  },
+  "an image that comes out of a pipe": {
+    wrong: "cat disk.qcow2 | nbd-streaming run pipe=disk.fifo /dev/stdin",
+    status: 3,
+    says: /^cannot read \/dev\/stdin: .*; qemu-img needs a file, in which it can seek: a pipe is none$/,
+    right: "nbd-streaming run pipe=disk.fifo /dev/stdin < disk.qcow2",
+  },
+  "an image on standard input": {
+    wrong: "nbd-streaming run pipe=disk.fifo - < disk.qcow2",
+    status: 2,
+    says: /^IMAGE cannot be -: qemu-img needs a file, in which it can seek; .\/- is one$/,
+    right: "cp disk.qcow2 ./-; nbd-streaming run pipe=disk.fifo ./-",
+  },
+  "an image that needs words of qemu-img's": {
+    wrong: `${ENCRYPT}; nbd-streaming run pipe=disk.fifo luks.qcow2`,
+    status: 1,
+    says: /: see qemu-img's message on luks.qcow2; if that needs options .* command after --$/,
+    right:
+      "nbd-streaming run pipe=disk.fifo -- qemu-img convert -n --object secret,id=key,data=secret " +
+      "--image-opts driver=qcow2,file.filename=luks.qcow2,encrypt.key-secret=key -O raw '$nbd'",
+  },
+  "an image whose backing file is not there": {
+    wrong:
+      "qemu-img create -q -u -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 8M; " +
+      "nbd-streaming run pipe=disk.fifo top.qcow2",
+    status: 1,
+    says: /: see qemu-img's message on top.qcow2; /,
+    right: "mv disk.qcow2 base.qcow2; nbd-streaming run pipe=disk.fifo top.qcow2",
   },
   "a client that writes out of order": {
     wrong: `nbd-streaming run pipe=disk.fifo -- ${BACKWARDS}`,
@@ -263,6 +302,21 @@ test("a reader that dies is told, and one that stays gets the disk", async () =>
     /the reader of disk.fifo went away .*: see why it ended, and start again$/,
   );
   await desk.succeeds(`${READER}\nnbd-streaming run pipe=disk.fifo disk.qcow2 && wait`);
+});
+
+test("two streams at once into one pipe are told apart, and the reader gets the first", async () => {
+  using desk = new Desk();
+  const first = `nbd-streaming run pipe=disk.fifo -- sh -c 'nbdcopy disk.raw "$1"; touch written;
+    until [ -e tried ]; do sleep 0.02; done' sh '$nbd' & first=$!`;
+  await desk.fails(
+    `mkfifo disk.fifo; ${READER}\n${first}
+    until [ -e written ]; do sleep 0.02; done
+    nbd-streaming run pipe=disk.fifo disk.qcow2; s=$?; touch tried
+    wait $first || exit 99; wait $reader; exit $s`,
+    1,
+    /: another nbd-streaming writes to disk.fifo: name a pipe of its own for each stream$/,
+  );
+  expect(await digestFile(desk.file("copy.raw"))).toBe(disk);
 });
 
 test("a length that a pipe does not tell is asked for", async () => {

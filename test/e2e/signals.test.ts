@@ -5,7 +5,7 @@ import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { bytesReadable, close, open } from "../../ffi/fd.ts";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { encodeRequest, RawClient } from "../support/nbd-client.ts";
-import { eventually, type Running, startProgram } from "../support/program.ts";
+import { eventually, PROGRAM, type Running, start, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -148,3 +148,14 @@ function alive(pid: number): boolean {
     return false;
   }
 }
+
+test("a signal for all, as a terminal sends it, is told when the command of exec: dies of it first", async () => {
+  const sink = `exec:cat > '${folder.file("part")}'; echo all is read >&2; exec sleep 1000`;
+  const words = ["run", `pipe=${sink}`, "--", "nbdcopy", "-", "$uri"];
+  await using program = start([...PROGRAM, ...words], { group: true });
+  await program.saying(/all is read/);
+  process.kill(-program.process.pid, "SIGTERM");
+  const { status, stderr } = await program.ended();
+  expect(stderr).toMatch(/truncated: ended by SIGTERM\n$/);
+  expect(status).toBe(128 + constants.signals.SIGTERM);
+});

@@ -1,10 +1,11 @@
 /** The last word on a stream: the line for people, and the object for programs. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
 import { nbdcopy, qemuIo } from "../support/clients.ts";
 import { type Image, rawImage, sparseImage } from "../support/images.ts";
 import { command, type Ended, runProgram, startProgram } from "../support/program.ts";
+import { quoted } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -176,12 +177,30 @@ describe("--summary=json:FILE", () => {
     expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ complete: true });
   });
 
-  test("says so when the file cannot be written", async () => {
-    const file = folder.file("missing/summary.json");
-    const { stderr } = await run([`--summary=json:${file}`, ...MIXED]);
-    expect(stderr).toContain(`nbd-streaming: error: cannot write ${file}: `);
+  test.each([
+    { option: "--summary=json:", where: "in a folder that is missing", name: "missing/summary" },
+    { option: "--checksum=sha256:", where: "in a folder that is missing", name: "missing/sum" },
+    { option: "--checksum=sha256:", where: "that is a folder", name: "." },
+  ])("or $option is refused for a file $where, before the stream", async ({ option, name }) => {
+    const file = folder.file(name);
+    const trace = folder.file("started");
+    const words = ["run", `${option}${file}`, "pipe=exec:cat", "--", "touch", trace];
+    const { status, stderr } = await runProgram(words);
+    expect(stderr).toStartWith(`nbd-streaming: error: cannot write ${file}: `);
+    expect(stderr.trimEnd()).not.toContain("\n");
+    expect(status).toBe(3);
+    expect(existsSync(trace)).toBe(false);
+  });
+
+  test("says so when the file cannot be written any more, and the stream is complete", async () => {
+    const place = folder.file("place");
+    mkdirSync(place);
+    const words = ["run", `--summary=json:${place}/sum`, "pipe=exec:cat", "--"];
+    const client = `rm -r ${quoted(place)}; exec nbdcopy - "$uri" < /dev/null`;
+    const { status, stderr } = await runProgram([...words, client]);
+    expect(stderr).toContain(`nbd-streaming: error: cannot write ${place}/sum: `);
     expect(stderr).toMatch(/: complete\n$/);
-    expect(existsSync(file)).toBe(false);
+    expect(status).toBe(0);
   });
 });
 

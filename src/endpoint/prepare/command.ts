@@ -65,6 +65,7 @@ function start(
 class CommandEnd implements FarEnd {
   readonly spec;
   readonly settles = true;
+  killedBy: NodeJS.Signals | number | undefined;
   readonly #family: Family;
   #guard: number;
 
@@ -107,6 +108,7 @@ class CommandEnd implements FarEnd {
       return `${this.name} was ended before it was done`;
     }
     const { exitCode, signalCode } = leader;
+    this.killedBy = signalCode ?? undefined;
     if (signalCode !== null) return `${this.name} was killed by ${signalCode}`;
     return exitCode === 0 ? undefined : `${this.name} failed with status ${exitCode}`;
   }

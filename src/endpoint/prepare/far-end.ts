@@ -24,6 +24,8 @@ export interface FarEnd {
    * @returns what is wrong, or undefined when all is well
    */
   settle(stop: AbortSignal): Promise<string | undefined>;
+  /** What has killed a command, once {@link settle} has waited for it. */
+  readonly killedBy?: NodeJS.Signals | number | undefined;
   /** Clears up; called in every case, last. */
   remove(): void;
 }

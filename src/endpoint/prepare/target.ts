@@ -43,6 +43,14 @@ export function parseTarget(text: string, direction: Direction): Target {
     }
     return { kind: "exec", command: rest };
   }
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
+    throw new UnusableError(
+      "an address of the web or of a store is no path",
+      direction === "write"
+        ? `name a command that writes there, such as exec:'aws s3 cp - ${text}'`
+        : `name a command that reads it, such as exec:'curl -fsS ${text}'`,
+    );
+  }
   return { kind: "path", path: text };
 }
 

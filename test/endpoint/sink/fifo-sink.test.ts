@@ -69,6 +69,16 @@ describe("FifoSink", () => {
     expect(statSync(folder.file("file")).size).toBe(8);
   });
 
+  test("does not open for a second stream until the first has closed", () => {
+    using fifo = opened();
+    const second = new FifoSink(fifo.sink.path);
+    expect(() => second.open()).toThrow(EndpointError);
+    expect(second.fd).toBe(-1);
+    fifo.sink.close();
+    expect(second.open()).toBeTrue();
+    second.close();
+  });
+
   test("grows the pipe", () => {
     using fifo = opened();
     expect(pipeSize(fifo.sink.fd)).toBeGreaterThan(65536);

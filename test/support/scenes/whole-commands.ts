@@ -1,0 +1,51 @@
+/** README's recipes for images that qemu-img does not read by their name alone. */
+import { expect } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { expectCompressed, withImage } from "./masters.ts";
+import type { Scene, Stage } from "./stage.ts";
+
+const README = { document: "README.md", needs: ["zstd"] } as const;
+
+const LUKS = { ...README, block: "encrypt.key-secret" } as const;
+
+/** Puts the encrypted image there, and the passphrase. */
+async function withEncryptedImage(stage: Stage): Promise<void> {
+  writeFileSync(stage.file("passphrase"), "secret");
+  const format = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+  await stage.shell(
+    "qemu-img convert -O qcow2 --object secret,id=key,file=passphrase " +
+      `-o ${format} '${stage.masters.raw}' disk.qcow2`,
+  );
+}
+
+export const WHOLE_COMMANDS: readonly Scene[] = [
+  {
+    ...README,
+    block: "-l before-upgrade",
+    title: "compresses the disk as it was at a snapshot",
+    needs: ["zstd", "qemu-io"],
+    async before(stage) {
+      withImage(stage);
+      await stage.shell(
+        "qemu-img snapshot -c before-upgrade disk.qcow2 && qemu-io -c 'write -P 9 1M 2M' disk.qcow2",
+      );
+    },
+    after: expectCompressed,
+  },
+  {
+    ...LUKS,
+    title: "compresses the disk of an encrypted image",
+    before: withEncryptedImage,
+    after: expectCompressed,
+  },
+  {
+    ...LUKS,
+    title: "fails with another passphrase",
+    async before(stage) {
+      await withEncryptedImage(stage);
+      writeFileSync(stage.file("passphrase"), "guess");
+    },
+    status: 1,
+    after: (_, { stderr }) => expect(stderr).toMatch(/Invalid password/),
+  },
+];
