@@ -1,4 +1,5 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
+import { close } from "../../ffi/fd.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
@@ -146,6 +147,8 @@ async function begin(
     return { service: startService(options, farEnd, size), size };
   } catch (error) {
     await farEnd.cancel();
+    // There is no stream thread that would do it: whoever is at the other end would wait for ever.
+    if (farEnd.spec.kind !== "fifo") close(farEnd.spec.fd);
     throw error;
   }
 }
