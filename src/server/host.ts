@@ -10,7 +10,7 @@ import { signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
-import type { Interruption } from "./interruption.ts";
+import { endedBefore, type Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
 import { PidFile } from "./pid-file.ts";
@@ -175,10 +175,11 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
   });
 }
 
-async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd> {
+async function prepare({ target, direction, size, interruption }: HostOptions): Promise<FarEnd> {
   try {
-    return await openFarEnd(target, direction, size);
+    return await openFarEnd(target, direction, size, interruption.stop);
   } catch (error) {
+    if (interruption.caught !== undefined) throw endedBefore(interruption.caught);
     const parameter = direction === "write" ? "pipe" : "read";
     const why =
       error instanceof UnusableError

@@ -3,9 +3,12 @@ import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { close } from "../../ffi/fd.ts";
+import { boundAddress, connect, internetAddress } from "../../ffi/socket.ts";
 import { serve, type Streaming, type StreamOptions, type UserError } from "../../src/index.ts";
 import { LIMIT } from "../support/limit.ts";
 import { bounded, start } from "../support/program.ts";
+import { ANY_PORT, listening } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -83,4 +86,30 @@ describe("a server that cannot listen leaves no descriptor open:", () => {
       server.close();
     }
   });
+});
+
+test("a stream that is stopped while it connects does not wait for whoever does not answer", async () => {
+  // With its queue full, the kernel does not answer any more.
+  using server = listening(ANY_PORT, 0);
+  const { port } = boundAddress(server.fd) as { port: number };
+  const address = internetAddress(Buffer.from([127, 0, 0, 1]), port);
+  const crowd = [1, 2, 3].map(() => connect(address, "the queue"));
+  try {
+    const stream = serve({
+      pipe: `tcp:127.0.0.1:${port}`,
+      listen: { kind: "unix", path: folder.file("tcp.sock") },
+    });
+    setTimeout(() => stream.stop(), 100);
+    const end = stream.then(
+      () => "complete",
+      (error: unknown) => error,
+    );
+    expect(await bounded(end, "the end")).toMatchObject({
+      code: "ERR_TRUNCATED",
+      exitStatus: 143,
+      message: "ended by SIGTERM before the stream had begun",
+    });
+  } finally {
+    for (const fd of crowd) close(fd);
+  }
 });
