@@ -37,6 +37,7 @@ export function clientOf(
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
+  if (image === "") throw usageError("the image has no name: give its path");
   const same = isSameFile(target, image);
   if (direction === "write") {
     if (same) {
