@@ -54,6 +54,6 @@ export class Family {
     if (hasMark(pid, this.#name, this.#mark)) return true;
     // One that is older is a service that has been passed the pipe for somebody else.
     const pipe = this.#pipe;
-    return pipe !== undefined && readsPipe(pid, pipe) && (startTime(pid) ?? 0) >= this.#born;
+    return pipe !== undefined && (startTime(pid) ?? 0) >= this.#born && readsPipe(pid, pipe);
   }
 }
