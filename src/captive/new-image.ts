@@ -42,8 +42,8 @@ export class NewImage {
 }
 
 function makeFolder(place: string): string | undefined {
-  // As qemu tells a protocol from a path.
-  if (/^[^/]*:/.test(place)) return undefined;
+  // As qemu tells a protocol from a path. One that ends in a slash can only be a folder.
+  if (/^[^/]*:|\/$/.test(place)) return undefined;
   try {
     if (lstatSync(place, { throwIfNoEntry: false }) !== undefined) return undefined;
     return mkdtempSync(join(dirname(place), ".nbd-streaming-"));

@@ -42,6 +42,7 @@ export function clientOf(
   if (image === "-") {
     throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
   }
+  if (image === "") throw usageError("the image has no name: give its path");
   const same = isSameFile(target, image);
   if (direction === "write") {
     if (same) {

@@ -66,6 +66,9 @@ export function idleTimeoutOf(
 function securityOf({ tls }: StreamOptions): Security {
   if (tls === undefined) return { policy: "off" };
   const { policy, certificates: folder, verifyPeer = false } = tls;
+  if (policy !== "on" && policy !== "require") {
+    throw usageError(`tls.policy ${policy as string} is not known: there are on and require`);
+  }
   return { policy, folder, options: loadCertificates(folder, verifyPeer) };
 }
 

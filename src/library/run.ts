@@ -1,7 +1,6 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
-import { UserError } from "../errors.ts";
-import { signalStatus } from "../process/signals.ts";
+import { endedBefore } from "../server/interruption.ts";
 import { clientOf } from "./client.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
 import type { RunOptions } from "./options.ts";
@@ -19,10 +18,7 @@ export function run(options: RunOptions): Streaming {
     const { stop } = frame.interruption;
     const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
     const { caught } = frame.interruption;
-    if (caught !== undefined) {
-      const message = `ended by ${caught} before the stream had begun`;
-      throw new UserError("ERR_TRUNCATED", message, signalStatus(caught));
-    }
+    if (caught !== undefined) throw endedBefore(caught);
     const outcome = await runCaptive({
       ...host,
       size,

@@ -114,13 +114,13 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     // So that the caller can first say what it wants to hear.
     await undefined;
     requireRecentBun(Bun.version);
+    const interval = checkSeconds("progressInterval", this.#interval ?? PROGRESS_INTERVAL);
     const abort = () => this.stop();
     if (signal?.aborted === true) abort();
     signal?.addEventListener("abort", abort);
     const say = (level: Message["level"]) => (text: string) => {
-      this.emit("message", { level, text });
+      this.#emitSafely("message", { level, text });
     };
-    const interval = checkSeconds("progressInterval", this.#interval ?? PROGRESS_INTERVAL);
     try {
       const { why, status, summary } = await body({
         interruption: this.#interruption,
@@ -141,7 +141,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #begin(watch: Watch, uri: string | undefined, interval: number): void {
     this.#watch = watch;
     this.#timer = setInterval(() => this.#tell(), interval * 1000);
-    this.emit("listening", { uri });
+    this.#emitSafely("listening", { uri });
   }
 
   #end(): void {
@@ -154,7 +154,21 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #tell(): void {
     if (this.listenerCount("progress") === 0) return;
     const { progress } = this;
-    if (progress !== undefined) this.emit("progress", progress);
+    if (progress !== undefined) this.#emitSafely("progress", progress);
+  }
+
+  /** A listener that throws is the program's uncaught exception; the stream is in the middle of it. */
+  #emitSafely<Name extends keyof StreamingEvents>(
+    name: Name,
+    event: StreamingEvents[Name][0],
+  ): void {
+    try {
+      this.emit(name, ...([event] as never));
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 }
 

@@ -1,13 +1,13 @@
 /** The processes below this one, found in /proc: a command may have started others. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 /** Process ids of all that there are, ended but not reaped ones included. */
 export function processes(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
-/** Process ids of all living descendants of `root`, itself not included (proc(5), stat). */
-export function descendants(root: number): number[] {
+/** Process ids of all living descendants of `roots`, these not included (proc(5), stat). */
+export function descendants(...roots: readonly number[]): number[] {
   const children = new Map<number, number[]>();
   for (const pid of processes()) {
     const parent = livingParent(pid);
@@ -16,34 +16,70 @@ export function descendants(root: number): number[] {
     if (siblings === undefined) children.set(parent, [pid]);
     else siblings.push(pid);
   }
-  const found: number[] = [];
-  const queue = [...(children.get(root) ?? [])];
+  const found = new Set<number>();
+  const queue = roots.flatMap((root) => children.get(root) ?? []);
   for (let pid = queue.shift(); pid !== undefined; pid = queue.shift()) {
-    found.push(pid);
+    if (found.has(pid)) continue;
+    found.add(pid);
     queue.push(...(children.get(pid) ?? []));
   }
-  return found;
+  return [...found].filter((pid) => !roots.includes(pid));
 }
 
 /** The parent of a process, or undefined if it has ended, reaped or not. */
 function livingParent(pid: number): number | undefined {
+  const [state, parent] = statOf(pid) ?? ["X"];
+  return state === "Z" || state === "X" ? undefined : Number(parent);
+}
+
+/** Since the machine's start, in clock ticks; undefined if there is no such process. */
+export function startTime(pid: number): number | undefined {
+  const time = statOf(pid)?.[19];
+  return time === undefined ? undefined : Number(time);
+}
+
+/** What proc(5) has of a process from its state on. */
+function statOf(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field is the name in parentheses, in which anything may stand.
-    const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return state === "Z" || state === "X" ? undefined : Number(parent);
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
   }
 }
 
 /**
- * True when the process was started with `NAME=VALUE` in its environment, as all are that its
- * parents passed it on to; false for one that has ended, or is another user's.
+ * True when the process was started with `mark` as a word of the variable `name`, as all are that
+ * its parents passed it on to; false for one that has ended, or is another user's.
  */
-export function hasMark(pid: number, mark: string): boolean {
+export function hasMark(pid: number, name: string, mark: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(mark);
+    const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    const value = environment.find((one) => one.startsWith(`${name}=`));
+    return (
+      value
+        ?.slice(name.length + 1)
+        .split(" ")
+        .includes(mark) === true
+    );
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * True when the process has a pipe open for reading.
+ *
+ * @param pipe as readlink(2) tells of its descriptors in /proc: `pipe:[…]`
+ */
+export function readsPipe(pid: number, pipe: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      if (readlinkSync(`/proc/${pid}/fd/${fd}`) !== pipe) return false;
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
+      return /^flags:\s*[0-7]*0$/m.test(info);
+    });
   } catch {
     return false;
   }

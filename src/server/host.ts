@@ -1,4 +1,5 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
+import { close } from "../../ffi/fd.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
@@ -9,7 +10,7 @@ import { signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
 import { type Judge, shortcoming } from "./facts.ts";
-import type { Interruption } from "./interruption.ts";
+import { endedBefore, type Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
 import { PidFile } from "./pid-file.ts";
@@ -148,6 +149,8 @@ async function begin(
     return { service: startService(options, farEnd, size), size };
   } catch (error) {
     await farEnd.cancel();
+    // There is no stream thread that would do it: whoever is at the other end would wait for ever.
+    if (farEnd.spec.kind !== "fifo") close(farEnd.spec.fd);
     throw error;
   }
 }
@@ -174,10 +177,11 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
   });
 }
 
-async function prepare({ target, direction, size }: HostOptions): Promise<FarEnd> {
+async function prepare({ target, direction, size, interruption }: HostOptions): Promise<FarEnd> {
   try {
-    return await openFarEnd(target, direction, size);
+    return await openFarEnd(target, direction, size, interruption.stop);
   } catch (error) {
+    if (interruption.caught !== undefined) throw endedBefore(interruption.caught);
     const parameter = direction === "write" ? "pipe" : "read";
     const why =
       error instanceof UnusableError

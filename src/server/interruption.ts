@@ -1,5 +1,12 @@
 /** The wish that a stream end, as a signal or somebody who stands for one expresses it. */
-import type { EndSignal } from "../process/signals.ts";
+import { UserError } from "../errors.ts";
+import { type EndSignal, signalStatus } from "../process/signals.ts";
+
+/** What there is to say when it has come before there was a stream. */
+export function endedBefore(signal: EndSignal): UserError {
+  const message = `ended by ${signal} before the stream had begun`;
+  return new UserError("ERR_TRUNCATED", message, signalStatus(signal));
+}
 
 /** Remembers the first such signal, so that the stream ends in order instead of at once. */
 export class Interruption {

@@ -135,16 +135,18 @@ describe("an IMAGE", () => {
     expect(await digestFile(folder.file("disk.img"))).toBe(await digestSectors(disk));
   });
 
-  test.each(["no/such/folder/disk.img", "nbd:unix:/no/such/socket", "no-such-protocol:disk.img"])(
-    "at %s is what qemu-img says of it",
-    async (image) => {
-      using folder = tempFolder();
-      const { status, stderr } = await make(["-O", "raw", image], folder.path);
-      expect(status).toBe(1);
-      expect(stderr).toMatch(/^qemu-img: /m);
-      expect(readdirSync(folder.path)).toEqual([]);
-    },
-  );
+  test.each([
+    "no/such/folder/disk.img",
+    "nbd:unix:/no/such/socket",
+    "no-such-protocol:disk.img",
+    "disk/",
+  ])("at %s is what qemu-img says of it", async (image) => {
+    using folder = tempFolder();
+    const { status, stderr } = await make(["-O", "raw", image], folder.path);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^qemu-img: /m);
+    expect(readdirSync(folder.path)).toEqual([]);
+  });
 });
 
 describe("before anything is made,", () => {

@@ -67,6 +67,11 @@ describe("wrong options are refused:", () => {
     ["a time below 0", { reconnect: -1 }, /^reconnect -1 is no time/],
     ["half a client", { maxConnections: 0.5 }, /^maxConnections 0\.5 is no number of clients/],
     ["an unknown checksum", { checksum: "crc32" as never }, /^checksum crc32 is not known: there/],
+    [
+      "an unknown kind of TLS",
+      { tls: { policy: "yes" as never, certificates: "." } },
+      /^tls\.policy yes is not known: there are on and require$/,
+    ],
     ["an exact sink", { exact: true }, /^--exact goes with read=/],
     ["a bad descriptor", { pipe: -1 }, /^pipe=fd:-1: fd: takes a number/],
   ];

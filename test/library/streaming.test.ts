@@ -240,6 +240,7 @@ describe("what cannot begin is refused:", () => {
       "ERR_USAGE",
       /^image goes without command/,
     ],
+    ["an image without a name", () => run({ pipe: "x", image: "" }), "ERR_USAGE", /^the image has/],
     [
       "a format of no image",
       () => run({ pipe: "x", command: "true", format: "raw" }),

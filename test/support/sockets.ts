@@ -58,9 +58,9 @@ function bound(type: number, address: Uint8Array): Owned {
 }
 
 /** A listening socket that blocks, as systemd and libnbd make them. */
-export function listening(address: Uint8Array): Owned {
+export function listening(address: Uint8Array, backlog = 16): Owned {
   const socket = bound(SOCK_STREAM, address);
-  libc.listen(socket.fd, 16);
+  libc.listen(socket.fd, backlog);
   return socket;
 }
 

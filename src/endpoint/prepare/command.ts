@@ -1,6 +1,7 @@
 /** `exec:COMMAND`: a shell command that takes the stream on its standard input, or gives it. */
 import { close, dup } from "../../../ffi/fd.ts";
 import { growPipe, pipe } from "../../../ffi/pipe.ts";
+import { atExit } from "../../process/at-exit.ts";
 import { signalAll } from "../../process/descendants.ts";
 import { Family } from "../../process/family.ts";
 import type { FarEnd } from "./far-end.ts";
@@ -8,6 +9,9 @@ import { UnusableError } from "./unusable.ts";
 
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_ENDPOINT";
+
+/** Milliseconds for a command to end that was killed: another user's (`sudo`) cannot be. */
+const KILL_LIMIT = 1000;
 
 /**
  * Starts a command that takes the stream.
@@ -21,7 +25,7 @@ const MARK = "NBD_STREAMING_ENDPOINT";
 export function startSinkCommand(command: string, size: bigint | undefined): FarEnd {
   const ends = pipe();
   growPipe(ends.write);
-  const family = start(command, size, [ends.read, "inherit", "inherit"], ends);
+  const family = start(command, size, [ends.read, "inherit", "inherit"], ends, ends.read);
   close(ends.read);
   return new CommandEnd(`exec:${command}`, ends.write, family, dup(ends.write));
 }
@@ -40,6 +44,7 @@ function start(
   size: bigint | undefined,
   stdio: [number | "inherit", number | "inherit", "inherit"],
   ends: { read: number; write: number },
+  pipe?: number,
 ): Family {
   // Not that of another stream, in whose command this program may be.
   const { NBD_STREAMING_SIZE: _, ...environment } = process.env;
@@ -51,6 +56,7 @@ function start(
         ...(size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) }),
       },
       stdio,
+      ...(pipe === undefined ? {} : { pipe }),
     });
   } catch (error) {
     close(ends.read);
@@ -68,6 +74,7 @@ class CommandEnd implements FarEnd {
   killedBy: NodeJS.Signals | number | undefined;
   readonly #family: Family;
   #guard: number;
+  readonly #release: () => void;
 
   /** @param guard of a sink, the second writing end */
   constructor(
@@ -79,9 +86,20 @@ class CommandEnd implements FarEnd {
     this.spec = { kind: "pipe", name, fd } as const;
     this.#family = family;
     this.#guard = guard;
+    // The end of the program would be end of file for a sink.
+    this.#release = guard < 0 ? () => {} : atExit(() => this.#kill());
   }
 
   async cancel(): Promise<void> {
+    this.#kill();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, KILL_LIMIT);
+    await Promise.race([this.#family.leader.exited, promise]);
+    clearTimeout(timer);
+    this.#letGo();
+  }
+
+  #kill(): void {
     const stopped = new Set<number>();
     const family = this.#family;
     // In a pipeline, the death of one would be end of file for the next. While all are stopped,
@@ -92,8 +110,6 @@ class CommandEnd implements FarEnd {
       found = family.members().filter((pid) => !stopped.has(pid));
     }
     signalAll([...stopped], "SIGKILL");
-    await family.leader.exited;
-    this.#letGo();
   }
 
   async settle(stop: AbortSignal): Promise<string | undefined> {
@@ -118,6 +134,7 @@ class CommandEnd implements FarEnd {
   }
 
   #letGo(): void {
+    this.#release();
     if (this.#guard >= 0) close(this.#guard);
     this.#guard = -1;
   }

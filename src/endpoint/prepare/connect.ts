@@ -32,8 +32,13 @@ export function tcpName(host: string, port: number): string {
   return `tcp:${isIPv6(host) ? `[${host}]` : host}:${port}`;
 }
 
-/** Connects over TCP, to the first address of the host that answers. @throws UnusableError */
-export async function connectTcp(host: string, port: number): Promise<FarEnd> {
+/**
+ * Connects over TCP, to the first address of the host that answers.
+ *
+ * @param stop aborted when there is no time to wait any more
+ * @throws UnusableError
+ */
+export async function connectTcp(host: string, port: number, stop?: AbortSignal): Promise<FarEnd> {
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
@@ -44,9 +49,10 @@ export async function connectTcp(host: string, port: number): Promise<FarEnd> {
     throw new UnusableError(`the host ${host} is not known`, "check its name");
   }
   for (const address of addresses) {
+    if (stop?.aborted === true) break;
     try {
       const fd = connect(internetAddress(addressBytes(address), port), name);
-      const errno = await connected(fd);
+      const errno = await connected(fd, stop);
       if (errno === 0) return farEnd(name, fd);
       close(fd);
       throw new SyscallError("connect", errno);
@@ -64,14 +70,14 @@ function farEnd(name: string, fd: number): FarEnd {
 const ETIMEDOUT = 110;
 
 /** Waits for a connection without blocking the thread. @returns 0 or the errno it failed with */
-async function connected(fd: number): Promise<number> {
+async function connected(fd: number, stop: AbortSignal | undefined): Promise<number> {
   const deadline = performance.now() + CONNECT_LIMIT;
   const poll = new PollSet();
   for (;;) {
     poll.clear();
     poll.add(fd, POLLOUT);
     if (poll.wait(0) > 0) return connectError(fd);
-    if (performance.now() >= deadline) return ETIMEDOUT;
+    if (performance.now() >= deadline || stop?.aborted === true) return ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }
 }

@@ -2,7 +2,7 @@
 import { fstatSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
-import { closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
+import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
@@ -27,7 +27,7 @@ export function inheritDescriptor(name: string, fd: number, direction: Direction
       direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
-  return { ...PLAIN, name, ...describe(name, dup(fd), stats, direction) };
+  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction) };
 }
 
 /** What the user has left open for us under this number, if anything. */
@@ -39,6 +39,18 @@ function statInherited(fd: number): Stats | undefined {
     return isInherited(fd) && !standIn(fd) ? fstatSync(fd) : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** As {@link describe}, for a descriptor that is the far end's from now on: closes one that is none. */
+export function adopt(
+  ...[name, fd, stats, direction]: Parameters<typeof describe>
+): ReturnType<typeof describe> {
+  try {
+    return describe(name, fd, stats, direction);
+  } catch (error) {
+    close(fd);
+    throw error;
   }
 }
 

@@ -3,7 +3,7 @@ import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
 import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, open } from "../../../ffi/fd.ts";
-import { describe } from "./descriptor.ts";
+import { adopt } from "./descriptor.ts";
 import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
 import { UnusableError } from "./unusable.ts";
@@ -15,5 +15,5 @@ export function openFile(path: string, direction: Direction): FarEnd {
     close(fd);
     throw new UnusableError("it is a terminal", "name a pipe, a socket or a file");
   }
-  return { ...PLAIN, name: path, ...describe(path, fd, fstatSync(fd), direction) };
+  return { ...PLAIN, name: path, ...adopt(path, fd, fstatSync(fd), direction) };
 }

@@ -113,12 +113,14 @@ function identity(stat: () => BigIntStats): string | undefined {
  * Opens, connects, makes or starts what the target names.
  *
  * @param size the stream's length in bytes where it is known
+ * @param stop aborted when there is no time to wait any more
  * @throws UnusableError when a stream cannot go that way; other errors when it cannot be had
  */
 export async function openFarEnd(
   target: Target,
   direction: Direction,
   size: bigint | undefined,
+  stop?: AbortSignal,
 ): Promise<FarEnd> {
   switch (target.kind) {
     case "path":
@@ -126,7 +128,7 @@ export async function openFarEnd(
     case "descriptor":
       return inheritDescriptor(target.name, target.fd, direction);
     case "tcp":
-      return await connectTcp(target.host, target.port);
+      return await connectTcp(target.host, target.port, stop);
     case "exec":
       return direction === "write"
         ? startSinkCommand(target.command, size)

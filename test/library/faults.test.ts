@@ -1,0 +1,115 @@
+/** Programs that do what they should not, and streams that do not get far: nothing is left of them. */
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { close } from "../../ffi/fd.ts";
+import { boundAddress, connect, internetAddress } from "../../ffi/socket.ts";
+import { serve, type Streaming, type StreamOptions, type UserError } from "../../src/index.ts";
+import { LIMIT } from "../support/limit.ts";
+import { bounded, start } from "../support/program.ts";
+import { ANY_PORT, listening } from "../support/sockets.ts";
+import { tempFolder } from "../support/temp.ts";
+
+setDefaultTimeout(LIMIT);
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+const program = (fault: string) => {
+  const output = folder.file(`${fault}.out`);
+  const script = join(import.meta.dir, "faulty.child.ts");
+  const words = [process.execPath, script, fault, folder.file(`${fault}.sock`), output];
+  return { output, running: start(words) };
+};
+
+/** The code of the error that a stream ends with. */
+const refusal = (stream: Streaming) =>
+  stream.then(
+    () => "complete",
+    (error: unknown) => (error as UserError).code,
+  );
+
+test.each(["listening", "progress", "message"])(
+  "a listener of %s that throws is an uncaught exception, and the stream goes on",
+  async (event) => {
+    const { output, running: starting } = program(event);
+    await using running = starting;
+    const { status, stdout } = await running.ended();
+    expect({ status, lines: stdout.trim().split("\n").toSorted() }).toEqual({
+      status: 0,
+      lines: ["complete: 4096", `uncaught: ${event}`],
+    });
+    expect(statSync(output).size).toBe(4096);
+  },
+);
+
+test("a program that ends in the middle of a stream takes the command with it that takes it", async () => {
+  const { output, running: starting } = program("exit");
+  await using running = starting;
+  expect((await running.ended()).status).toBe(9);
+  // Whoever has inherited its standard error is gone by now: ended() waits for that.
+  expect(existsSync(output)).toBe(true);
+  expect(existsSync(`${output}.end`)).toBe(false);
+});
+
+describe("a server that cannot listen leaves no descriptor open:", () => {
+  const listen = { kind: "unix", path: folder.file("no/nbd.sock") } as const;
+  const descriptors = () => readdirSync("/proc/self/fd").length;
+  const CASES: [string, StreamOptions][] = [
+    ["a command that is written to", { pipe: "exec:cat > /dev/null" }],
+    ["a command that is read", { read: "exec:cat /dev/zero", size: "1M" }],
+    ["a file that is read", { read: import.meta.path }],
+    ["a device that is written to", { pipe: "/dev/null" }],
+  ];
+  test.each(CASES)("%s", async (_, options) => {
+    const attempt = () => refusal(serve({ ...options, listen }));
+    // The runtime opens some of its own at first.
+    for (let i = 0; i < 3; i++) expect(await attempt()).toBe("ERR_LISTEN");
+    const before = descriptors();
+    for (let i = 0; i < 20; i++) await attempt();
+    expect(descriptors()).toBeLessThan(before + 10);
+  });
+
+  test("a socket that is written to sees its end", async () => {
+    const path = folder.file("sink.sock");
+    const ended = Promise.withResolvers<void>();
+    const server = createServer((socket) => {
+      socket.on("close", () => ended.resolve());
+      socket.resume();
+    });
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    try {
+      expect(await refusal(serve({ pipe: path, listen }))).toBe("ERR_LISTEN");
+      await bounded(ended.promise, "the end of the connection");
+    } finally {
+      server.close();
+    }
+  });
+});
+
+test("a stream that is stopped while it connects does not wait for whoever does not answer", async () => {
+  // With its queue full, the kernel does not answer any more.
+  using server = listening(ANY_PORT, 0);
+  const { port } = boundAddress(server.fd) as { port: number };
+  const address = internetAddress(Buffer.from([127, 0, 0, 1]), port);
+  const crowd = [1, 2, 3].map(() => connect(address, "the queue"));
+  try {
+    const stream = serve({
+      pipe: `tcp:127.0.0.1:${port}`,
+      listen: { kind: "unix", path: folder.file("tcp.sock") },
+    });
+    setTimeout(() => stream.stop(), 100);
+    const end = stream.then(
+      () => "complete",
+      (error: unknown) => error,
+    );
+    expect(await bounded(end, "the end")).toMatchObject({
+      code: "ERR_TRUNCATED",
+      exitStatus: 143,
+      message: "ended by SIGTERM before the stream had begun",
+    });
+  } finally {
+    for (const fd of crowd) close(fd);
+  }
+});

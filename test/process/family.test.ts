@@ -1,0 +1,99 @@
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { close } from "../../ffi/fd.ts";
+import { pipe } from "../../ffi/pipe.ts";
+import { signalAll } from "../../src/process/descendants.ts";
+import { Family } from "../../src/process/family.ts";
+import { LIMIT } from "../support/limit.ts";
+import { eventually } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
+
+setDefaultTimeout(LIMIT);
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
+
+const NAME = "NBD_STREAMING_TEST";
+
+/** A family of a shell that reads a pipe; `using` ends what there is of it. */
+function startFamily(script: string, options: { env?: Record<string, string> } = {}) {
+  const ends = pipe();
+  const cmd = ["/bin/sh", "-c", script];
+  const env = { PATH: process.env["PATH"], ...options.env };
+  const family = new Family(NAME, {
+    cmd,
+    env,
+    stdio: [ends.read, "ignore", "ignore"],
+    pipe: ends.read,
+  });
+  close(ends.read);
+  return {
+    family,
+    [Symbol.dispose]() {
+      signalAll(family.members(), "SIGKILL");
+      close(ends.write);
+    },
+  };
+}
+
+/** A process id that a script writes. */
+async function pidIn(file: string): Promise<number> {
+  await eventually(() => existsSync(file) && /^\d+\n$/.test(readFileSync(file, "utf8")), "an id");
+  return Number(readFileSync(file, "utf8"));
+}
+
+/** Its orphan has neither a parent of the family nor its environment, but children. */
+const ORPHAN = (pid: string) =>
+  `exec 3<&0; env -i setsid /bin/sh -c 'echo $$ > ${pid}; /bin/cat <&3 | /bin/cat' &`;
+
+test("an orphan without an environment is found by the pipe that it reads, with what is below it", async () => {
+  const pid = folder.file("orphan");
+  using started = startFamily(`${ORPHAN(pid)} exit 0`);
+  const { family } = started;
+  const orphan = await pidIn(pid);
+  await family.leader.exited;
+  await eventually(() => family.members().length === 3, "the shell and both cats");
+  expect(family.members()).toContain(orphan);
+  signalAll(family.members(), "SIGKILL");
+  await eventually(() => family.members().length === 0, "their end");
+});
+
+test("whoever had the pipe before the command is none of the family", async () => {
+  const ends = pipe();
+  const older = Bun.spawn(["sleep", "60"], { stdio: [ends.read, "ignore", "ignore"] });
+  try {
+    // The kernel tells times in hundredths of a second.
+    await Bun.sleep(50);
+    const cmd = ["sleep", "61"];
+    const family = new Family(NAME, {
+      cmd,
+      env: process.env,
+      stdio: [ends.read, "ignore", "ignore"],
+      pipe: ends.read,
+    });
+    close(ends.read);
+    try {
+      expect(family.members()).toEqual([family.leader.pid]);
+    } finally {
+      family.leader.kill("SIGKILL");
+      await family.leader.exited;
+    }
+    expect(family.members()).toEqual([]);
+  } finally {
+    older.kill("SIGKILL");
+    await older.exited;
+    close(ends.write);
+  }
+});
+
+test("a family in a family belongs to both", async () => {
+  using outer = startFamily("sleep 60");
+  await eventually(() => outer.family.members().length > 0, "the outer one");
+  const environment = readFileSync(`/proc/${outer.family.leader.pid}/environ`, "utf8");
+  const mark = environment.split("\0").find((one) => one.startsWith(`${NAME}=`)) ?? "";
+  // Its parent is not of the outer family, as when the program between them is gone.
+  using inner = startFamily("sleep 60 & wait", { env: { [NAME]: mark.slice(NAME.length + 1) } });
+  await eventually(() => inner.family.members().length === 2, "the inner one");
+  expect(outer.family.members()).toEqual(expect.arrayContaining(inner.family.members()));
+  expect(inner.family.members()).not.toContain(outer.family.leader.pid);
+});
