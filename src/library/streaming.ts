@@ -89,7 +89,6 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     this.#interruption.raise(signal);
   }
 
-  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
   then<Value = Summary, Reason = never>(
     onFulfilled?: ((summary: Summary) => Value | PromiseLike<Value>) | null,
     onRejected?: ((reason: unknown) => Reason | PromiseLike<Reason>) | null,

@@ -88,12 +88,18 @@ test("whoever had the pipe before the command is none of the family", async () =
 
 test("a family in a family belongs to both", async () => {
   using outer = startFamily("sleep 60");
-  await eventually(() => outer.family.members().length > 0, "the outer one");
-  const environment = readFileSync(`/proc/${outer.family.leader.pid}/environ`, "utf8");
-  const mark = environment.split("\0").find((one) => one.startsWith(`${NAME}=`)) ?? "";
+  const environment = () => readFileSync(`/proc/${outer.family.leader.pid}/environ`, "utf8");
+  const entry = () =>
+    environment()
+      .split("\0")
+      .find((one) => one.startsWith(`${NAME}=`));
+  // It is empty for a moment while the program is put in place of the shell.
+  await eventually(() => entry() !== undefined, "the outer one");
+  const mark = entry() ?? "";
   // Its parent is not of the outer family, as when the program between them is gone.
   using inner = startFamily("sleep 60 & wait", { env: { [NAME]: mark.slice(NAME.length + 1) } });
   await eventually(() => inner.family.members().length === 2, "the inner one");
-  expect(outer.family.members()).toEqual(expect.arrayContaining(inner.family.members()));
+  const both = () => inner.family.members().every((pid) => outer.family.members().includes(pid));
+  await eventually(both, "the inner one to be in the outer one");
   expect(inner.family.members()).not.toContain(outer.family.leader.pid);
 });
