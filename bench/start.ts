@@ -1,5 +1,5 @@
 /** `bun bench/start.ts [--runs N]`: how long does a server take until it talks to its first client? */
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Peer, peerOrNothing } from "./programs/peer.ts";
@@ -31,7 +31,7 @@ async function compiled(folder: string): Promise<string> {
   const path = join(folder, "nbd-streaming");
   const build = [process.execPath, "run", "build", "--outfile", path];
   const child = Bun.spawn(build, { cwd: CHECKOUT, stdio: ["ignore", "ignore", "ignore"] });
-  if ((await child.exited) !== 0) throw new Error("bun run build has failed");
+  if ((await child.exited) !== 0 || !existsSync(path)) throw new Error("bun run build has failed");
   return path;
 }
 

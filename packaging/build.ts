@@ -1,10 +1,12 @@
 /**
- * Makes binaries, in dist/: one for this machine or, with `--all`, those of a release with their
- * checksums. For another machine Bun fetches its own program for it from the registry.
+ * Makes binaries: one for this machine, in dist/ or at `--outfile PATH`, or with `--all` those of a
+ * release in dist/, with their checksums. For another machine Bun fetches its own program for it
+ * from the registry.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { commitOf } from "../src/cli/version.ts";
 
 const ROOT = join(import.meta.dir, "..");
@@ -20,9 +22,9 @@ const HINT = "; Bun's program for that machine comes from the npm registry: can 
 const commit = commitOf(ROOT);
 
 /** @returns the complaint, in one line, if it failed */
-function build(file: string, target?: string): string | undefined {
+function build(path: string, target?: string): string | undefined {
   // The binary of an earlier commit must not stand for this one.
-  rmSync(join(DIST, file), { force: true });
+  rmSync(path, { force: true });
   const { success, stderr } = Bun.spawnSync({
     cmd: [
       ...[process.execPath, "build", "--compile", "--minify"],
@@ -30,7 +32,7 @@ function build(file: string, target?: string): string | undefined {
       ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
       ...["--define", `NBD_STREAMING_COMMIT=${JSON.stringify(commit)}`],
       ...(target === undefined ? [] : [`--target=bun-${target}`]),
-      ...["src/main.ts", "src/stream.worker.ts", "--outfile", join(DIST, file)],
+      ...["src/main.ts", "src/stream.worker.ts", "--outfile", path],
     ],
     cwd: ROOT,
     stdio: ["ignore", "ignore", "pipe"],
@@ -40,28 +42,29 @@ function build(file: string, target?: string): string | undefined {
 }
 
 /** @returns true if it was made */
-function make(file: string, target?: string): boolean {
-  const complaint = build(file, target);
-  if (complaint === undefined) console.log(`dist/${file} (commit ${commit})`);
-  else
-    console.error(`dist/${file} cannot be made: ${complaint}${target === undefined ? "" : HINT}`);
+function make(path: string, target?: string): boolean {
+  const complaint = build(path, target);
+  const name = relative(process.cwd(), path);
+  if (complaint === undefined) console.log(`${name} (commit ${commit})`);
+  else console.error(`${name} cannot be made: ${complaint}${target === undefined ? "" : HINT}`);
   return complaint === undefined;
 }
 
 /** A release: goes on after a target that fails, and lists the files that there are. */
 function makeAll(): boolean {
-  const files = TARGETS.map((target) => ({ target, file: `${NAME}-${target}` }));
+  const files = TARGETS.map((target) => ({ target, path: join(DIST, `${NAME}-${target}`) }));
   rmSync(join(DIST, SUMS), { force: true });
-  const made = files.filter(({ file, target }) => make(file, target));
-  const sums = made.map(({ file }) => {
-    const digest = createHash("sha256")
-      .update(readFileSync(join(DIST, file)))
-      .digest("hex");
-    return `${digest}  ${file}\n`;
+  const made = files.filter(({ path, target }) => make(path, target));
+  const sums = made.map(({ path }) => {
+    const digest = createHash("sha256").update(readFileSync(path)).digest("hex");
+    return `${digest}  ${basename(path)}\n`;
   });
   if (made.length > 0) writeFileSync(join(DIST, SUMS), sums.join(""));
   return made.length === files.length;
 }
 
+const { values } = parseArgs({
+  options: { all: { type: "boolean" }, outfile: { type: "string", default: join(DIST, NAME) } },
+});
 mkdirSync(DIST, { recursive: true });
-process.exitCode = (process.argv[2] === "--all" ? makeAll() : make(NAME)) ? 0 : 1;
+process.exitCode = (values.all === true ? makeAll() : make(resolve(values.outfile))) ? 0 : 1;
