@@ -40,10 +40,9 @@ function seconds(row: string, column: string): string {
 /** The smallest and the largest of all rows, in MiB. */
 function memory(column: string): string {
   const peaks = Object.values(rows)
-    .map(({ runs }) => (runs[column] ?? []).map((run) => run.serverPeakBytes ?? Number.NaN))
-    .map(median)
-    .filter((peak) => !Number.isNaN(peak))
-    .map((peak) => Math.round(peak / 2 ** 20));
+    .map(({ runs }) => (runs[column] ?? []).flatMap((run) => run.serverPeakBytes ?? []))
+    .filter((bytes) => bytes.length > 0)
+    .map((bytes) => Math.round(median(bytes) / 2 ** 20));
   return `${Math.min(...peaks)} to ${Math.max(...peaks)} MiB`;
 }
 
