@@ -4,6 +4,12 @@ import { WITHOUT_VALUE } from "./check-options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { STATUSES, VARIABLES } from "./prose.ts";
 
+/** What tables are wrapped at. */
+const COLUMNS = 100;
+
+/** What most people come for. */
+const FIRST_EXAMPLE = "  nbd-streaming run pipe=exec:'zstd -q -o disk.raw.zst' disk.qcow2";
+
 /** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
 export const EXAMPLES: Record<string, string> = {
   serve: [
@@ -26,7 +32,7 @@ export const EXAMPLES: Record<string, string> = {
     "  nbd-streaming run pipe=disk.fifo disk.qcow2",
     "",
     "  With a command in place of the FIFO, which is killed if the disk cannot be read to its end:",
-    "  nbd-streaming run pipe=exec:'zstd -q -o disk.raw.zst' disk.qcow2",
+    FIRST_EXAMPLE,
     "",
     "  The way back:",
     "  nbd-streaming run read=exec:'zstd -dc disk.raw.zst' size=10G disk.qcow2",
@@ -97,7 +103,12 @@ export async function helpText(
     const options = OPTIONS_OF_ALL.map(
       ([short, long, text]) => [`${short}, ${long}`, text] as const,
     );
-    return `${usage}\n\nOPTIONS\n\n${table(options)}\n\nEXIT STATUS\n\n${table(STATUSES)}\n`;
+    return [
+      usage,
+      `EXAMPLE\n\n${FIRST_EXAMPLE}`,
+      `OPTIONS\n\n${table(options)}`,
+      `EXIT STATUS\n\n${table(STATUSES)}\n`,
+    ].join("\n\n");
   }
   const synopsis = SYNOPSES[name] ?? `nbd-streaming ${name}`;
   return [
@@ -112,5 +123,25 @@ export async function helpText(
 /** Terms and what they mean, in two columns. */
 function table(entries: readonly (readonly [term: string, text: string])[]): string {
   const width = Math.max(...entries.map(([term]) => term.length));
-  return entries.map(([term, text]) => `  ${term.padEnd(width)}  ${text}`).join("\n");
+  const indent = " ".repeat(width + 4);
+  return entries
+    .map(([term, text]) => {
+      const lines = wrapped(text, COLUMNS - indent.length);
+      return `  ${term.padEnd(width)}  ${lines.join(`\n${indent}`)}`;
+    })
+    .join("\n");
+}
+
+/** Words in lines of at most `width` characters. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) {
+      lines[lines.length - 1] = `${last} ${word}`;
+    } else {
+      lines.push(word);
+    }
+  }
+  return lines;
 }
