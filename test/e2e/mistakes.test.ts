@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, existsSync, symlinkSync } from "node:fs";
 import { binFolder } from "../support/documented.ts";
-import { qcow2Image } from "../support/images.ts";
+import { encrypting, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { start } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
@@ -15,11 +15,6 @@ const MiB = 1024 * 1024;
 const BACKWARDS =
   'qemu-io -f raw -c "write -s half.raw 4M 4M" -c "write -s disk.raw 0 4M" \'$nbd\'';
 const READER = "cat disk.fifo > copy.raw & reader=$!";
-
-/** An image that has to be given a passphrase. */
-const ENCRYPT =
-  "qemu-img convert -O qcow2 --object secret,id=key,data=secret " +
-  "-o encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10 disk.raw luks.qcow2";
 
 interface Mistake {
   readonly wrong: string;
@@ -154,7 +149,7 @@ const MISTAKES: Record<string, Mistake> = {
     right: "cp disk.qcow2 ./-; nbd-streaming run pipe=disk.fifo ./-",
   },
   "an image that needs words of qemu-img's": {
-    wrong: `${ENCRYPT}; nbd-streaming run pipe=disk.fifo luks.qcow2`,
+    wrong: `${encrypting("disk.raw", "luks.qcow2", "data=secret")}; nbd-streaming run pipe=disk.fifo luks.qcow2`,
     status: 1,
     says: /: see qemu-img's message on luks.qcow2; if that needs options .* command after --$/,
     right:

@@ -72,7 +72,7 @@ const CLIENTS: readonly Client[] = [
     line: 'nbdcopy "$uri" - > out',
     parameters: ["window=3M"],
   },
-  { title: "nbdinfo, and then nbdcopy", line: 'nbdinfo "$uri" > info; nbdcopy "$uri" out' },
+  { title: "nbdinfo, and then nbdcopy", line: 'nbdinfo "$uri" > info 2>&1; nbdcopy "$uri" out' },
   {
     title: "qemu-img info and map, and then qemu-img convert",
     line: `qemu-img info "$uri" && qemu-img map -f raw "$uri" && ${convert("-f raw -O raw")}`,

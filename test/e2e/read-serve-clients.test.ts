@@ -47,8 +47,9 @@ describe.each([{ transport: "a Unix socket" }, { transport: "TCP" }])(
     test("nbdinfo tells what the disk is, and can look into it", async () => {
       await using served = await serve(transport);
       const [info] = JSON.parse(await command(["nbdinfo", "--json", served.uri])).exports;
+      // It has file(1) look into it, where there is one.
+      if (Bun.which("file") !== null) expect(info.content).toBe("data");
       expect(info).toMatchObject({
-        content: "data",
         "export-size": disk.size,
         is_read_only: true,
         can_multi_conn: false,

@@ -1,6 +1,7 @@
 /** README's recipes for images that qemu-img does not read by their name alone. */
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
+import { encrypting } from "../images.ts";
 import { expectCompressed, withImage } from "./masters.ts";
 import type { Scene, Stage } from "./stage.ts";
 
@@ -11,11 +12,7 @@ const LUKS = { ...README, block: "encrypt.key-secret" } as const;
 /** Puts the encrypted image there, and the passphrase. */
 async function withEncryptedImage(stage: Stage): Promise<void> {
   writeFileSync(stage.file("passphrase"), "secret");
-  const format = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
-  await stage.shell(
-    "qemu-img convert -O qcow2 --object secret,id=key,file=passphrase " +
-      `-o ${format} '${stage.masters.raw}' disk.qcow2`,
-  );
+  await stage.shell(encrypting(stage.masters.raw, "disk.qcow2", "file=passphrase"));
 }
 
 export const WHOLE_COMMANDS: readonly Scene[] = [
