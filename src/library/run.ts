@@ -15,6 +15,7 @@ export function run(options: RunOptions): Streaming {
     const host = hostOptions(options, frame);
     const { direction } = host;
     const client = clientOf(options, host);
+    if (client.doubt !== undefined) host.log.warn(client.doubt);
     const { stop } = frame.interruption;
     const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
     const { caught } = frame.interruption;

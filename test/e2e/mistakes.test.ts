@@ -324,3 +324,12 @@ test("a length that a pipe does not tell is asked for", async () => {
   );
   await desk.succeeds(run("size=8M"));
 });
+
+test("a compressed file as the source gets a warning, and the line in it makes the disk", async () => {
+  using desk = new Desk();
+  await desk.run("gzip -kc disk.raw > disk.raw.gz");
+  const { status, stderr } = await desk.run("nbd-streaming run read=disk.raw.gz copy.raw");
+  expect(status).toBe(0);
+  const [, source] = /warn: disk.raw.gz is compressed, .*, write (read=\S.*)$/m.exec(stderr) ?? [];
+  await desk.succeeds(`nbd-streaming run ${source} size=8M copy.raw`);
+});
