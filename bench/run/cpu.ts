@@ -1,6 +1,6 @@
 /** The CPU time of a program and of all that it has started. */
-import { readdirSync, readFileSync } from "node:fs";
 import type { Subprocess } from "bun";
+import { processes, statOf } from "../../src/process/descendants.ts";
 
 export { adoptOrphans } from "../../ffi/process.ts";
 
@@ -55,9 +55,8 @@ function inSeconds(time: string | undefined): number {
 /** The children of this process in the process group of another that has ended. */
 function orphansOf(group: number): Orphan[] {
   const found: Orphan[] = [];
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const fields = stat(entry);
+  for (const pid of processes()) {
+    const fields = statOf(pid);
     if (fields === undefined) continue;
     // Counted from the third of proc(5)'s fields: state, ppid, pgrp, ..., utime (14), stime (15).
     const [state, parent, itsGroup] = fields;
@@ -66,14 +65,4 @@ function orphansOf(group: number): Orphan[] {
     found.push({ ended: state === "Z", cpuSeconds: ticks / TICKS_PER_SECOND });
   }
   return found;
-}
-
-function stat(pid: string): string[] | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is the name in parentheses, in which anything may stand.
-    return text.slice(text.lastIndexOf(")") + 2).split(" ");
-  } catch {
-    return undefined;
-  }
 }

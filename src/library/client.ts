@@ -2,7 +2,7 @@
 import { captiveWords, type Variables } from "../captive/command.ts";
 import { NewImage } from "../captive/new-image.ts";
 import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
-import { isSameFile, targetText } from "../endpoint/prepare/target.ts";
+import { isTarget, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { doubtfulImage, doubtfulSource } from "./contents.ts";
 import type { FarEndChoice } from "./far-end.ts";
@@ -46,7 +46,7 @@ export function clientOf(
     throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
   }
   if (image === "") throw usageError("the image has no name: give its path");
-  const same = isSameFile(target, image);
+  const same = isTarget(target, image);
   if (direction === "write") {
     if (same) {
       throw usageError(

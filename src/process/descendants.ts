@@ -38,8 +38,8 @@ export function startTime(pid: number): number | undefined {
   return time === undefined ? undefined : Number(time);
 }
 
-/** What proc(5) has of a process from its state on. */
-function statOf(pid: number): string[] | undefined {
+/** What proc(5), stat, has of a process from its state on, the third field; undefined if there is none. */
+export function statOf(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field is the name in parentheses, in which anything may stand.

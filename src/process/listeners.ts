@@ -2,10 +2,11 @@
  * Who listens on a socket, found in /proc/net (proc_pid_net(5)): a connection to find out would be
  * taken for the stream by a program that waits for one.
  */
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
-import { join } from "node:path";
+import { processes } from "./descendants.ts";
+import { isSameFile } from "./same-file.ts";
 
 /** The flag of a socket for which listen(2) was called (__SO_ACCEPTCON). */
 const ACCEPTS = 0x10000;
@@ -24,7 +25,8 @@ export function hasUnixListener(path: string): boolean | undefined {
       /^\S+ \S+ \S+ (\S+) (\S+) \S+ +(\d+) (.+)$/.exec(line) ?? [];
     if (bound === undefined || type !== STREAM) continue;
     if ((Number.parseInt(flags, 16) & ACCEPTS) === 0) continue;
-    if (bound.startsWith("/") ? isSame(bound, path) : ownersSee(inode, bound, path)) return true;
+    if (bound.startsWith("/") ? isSameFile(bound, path) : ownersSee(inode, bound, path))
+      return true;
   }
   return false;
 }
@@ -32,8 +34,8 @@ export function hasUnixListener(path: string): boolean | undefined {
 /** True when a relative name leads to `path` from where a process that has the socket is. */
 function ownersSee(inode: string, bound: string, path: string): boolean {
   if (bound.startsWith("@")) return false;
-  return readdirSync("/proc").some((pid) => {
-    if (!/^[0-9]+$/.test(pid) || !isSame(join("/proc", pid, "cwd", bound), path)) return false;
+  return processes().some((pid) => {
+    if (!isSameFile(`/proc/${pid}/cwd/${bound}`, path)) return false;
     try {
       return readdirSync(`/proc/${pid}/fd`).some((fd) => {
         return readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`;
@@ -84,15 +86,6 @@ function inKernelForm(address: string): string | undefined {
   if (!isIPv4(address)) return undefined;
   const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
   return bytes.reverse().join("").toUpperCase();
-}
-
-function isSame(one: string, other: string): boolean {
-  try {
-    const [a, b] = [statSync(one, { bigint: true }), statSync(other, { bigint: true })];
-    return a.dev === b.dev && a.ino === b.ino;
-  } catch {
-    return false;
-  }
 }
 
 function readOrNothing(path: string): string | undefined {

@@ -14,6 +14,7 @@ import {
   readSync,
   statSync,
 } from "node:fs";
+import { processes } from "./descendants.ts";
 
 /** A process at one end of the pipe, or at both. */
 export interface PipeUser {
@@ -41,9 +42,8 @@ export function pipeUsers(pipe: BigIntStats): PipeUsers {
   const users: PipeUser[] = [];
   const unclear: { pid: number; name: string }[] = [];
   let hidden = 0;
-  for (const entry of readdirSync("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
+  for (const pid of processes()) {
+    if (pid === process.pid) continue;
     try {
       const name = readFileSync(`/proc/${pid}/comm`, "utf8").trimEnd();
       for (const end of openEnds(pid, pipe)) users.push({ pid, name, end, waiting: false });

@@ -1,6 +1,7 @@
 /** What the value of `pipe=` or `read=` means, and the far end that it leads to. */
-import { type BigIntStats, fstatSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
+import { isSameFile } from "../../process/same-file.ts";
 import { startSinkCommand, startSourceCommand } from "./command.ts";
 import { connectTcp, connectUnix, tcpName } from "./connect.ts";
 import { inheritDescriptor } from "./descriptor.ts";
@@ -87,25 +88,15 @@ export function mayTellLength({ kind }: Target): boolean {
 }
 
 /** True when `path` leads to the very file that the target names, by whatever name. */
-export function isSameFile(target: Target, path: string): boolean {
-  if (target.kind !== "path" && target.kind !== "descriptor") return false;
-  // A FIFO may be yet to be made.
-  if (target.kind === "path" && resolve(target.path) === resolve(path)) return true;
-  const one = identity(() => {
-    return target.kind === "path" ? statSync(target.path, BIG) : fstatSync(target.fd, BIG);
-  });
-  return one !== undefined && one === identity(() => statSync(path, BIG));
-}
-
-const BIG = { bigint: true } as const;
-
-/** What no two files have alike; undefined for what cannot be looked at, which others complain of. */
-function identity(stat: () => BigIntStats): string | undefined {
-  try {
-    const { dev, ino } = stat();
-    return `${dev}:${ino}`;
-  } catch {
-    return undefined;
+export function isTarget(target: Target, path: string): boolean {
+  switch (target.kind) {
+    case "path":
+      // A FIFO may be yet to be made.
+      return resolve(target.path) === resolve(path) || isSameFile(target.path, path);
+    case "descriptor":
+      return isSameFile(target.fd, path);
+    default:
+      return false;
   }
 }
 
