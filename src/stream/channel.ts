@@ -1,4 +1,5 @@
 /** The client's side of a connection: what comes, what goes back, and what is waited for. */
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import {
   NBD_CMD_FLAG_REQ_ONE,
   NBD_REQUEST_SIZE,
@@ -138,5 +139,22 @@ export class Channel {
     const exact = this.large && !inPayload;
     this.calls--;
     return this.input.receive(exact ? NBD_REQUEST_SIZE - this.input.available : undefined);
+  }
+
+  /**
+   * Throws away what has come of a payload that is not wanted.
+   *
+   * @param wanted the most bytes of it
+   * @returns how many they were, at least one; or what the step comes to, when none have come
+   */
+  discard(wanted: number): number | false | "end" {
+    if (this.input.available === 0) {
+      const n = this.receive(true);
+      if (n === WOULD_BLOCK) return this.await("input");
+      if (n === 0) return "end";
+    }
+    const n = Math.min(wanted, this.input.available);
+    this.input.consume(n);
+    return n;
   }
 }

@@ -259,14 +259,8 @@ export class ReadSide implements Side {
   }
 
   #dropPayload(): Step {
-    const { input } = this.#channel;
-    if (input.available === 0) {
-      const n = this.#channel.receive(true);
-      if (n === 0) return "end";
-      return n > 0 || this.#channel.await("input");
-    }
-    const n = Math.min(this.#drop, input.available);
-    input.consume(n);
+    const n = this.#channel.discard(this.#drop);
+    if (typeof n !== "number") return n;
     this.#drop -= n;
     if (this.#drop === 0) this.#channel.reply(NBD_EPERM);
     return true;
