@@ -10,6 +10,7 @@ import { host, type Hosted, type HostOptions, type Outcome } from "../server/hos
 import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, type Variables } from "./command.ts";
 import { PrivateFolder } from "./private-folder.ts";
+import { remedyFor } from "./remedy.ts";
 
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_COMMAND";
@@ -136,10 +137,10 @@ async function accompany(
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.
     await service.heardAll();
-    return {
-      status,
-      why: commandFailure(facts, service.counters.emitted, direction === "write", image),
-    };
+    const { emitted } = service.counters;
+    const remedy = remedyFor({ direction, image, connected: facts.connected, emitted });
+    const failed = `the command failed with the stream at byte ${emitted}`;
+    return { status, why: commandFailure(facts, failed, remedy) };
   }
   service.lastWords(LAST_WORDS);
   await service.until(() => service.open === 0 || facts.ended || interruption.caught !== undefined);

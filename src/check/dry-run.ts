@@ -78,7 +78,5 @@ function commandProblem(status: number, facts: Facts): string {
   if (facts.readBack === undefined && facts.refused === undefined) {
     return `the command has failed with status ${status}: see its message`;
   }
-  // Where the stream stood is of no interest: nothing was streamed.
-  const failure = commandFailure(facts, 0, true);
-  return failure.replace(" with the stream at byte 0", ` with status ${status}`);
+  return commandFailure(facts, `the command failed with status ${status}`, "see its message");
 }

@@ -46,47 +46,19 @@ export function noFacts(): Facts {
 }
 
 /**
- * Why a captive command may have failed, as far as the stream knows.
+ * Why a captive command has failed, as far as the stream knows.
  *
- * @param emitted how far the stream is
- * @param writes whether the command is to write to the stream
- * @param image what the command copies, if its words are not the user's
+ * @param failed that it has, and how
+ * @param remedy what to do where the stream is not why
  */
-export function commandFailure(
-  facts: Facts,
-  emitted: number,
-  writes: boolean,
-  image?: string,
-): string {
+export function commandFailure(facts: Facts, failed: string, remedy: string): string {
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) return refusal(facts.refused, undefined);
-  const failed = `the command failed with the stream at byte ${emitted}`;
-  if (facts.readBack === undefined) {
-    if (image !== undefined) return `${failed}: ${imageRemedy(facts, emitted, writes, image)}`;
-    // What is most often the matter; the command's own message may not lead there.
-    if (!facts.connected) {
-      return `${failed}: see its message, and whether it is given $nbd (or $uri), in single quotes`;
-    }
-    if (writes && emitted === 0) {
-      return `${failed}: see its message, and whether it writes raw (-O raw) and size= is large enough`;
-    }
-    return `${failed}: see its message`;
-  }
+  if (facts.readBack === undefined) return `${failed}: ${remedy}`;
   return (
     `${failed}, after ${facts.readBack}, which had gone by: only raw output can be streamed, ` +
     "not a format like qcow2 that is read back while it is written"
   );
-}
-
-function imageRemedy(facts: Facts, emitted: number, writes: boolean, image: string): string {
-  if (writes && !facts.connected) {
-    return (
-      `see qemu-img's message on ${image}; if that needs options of qemu-img's, ` +
-      "give the whole command after --"
-    );
-  }
-  if (writes && emitted === 0) return "see qemu-img's message, and whether size= is large enough";
-  return "see qemu-img's message";
 }
 
 /** Who says that the data is all there. */

@@ -9,7 +9,7 @@ import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
-import { type Judge, shortcoming } from "./facts.ts";
+import { type Facts, type Judge, shortcoming } from "./facts.ts";
 import { endedBefore, type Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
@@ -198,34 +198,41 @@ async function conclude(
   judge: Judge,
 ): Promise<Verdict> {
   const { facts } = service;
-  let why = shortcoming(facts, judge, size);
-  if (why === undefined) {
-    service.finish(size === undefined ? "allow" : short);
-    // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
-    // others it is a wish to end soon, and a second one a wish to end now.
-    const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
-    const stop = new AbortController();
-    void (async () => {
-      await service.until(() => interruption.caught !== undefined);
-      await service.until(() => interruption.count > 1, patience);
-      stop.abort();
-      service.poke();
-    })();
-    await service.until(() => facts.ended || stop.signal.aborted);
-    if (!facts.ended) return interrupted(interruption);
-    why = shortcoming(facts, judge, size);
-    if (why === undefined) {
-      // What is left of a source that nobody wants any more has nothing to say.
-      if (direction === "read" && !facts.sourceEnded) await farEnd.cancel();
-      else why = await farEnd.settle(stop.signal);
-      if (farEnd.killedBy !== undefined) {
-        // Ctrl-C at a terminal is for the command of `exec:`, too, whose end may be heard of first.
-        await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
-        if (interruption.caught === farEnd.killedBy) return interrupted(interruption);
-      }
-    }
+  const missing = shortcoming(facts, judge, size);
+  if (missing !== undefined) return verdictOn(facts, missing);
+  service.finish(size === undefined ? "allow" : short);
+  // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
+  // others it is a wish to end soon, and a second one a wish to end now.
+  const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
+  const stop = new AbortController();
+  void (async () => {
+    await service.until(() => interruption.caught !== undefined);
+    await service.until(() => interruption.count > 1, patience);
+    stop.abort();
+    service.poke();
+  })();
+  await service.until(() => facts.ended || stop.signal.aborted);
+  if (!facts.ended) return interrupted(interruption);
+  const lost = shortcoming(facts, judge, size);
+  if (lost !== undefined) return verdictOn(facts, lost);
+  // What is left of a source that nobody wants any more has nothing to say.
+  if (direction === "read" && !facts.sourceEnded) {
+    await farEnd.cancel();
+    return verdictOn(facts, undefined);
   }
-  if (facts.crash !== undefined) throw facts.crash;
+  const problem = await farEnd.settle(stop.signal);
+  const { killedBy } = farEnd;
+  if (killedBy !== undefined) {
+    // Ctrl-C at a terminal is for the command of `exec:`, too, whose end may be heard of first.
+    await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
+    if (interruption.caught === killedBy) return interrupted(interruption);
+  }
+  return verdictOn(facts, problem);
+}
+
+/** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */
+function verdictOn({ crash }: Facts, why: string | undefined): Verdict {
+  if (crash !== undefined) throw crash;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 

@@ -71,7 +71,6 @@ function start(
 class CommandEnd implements FarEnd {
   readonly spec;
   readonly settles = true;
-  killedBy: NodeJS.Signals | number | undefined;
   readonly #family: Family;
   #guard: number;
   readonly #release: () => void;
@@ -88,6 +87,10 @@ class CommandEnd implements FarEnd {
     this.#guard = guard;
     // The end of the program would be end of file for a sink.
     this.#release = guard < 0 ? () => {} : atExit(() => this.#kill());
+  }
+
+  get killedBy(): NodeJS.Signals | number | undefined {
+    return this.#family.leader.signalCode ?? undefined;
   }
 
   async cancel(): Promise<void> {
@@ -124,7 +127,6 @@ class CommandEnd implements FarEnd {
       return `${this.name} was ended before it was done`;
     }
     const { exitCode, signalCode } = leader;
-    this.killedBy = signalCode ?? undefined;
     if (signalCode !== null) return `${this.name} was killed by ${signalCode}`;
     return exitCode === 0 ? undefined : `${this.name} failed with status ${exitCode}`;
   }

@@ -24,7 +24,7 @@ export interface FarEnd {
    * @returns what is wrong, or undefined when all is well
    */
   settle(stop: AbortSignal): Promise<string | undefined>;
-  /** What has killed a command, once {@link settle} has waited for it. */
+  /** What has killed a command; undefined while it runs, and where it has ended by itself. */
   readonly killedBy?: NodeJS.Signals | number | undefined;
   /** Clears up; called in every case, last. */
   remove(): void;
