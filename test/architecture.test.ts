@@ -63,6 +63,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
     "src/server",
     "src/captive",
+    "src/library",
   ],
   "src/cli": [
     "src",

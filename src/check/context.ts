@@ -1,4 +1,6 @@
 /** What every check that runs a server of its own has to be given. */
+import { hostOptions } from "../library/host-options.ts";
+import type { StreamOptions } from "../library/options.ts";
 import type { HostOptions } from "../server/host.ts";
 import type { Interruption } from "../server/interruption.ts";
 import type { Log } from "../server/log.ts";
@@ -10,27 +12,17 @@ export interface CheckContext {
   readonly log: Log;
 }
 
-/** What a server does with a stream whose end is the check's business, and not the user's. */
-export function privateHost({ interruption, workerUrl, log }: CheckContext) {
+/** A stream whose end is the check's business, and not the user's; what is not said has its default. */
+export function privateHost(
+  { interruption, workerUrl, log }: CheckContext,
+  options: StreamOptions,
+) {
+  const frame = { interruption, observer: NOBODY, log: quiet(log) };
   return {
+    ...hostOptions({ ...options, workerUrl }, frame),
     needsSize: undefined,
-    exportName: undefined,
-    pad: false,
-    exact: false,
-    window: 0,
-    security: { policy: "off" },
-    negotiationTimeout: 10,
     idleTimeout: undefined,
-    maxConnections: 100,
-    reconnect: undefined,
-    openTimeout: undefined,
-    pidFile: undefined,
-    checksum: undefined,
-    observer: NOBODY,
-    interruption,
-    workerUrl,
-    log: quiet(log),
-  } as const satisfies Partial<HostOptions>;
+  } satisfies Partial<HostOptions>;
 }
 
 /** All that a server says, for those who want to hear everything. */

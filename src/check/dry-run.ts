@@ -37,11 +37,8 @@ export async function tryOut(
   let trial: Trial | undefined;
   const { status } = await runCaptive(
     {
-      ...privateHost(context),
-      direction: "write",
-      target: { kind: "path", path: "/dev/null" },
+      ...privateHost(context, { pipe: "/dev/null", size }),
       survey: true,
-      size,
       short: "allow",
       address: undefined,
       command: (variables) => captiveWords(commandOf(command), variables),

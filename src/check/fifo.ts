@@ -1,31 +1,18 @@
 /** `check pipe=FIFO` and `check read=FIFO`. */
-import { accessSync, type BigIntStats, constants } from "node:fs";
+import type { BigIntStats } from "node:fs";
 import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { type PipeUser, pipeUsers } from "../process/pipe-users.ts";
+import { accessItem } from "./access.ts";
 import { pipeCapacity } from "./probes.ts";
 import { farEndItem as item, type Item } from "./item.ts";
 
 /** @param stats what stat(2) says of it */
 export function checkFifo(path: string, stats: BigIntStats, direction: Direction): Item[] {
   const kind = item("kind", "ok", "a named pipe");
-  try {
-    accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
-  } catch (error) {
-    const text = `${messageOf(error)}: check its mode and owner (chmod, chown)`;
-    return [kind, item("can be opened", "failed", text)];
-  }
-  const way = direction === "write" ? "for writing" : "for reading";
-  return [
-    kind,
-    item(
-      "can be opened",
-      "ok",
-      `${way}, by its mode; it was not opened: its other end would see that`,
-    ),
-    ...otherEnd(stats, direction),
-    pipeSizeItem(),
-  ];
+  const access = accessItem(path, direction, "; it was not opened: its other end would see that");
+  if (access.state === "failed") return [kind, access];
+  return [kind, access, ...otherEnd(stats, direction), pipeSizeItem()];
 }
 
 /** What a pipe gets when it is opened or made for a stream. */

@@ -1,7 +1,7 @@
 /** `check` of a path that is a file or a device. */
-import { accessSync, type BigIntStats, constants, readFileSync } from "node:fs";
+import { type BigIntStats, readFileSync } from "node:fs";
 import type { Direction } from "../endpoint/spec.ts";
-import { messageOf } from "../errors.ts";
+import { accessItem } from "./access.ts";
 import { farEndItem as item, type Item } from "./item.ts";
 
 /** Major numbers of terminals (proc(5), tty_drivers; Documentation/admin-guide/devices.txt). */
@@ -28,14 +28,7 @@ export function checkFile(path: string, stats: BigIntStats, direction: Direction
       item("kind", "ok", `a block device${size === undefined ? "" : ` of ${size} bytes`}`),
     );
   }
-  const way = direction === "write" ? "writing" : "reading";
-  try {
-    accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
-    items.push(item("can be opened", "ok", `for ${way}, by its mode`));
-  } catch (error) {
-    const text = `${messageOf(error)}: check its mode and owner (chmod, chown)`;
-    items.push(item("can be opened", "failed", text));
-  }
+  items.push(accessItem(path, direction));
   return items;
 }
 

@@ -108,10 +108,7 @@ async function stream(
 ): Promise<string | undefined> {
   const { why } = await host(
     {
-      ...privateHost(context),
-      direction,
-      target: { kind: "path", path },
-      size: BigInt(SIZE),
+      ...privateHost(context, { [direction === "write" ? "pipe" : "read"]: path, size: SIZE }),
       short: "fail",
       entrance: { kind: "unix", path: socket },
     },
