@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { IHAVEOPT, NBD_OPT_EXPORT_NAME } from "../src/protocol/constants.ts";
 import { MAIN } from "./programs/servers.ts";
+import { spread, spreadText } from "./report/figures.ts";
 import { MIB } from "./rows/row.ts";
 import { randomFile, withScratch } from "./run/scratch.ts";
 
@@ -63,10 +64,6 @@ async function measure(folder: string, image: string, connections: number): Prom
   }
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] as number;
-}
-
 const { values } = parseArgs({
   options: {
     connections: { type: "string", default: "500" },
@@ -91,6 +88,5 @@ await withScratch(size, async (folder) => {
       `alone ${alone.toFixed(2)} s, with ${values.connections} idle ${beside.toFixed(2)} s`,
     );
   }
-  const range = [Math.min(...ratios), Math.max(...ratios)].map((ratio) => ratio.toFixed(2));
-  console.log(`ratio ${median(ratios).toFixed(2)} (${range.join(" to ")})`);
+  console.log(`ratio ${spreadText(spread(ratios), 2)}`);
 });

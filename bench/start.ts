@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Peer, peerOrNothing } from "./programs/peer.ts";
 import { MAIN } from "./programs/servers.ts";
-import { type Spread, spread } from "./report/figures.ts";
+import { spread, spreadText } from "./report/figures.ts";
 import { machine } from "./report/machine.ts";
 import { markdownList, markdownTable } from "./report/markdown.ts";
 import { MIB } from "./rows/row.ts";
@@ -95,18 +95,14 @@ async function greeted(unix: string): Promise<boolean> {
   }
 }
 
-function show({ median, min, max }: Spread, digits: number): string {
-  return `${median.toFixed(digits)} (${min.toFixed(digits)} to ${max.toFixed(digits)})`;
-}
-
 function page(times: Map<string, number[]>, facts: string[]): string {
   const theirs = times.get("nbdkit");
   const lines = [...times].map(([name, values]) => [
     name,
-    show(spread(values), 1),
+    spreadText(spread(values), 1),
     theirs === undefined || name === "nbdkit"
       ? "-"
-      : show(spread(values.map((value, round) => value / (theirs[round] ?? Number.NaN))), 1),
+      : spreadText(spread(values.map((value, round) => value / (theirs[round] ?? Number.NaN))), 1),
   ]);
   const runs = [...times.values()][0]?.length ?? 0;
   return `# Start

@@ -37,6 +37,16 @@ export function spread(values: readonly number[]): Spread {
   };
 }
 
+/** A spread as text: `1.90 (1.72 to 2.53)`. */
+export function spreadText({ median, min, max }: Spread, digits: number): string {
+  return `${median.toFixed(digits)} ${rangeText({ min, max }, digits)}`;
+}
+
+/** Its ends alone: `(1.72 to 2.53)`. */
+export function rangeText({ min, max }: Omit<Spread, "median">, digits: number): string {
+  return `(${min.toFixed(digits)} to ${max.toFixed(digits)})`;
+}
+
 /** `undefined` unless every run of that program has the figure. */
 export function figures(result: Result, column: Column, figure: Figure): number[] | undefined {
   const values = result.runs[column]?.map((run) => figure(run, result.bytes)) ?? [];

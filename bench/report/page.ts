@@ -6,11 +6,13 @@ import {
   type Figure,
   figures,
   peakBytes,
+  rangeText,
   ratio,
   type Result,
   seconds,
   type Spread,
   spread,
+  spreadText,
 } from "./figures.ts";
 import { markdownList, markdownTable } from "./markdown.ts";
 
@@ -106,18 +108,12 @@ function showRatio(values: Spread | undefined, goal: number | undefined): string
   if (values === undefined) return `-${wanted}`;
   const { median } = values;
   const verdict = goal === undefined ? "" : `${wanted} ${median <= goal ? "met" : "missed"}`;
-  return `**${median.toFixed(2)}** (${range(values, 2)})${verdict}`;
+  return `**${median.toFixed(2)}** ${rangeText(values, 2)}${verdict}`;
 }
 
 function show(result: Result, column: Column, figure: Figure, digits: number): string {
   const values = figures(result, column, figure);
-  if (values === undefined) return "-";
-  const found = spread(values);
-  return `${found.median.toFixed(digits)} (${range(found, digits)})`;
-}
-
-function range({ min, max }: Spread, digits: number): string {
-  return `${min.toFixed(digits)} to ${max.toFixed(digits)}`;
+  return values === undefined ? "-" : spreadText(spread(values), digits);
 }
 
 function size(bytes: number): string {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import measured from "../../bench/results/latest.json" with { type: "json" };
+import { spread } from "../../bench/report/figures.ts";
 import { ROOT } from "../support/program.ts";
 
 interface Run {
@@ -28,13 +29,8 @@ function tableOf(page: string): Map<string, string[]> {
   );
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] as number;
-}
-
 function seconds(row: string, column: string): string {
-  return median((rows[row]?.runs[column] ?? []).map((run) => run.seconds)).toFixed(2);
+  return spread((rows[row]?.runs[column] ?? []).map((run) => run.seconds)).median.toFixed(2);
 }
 
 /** The smallest and the largest of all rows, in MiB. */
@@ -42,7 +38,7 @@ function memory(column: string): string {
   const peaks = Object.values(rows)
     .map(({ runs }) => (runs[column] ?? []).flatMap((run) => run.serverPeakBytes ?? []))
     .filter((bytes) => bytes.length > 0)
-    .map((bytes) => Math.round(median(bytes) / 2 ** 20));
+    .map((bytes) => Math.round(spread(bytes).median / 2 ** 20));
   return `${Math.min(...peaks)} to ${Math.max(...peaks)} MiB`;
 }
 
