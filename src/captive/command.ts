@@ -52,3 +52,8 @@ export function captiveWords(command: CaptiveCommand, variables: Variables): str
     }),
   );
 }
+
+/** True for a word that means to the shell what it says, without quotes. */
+export function isPlainWord(word: string): boolean {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word);
+}

@@ -1,8 +1,9 @@
 /** Command lines as they are typed. */
+import { isPlainWord } from "../captive/command.ts";
 
 /** A word for the shell, in quotes where it needs them. */
 export function quoted(word: string): string {
-  if (/^[A-Za-z0-9_@%+=:,./-]+$/.test(word)) return word;
+  if (isPlainWord(word)) return word;
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 

@@ -74,9 +74,7 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
-    const hint = commandHint(name);
-    if (hint !== undefined) throw usageError(hint);
-    throw usageError(`unknown command ${name}: ${THERE_ARE}`);
+    throw usageError(commandHint(name) ?? `unknown command ${name}: ${THERE_ARE}`);
   }
   if (help) {
     console.log(await helpText(program, name, command));

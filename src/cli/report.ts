@@ -67,12 +67,14 @@ export function report(
   if (checksumFile !== undefined && checksum !== null && complete) {
     writeReport(checksumFile, checksumLine(checksum.digest, subjectOf(target)), log);
   }
-  const json = `${JSON.stringify(summary)}\n`;
-  if (format.kind === "json" && format.file === undefined) {
-    log.raw(json);
-    return;
+  if (format.kind === "json") {
+    const json = `${JSON.stringify(summary)}\n`;
+    if (format.file === undefined) {
+      log.raw(json);
+      return;
+    }
+    writeReport(format.file, json, log);
   }
-  if (format.kind === "json" && format.file !== undefined) writeReport(format.file, json, log);
   if (complete) log.info(summaryText(summary));
   else log.error(summaryText(summary));
 }

@@ -1,4 +1,5 @@
 /** Files that are taken for the bytes of a disk, and look like something else. */
+import { isPlainWord } from "../captive/command.ts";
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 
 /** What a file begins with, in latin1, and what that makes likely. */
@@ -21,8 +22,7 @@ export function doubtfulSource(path: string): string | undefined {
   const start = startOf(path);
   const tool = match(start, COMPRESSED);
   if (tool !== undefined) {
-    // A name that the shell would take apart.
-    const name = /^[\w./@%+=:,-]+$/.test(path) ? path : "FILE";
+    const name = isPlainWord(path) ? path : "FILE";
     return `${path} is compressed, and is read as it is: for the disk in it, write read=exec:'${tool} -dc ${name}'`;
   }
   const format = match(start, IMAGES);

@@ -20,22 +20,24 @@ export function run(options: RunOptions): Streaming {
     const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
     const { caught } = frame.interruption;
     if (caught !== undefined) throw endedBefore(caught);
-    const outcome = await runCaptive({
-      ...host,
-      size,
-      needsSize: client.needsSize ?? options.needsSize,
-      // A command that has read a part of the stream and is content has had what it wanted.
-      short: direction === "read" || options.pad === false ? "allow" : "pad",
-      address: options.listen,
-      idleTimeout: idleTimeoutOf(options, undefined),
-      command: client.command,
-      image: client.image,
-    }).catch((error: unknown) => {
-      client.settle(false);
-      throw error;
-    });
-    client.settle(outcome.why === undefined);
-    return outcome;
+    let complete = false;
+    try {
+      const outcome = await runCaptive({
+        ...host,
+        size,
+        needsSize: client.needsSize ?? options.needsSize,
+        // A command that has read a part of the stream and is content has had what it wanted.
+        short: direction === "read" || options.pad === false ? "allow" : "pad",
+        address: options.listen,
+        idleTimeout: idleTimeoutOf(options, undefined),
+        command: client.command,
+        image: client.image,
+      });
+      complete = outcome.why === undefined;
+      return outcome;
+    } finally {
+      client.settle(complete);
+    }
   });
 }
 

@@ -59,7 +59,6 @@ export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
 export class Streaming extends EventEmitter<StreamingEvents> implements Promise<Summary> {
   readonly [Symbol.toStringTag] = "Streaming";
   readonly #interruption = new Interruption();
-  readonly #interval: number | undefined;
   readonly #result: Promise<Summary>;
   #watch: Watch | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -67,12 +66,11 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
 
   /** @param body runs the stream from its start to its end */
   constructor(
-    { signal, progressInterval }: Pick<StreamOptions, "signal" | "progressInterval">,
+    options: Pick<StreamOptions, "signal" | "progressInterval">,
     body: (frame: Frame) => Promise<Outcome>,
   ) {
     super();
-    this.#interval = progressInterval;
-    this.#result = this.#run(body, signal);
+    this.#result = this.#run(options, body);
   }
 
   /** How far the stream is at this moment, or was at its end; undefined before its start. */
@@ -107,13 +105,16 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   }
 
   async #run(
+    {
+      signal,
+      progressInterval = PROGRESS_INTERVAL,
+    }: Pick<StreamOptions, "signal" | "progressInterval">,
     body: (frame: Frame) => Promise<Outcome>,
-    signal: AbortSignal | undefined,
   ): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
     await undefined;
     requireRecentBun(Bun.version);
-    const interval = checkSeconds("progressInterval", this.#interval ?? PROGRESS_INTERVAL);
+    const interval = checkSeconds("progressInterval", progressInterval);
     const abort = () => this.stop();
     if (signal?.aborted === true) abort();
     signal?.addEventListener("abort", abort);
