@@ -21,6 +21,8 @@ export class RelayedSource implements Source {
   #relay: { read: number; write: number } | undefined;
   #capacity = 0;
   #ended = false;
+  /** What it has failed with: what had come before is still to be given. */
+  #failure: unknown;
   #giveBack = () => {};
   /** Made when splice(2) turns out not to work. */
   #buffer: Memory | undefined;
@@ -55,9 +57,17 @@ export class RelayedSource implements Source {
     return guarded(() => {
       const held = bytesReadable(this.pipe);
       if (held >= LOW || this.#ended) return held;
-      const n = this.#take(held);
-      this.#ended = n === 0;
-      return n > 0 ? held + n : held || n;
+      try {
+        if (this.#failure !== undefined) throw this.#failure;
+        const n = this.#take(held);
+        this.#ended = n === 0;
+        return n > 0 ? held + n : held || n;
+      } catch (error) {
+        // A connection is reset once: the next call would take it for an end.
+        this.#failure = error;
+        if (held > 0) return held;
+        throw error;
+      }
     });
   }
 
