@@ -39,14 +39,27 @@ export function open(path: string, flags: number, mode = 0): number {
 }
 
 /**
- * close(2). Not repeated after EINTR: Linux has released the descriptor by then, and another thread
- * may own the number already.
+ * close(2) where nothing depends on how it ends: the descriptor is gone in any case, and what close(2)
+ * may still have to tell is that data was lost which had been written to it.
  *
- * @throws SyscallError
+ * @throws SyscallError only for what is no descriptor, which is a fault in the program
  */
 export function close(fd: number): void {
+  if (libc.close(fd) < 0 && lastErrno() === ERRNO.EBADF) {
+    throw new SyscallError("close", ERRNO.EBADF, String(fd));
+  }
+}
+
+/**
+ * close(2) of what has been written to: some file systems tell only now that they could not keep it.
+ * Not repeated after EINTR: Linux has released the descriptor by then, and another thread may own the
+ * number already.
+ *
+ * @throws SyscallError; the descriptor is gone all the same
+ */
+export function closeWritten(fd: number): void {
   if (libc.close(fd) < 0 && lastErrno() !== ERRNO.EINTR) {
-    throw new SyscallError("close", lastErrno(), String(fd));
+    throw new SyscallError("close", lastErrno());
   }
 }
 

@@ -10,8 +10,10 @@ import {
   SHUT_WR,
   SIOCOUTQ,
   SO_ACCEPTCONN,
+  SO_DOMAIN,
   SO_ERROR,
   SO_SNDBUF,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -55,7 +57,7 @@ export function bytesUnsent(fd: number): number {
 
 /**
  * Begins to connect a new non-blocking stream socket (connect(2)). It is writable once it is
- * connected or has failed: {@link connectError} tells which.
+ * connected or has failed: {@link socketError} tells which.
  *
  * @param address a `struct sockaddr` of {@link unixAddress} or {@link internetAddress}
  * @returns the descriptor, close-on-exec
@@ -74,9 +76,22 @@ export function connect(address: Uint8Array, subject: string): number {
   throw new SyscallError("connect", errno, subject);
 }
 
-/** What has become of a connection: 0, or the errno that it failed with (SO_ERROR, socket(7)). */
-export function connectError(fd: number): number {
+/**
+ * What has become of a connection, or of the attempt to make it: 0, or the errno that it failed with
+ * (SO_ERROR, socket(7)). The kernel tells each failure once, whether it is asked or a call fails by it.
+ */
+export function socketError(fd: number): number {
   return option(fd, SO_ERROR);
+}
+
+/** True for a socket of this machine (unix(7), SO_DOMAIN). */
+export function isUnix(fd: number): boolean {
+  return option(fd, SO_DOMAIN) === AF_UNIX;
+}
+
+/** True for a socket that carries bytes in order, and not messages (SOCK_STREAM, SO_TYPE). */
+export function isStream(fd: number): boolean {
+  return option(fd, SO_TYPE) === SOCK_STREAM;
 }
 
 /** True for a socket that takes connections: listen(2) was called for it (SO_ACCEPTCONN). */

@@ -1,5 +1,6 @@
 /** The program under a fault: its client, its sink, and all that it may leave behind. */
 import { expect } from "bun:test";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
 import type { RawClient } from "./nbd-client.ts";
@@ -30,6 +31,10 @@ export type SinkChoice =
   | { readonly fifo: string | undefined }
   /** A Unix socket whose reader leaves after so many bytes. */
   | { readonly socket: number }
+  /** What a Unix socket does with the program's connection, of which nothing is read before. */
+  | { readonly unix: (connection: Socket) => void }
+  /** The same over TCP. */
+  | { readonly tcp: (connection: Socket) => void }
   /** Anything else, as it is. */
   | { readonly path: string };
 

@@ -1,6 +1,6 @@
 /** A stream that is written: from its connections to its sink. */
 import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
-import type { EndpointError } from "../../endpoint/guarded.ts";
+import { EndpointError } from "../../endpoint/guarded.ts";
 import type { Sink } from "../../endpoint/sink/sink.ts";
 import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
@@ -81,15 +81,23 @@ export class WriteFlow implements Flow {
   reported(revents: number, finishing: boolean): void {
     // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
     if ((revents & (POLLERR | POLLHUP)) !== 0) {
-      const unread = this.#sink.unread();
-      // At the end of the stream a reader that has taken everything is free to go.
-      const { rule } = this.#stream;
-      const last = finishing || rule.head === rule.size;
-      this.#readerDone = last && this.#emitter.idle && unread === 0;
-      if (!this.#readerDone) this.#stream.readerGone(unread);
+      try {
+        this.#readerLeft(this.#sink.unread(), finishing);
+      } catch (error) {
+        if (!(error instanceof EndpointError)) throw error;
+        this.failed(error);
+      }
     } else if ((revents & POLLOUT) !== 0) {
       this.#emitter.ready = true;
     }
+  }
+
+  /** At the end of the stream a reader that has taken everything is free to go. */
+  #readerLeft(unread: number, finishing: boolean): void {
+    const { rule } = this.#stream;
+    const last = finishing || rule.head === rule.size;
+    this.#readerDone = last && this.#emitter.idle && unread === 0;
+    if (!this.#readerDone) this.#stream.readerGone(unread);
   }
 
   failed(error: EndpointError): void {
@@ -116,11 +124,10 @@ export class WriteFlow implements Flow {
     }
   }
 
-  /** Brings out the last zeroes, and waits until the reader has taken everything. */
+  /** Brings out the last zeroes, waits until the reader has taken everything, and closes the sink. */
   finish(): boolean {
     if (!this.isOpen || !this.#flushAll() || this.#sink.unread() > 0) return false;
-    this.#sink.complete();
-    return true;
+    return this.#sink.complete();
   }
 
   get finishInterval(): number {
