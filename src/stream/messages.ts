@@ -1,4 +1,4 @@
-/** What the main thread and the stream thread say to each other. Plain data only. */
+/** What the main thread and the stream thread say to each other: plain data. */
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
@@ -27,6 +27,15 @@ export interface StreamPlan {
   readonly settles: boolean;
   /** When written: nothing gets to the far end; what the clients do is recorded instead. */
   readonly survey?: boolean;
+}
+
+/**
+ * True where clients of a stream that is written may flush it: what a pipe or a socket has accepted is
+ * as safe as it gets there. A file or a device would have to have it on stable storage, and it does at
+ * the end only. What is recorded is to be as of a pipe.
+ */
+export function flushes({ endpoint, survey }: StreamPlan): boolean {
+  return endpoint.kind !== "file" || survey === true;
 }
 
 /** What the stream thread is started with. */

@@ -25,6 +25,7 @@ export interface StreamOptions {
   readonly window?: number;
   readonly reconnect?: boolean;
   readonly idleTimeout?: number;
+  readonly flushes?: boolean;
 }
 
 /** An engine, its FIFO with a reader, and clients. */
@@ -40,10 +41,11 @@ export class StreamFixture extends EngineFixture {
     window = 0,
     reconnect = false,
     idleTimeout,
+    flushes = true,
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteFlow({ sink, size, window, reconnect, counters, post });
+      return new WriteFlow({ sink, size, window, reconnect, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();

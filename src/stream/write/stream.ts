@@ -1,6 +1,6 @@
 /** What all connections of one stream share. */
 import type { EndpointError } from "../../endpoint/guarded.ts";
-import { NBD_EIO } from "../../protocol/constants.ts";
+import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import type { Emitter } from "./emitter.ts";
@@ -23,6 +23,13 @@ export interface TurnHolder {
   abandon(errno: number): void;
 }
 
+export interface StreamOptions {
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
+  /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
+  readonly flushes: boolean;
+}
+
 /** The state of the stream. */
 export class Stream {
   /** Set when the stream is broken, for good. */
@@ -41,14 +48,17 @@ export class Stream {
   /** A client that was lost has not been heard of since. */
   #awaited = false;
 
-  /** @param reconnect clients whose connection is lost may come back and go on */
+  /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
+  readonly fua: number;
+
   constructor(
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
     readonly post: (event: StreamEvent) => void,
-    reconnect = false,
+    { reconnect, flushes }: StreamOptions,
   ) {
     this.#replay = reconnect ? new Replay() : undefined;
+    this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
   }
 
   /** Breaks the stream. Only the first reason counts. */

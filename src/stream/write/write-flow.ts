@@ -10,21 +10,19 @@ import type { Flow, Side } from "../flow.ts";
 import type { Ended, ShortStream, StreamEvent } from "../messages.ts";
 import { Emitter } from "./emitter.ts";
 import { SequentialRule } from "./rule.ts";
-import { Stream } from "./stream.ts";
+import { Stream, type StreamOptions } from "./stream.ts";
 import { Window } from "./window.ts";
 import { WriteSide } from "./write-side.ts";
 
 /** Milliseconds between two looks at what the reader has left: a pipe does not tell that. */
 const DRAIN_INTERVAL = 5;
 
-export interface WriteFlowOptions {
+export interface WriteFlowOptions extends StreamOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
   /** Bytes that may be held ahead of the head; 0 is none. */
   readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
@@ -40,11 +38,11 @@ export class WriteFlow implements Flow {
   /** What the finish makes of a stream that has not reached its size. */
   #short: ShortStream = "allow";
 
-  constructor({ sink, size, window, reconnect, counters, post }: WriteFlowOptions) {
+  constructor({ sink, size, window, reconnect, flushes, counters, post }: WriteFlowOptions) {
     this.#sink = sink;
     this.#emitter = new Emitter(sink, counters);
     const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    this.#stream = new Stream(rule, this.#emitter, post, reconnect);
+    this.#stream = new Stream(rule, this.#emitter, post, { reconnect, flushes });
   }
 
   get failure(): Failure | undefined {

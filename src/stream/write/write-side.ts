@@ -83,7 +83,7 @@ export class WriteSide implements Side {
         this.#channel.reply(this.#zero());
         break;
       case NBD_CMD_FLUSH:
-        this.#channel.reply(this.#channel.allows(NBD_CMD_FLAG_FUA) ? this.#state() : NBD_EINVAL);
+        this.#channel.reply(this.#flush());
         break;
       case NBD_CMD_BLOCK_STATUS:
         this.#blockStatus();
@@ -94,9 +94,11 @@ export class WriteSide implements Side {
     return true;
   }
 
-  /** NBD_OK, or why nothing can be written any more. */
-  #state(): number {
-    return this.#stream.failure?.errno ?? NBD_OK;
+  /** @returns NBD_OK, or why nothing can be written any more */
+  #flush(): number {
+    const { fua, failure } = this.#stream;
+    if (fua === 0 || !this.#channel.allows(fua)) return NBD_EINVAL;
+    return failure?.errno ?? NBD_OK;
   }
 
   #read(): void {
@@ -104,7 +106,9 @@ export class WriteSide implements Side {
     const { request } = channel;
     const { offset, length } = request;
     const { rule } = this.#stream;
-    const error = channel.isValidRead ? rule.read(offset, length) : NBD_EINVAL;
+    // A READ has nothing to do with it, but only flags that were offered are valid.
+    const valid = channel.isValidRead && channel.allows(~NBD_CMD_FLAG_FUA | this.#stream.fua);
+    const error = valid ? rule.read(offset, length) : NBD_EINVAL;
     if (error === NBD_EIO) this.#stream.readBack(request);
     const { answers } = channel;
     if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
@@ -135,7 +139,7 @@ export class WriteSide implements Side {
     const { request } = this.#channel;
     const { offset, length } = request;
     if (this.#stream.failure !== undefined) return this.#stream.failure.errno;
-    const valid = this.#channel.allows(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE);
+    const valid = this.#channel.allows(this.#stream.fua | NBD_CMD_FLAG_NO_HOLE);
     if (length === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid ? this.#stream.rule.zero(offset, length) : NBD_EINVAL;
     if (error !== NBD_OK) this.#stream.refuse(request, error);

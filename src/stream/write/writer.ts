@@ -1,13 +1,7 @@
 /** A connection's WRITEs: from the header to the answer (doc/proto.md, NBD_CMD_WRITE). */
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
-import {
-  NBD_CMD_FLAG_FUA,
-  NBD_EINVAL,
-  NBD_ENOSPC,
-  NBD_OK,
-  NBD_REQUEST_SIZE,
-} from "../../protocol/constants.ts";
+import { NBD_EINVAL, NBD_ENOSPC, NBD_OK, NBD_REQUEST_SIZE } from "../../protocol/constants.ts";
 import { add } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Step } from "../flow.ts";
@@ -183,7 +177,7 @@ export class Writer implements TurnHolder {
     const { request } = this.#channel;
     const stream = this.#stream;
     if (stream.failure !== undefined) return stream.failure.errno;
-    const valid = (request.flags & ~NBD_CMD_FLAG_FUA) === 0;
+    const valid = this.#channel.allows(stream.fua);
     if (request.length === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid
       ? stream.rule.planWrite(request.offset, request.length, stream.isReplay(request))
