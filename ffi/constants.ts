@@ -71,6 +71,7 @@ export const SHUT_WR = 1;
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const SOL_SOCKET = 1;
 export const SO_TYPE = 3;
 export const SO_ERROR = 4;
@@ -79,8 +80,16 @@ export const SO_ACCEPTCONN = 30;
 export const SO_DOMAIN = 39;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+
+// netlink(7), sock_diag(7)
+export const NETLINK_SOCK_DIAG = 4;
+export const NLM_F_REQUEST = 1;
+export const SOCK_DIAG_BY_FAMILY = 20;
+export const UDIAG_SHOW_PEER = 4;
+export const UNIX_DIAG_PEER = 2;
 
 // eventfd(2)
 export const EFD_CLOEXEC = 0o2000000;

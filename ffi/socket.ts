@@ -114,19 +114,35 @@ export function growSendBuffer(fd: number, length: number): void {
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
 }
 
-/** Where a socket is bound (getsockname(2)). */
+/** Where a socket is bound, or the one that it is connected to. */
 export type BoundAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 const SOCKADDR_STORAGE_SIZE = 128;
 
-/** Where a Unix or TCP socket is bound; undefined for others and for one without a name. */
+/**
+ * Where a Unix or TCP socket is bound (getsockname(2)); undefined for others and for one without a
+ * name.
+ */
 export function boundAddress(fd: number): BoundAddress | undefined {
+  return address("getsockname", fd);
+}
+
+/**
+ * The same of the socket that it is connected to (getpeername(2)).
+ *
+ * @throws SyscallError ENOTCONN when there is none
+ */
+export function peerAddress(fd: number): BoundAddress | undefined {
+  return address("getpeername", fd);
+}
+
+function address(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
   const memory = new Memory(SOCKADDR_STORAGE_SIZE);
   const { view, bytes } = memory;
   intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
-  checked("getsockname", () => libc.getsockname(fd, memory.at(0), intLength.at(0)));
+  checked(call, () => libc[call](fd, memory.at(0), intLength.at(0)));
   const family = view.getUint16(0, true);
   if (family === AF_UNIX) {
     const end = bytes.indexOf(0, 2);

@@ -4,8 +4,10 @@ import { isatty } from "node:tty";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
+import { isListening, isStream } from "../../../ffi/socket.ts";
 import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
+import { refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
 import { UnusableError } from "./unusable.ts";
 
 const STDERR = 2;
@@ -72,8 +74,15 @@ export function describe(
   if (direction === "read" && access === O_WRONLY) {
     throw new UnusableError("it is open for writing only", "open it for reading");
   }
-  if (stats.isFIFO()) return { spec: { kind: "pipe", name, fd } };
-  if (stats.isSocket()) return { spec: { kind: "socket", name, fd } };
+  if (stats.isFIFO()) {
+    refuseOwnPipeEnd(stats, direction, fd);
+    return { spec: { kind: "pipe", name, fd } };
+  }
+  if (stats.isSocket()) {
+    requireConnection(fd);
+    refuseOwnPeer(stats, direction, fd);
+    return { spec: { kind: "socket", name, fd } };
+  }
   if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {
     const length = direction === "read" ? lengthLeft(fd, stats) : undefined;
     return { spec: { kind: "file", name, fd }, length };
@@ -81,6 +90,16 @@ export function describe(
   throw direction === "write"
     ? new UnusableError("nothing can be written to it", "name a pipe, a socket or a device")
     : new UnusableError("nothing can be read from it", "name a pipe, a socket or a file");
+}
+
+/** A stream of bytes, and nothing else, goes through it. @throws UnusableError */
+function requireConnection(fd: number): void {
+  if (!isStream(fd)) {
+    throw new UnusableError("it is a socket for messages", "make it one for a stream: SOCK_STREAM");
+  }
+  if (isListening(fd)) {
+    throw new UnusableError("it is a socket that listens", "name one that it has accepted");
+  }
 }
 
 /** Bytes from a file's position to its end, where it has one. */

@@ -5,6 +5,7 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import { mkfifo } from "../../../ffi/pipe.ts";
 import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
+import { refuseOwnPipeEnd } from "./own-end.ts";
 import { UnusableError } from "./unusable.ts";
 
 /** Only the user may read what may be a whole disk. */
@@ -34,6 +35,7 @@ export function prepareFifo(path: string, direction: Direction): FarEnd {
     throw new UnusableError("it is a symbolic link to nothing", "remove it, or name a FIFO");
   }
   if (!stats.isFIFO()) throw new UnusableError("it is no named pipe any more", "try again");
+  refuseOwnPipeEnd(stats, direction);
   accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
   const { dev, ino } = stats;
   return {
