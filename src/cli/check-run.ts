@@ -54,7 +54,7 @@ export async function runCheck(
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (farEnd !== undefined) {
-    items.push(...(await checkFarEnd(farEnd.target, farEnd.direction)));
+    items.push(...(await checkFarEnd(farEnd.target, farEnd.direction, size)));
     items.push(...checkSizes(farEnd.direction, size, window));
   }
   if (captive !== undefined) {

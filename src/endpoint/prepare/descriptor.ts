@@ -6,6 +6,7 @@ import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../.
 import { isInherited } from "../../process/inherited.ts";
 import { isListening, isStream } from "../../../ffi/socket.ts";
 import type { Direction } from "../spec.ts";
+import { claimBehind, requireRoom } from "./block-device.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
 import { refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
 import { UnusableError } from "./unusable.ts";
@@ -14,9 +15,36 @@ const STDERR = 2;
 
 /**
  * @param name what the user called it
- * @throws UnusableError for a terminal, a folder, and what is not open
+ * @param size the stream's length in bytes, where it is known
+ * @throws UnusableError for a terminal, a folder, what is not open, and for a block device as the sink
+ *   that is in use or too small
  */
-export function inheritDescriptor(name: string, fd: number, direction: Direction): FarEnd {
+export function inheritDescriptor(
+  name: string,
+  fd: number,
+  direction: Direction,
+  size: bigint | undefined,
+): FarEnd {
+  const farEnd = findDescriptor(name, fd, direction, size);
+  const { spec } = farEnd;
+  if (direction === "read" || spec.kind === "fifo") return farEnd;
+  if (!fstatSync(spec.fd).isBlockDevice()) return farEnd;
+  const claim = closedOnError(spec.fd, () => claimBehind(spec.fd, accessOf(spec.fd)));
+  return {
+    ...farEnd,
+    remove: () => {
+      if (claim !== undefined) close(claim);
+    },
+  };
+}
+
+/** The same, but that a device is only looked at. @throws UnusableError */
+export function findDescriptor(
+  name: string,
+  fd: number,
+  direction: Direction,
+  size: bigint | undefined,
+): FarEnd {
   const stats = statInherited(fd);
   if (stats === undefined) {
     throw new UnusableError(
@@ -29,7 +57,7 @@ export function inheritDescriptor(name: string, fd: number, direction: Direction
       direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
-  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction) };
+  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction, size) };
 }
 
 /** What the user has left open for us under this number, if anything. */
@@ -45,11 +73,13 @@ function statInherited(fd: number): Stats | undefined {
 }
 
 /** As {@link describe}, for a descriptor that is the far end's from now on: closes one that is none. */
-export function adopt(
-  ...[name, fd, stats, direction]: Parameters<typeof describe>
-): ReturnType<typeof describe> {
+export function adopt(...described: Parameters<typeof describe>): ReturnType<typeof describe> {
+  return closedOnError(described[1], () => describe(...described));
+}
+
+function closedOnError<T>(fd: number, call: () => T): T {
   try {
-    return describe(name, fd, stats, direction);
+    return call();
   } catch (error) {
     close(fd);
     throw error;
@@ -59,15 +89,17 @@ export function adopt(
 /**
  * What kind of far end a descriptor is and, of a source, how long it is.
  *
- * @throws UnusableError when it is none
+ * @param size the stream's length in bytes, where it is known
+ * @throws UnusableError when it is none, or too small
  */
 export function describe(
   name: string,
   fd: number,
   stats: Stats,
   direction: Direction,
+  size?: bigint,
 ): Pick<FarEnd, "spec" | "length"> {
-  const access = openFlags(fd) & O_ACCMODE;
+  const access = accessOf(fd);
   if (direction === "write" && access === O_RDONLY) {
     throw new UnusableError("it is open for reading only", "open it for writing");
   }
@@ -84,6 +116,7 @@ export function describe(
     return { spec: { kind: "socket", name, fd } };
   }
   if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {
+    if (direction === "write" && stats.isBlockDevice()) requireRoom(fd, size);
     const length = direction === "read" ? lengthLeft(fd, stats) : undefined;
     return { spec: { kind: "file", name, fd }, length };
   }
@@ -100,6 +133,10 @@ function requireConnection(fd: number): void {
   if (isListening(fd)) {
     throw new UnusableError("it is a socket that listens", "name one that it has accepted");
   }
+}
+
+function accessOf(fd: number): number {
+  return openFlags(fd) & O_ACCMODE;
 }
 
 /** Bytes from a file's position to its end, where it has one. */

@@ -108,7 +108,7 @@ suite("describe", () => {
 
 test("a descriptor that is not open tells how to open it for its direction", () => {
   const hintFor = (direction: Direction) =>
-    thrownBy(() => inheritDescriptor("fd:777", 777, direction)) as UnusableError;
+    thrownBy(() => inheritDescriptor("fd:777", 777, direction, undefined)) as UnusableError;
   expect(hintFor("read").message).toBe("descriptor 777 is not open");
   expect(hintFor("read").hint).toEndWith("777< FILE");
   expect(hintFor("write").hint).toContain("777> FILE");
@@ -119,8 +119,8 @@ suite("openFile", () => {
     using folder = tempFolder();
     using fds = new Descriptors();
     writeFileSync(folder.file("disk"), Buffer.alloc(1234));
-    const source = openFile(folder.file("disk"), "read");
-    const sink = openFile("/dev/null", "write");
+    const source = openFile(folder.file("disk"), "read", undefined);
+    const sink = openFile("/dev/null", "write", 100n);
     expect([source.length, source.settles, sink.length]).toEqual([1234n, false, undefined]);
     for (const [{ spec }, refused] of [
       [source, "write"],
@@ -134,7 +134,7 @@ suite("openFile", () => {
 
   test("throws for what is not there", () => {
     using folder = tempFolder();
-    expect(thrownBy(() => openFile(folder.file("nothing"), "read"))).toMatchObject({
+    expect(thrownBy(() => openFile(folder.file("nothing"), "read", undefined))).toMatchObject({
       code: "ENOENT",
     });
   });
