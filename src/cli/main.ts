@@ -9,6 +9,7 @@ import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
+import { releaseFarEnds } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
@@ -47,6 +48,9 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
   } catch (error) {
     const log = createLog("normal");
     if (error instanceof UserError) {
+      const { exitStatus } = error;
+      const nothingBegan = exitStatus === EXIT.USAGE || exitStatus === EXIT.SETUP;
+      if (nothingBegan && argv[0] !== "check") releaseFarEnds(ownWords(argv));
       log.error(error.message);
       return error.exitStatus;
     }
@@ -56,11 +60,16 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
   }
 }
 
+/** Everything before the first `--`. */
+function ownWords(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf("--");
+  return end < 0 ? argv : argv.slice(0, end);
+}
+
 async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number> {
   // Everything after the first `--` is the captive command's, its `--help` and `-V` included.
-  const end = argv.indexOf("--");
-  const own = end < 0 ? argv : argv.slice(0, end);
-  const captive = end < 0 ? undefined : argv.slice(end + 1);
+  const own = ownWords(argv);
+  const captive = own === argv ? undefined : argv.slice(own.length + 1);
   const [name, ...words] = own;
   const help = own.includes("--help") || own.includes("-h");
   if (own.includes("-V") || own.includes("--version")) {

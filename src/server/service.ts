@@ -140,6 +140,10 @@ export class Service {
     return this.#end;
   }
 
+  get opened(): boolean {
+    return !this.#opening;
+  }
+
   get stage(): Stage {
     if (this.#finishing || this.facts.ended) return "ending";
     if (this.#opening) return "opening";
