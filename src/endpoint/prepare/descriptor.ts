@@ -4,6 +4,7 @@ import { isatty } from "node:tty";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
+import { isSameFile } from "../../process/same-file.ts";
 import { isListening, isStream } from "../../../ffi/socket.ts";
 import type { Direction } from "../spec.ts";
 import { claimBehind, requireRoom } from "./block-device.ts";
@@ -57,7 +58,18 @@ export function findDescriptor(
       direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
+  if (direction === "write") refuseMessages(fd, stats);
   return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction, size) };
+}
+
+/** Refuses what standard error goes to, after `2>&1`: messages would be in the stream. */
+function refuseMessages(fd: number, stats: Stats): void {
+  // /dev/null takes both.
+  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR)) return;
+  throw new UnusableError(
+    "standard error goes there, too, and messages would get into the stream",
+    "leave out 2>&1, or redirect it to a file of its own, such as 2> messages",
+  );
 }
 
 /** What the user has left open for us under this number, if anything. */
