@@ -10,6 +10,7 @@ export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_ACCMODE = 0o3;
+export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
@@ -55,6 +56,9 @@ export const EPOLL_CTL_DEL = 2;
 export const EPOLLIN = 0x001;
 export const EPOLLRDHUP = 0x2000;
 export const EPOLL_EVENT_SIZE = ARM64 ? 16 : 12;
+
+// pipe(7): the longest write(2) that a pipe takes whole or not at all
+export const PIPE_BUF = 4096;
 
 // splice(2), tee(2)
 export const SPLICE_F_MOVE = 0x01;
