@@ -54,17 +54,17 @@ export class LineWriter {
   }
 
   /**
-   * Writes a text that is of no use later.
+   * Writes a text that is of no use later. Of a pipe, it takes no room but in a page that is empty, so
+   * that there is some left for the last words: somebody may read them when we are gone.
    *
    * @returns false when there was no room for its beginning, and nothing is written
    */
   offer(text: string): boolean {
     this.#flush();
-    if (!this.idle) return false;
+    if (!this.idle || !this.#hasRoom(0)) return false;
     this.#add(text);
     this.#flush();
-    if (this.idle) return true;
-    if (this.#out > 0) return true;
+    if (this.idle || this.#out > 0) return true;
     this.#forget();
     return false;
   }
@@ -72,13 +72,10 @@ export class LineWriter {
   /** Waits for room for all that waits, blocking the thread. @param limit milliseconds */
   drain(limit: number): void {
     const deadline = performance.now() + limit;
-    const poll = new PollSet();
     for (this.#flush(); !this.idle; this.#flush()) {
       const left = deadline - performance.now();
       if (left <= 0) return;
-      poll.clear();
-      poll.add(this.#open().fd, POLLOUT);
-      poll.wait(Math.min(left, RETRY));
+      this.#hasRoom(Math.min(left, RETRY));
       // What is writable for poll(2) may have no room for a whole line yet.
       Bun.sleepSync(1);
     }
@@ -92,6 +89,15 @@ export class LineWriter {
   #open(): Outlet {
     this.#outlet ??= outletOf(this.#fd);
     return this.#outlet;
+  }
+
+  /** As poll(2). @param timeout milliseconds */
+  #hasRoom(timeout: number): boolean {
+    try {
+      return isWritable(this.#open().fd, timeout);
+    } catch {
+      return false;
+    }
   }
 
   #noteLoss(): void {
@@ -208,14 +214,20 @@ function plain(fd: number): Outlet {
  * in between, which cannot be helped here.
  */
 function guarded(fd: number): Outlet {
-  const poll = new PollSet();
   return {
     fd,
     put(bytes, from) {
-      poll.clear();
-      poll.add(fd, POLLOUT);
-      if (poll.wait(0) === 0) return WOULD_BLOCK;
+      if (!isWritable(fd, 0)) return WOULD_BLOCK;
       return write(fd, bytes.at(from), Math.min(bytes.length - from, PIPE_BUF));
     },
   };
+}
+
+const poll = new PollSet();
+
+/** True as well where nobody reads any more: a write(2) tells. @param timeout milliseconds */
+function isWritable(fd: number, timeout: number): boolean {
+  poll.clear();
+  poll.add(fd, POLLOUT);
+  return poll.wait(timeout) > 0;
 }
