@@ -8,6 +8,13 @@ export function exportCommand(image: string, format: string | undefined, uri: st
   return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, uri];
 }
 
+/** The path of an image that has one; undefined for other names that qemu-img takes, such as `rbd:…`. */
+export function imagePath(image: string): string | undefined {
+  const path = image.startsWith("file:") ? image.slice("file:".length) : image;
+  // As qemu tells a protocol from a path.
+  return /^[^/]*:/.test(path) ? undefined : path;
+}
+
 function formatWords(format: string | undefined): string[] {
   return format === undefined ? [] : ["-f", format];
 }

@@ -48,6 +48,9 @@ export class TruncatedError extends UserError {
   }
 }
 
+/** The options that are about a stream's life, and not about what is streamed. */
+type Life = Pick<StreamOptions, "signal" | "progressInterval" | "beforeStart">;
+
 /** What the host needs of its caller. */
 export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
 
@@ -65,10 +68,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #last: Snapshot | undefined;
 
   /** @param body runs the stream from its start to its end */
-  constructor(
-    options: Pick<StreamOptions, "signal" | "progressInterval">,
-    body: (frame: Frame) => Promise<Outcome>,
-  ) {
+  constructor(options: Life, body: (frame: Frame) => Promise<Outcome>) {
     super();
     this.#result = this.#run(options, body);
   }
@@ -105,10 +105,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   }
 
   async #run(
-    {
-      signal,
-      progressInterval = PROGRESS_INTERVAL,
-    }: Pick<StreamOptions, "signal" | "progressInterval">,
+    { signal, progressInterval = PROGRESS_INTERVAL, beforeStart }: Life,
     body: (frame: Frame) => Promise<Outcome>,
   ): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
@@ -125,8 +122,10 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
       const { why, status, summary } = await body({
         interruption: this.#interruption,
         observer: {
-          watch: (stream, kind, uri) =>
-            this.#begin(new Watch(stream, kind, seconds()), uri, interval),
+          watch: (stream, kind, uri) => {
+            beforeStart?.();
+            this.#begin(new Watch(stream, kind, seconds()), uri, interval);
+          },
           end: () => this.#end(),
         },
         log: { info: say("info"), warn: say("warn"), verbose: say("verbose") },

@@ -17,6 +17,8 @@ import { send } from "../../ffi/socket.ts";
 const ROOM = 64 * 1024;
 /** Milliseconds between two tries for room. */
 const RETRY = 50;
+/** Milliseconds between two looks whether all is out. */
+const DELIVERY = 10;
 
 /** Writes to one descriptor. Lines stay whole, and in order. */
 export class LineWriter {
@@ -29,10 +31,14 @@ export class LineWriter {
   /** Of the oldest, bytes that are out. */
   #out = 0;
   #lost = 0;
+  /** What has kept lines from being written; undefined when nothing has. */
+  #failure: unknown;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(fd: number) {
+  /** @param owned it is non-blocking already, and shared with nobody */
+  constructor(fd: number, owned = false) {
     this.#fd = fd;
+    if (owned) this.#outlet = plain(fd);
   }
 
   /** True when nothing waits for room. */
@@ -81,9 +87,31 @@ export class LineWriter {
     }
   }
 
+  /** Writes what somebody has to get now. @throws Error when it could not be written, or not all of it */
+  deliverNow(text: string): void {
+    this.#failure = undefined;
+    this.write(text);
+    this.#requireOut();
+  }
+
+  /** As {@link deliverNow}, but waits for room. @param limit milliseconds */
+  async deliver(text: string, limit: number): Promise<void> {
+    const deadline = performance.now() + limit;
+    this.#failure = undefined;
+    this.write(text);
+    while (!this.idle && performance.now() < deadline) await Bun.sleep(DELIVERY);
+    this.#requireOut();
+  }
+
+  #requireOut(): void {
+    const failure = this.idle ? this.#failure : new Error("nobody reads it");
+    this.#forget();
+    if (failure !== undefined) throw failure;
+  }
+
   /** Resolves when nothing waits any more, or `stop` is aborted. */
   async flushed(stop: AbortSignal): Promise<void> {
-    while (!this.idle && !stop.aborted) await Bun.sleep(RETRY);
+    while (!this.idle && !stop.aborted) await Bun.sleep(DELIVERY);
   }
 
   #open(): Outlet {
@@ -128,8 +156,9 @@ export class LineWriter {
         this.#noteLoss();
         this.#push();
       }
-    } catch {
+    } catch (error) {
       // Nobody can read it (EPIPE), or there is no place for it (ENOSPC), nor one to complain.
+      this.#failure = error;
       this.#forget();
     }
     if (this.idle || this.#timer !== undefined) return;
