@@ -23,9 +23,16 @@ export const F_SETFD = 2;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const FD_CLOEXEC = 1;
+export const F_OFD_GETLK = 36;
+export const F_SETLEASE = 1024;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
+
+// fcntl(2), struct flock
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
 
 // flock(2)
 export const LOCK_EX = 2;

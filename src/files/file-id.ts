@@ -1,5 +1,5 @@
 /** Files by what they are: what had a name of ours may be gone, and the name somebody else's by now. */
-import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
+import { lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 
 /** A file that was made or found under a name, as long as it has that name. */
@@ -41,5 +41,10 @@ export class FileId {
     } catch {
       // Somebody else has just removed it, or has put something into the folder, which is not ours.
     }
+  }
+
+  /** Removes a folder of ours with all that is in it, if the name is still that folder's. */
+  removeTree(): void {
+    if (this.isThere) rmSync(this.path, { recursive: true, force: true });
   }
 }

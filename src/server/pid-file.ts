@@ -69,6 +69,6 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw new UserError("ERR_FILE", `cannot write --pidfile ${path}: ${whyNot(error)}`);
+    throw new UserError("ERR_FILE", `cannot write --pidfile: ${path}: ${whyNot(error)}`);
   }
 }
