@@ -3,8 +3,9 @@ import { fstatSync } from "node:fs";
 import { ERRNO, O_NOCTTY, O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { close, open } from "../../ffi/fd.ts";
+import { messageOf } from "../errors.ts";
 import { LineWriter, lineWriter } from "../process/line-writer.ts";
-import type { Place } from "./place.ts";
+import { type Place, PlaceError } from "./place.ts";
 
 /** Milliseconds between two looks for somebody who reads a FIFO. */
 const LOOKING = 20;
@@ -23,31 +24,39 @@ export async function deliver(
   text: string,
   limit: number,
 ): Promise<void> {
-  if (place.kind === "descriptor") {
-    await lineWriter(place.fd).deliver(text, limit);
-    return;
-  }
   const deadline = performance.now() + limit;
-  const fd = await openInTime(path, deadline);
+  let fd: number | undefined;
   try {
-    await new LineWriter(fd, true).deliver(text, deadline - performance.now());
+    if (place.kind === "device") fd = await openInTime(path, deadline);
+    await writerOf(place, fd).deliver(text, deadline - performance.now());
+  } catch (error) {
+    throw undelivered(error);
   } finally {
-    close(fd);
+    if (fd !== undefined) close(fd);
   }
 }
 
 /** As {@link deliver}, for a reader who is there. */
 export function deliverNow(place: Elsewhere, path: string, text: string): void {
-  if (place.kind === "descriptor") {
-    lineWriter(place.fd).deliverNow(text);
-    return;
-  }
-  const fd = openDevice(path);
+  let fd: number | undefined;
   try {
-    new LineWriter(fd, true).deliverNow(text);
+    if (place.kind === "device") fd = openDevice(path);
+    writerOf(place, fd).deliverNow(text);
+  } catch (error) {
+    throw undelivered(error);
   } finally {
-    close(fd);
+    if (fd !== undefined) close(fd);
   }
+}
+
+function writerOf(place: Elsewhere, fd = -1): LineWriter {
+  return place.kind === "descriptor" ? lineWriter(place.fd) : new LineWriter(fd, true);
+}
+
+function undelivered(error: unknown): PlaceError {
+  const early = error instanceof SyscallError && error.errno === ERRNO.ENXIO;
+  const why = early ? "nobody reads it" : messageOf(error);
+  return new PlaceError(why, "start its reader first, or name a file");
 }
 
 async function openInTime(path: string, deadline: number): Promise<number> {
@@ -57,8 +66,7 @@ async function openInTime(path: string, deadline: number): Promise<number> {
     } catch (error) {
       // Nobody has it open for reading (fifo(7)).
       const early = error instanceof SyscallError && error.errno === ERRNO.ENXIO;
-      if (!early || performance.now() >= deadline)
-        throw early ? new Error("nobody reads it") : error;
+      if (!early || performance.now() >= deadline) throw error;
       await Bun.sleep(LOOKING);
     }
   }

@@ -18,7 +18,10 @@ import {
 } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
+import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
+import { openFlags } from "../../ffi/fd.ts";
 import { messageOf, usageError } from "../errors.ts";
+import { isInherited } from "../process/inherited.ts";
 
 export type Place =
   /** A name in a folder, for a file that is made anew and then renamed. */
@@ -28,8 +31,8 @@ export type Place =
   /** A descriptor of ours behind /dev/stdout, /dev/fd/N and the like. */
   | { readonly kind: "descriptor"; readonly fd: number };
 
-/** Nothing of ours may go there: `it …` what it is instead; `hint` says what to do about it. */
-class PlaceError extends Error {
+/** A text of ours cannot go there: `it …` what it is instead; `hint` says what to do about it. */
+export class PlaceError extends Error {
   override readonly name = "PlaceError";
   constructor(
     message: string,
@@ -57,7 +60,10 @@ const LONGEST = 64 * 1024;
  */
 export function placeOf(path: string, what: string, isOurs: (text: string) => boolean): Place {
   const fd = descriptorOf(path);
-  if (fd !== undefined) return { kind: "descriptor", fd };
+  if (fd !== undefined) {
+    requireWritable(fd);
+    return { kind: "descriptor", fd };
+  }
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats?.isFIFO() || stats?.isCharacterDevice()) return { kind: "device" };
   if (stats !== undefined && !stats.isFile()) {
@@ -73,6 +79,24 @@ export function placeOf(path: string, what: string, isOurs: (text: string) => bo
     }
   }
   return { kind: "name" };
+}
+
+function requireWritable(fd: number): void {
+  let flags: number | undefined;
+  try {
+    if (isInherited(fd)) flags = openFlags(fd);
+  } catch {
+    // It is not open.
+  }
+  if (flags === undefined) {
+    throw new PlaceError(
+      `descriptor ${fd} is not open`,
+      `redirect it where the program is started: ${fd}>FILE`,
+    );
+  }
+  if ((flags & O_ACCMODE) === O_RDONLY) {
+    throw new PlaceError("it is open for reading only", "name another file");
+  }
 }
 
 function kindOf(stats: Stats): string {
