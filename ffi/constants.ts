@@ -11,6 +11,7 @@ export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_ACCMODE = 0o3;
 export const O_EXCL = 0o200;
+export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
@@ -23,9 +24,16 @@ export const F_SETFD = 2;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const FD_CLOEXEC = 1;
+export const F_OFD_GETLK = 36;
+export const F_SETLEASE = 1024;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
+
+// fcntl(2), struct flock
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
 
 // flock(2)
 export const LOCK_EX = 2;
@@ -56,6 +64,9 @@ export const EPOLL_CTL_DEL = 2;
 export const EPOLLIN = 0x001;
 export const EPOLLRDHUP = 0x2000;
 export const EPOLL_EVENT_SIZE = ARM64 ? 16 : 12;
+
+// pipe(7): the longest write(2) that a pipe takes whole or not at all
+export const PIPE_BUF = 4096;
 
 // splice(2), tee(2)
 export const SPLICE_F_MOVE = 0x01;

@@ -1,4 +1,4 @@
-/** Sockets: socket(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
+/** Sockets: socket(2), bind(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
 import type { Pointer } from "bun:ffi";
 import {
   AF_INET,
@@ -74,6 +74,28 @@ export function connect(address: Uint8Array, subject: string): number {
   if (errno === ERRNO.EINPROGRESS || errno === ERRNO.EINTR) return fd;
   close(fd);
   throw new SyscallError("connect", errno, subject);
+}
+
+/**
+ * A stream socket that takes connections at `address`, non-blocking and close-on-exec (bind(2),
+ * listen(2)). That of a Unix socket makes its file, with the permissions that umask(2) leaves.
+ *
+ * @param backlog connections that may wait to be accepted; the kernel has a limit of its own
+ * @throws SyscallError
+ */
+export function listen(address: Uint8Array, backlog: number, subject: string): number {
+  const memory = new Memory(address);
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const family = memory.view.getUint16(0, true);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
+  try {
+    checked("bind", () => libc.bind(fd, memory.at(0), memory.length), subject);
+    checked("listen", () => libc.listen(fd, backlog), subject);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
 }
 
 /**

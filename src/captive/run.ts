@@ -1,6 +1,6 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
 import type { Subprocess } from "bun";
-import { EXIT, messageOf, UserError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/descendants.ts";
 import { Family } from "../process/family.ts";
 import { signalStatus } from "../process/signals.ts";
@@ -9,6 +9,7 @@ import { commandFailure } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
 import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, type Variables } from "./command.ts";
+import { notExecutable } from "./executable.ts";
 import { PrivateFolder } from "./private-folder.ts";
 import { remedyFor } from "./remedy.ts";
 
@@ -99,13 +100,7 @@ function spawn(options: RunOptions, variables: Variables): Family {
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
-    throw new UserError(
-      "ERR_COMMAND",
-      missing
-        ? `cannot run ${cmd[0]}: there is no such command; install it or check its name`
-        : `cannot run ${cmd[0]}: ${messageOf(error)}; make it executable (chmod +x)`,
-      missing ? EXIT.NOT_FOUND : EXIT.NOT_EXECUTABLE,
-    );
+    throw notExecutable(cmd[0] ?? "", missing ? undefined : messageOf(error));
   }
 }
 

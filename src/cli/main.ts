@@ -2,6 +2,7 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
 import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
@@ -25,6 +26,9 @@ const COMMANDS: Record<string, CommandDef<any>> = {
 
 /** For messages: most of those who get it wrong want to stream. */
 const THERE_ARE = "there are serve, run and check, and others: see --help";
+
+/** Milliseconds at the end for somebody to take what is said: nobody may be there. */
+const LAST_WORDS = 1000;
 
 const program = defineCommand({
   meta: {
@@ -55,8 +59,10 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
       return error.exitStatus;
     }
     log.error(`internal error: ${messageOf(error)}; please report it with the output of -v`);
-    if (argv.includes("-v") || argv.includes("--verbose")) console.error(error);
+    if (argv.includes("-v") || argv.includes("--verbose")) log.raw(`${Bun.inspect(error)}\n`);
     return EXIT.INTERNAL;
+  } finally {
+    drainLineWriters(LAST_WORDS);
   }
 }
 

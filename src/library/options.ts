@@ -52,6 +52,11 @@ export interface StreamOptions {
   readonly progressInterval?: number | undefined;
   /** Who cannot do without a known length, for the message of the error that it is else. */
   readonly needsSize?: string | undefined;
+  /**
+   * Called when all that the stream needs is there, right before clients can connect and the command
+   * is run. What it throws is what the stream rejects with, and nothing is streamed.
+   */
+  readonly beforeStart?: (() => void) | undefined;
   /** Ends the stream when it is aborted, as {@link Streaming.stop} does. */
   readonly signal?: AbortSignal | undefined;
   /**

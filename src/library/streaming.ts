@@ -50,7 +50,10 @@ export class TruncatedError extends UserError {
 }
 
 /** What matters to every stream, whatever runs it. */
-type CallersOptions = Pick<StreamOptions, "signal" | "progressInterval" | "pipe" | "read">;
+type CallersOptions = Pick<
+  StreamOptions,
+  "signal" | "progressInterval" | "beforeStart" | "pipe" | "read"
+>;
 
 /** What the host needs of its caller. */
 export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
@@ -119,7 +122,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   }
 
   async #attend(
-    { signal, progressInterval = PROGRESS_INTERVAL }: CallersOptions,
+    { signal, progressInterval = PROGRESS_INTERVAL, beforeStart }: CallersOptions,
     body: (frame: Frame) => Promise<Outcome>,
   ): Promise<Summary> {
     requireRecentBun(Bun.version);
@@ -136,6 +139,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
         observer: {
           watch: (stream, kind, uri) => {
             this.#opened = () => stream.opened;
+            beforeStart?.();
             this.#begin(new Watch(stream, kind, seconds()), uri, interval);
           },
           end: () => this.#end(),
