@@ -40,7 +40,11 @@ afterEach(() => {
 function open(maxConnections = 2, negotiationTimeout = 30): void {
   reception = new Reception(
     {
-      info: exportInfo(undefined, { direction: "write", size: 1n << 20n } as never),
+      info: exportInfo(undefined, {
+        direction: "write",
+        size: 1n << 20n,
+        endpoint: { kind: "fifo", path: "disk.fifo" },
+      } as never),
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
