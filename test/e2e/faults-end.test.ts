@@ -130,11 +130,11 @@ describe.skipIf(!STRACE_WORKS)(`a call that fails at the end ${NEEDS_STRACE}`, (
   });
 
   test.each([
-    { call: "shutdown", from: 1, says: "shutdown: Input/output error" },
-    { call: "close", from: 1, says: "close: Input/output error" },
-    // The first asks what kind of socket it is.
-    { call: "getsockopt", from: 2, says: "getsockopt: Input/output error" },
-  ])("truncates a stream into a socket: $call", async ({ call, from, says }) => {
+    { call: "shutdown", reads: true, from: 1, says: "shutdown: Input/output error" },
+    { call: "close", reads: true, from: 1, says: "close: Input/output error" },
+    // The first few ask what kind of socket it is; the others come again and again until all is read.
+    { call: "getsockopt", reads: false, from: 10, says: "getsockopt: Input/output error" },
+  ])("truncates a stream into a socket: $call", async ({ call, reads, from, says }) => {
     using fds = new Descriptors();
     const [sink, reader] = fds.socketpair();
     const traced = failing(call, "EIO", `socket:[${fstatSync(sink).ino}]`, from);
@@ -144,7 +144,7 @@ describe.skipIf(!STRACE_WORKS)(`a call that fails at the end ${NEEDS_STRACE}`, (
     let ended: Ended | undefined;
     void program.ended().then((how) => (ended = how));
     await eventually(() => {
-      recv(reader, scratch.at(0), scratch.length);
+      if (reads) recv(reader, scratch.at(0), scratch.length);
       return ended !== undefined;
     }, "the end");
     expectFailure(await program.ended(), "fd:3", says);

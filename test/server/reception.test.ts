@@ -37,14 +37,13 @@ afterEach(() => {
   folder[Symbol.dispose]();
 });
 
+/** As much of a stream as clients are told of. */
+const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", path: "none" } };
+
 function open(maxConnections = 2, negotiationTimeout = 30): void {
   reception = new Reception(
     {
-      info: exportInfo(undefined, {
-        direction: "write",
-        size: 1n << 20n,
-        endpoint: { kind: "fifo", path: "disk.fifo" },
-      } as never),
+      info: exportInfo(undefined, PLAN as never),
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,

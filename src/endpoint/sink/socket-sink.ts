@@ -1,5 +1,5 @@
 /** A connected stream socket as the sink. */
-import { ERRNO, POLLRDHUP } from "../../../ffi/constants.ts";
+import { POLLRDHUP } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { PollSet } from "../../../ffi/poll.ts";
 import { bytesUnsent, isUnix, shutdownWrite, socketError } from "../../../ffi/socket.ts";
@@ -60,13 +60,13 @@ export class SocketSink extends RelayedSink {
     // In this order: a reset is an end, too.
     this.#requireReader();
     if (!ended && performance.now() < this.#shutDownAt + LINGER) return false;
-    this.#giveBackFlags();
+    this.#giveBack();
     this.end();
     return true;
   }
 
   override close(): void {
-    this.#giveBackFlags();
+    if (this.fd >= 0) this.#giveBack();
     super.close();
   }
 
@@ -82,16 +82,5 @@ export class SocketSink extends RelayedSink {
     const at = this.#poll.add(this.fd, POLLRDHUP);
     this.#poll.wait(0);
     return (this.#poll.revents(at) & POLLRDHUP) !== 0;
-  }
-
-  #giveBackFlags(): void {
-    const giveBack = this.#giveBack;
-    this.#giveBack = () => {};
-    try {
-      giveBack();
-    } catch (error) {
-      // The stream is over; how others find the socket does not decide on it.
-      if (!(error instanceof SyscallError) || error.errno === ERRNO.EBADF) throw error;
-    }
   }
 }

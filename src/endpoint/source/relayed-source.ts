@@ -44,13 +44,14 @@ export class RelayedSource implements Source {
   }
 
   open(): boolean {
-    this.#relay = guarded(() => pipe(O_NONBLOCK));
-    growPipe(this.#relay.write);
-    this.#capacity = pipeSize(this.#relay.write);
-    this.#fd = this.#given;
-    this.#given = -1;
-    if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
-    return true;
+    return guarded(() => {
+      this.#relay = pipe(O_NONBLOCK);
+      this.#capacity = growPipe(this.#relay.write);
+      this.#fd = this.#given;
+      this.#given = -1;
+      if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
+      return true;
+    });
   }
 
   fill(): number {
