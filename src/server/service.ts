@@ -13,6 +13,7 @@ import type { Stage } from "./observer.ts";
 import { OtherEnd } from "./other-end.ts";
 import { Patience } from "./patience.ts";
 import { Reception } from "./reception.ts";
+import { Repeats } from "./repeats.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize, type Verdict } from "./summary.ts";
 import { requiredCertificates, type Security } from "./tls.ts";
@@ -50,6 +51,8 @@ export class Service {
   /** Where clients can connect; undefined where there is no more to say than that they can. */
   readonly address: Address | undefined;
   readonly #log: Log;
+  readonly #refusals: Repeats;
+  readonly #cuts: Repeats;
   readonly #reception: Reception;
   readonly #listener: Listener;
   readonly #thread: StreamThread;
@@ -74,6 +77,9 @@ export class Service {
   constructor(options: ServiceOptions) {
     this.#options = options;
     this.#log = options.log;
+    const warn = (message: string) => options.log.warn(message);
+    this.#refusals = new Repeats(warn, (count) => `${count} more connections were refused`);
+    this.#cuts = new Repeats(warn, (count) => `${count} more clients were cut off`);
     const { security, negotiationTimeout, maxConnections } = options;
     this.#reception = new Reception(
       {
@@ -86,7 +92,7 @@ export class Service {
       {
         onTransmission: (client, released) => this.#connected(client, released),
         onClose: (reason, fault) => {
-          if (fault) this.#log.warn(`a connection was refused: ${reason}`);
+          if (fault) this.#refusals.warn(`a connection was refused: ${reason}`);
           else this.#log.verbose(reason);
           this.poke();
         },
@@ -213,6 +219,8 @@ export class Service {
     // Those that the end of the stream has cut off have not been told of one by one.
     for (const released of this.#released.values()) released();
     await this.#reception.farewell(this.#options.stop);
+    this.#refusals.end();
+    this.#cuts.end();
   }
 
   #stopListening(): void {
@@ -259,10 +267,10 @@ export class Service {
         if (event.streamed && event.end !== "disconnected") this.#patience.lost(event.succeeded);
         this.facts.leftBehind ||= event.end === "left-behind";
         if (event.end === "garbage") {
-          this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
+          this.#cuts.warn(`client ${event.id} was cut off: it does not speak NBD`);
         } else if (event.end === "stalled") {
           const why = "it has stopped in the middle of a request (--idle-timeout)";
-          this.#log.warn(`client ${event.id} was cut off: ${why}`);
+          this.#cuts.warn(`client ${event.id} was cut off: ${why}`);
         } else {
           this.#log.verbose(`client ${event.id} ended: ${event.end}`);
         }
