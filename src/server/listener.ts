@@ -1,7 +1,9 @@
 /** The listening socket. */
 import type { SocketHandler, SocketListener, TCPSocketListener } from "bun";
 import { statSync } from "node:fs";
+import { POLLIN } from "../../ffi/constants.ts";
 import { close, dup } from "../../ffi/fd.ts";
+import { PollSet } from "../../ffi/poll.ts";
 import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
@@ -45,6 +47,16 @@ export class Listener {
         // The rest of the program keeps its standard input, and the client its end.
         void Bun.connect<Session>({ fd: dup(STDIN), socket } as never);
     }
+  }
+
+  /** True when somebody is connected, as far as the kernel is concerned, who was not accepted yet. */
+  get hasWaiting(): boolean {
+    // Bun's types do not tell of this property.
+    const { fd } = (this.#listener ?? { fd: -1 }) as unknown as { readonly fd: number };
+    if (fd < 0) return false;
+    const poll = new PollSet();
+    poll.add(fd, POLLIN);
+    return poll.wait(0) > 0;
   }
 
   /** Stops listening, and removes the socket file if it is still the one that was made. */

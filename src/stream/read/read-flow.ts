@@ -51,6 +51,15 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
+  get full(): boolean {
+    const { head, size } = this.#stream.rule;
+    return head >= size;
+  }
+
+  get mark(): string {
+    return `${this.#stream.rule.head} ${this.#stream.intake.taken}`;
+  }
+
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);

@@ -61,6 +61,17 @@ export class WriteFlow implements Flow {
     return this.#emitter.ready;
   }
 
+  /** With data in the window there is a gap before it, of which nobody has said what belongs there. */
+  get full(): boolean {
+    const { pending, size, window } = this.#stream.rule;
+    return pending >= size && window?.start === undefined;
+  }
+
+  get mark(): string {
+    const { head, pending, window } = this.#stream.rule;
+    return `${this.#emitter.counters.emitted} ${head} ${pending} ${window?.held ?? 0}`;
+  }
+
   takePart(channel: Channel): Side {
     return new WriteSide(channel, this.#stream);
   }
