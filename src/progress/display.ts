@@ -152,6 +152,8 @@ export class ProgressDisplay {
 
   /** Lets a signal have the effect that it has without us, and takes it again if that was no end. */
   #yield(signal: NodeJS.Signals, handler: () => void): void {
+    // Somebody else has heard of it, too, and sees to it.
+    if (process.listenerCount(signal) > 1) return;
     process.off(signal, handler);
     process.kill(process.pid, signal);
     setTimeout(() => {
