@@ -38,8 +38,8 @@ export interface StreamOptions {
   /** Seconds from the connection to the choice of the export. Default: 10. */
   readonly negotiationTimeout?: number | undefined;
   /**
-   * Seconds that a client may stop for in the middle of a request or of taking its answer; 0 is for
-   * ever. Default: 60 for `serve`, 0 for `run`.
+   * Seconds that a client may stop for in the middle of a request or of taking its answer, or hold up
+   * others without moving anything; 0 is for ever. Default: 60 for `serve`, 0 for `run`.
    */
   readonly idleTimeout?: number | undefined;
   /** Clients at a time. Default: 100. */

@@ -17,7 +17,10 @@ export interface StreamPlan {
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
-  /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
+  /**
+   * Milliseconds that a client may stop for in the middle of a request, or may have a place that
+   * others need without moving anything; undefined is for ever.
+   */
   readonly idleTimeout: number | undefined;
   /** When read: zeroes take the place of what a source that ends early has not. */
   readonly pad: boolean;

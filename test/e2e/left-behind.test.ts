@@ -2,10 +2,15 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { NBD_OPT_EXPORT_NAME, NBD_OPT_STARTTLS } from "../../src/protocol/constants.ts";
+import {
+  NBD_CMD_DISC,
+  NBD_CMD_READ,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_STARTTLS,
+} from "../../src/protocol/constants.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite, RawClient } from "../support/nbd-client.ts";
 import { type Ended, eventually } from "../support/program.ts";
 import { ReadTrial } from "../support/read-trial.ts";
 import { GATE } from "../support/scene.ts";
@@ -254,6 +259,27 @@ describe("a client of a command that is no process of its", () => {
     expect(ended.status).toBe(4);
     expect(ended.stderr).toMatch(/a client that it left behind is still connected: wait for it/);
     await trial.leavesNothing();
+  });
+
+  test.each([
+    ["that is connected", false],
+    ["that has closed its side", true],
+  ])("does not keep the stream from its end by taking no answers: one %s", async (_, half) => {
+    await using trial = await run(`${TELL_PORT}; ${WRITE}; ${GATE}`, {
+      args: ["size=1G", "-p", "0"],
+    });
+    using deaf = await RawClient.transmission(await portOf(trial));
+    await trial.program.saying(/client \d ended: disconnected/);
+    deaf.socket.pause();
+    deaf.send(encodeRequest(NBD_CMD_READ, MiB, 32 * MiB), encodeRequest(NBD_CMD_DISC, 0, 0));
+    if (half) deaf.socket.end();
+    await Bun.sleep(100);
+    trial.openGate();
+    await trial.fails({
+      status: 4,
+      message: /a client that it left behind is still connected: wait for it/,
+      whole: WRITTEN,
+    });
   });
 
   test("does not keep the stream from its end by waiting for one that is silent", async () => {

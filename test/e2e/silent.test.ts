@@ -1,8 +1,14 @@
 /** `serve` and clients that move nothing: they neither keep others out nor the stream from its end. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
+import { NBD_CMD_DISC, NBD_CMD_READ, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeWrite, RawClient, turnedAway } from "../support/nbd-client.ts";
+import {
+  encodeOption,
+  encodeRequest,
+  encodeWrite,
+  RawClient,
+  turnedAway,
+} from "../support/nbd-client.ts";
 import { bounded, eventually } from "../support/program.ts";
 import { DATA, GATE, Trial, type TrialOptions } from "../support/trial.ts";
 
@@ -241,6 +247,17 @@ describe("when the client that moved the stream has left, those that have moved 
     trial.program.process.kill("SIGTERM");
     await trial.completes(PART);
   });
+});
+
+test("a client that moved the stream, and takes no answers at its end, is cut off in time", async () => {
+  await using trial = await serve([`--idle-timeout=${SHORT}`, "size=1G"]);
+  using client = await trial.client();
+  expect(await client.write(0, PART)).toBe(0);
+  client.socket.pause();
+  client.send(encodeRequest(NBD_CMD_READ, MiB, 32 * MiB), encodeRequest(NBD_CMD_DISC, 0, 0));
+  client.socket.end();
+  await trial.fails({ status: 4, message: /a client left without NBD_CMD_DISC/ });
+  expect(trial.program.stderr).toMatch(/client 1 was cut off: it has stopped/);
 });
 
 test("with --keep, a signal does not make a stream whole whose client was lost and has not come back", async () => {
