@@ -10,17 +10,18 @@ import { type Case, nameOf, type Program, PROGRAMS } from "./case.ts";
 import { CASES, quick } from "./cases/index.ts";
 import { judge } from "./judge.ts";
 import { page, summary } from "./report/page.ts";
+import { stored, verdictOf } from "./report/stored.ts";
 import { type Entry, entryOf, isControl, isGood } from "./report/totals.ts";
 import { makeDisk } from "./run/disk.ts";
 import { Place } from "./run/place.ts";
 import { detachAll } from "./run/sinks.ts";
 import { missing, type Scene, type Seen, trial } from "./run/trial.ts";
 
-const USAGE = `Usage: bun run faults [--subjects LIST] [--quick] [--only TEXT] [--jobs N] [--results FOLDER] [--list]
+const USAGE = `Usage: bun run faults [--subjects LIST] [--quick] [--only TEXT]... [--jobs N] [--results FOLDER] [--list]
 
   --subjects LIST   only these programs, with commas between: ${PROGRAMS.join(",")}
   --quick           one position of each fault
-  --only TEXT       only cases whose names, as --list has them, have this in them
+  --only TEXT       only cases whose names, as --list has them, have this in them; or another --only
   --jobs N          runs at a time (default: 3)
   --results FOLDER  where the page goes (default: bench/results if it is of all cases, otherwise nowhere)
   --list            only the names of the cases
@@ -44,7 +45,7 @@ function options(args: string[]): Options | undefined {
     options: {
       subjects: { type: "string" },
       quick: { type: "boolean", default: false },
-      only: { type: "string", default: "" },
+      only: { type: "string", multiple: true, default: [""] },
       jobs: { type: "string", default: "3" },
       results: { type: "string" },
       list: { type: "boolean", default: false },
@@ -57,7 +58,8 @@ function options(args: string[]): Options | undefined {
   if (unknown !== undefined) throw new Error(`there is no program ${unknown}`);
   const some = values.quick ? quick(CASES) : CASES;
   const cases = some.filter(
-    (one) => programs.includes(one.program) && nameOf(one).includes(values.only),
+    (one) =>
+      programs.includes(one.program) && values.only.some((text) => nameOf(one).includes(text)),
   );
   if (cases.length === 0) throw new Error("there is no such case");
   const all = cases.length === CASES.length ? join(import.meta.dir, "../results") : undefined;
@@ -98,10 +100,12 @@ async function entries(cases: readonly Case[], jobs: number, scene: Scene): Prom
 }
 
 function inShort(entry: Entry): string {
-  const { injected, status, whole, knows, hung, falseSuccess, said } = entry;
-  if (!injected) return `NOT INJECTED ${said ?? ""}`;
-  const verdict = falseSuccess ? "FALSE SUCCESS, " : hung ? "HANG, " : "";
-  return `${verdict}status ${status ?? "-"}, ${whole ? "whole" : "not whole"}, ${knows}`;
+  const { injected, status, whole, knows, said } = entry;
+  const verdict = verdictOf(entry);
+  if (!injected) return `${verdict.toUpperCase()} ${said ?? ""}`;
+  const shown = verdict === "as it should be" || verdict === "misled" ? "" : verdict.toUpperCase();
+  const parts = [shown, `status ${status ?? "-"}`, whole ? "every byte" : "not every byte", knows];
+  return parts.filter((part) => part !== "").join(", ");
 }
 
 /** Those for which everything is there; says which are not. */
@@ -131,7 +135,8 @@ async function main(): Promise<boolean> {
     detachAll();
   };
   process.once("SIGINT", stop).once("SIGTERM", stop);
-  const peer = await peerOrNothing();
+  const compares = wanted.cases.some(({ program }) => program === "nbdkit");
+  const peer = compares ? await peerOrNothing() : undefined;
   const cases = possible(wanted.cases, peer);
   const found = await withScratch(ROOM, async (scratch) => {
     const scene = { scratch, peer, disk: await makeDisk(scratch) };
@@ -140,7 +145,7 @@ async function main(): Promise<boolean> {
   const { results } = wanted;
   if (results !== undefined) {
     const facts = await machine(["qemu-img", "nbdcopy"], peer);
-    await writeFormatted(join(results, "faults.json"), JSON.stringify({ facts, entries: found }));
+    await writeFormatted(join(results, "faults.json"), JSON.stringify(stored(found, facts)));
     await writeFormatted(join(results, "faults.md"), page(found, facts));
   }
   const programs = PROGRAMS.filter((program) => cases.some((one) => one.program === program));

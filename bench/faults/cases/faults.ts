@@ -1,5 +1,12 @@
 /** The faults by their names on the page, as plans for a stream in either direction. */
-import { type Client, type ClientTurn, type Direction, type Plan, type Stage } from "../case.ts";
+import {
+  type Act,
+  type Client,
+  type ClientTurn,
+  type Direction,
+  type Plan,
+  type Stage,
+} from "../case.ts";
 import {
   AFTER,
   BEFORE,
@@ -29,7 +36,7 @@ export const SIGNALS: readonly NodeJS.Signals[] = [
 ];
 
 export const RARE_SIGNALS: readonly NodeJS.Signals[] = [
-  ...(["SIGABRT", "SIGSEGV", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGPWR"] as const),
+  ...(["SIGABRT", "SIGSEGV", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGBUS"] as const),
 ];
 
 export function positioned(
@@ -64,7 +71,7 @@ export function readerFaults(): Fault[] {
     ...positioned("reader stops for ever, then SIGTERM", POSITIONS, (at) =>
       write({
         turn: { at, deed: "stop" },
-        acts: [{ when: "far end", signal: "SIGTERM", to: "program", after: PATIENCE_MS }],
+        acts: [enough("far end")],
       }),
     ),
   ];
@@ -97,37 +104,40 @@ function stopped(
   return { direction, client: { kind: "raw", ...client, turn: { at, stage, deed: "wait" } } };
 }
 
-const killed = { acts: [{ when: "client", signal: "SIGKILL", to: "client" }] } as const;
+const KILL: Act = { when: "client", signal: "SIGKILL", to: "client" };
+
+/** The program still waits, which may be right: it is told to end. */
+const enough = (when: Act["when"]): Act => ({
+  ...{ when, signal: "SIGTERM", to: "program", after: PATIENCE_MS },
+});
+
+/**
+ * What a server does when a client is gone that it has not started. Of a stream that is read, the first
+ * part is still there for the next client, for which it waits.
+ */
+const gone = (direction: Direction, at: number): Act[] =>
+  direction === "read" && at === PIECES[0]?.byte ? [enough("client")] : [];
 
 /** A client of a server that has not started it. */
 export function clientFaults(direction: Direction): Fault[] {
-  const kill = (stage: Stage, positions: readonly Position[]) =>
-    positioned(`client is killed ${stage}`, positions, (at) => ({
+  const kill = (fault: string, stage: Stage, positions: readonly Position[]) =>
+    positioned(fault, positions, (at) => ({
       ...stopped(direction, { at, stage }, { by: "serve" }),
-      ...killed,
+      acts: [KILL, ...gone(direction, at)],
+    }));
+  const leave = (fault: string, deed: "leave" | "finish", positions: readonly Position[]) =>
+    positioned(fault, positions, (at) => ({
+      direction,
+      client: { kind: "raw", by: "serve", turn: { at, stage: "between requests", deed } },
+      acts: gone(direction, at),
     }));
   return [
-    ...kill("between requests", PIECES),
-    ...kill("in a header", PIECES),
-    ...kill("in a payload", PIECES),
-    ...positioned("client is killed before NBD_CMD_DISC", [AFTER], (at) => ({
-      ...stopped(direction, { at, stage: "between requests" }, { by: "serve" }),
-      ...killed,
-    })),
-    ...positioned("client leaves without NBD_CMD_DISC", [...PIECES, AFTER], (at) => ({
-      direction,
-      client: {
-        ...{ kind: "raw", by: "serve" },
-        turn: { at, stage: "between requests", deed: "leave" },
-      },
-    })),
-    ...positioned("client leaves early, with NBD_CMD_DISC", PIECES, (at) => ({
-      direction,
-      client: {
-        ...{ kind: "raw", by: "serve" },
-        turn: { at, stage: "between requests", deed: "finish" },
-      },
-    })),
+    ...kill("client is killed between requests", "between requests", PIECES),
+    ...kill("client is killed in a header", "in a header", PIECES),
+    ...kill("client is killed in a payload", "in a payload", PIECES),
+    ...kill("client is killed before NBD_CMD_DISC", "between requests", [AFTER]),
+    ...leave("client leaves without NBD_CMD_DISC", "leave", [...PIECES, AFTER]),
+    ...leave("client leaves early, with NBD_CMD_DISC", "finish", PIECES),
   ];
 }
 
@@ -138,12 +148,12 @@ export function captiveFaults(direction: Direction): Fault[] {
   const hides = (stage: Stage) =>
     positioned(`command hides that its client was killed ${stage}`, [MIDDLE_PIECE], (at) => ({
       ...stopped(direction, { at, stage }, hidden),
-      ...killed,
+      acts: [KILL],
     }));
   return [
     ...positioned("captive client is killed in a payload", PIECES, (at) => ({
       ...stopped(direction, { at, stage: "in a payload" }, run),
-      ...killed,
+      acts: [KILL],
     })),
     ...positioned("captive command fails", [BEFORE, MIDDLE_PIECE, AFTER], (at) => ({
       direction,
@@ -188,28 +198,24 @@ export function interruptFaults(direction: Direction): Fault[] {
   }));
 }
 
-/** Of a program without a client, while its reader or writer holds it up. */
-export function heldFaults(
-  direction: Direction,
-  signals: readonly NodeJS.Signals[],
-  positions = HELD,
-): Fault[] {
-  return signals.flatMap((signal) =>
-    positioned(`${signal} to the server`, positions, (at) => ({
-      ...{ direction, client: COPY },
+/** Of a program that cannot go on meanwhile, because its reader or writer waits. */
+export function heldFaults(direction: Direction, client: Client): Fault[] {
+  return SIGNALS.flatMap((signal) =>
+    positioned(`${signal} to the program`, HELD, (at) => ({
+      ...{ direction, client },
       turn: { at, deed: "wait" },
       acts: [{ when: "far end", signal, to: "program" }],
     })),
   );
 }
 
+const reading =
+  (client: Client) =>
+  (plan: Omit<Plan, "direction" | "client">): Plan => ({ direction: "read", client, ...plan });
+
 /** What the writer of a stream that is read does. @param client who reads it */
 export function writerFaults(client: Client): Fault[] {
-  const read = (plan: Omit<Plan, "direction" | "client">): Plan => ({
-    direction: "read",
-    client,
-    ...plan,
-  });
+  const read = reading(client);
   return [
     ...positioned("source ends early, with 0", [BEFORE, ...POSITIONS], (at) =>
       read({ turn: { at, deed: "leave" } }),
@@ -222,11 +228,7 @@ export function writerFaults(client: Client): Fault[] {
 
 /** @param client who reads from a command that the program has started */
 export function sourceCommandFaults(client: Client): Fault[] {
-  const read = (plan: Omit<Plan, "direction" | "client">): Plan => ({
-    direction: "read",
-    client,
-    ...plan,
-  });
+  const read = reading(client);
   return [
     ...positioned("source fails early", POSITIONS, (at) =>
       read({ turn: { at, deed: "leave", status: 3 } }),
@@ -240,7 +242,7 @@ export function stoppedSource(client: Client): Fault[] {
   return positioned("source stops for ever, then SIGTERM", POSITIONS, (at) => ({
     ...{ direction: "read", client },
     turn: { at, deed: "stop" },
-    acts: [{ when: "far end", signal: "SIGTERM", to: "program", after: PATIENCE_MS }],
+    acts: [enough("far end")],
   }));
 }
 
@@ -256,10 +258,7 @@ export function copiedFaults(): Fault[] {
     ...positioned("NBD server stops for ever, then SIGTERM", HELD, (at) =>
       write({
         turn: { at, deed: "wait" },
-        acts: [
-          { when: "far end", signal: "SIGSTOP", to: "source" },
-          { when: "far end", signal: "SIGTERM", to: "program", after: PATIENCE_MS },
-        ],
+        acts: [{ when: "far end", signal: "SIGSTOP", to: "source" }, enough("far end")],
       }),
     ),
     ...positioned("disk cannot be read (EIO)", HELD, (at) => write({ unreadable: at })),

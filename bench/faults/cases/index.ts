@@ -52,10 +52,13 @@ function control(direction: "write" | "read", client: Client): Fault[] {
 
 /** A device without any room at all. */
 const DEV_FULL: Fault = {
-  ...{ fault: "sink has no room", at: "start" },
+  ...{ fault: "sink has no room", at: "pipe=/dev/full" },
   plan: { direction: "write", client: COPY },
 };
-const STDOUT_FULL: Fault = { ...DEV_FULL, plan: { ...DEV_FULL.plan, room: 0 } };
+const STDOUT_FULL: Fault = {
+  ...DEV_FULL,
+  ...{ at: "> /dev/full", plan: { ...DEV_FULL.plan, room: 0 } },
+};
 
 function ours(): Case[] {
   const sinks = [...READERS, ...STORES];
@@ -82,6 +85,7 @@ function ours(): Case[] {
     ...on("ours", SOURCES, [...control("read", RAW), ...control("read", IMAGE)]),
     ...withImage(writerFaults, SOURCES),
     ...withImage(sourceCommandFaults, ["read= exec:"]),
+    ...on("ours", ["read= FIFO", "read= exec:"], heldFaults("read", IMAGE).map(intoImage)),
     ...on("ours", SOURCES, stoppedSource(RAW)),
     ...on("ours", SOURCES, [...clientFaults("read"), ...captiveFaults("read")]),
     ...on("ours", SOURCES, signalFaults("read", "run", SIGNALS, [MIDDLE_PIECE]).map(captive)),
@@ -137,7 +141,7 @@ function nbdcopy(): Case[] {
         ...control("write", COPY),
         ...readerFaults(),
         ...copiedFaults(),
-        ...heldFaults("write", SIGNALS),
+        ...heldFaults("write", COPY),
       ],
     ),
     ...on("nbdcopy", ["stdout file"], fullFaults()),
@@ -149,7 +153,7 @@ function nbdcopy(): Case[] {
         ...control("read", COPY),
         ...writerFaults(COPY),
         ...stoppedSource(COPY),
-        ...heldFaults("read", SIGNALS),
+        ...heldFaults("read", COPY),
       ],
     ),
   ];
@@ -162,7 +166,7 @@ function file(): Case[] {
     [
       ...control("write", COPY),
       ...readerFaults(),
-      ...heldFaults("write", SIGNALS),
+      ...heldFaults("write", COPY),
       ...fullFaults().map((one) => ({ ...one, fault: "temporary file has no room" })),
     ],
   );

@@ -1,6 +1,7 @@
 /** The fault table as a Markdown page. */
 import { markdownList, markdownTable } from "../../report/markdown.ts";
 import { type Program, PROGRAMS } from "../case.ts";
+import { verdictOf } from "./stored.ts";
 import {
   byFarEnd,
   byFault,
@@ -16,7 +17,7 @@ const TITLES: Record<Program, string> = {
   ours: "nbd-streaming",
   nbdkit: "nbdkit's streaming plugin",
   nbdcopy: "nbdcopy",
-  "qemu-img": "`qemu-img dd \\| cat`",
+  "qemu-img": "`qemu-img dd | cat`",
   file: "a temporary file",
 };
 
@@ -45,25 +46,35 @@ difference. In the tables:
   (\`exec:\`, with a pipeline its last command; an image that it makes) takes a part for the whole: a command sees an
   ordinary end of file, and an image is there under its name.
 - **hang**: it has not ended 10 s after the fault. Whoever waits for a reader or a source that has only stopped does what
-  he should; after 2 s he gets SIGTERM, and has 10 s from then on.
+  he should, and so does a server that waits for the next client while nothing of its source is lost; after 2 s they get
+  SIGTERM, and have 10 s from then on.
 - **misled**: a reader that the program has not started sees an ordinary end of a truncated stream, or the last command
   of a pipeline ends with 0: without the program's status (without \`pipefail\`) nobody would know. A pipe and a socket
   cannot tell more.
 - **what the reader could know**: that its stream had an ordinary end, or an error; or it was killed before; or it still
   waited when all was over; or it was gone, because that was the fault, or it failed by itself; a file knows nothing.
-- **not injected**: the stream was over before the fault could take effect, three times.
+- **not injected**: the stream was over before the fault could take effect, three times. Such runs are in no other figure.
+
+In a pipeline of \`exec:\` only the shell knows how a stage has ended. If the first one is killed, the last sees an ordinary
+end before the server can see anything; and if the last one leaves with 0 when the first has all that it waits for,
+the command has succeeded. Both count as false successes here.
 `;
 
 export function page(entries: readonly Entry[], facts: readonly string[]): string {
   const present = PROGRAMS.filter((program) => ofProgram(entries, program).length > 0);
   const parts = [
     DEFINITIONS,
-    `## Programs\n\n${summary(entries, present)}`,
+    `## Programs\n\n${summary(entries, present)}\n${repeated(entries)}`,
     ...present.map((program) => section(program, ofProgram(entries, program))),
     oddities(entries),
     `## Made with\n\n${markdownList(facts)}`,
   ];
   return parts.filter((part) => part !== "").join("\n");
+}
+
+function repeated(entries: readonly Entry[]): string {
+  const again = entries.filter(({ injected, tries }) => injected && tries > 1).length;
+  return `Runs that were repeated, because the fault came too late at first: ${again}.\n`;
 }
 
 /** The figures of all programs, and of all their faults together. */
@@ -80,7 +91,13 @@ export function summary(entries: readonly Entry[], programs: readonly Program[])
     ...["program", "faults", "false successes", "hangs", "misled", "not injected"],
     ...["whole without a fault", "what runs"],
   ];
-  return markdownTable(head, lines);
+  return table(head, lines, [0, head.length - 1]);
+}
+
+/** Within a table, a bar in a cell would be the end of it. */
+function table(head: string[], lines: string[][], text: number[]): string {
+  const escaped = lines.map((cells) => cells.map((cell) => cell.replaceAll("|", "\\|")));
+  return markdownTable(head, escaped, text);
 }
 
 function figures({ runs, falseSuccesses, hangs, misled, notInjected }: Totals): string[] {
@@ -89,11 +106,11 @@ function figures({ runs, falseSuccesses, hangs, misled, notInjected }: Totals): 
 }
 
 function section(program: Program, entries: readonly Entry[]): string {
-  const title = `## ${TITLES[program].replaceAll("\\|", "|")}\n`;
+  const title = `## ${TITLES[program]}\n`;
   const refused = entries.filter((entry) => isControl(entry) && !isGood(entry));
   const complaints = refused.map(
     ({ farEnd, status, said = "" }) =>
-      `Without any fault, into a ${farEnd}: status ${status ?? "none"}, and the reader gets nothing whole. \`${said}\`\n`,
+      `Without any fault, ${farEnd}: status ${status ?? "none"}, and what comes out is not whole. \`${said}\`\n`,
   );
   const faults = byFault(entries);
   if (faults.size === 0) return [title, ...complaints].join("\n");
@@ -101,11 +118,9 @@ function section(program: Program, entries: readonly Entry[]): string {
     ...["fault", "runs", "false successes", "hangs", "misled"],
     ...["status", "what the reader could know"],
   ];
-  const table = markdownTable(
-    head,
-    [...faults].map(([fault, its]) => [fault, ...cells(totals(its))]),
-  );
-  return [title, ...complaints, table, program === "ours" ? ends(entries) : ""]
+  const lines = [...faults].map(([fault, its]) => [fault, ...cells(totals(its))]);
+  const all = table(head, lines, [0, head.length - 2, head.length - 1]);
+  return [title, ...complaints, all, program === "ours" ? ends(entries) : ""]
     .filter((part) => part !== "")
     .join("\n");
 }
@@ -132,7 +147,7 @@ function frequent(values: readonly [string, number][]): string {
 function ends(entries: readonly Entry[]): string {
   const lines = [...byFarEnd(entries)].map(([end, its]) => [end, ...figures(totals(its))]);
   const head = ["sink or source", "faults", "false successes", "hangs", "misled", "not injected"];
-  return `The same runs by the sink or source:\n\n${markdownTable(head, lines)}`;
+  return `The same runs by the sink or source:\n\n${table(head, lines, [0])}`;
 }
 
 /** Each run that should not be as it was. */
@@ -140,15 +155,13 @@ function oddities(entries: readonly Entry[]): string {
   const odd = entries.filter((entry) => !isControl(entry)).flatMap(lineOf);
   if (odd.length === 0) return "";
   const head = ["program", "sink or source", "fault", "where", "what", "status", "it said"];
-  return `## One by one\n\n${markdownTable(head, odd)}`;
+  return `## One by one\n\n${table(head, odd, [...head.keys()])}`;
 }
 
 function lineOf(entry: Entry): string[][] {
-  const { program, farEnd, fault, at, injected, hung, falseSuccess, status, said = "" } = entry;
-  const what = injected
-    ? [falseSuccess && "false success", hung && "hang"].filter((word) => word).join(", ")
-    : "not injected";
-  if (what === "") return [];
-  const quoted = said === "" ? "" : `\`${said.replaceAll(/[`|]/g, " ")}\``;
+  const { program, farEnd, fault, at, status, said = "" } = entry;
+  const what = verdictOf(entry);
+  if (what === "as it should be" || what === "misled") return [];
+  const quoted = said === "" ? "" : `\`${said.replaceAll("`", " ")}\``;
   return [[program, farEnd, fault, at, what, String(status ?? "-"), quoted]];
 }

@@ -9,6 +9,7 @@ import { signalAll } from "../../../src/process/descendants.ts";
 const MARK = "NBD_STREAMING_FAULTS";
 
 const POLL_MS = 5;
+const LIMIT_MS = 10_000;
 
 /** A descriptor of ours, a file's path, or nothing. */
 export type Stdio = number | "ignore";
@@ -90,10 +91,12 @@ export class Place implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // What is killed may be starting something just then.
-    for (let left = this.processes(); left.length > 0; left = this.processes()) {
+    const all = () => {
+      const left = this.processes();
       signalAll(left, "SIGKILL");
-      await Bun.sleep(POLL_MS);
-    }
+      return left.length === 0;
+    };
+    if (!(await until(all, LIMIT_MS))) throw new Error("processes of a run cannot be ended");
     await this.#stack.disposeAsync();
     rmSync(this.folder, { recursive: true, force: true });
     Place.#open.delete(this);

@@ -178,10 +178,8 @@ class Trial {
     const state = this.#client;
     const whole = state?.bytes === SIZE && state.sha256 === disk.sha256;
     const alive = state !== undefined && place.processes().includes(state.pid);
-    if (state === undefined || state.did === "leave" || state.did === "finish") {
-      return { whole: false, knows: "gone" };
-    }
-    return { whole, knows: state.end ?? (alive ? "waits" : "killed") };
+    const left = state === undefined || state.did === "leave" || state.did === "finish";
+    return { whole, knows: left ? "gone" : (state.end ?? (alive ? "waits" : "killed")) };
   }
 
   /** The statuses that a shell would have, if the reader or writer is its other command. */
