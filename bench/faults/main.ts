@@ -103,9 +103,10 @@ function inShort(entry: Entry): string {
   const { injected, status, whole, knows, said } = entry;
   const verdict = verdictOf(entry);
   if (!injected) return `${verdict.toUpperCase()} ${said ?? ""}`;
-  const shown = verdict === "as it should be" || verdict === "misled" ? "" : verdict.toUpperCase();
-  const parts = [shown, `status ${status ?? "-"}`, whole ? "every byte" : "not every byte", knows];
-  return parts.filter((part) => part !== "").join(", ");
+  const shown = verdict === "ok" || verdict === "misled" ? "" : verdict.toUpperCase();
+  const bytes = whole ? "every byte" : "not every byte";
+  const parts = [shown, `status ${status ?? "-"}`, bytes, knows, shown && said];
+  return parts.filter((part) => part).join(", ");
 }
 
 /** Those for which everything is there; says which are not. */

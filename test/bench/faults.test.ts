@@ -148,11 +148,10 @@ describe("the page", () => {
     expect(text).toContain("`it said | so`");
   });
 
-  test("has one by one what should not be so, with bars that end no cell", () => {
+  test("has one by one what should not be so", () => {
     const [, list = ""] = text.split("## One by one");
     expect(list.match(/^\| ours /gm)).toHaveLength(3);
-    expect(list).toContain("`it said \\| so`");
-    expect(list).toContain("not injected");
+    for (const what of ["hang", "false success", "not injected"]) expect(list).toContain(what);
   });
 });
 
@@ -161,8 +160,8 @@ test("what is kept for other programs has a line for each run", () => {
   const runs = programs["ours"]?.["reader is killed"];
   expect(columns).toEqual(["sink or source", "where", "status", "every byte", "knows", "verdict"]);
   expect(runs).toEqual([
-    ["exec: command", "middle", 4, false, "killed", "as it should be"],
-    ["exec: command", "end", 4, false, "killed", "as it should be"],
+    ["exec: command", "middle", 4, false, "killed", "ok"],
+    ["exec: command", "end", 4, false, "killed", "ok"],
     ["FIFO", "middle", null, false, "waits", "hang"],
     ["TCP socket", "middle", 0, false, "gone", "false success"],
     ["exec: command", "middle", null, null, null, "not injected"],
@@ -229,18 +228,18 @@ describe("bun run faults", () => {
     const { programs } = JSON.parse(readFileSync(folder.file("faults.json"), "utf8")) as Stored;
     const { ours = {}, nbdcopy = {} } = programs;
     expect(ours[CONTROL]).toEqual([
-      ["exec: command", "-", 0, true, "an ordinary end", "as it should be"],
-      ["exec: command", "our client", 0, true, "an ordinary end", "as it should be"],
+      ["exec: command", "-", 0, true, "an ordinary end", "ok"],
+      ["exec: command", "our client", 0, true, "an ordinary end", "ok"],
     ]);
     expect(ours["SIGTERM to the server"]).toEqual([
-      ["exec: pipeline", "middle", 143, false, "killed", "as it should be"],
+      ["exec: pipeline", "middle", 143, false, "killed", "ok"],
     ]);
     // The client may see it before the server does, or after.
     const [killed] = ours["reader is killed"] ?? [];
     expect([1, 4]).toContain(killed?.[2] ?? 0);
-    expect(killed?.slice(3)).toEqual([false, "gone", "as it should be"]);
+    expect(killed?.slice(3)).toEqual([false, "gone", "ok"]);
     expect(ours["source fails at its end"]).toEqual([
-      ["read= exec:", "-", 1, false, "an error", "as it should be"],
+      ["read= exec:", "-", 1, false, "an error", "ok"],
     ]);
     expect(nbdcopy["source ends early, with 0"]).toEqual([
       ["stdin pipe", "middle", 0, false, "nothing", "false success"],

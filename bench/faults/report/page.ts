@@ -154,14 +154,13 @@ function ends(entries: readonly Entry[]): string {
 function oddities(entries: readonly Entry[]): string {
   const odd = entries.filter((entry) => !isControl(entry)).flatMap(lineOf);
   if (odd.length === 0) return "";
-  const head = ["program", "sink or source", "fault", "where", "what", "status", "it said"];
+  const head = ["program", "sink or source", "fault", "where", "what", "status"];
   return `## One by one\n\n${table(head, odd, [...head.keys()])}`;
 }
 
 function lineOf(entry: Entry): string[][] {
-  const { program, farEnd, fault, at, status, said = "" } = entry;
+  const { program, farEnd, fault, at, status } = entry;
   const what = verdictOf(entry);
-  if (what === "as it should be" || what === "misled") return [];
-  const quoted = said === "" ? "" : `\`${said.replaceAll("`", " ")}\``;
-  return [[program, farEnd, fault, at, what, String(status ?? "-"), quoted]];
+  if (what === "ok" || what === "misled") return [];
+  return [[program, farEnd, fault, at, what, String(status ?? "-")]];
 }

@@ -5,7 +5,7 @@ import type { Entry } from "./totals.ts";
 
 const COLUMNS = ["sink or source", "where", "status", "every byte", "knows", "verdict"] as const;
 
-export type Verdict = "as it should be" | "misled" | "false success" | "hang" | "not injected";
+export type Verdict = "ok" | "misled" | "false success" | "hang" | "not injected";
 
 /** In the order of {@link COLUMNS}; null for what is not known. */
 export type Line = readonly [
@@ -38,5 +38,5 @@ export function verdictOf({ injected, falseSuccess, hung, misled }: Entry): Verd
   if (!injected) return "not injected";
   if (falseSuccess) return "false success";
   if (hung) return "hang";
-  return misled ? "misled" : "as it should be";
+  return misled ? "misled" : "ok";
 }
