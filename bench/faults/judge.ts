@@ -25,6 +25,8 @@ export interface Observation {
   /** The other end has every byte of the disk, exactly, and has not failed if the program started it. */
   readonly whole: boolean;
   readonly knows: Knowledge;
+  /** The status of the last command, where program and other end are a pipeline of a shell. */
+  readonly alone?: number | undefined;
   /** The program has started the other end itself, and answers for what it takes for the whole. */
   readonly captive: boolean;
 }
@@ -34,16 +36,21 @@ export interface Judgement {
   readonly hung: boolean;
   /** Somebody was told that all is well, and it was not. */
   readonly falseSuccess: boolean;
-  /** Another program's reader took a part for the whole: it needs the status to know better. */
+  /**
+   * Another program's reader took a part for the whole, or a shell without `pipefail` would say so: it
+   * needs the status to know better.
+   */
   readonly misled: boolean;
 }
 
-export function judge({ status, whole, knows, captive }: Observation): Judgement {
+export function judge({ status, whole, knows, captive, alone }: Observation): Judgement {
   const took = !whole && knows === "an ordinary end";
+  // One that has left by itself says 0 of itself, and not of the stream.
+  const said = !whole && alone === 0 && knows !== "gone";
   return {
     hung: status === undefined,
     falseSuccess: !whole && (status === 0 || (captive && took)),
-    misled: took && !captive,
+    misled: (took || said) && !captive,
   };
 }
 

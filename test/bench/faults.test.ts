@@ -49,6 +49,14 @@ describe("a run", () => {
     expect(judge({ ...failed, captive: true, knows: "killed" }).falseSuccess).toBe(false);
   });
 
+  test("of a pipeline is misleading, too, if its last command says 0 of it", () => {
+    const killed = { ...TRUNCATED, status: 137, alone: 0, knows: "nothing" } as const;
+    expect(judge(killed)).toEqual({ hung: false, falseSuccess: false, misled: true });
+    for (const other of [{ alone: 137 }, { knows: "gone" }, { whole: true }] as const) {
+      expect(judge({ ...killed, ...other }).misled).toBe(false);
+    }
+  });
+
   test("that has no status has hung, and can be a false success all the same", () => {
     expect(judge({ ...TRUNCATED, status: undefined, knows: "waits" })).toEqual({
       ...{ hung: true, falseSuccess: false, misled: false },
@@ -218,10 +226,13 @@ describe("bun run faults", () => {
       "nbdcopy, stdout pipe: NBD server is killed, middle",
       "qemu-img, ",
     ].flatMap((text) => ["--only", text]);
-    await using running = start(
-      [process.execPath, "bench/faults/main.ts", ...only, "--results", folder.path],
-      { env: { TMPDIR: folder.path } },
-    );
+    await using running = start([
+      process.execPath,
+      "bench/faults/main.ts",
+      ...only,
+      "--results",
+      folder.path,
+    ]);
     const { status, stderr } = await running.ended();
     expect(stderr).not.toContain("NOT INJECTED");
     expect(status, stderr).toBe(0);

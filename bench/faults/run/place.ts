@@ -119,7 +119,10 @@ export function statusOf({ exitCode, signalCode }: Subprocess): number | undefin
   return 128 + constants.signals[signalCode as NodeJS.Signals];
 }
 
+/** @returns whether there was such a process, or such a group if it is negative */
 export function sends(pid: number, signal: NodeJS.Signals): boolean {
+  // To kill(2), 0 is our own group, and -1 everybody.
+  if (!Number.isInteger(pid) || pid === 0 || pid === -1) return false;
   try {
     process.kill(pid, signal);
     return true;

@@ -124,6 +124,8 @@ async function blockDevice(place: Place, disk: Disk, room: number): Promise<Sink
 
 /** The folder of a file system that has little room: see {@link confined}. */
 const FULL = "full";
+/** It is there when that has been made. */
+const CONFINED = "confined";
 
 function full(): Sink {
   const result = { whole: false, knows: "nothing" } as const;
@@ -149,10 +151,19 @@ export function confined({ farEnd, plan }: Case, place: Place, words: string[]):
   if (farEnd === "character device") {
     return plan.room === 0 ? ["sh", "-c", 'exec "$@" > /dev/full', "sh", ...words] : words;
   }
-  if (plan.room === undefined || farEnd === "block device") return words;
+  if (!needsRoom({ farEnd, plan })) return words;
   mkdirSync(place.file(FULL));
   const unshare = process.getuid?.() === 0 ? ["unshare", "-m"] : ["unshare", "-Urm"];
   const redirect = farEnd === "stdout file" ? ` > ${FULL}/out` : "";
-  const mount = `mount -t tmpfs -o size="$0" none ${FULL} || exit 99; exec "$@"${redirect}`;
-  return [...unshare, "sh", "-c", mount, String(plan.room), ...words];
+  const mount = `mount -t tmpfs -o size="$0" none ${FULL} && : > ${CONFINED} || exit 99`;
+  return [...unshare, "sh", "-c", `${mount}; exec "$@"${redirect}`, String(plan.room), ...words];
+}
+
+/** True when a file system without room is there, if there is to be one. */
+export function isConfined(one: Case, place: Place): boolean {
+  return !needsRoom(one) || existsSync(place.file(CONFINED));
+}
+
+function needsRoom({ farEnd, plan }: Pick<Case, "farEnd" | "plan">): boolean {
+  return plan.room !== undefined && farEnd !== "block device" && farEnd !== "character device";
 }

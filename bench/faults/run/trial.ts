@@ -9,13 +9,13 @@ import { type Disk, digest } from "./disk.ts";
 import { type OtherEnd, type Result, stored, told } from "./other-end.ts";
 import { Place, sends, statusOf, until } from "./place.ts";
 import { clientWords, type Started, wordsOf } from "./programs.ts";
-import { confined, openSink, type Sink } from "./sinks.ts";
+import { confined, isConfined, openSink, type Sink } from "./sinks.ts";
 import { openSource } from "./sources.ts";
 
 /** How long a program may take to get to where the fault is to be. */
 const SETUP_MS = 10_000;
 /** And how long it may take to end after it. */
-export const BOUND_MS = 10_000;
+const BOUND_MS = 10_000;
 /** How long its processes, and those that watch it, have for what is left to do after its end. */
 const REST_MS = 3_000;
 
@@ -26,9 +26,6 @@ export interface Scene {
 }
 
 export interface Seen extends Observation {
-  /** The program's own status, and that of the last command if both are a pipeline of a shell. */
-  readonly own: number | undefined;
-  readonly last?: number | undefined;
   /** The last line that the program said. */
   readonly said: string;
 }
@@ -85,11 +82,10 @@ class Trial {
     const early = own === undefined ? this.#result() : undefined;
     await this.#rest(own === undefined ? 0 : REST_MS);
     const { whole, knows } = early ?? this.#result();
-    const last = end.pipeline ? this.#ofPipeline(own) : undefined;
     return {
       injected: acted !== "in vain" && this.#selfInflicted(),
-      ...{ own, whole, knows, status: last?.status ?? own },
-      ...(last !== undefined && { last: last.alone }),
+      ...{ whole, knows, status: own },
+      ...(end.pipeline && this.#ofPipeline(own)),
       captive: this.parts.sink?.captive ?? this.one.plan.client.kind === "image",
       said: this.#said(),
     };
@@ -141,8 +137,8 @@ class Trial {
 
   /** True unless one of those who take part was to do something by himself, and has not. */
   #selfInflicted(): boolean {
-    const { turn, last, stage, client } = this.one.plan;
-    const { place, end } = this.parts;
+    const { turn, last, stage, client, unreadable } = this.one.plan;
+    const { place, end, sink } = this.parts;
     const state = told(end);
     const did = (deed: string | undefined, whose: State | undefined) =>
       deed === undefined || deed === "wait" || whose?.did === deed;
@@ -150,7 +146,9 @@ class Trial {
       did(turn?.deed, state) &&
       did(stage?.deed, heard(place.file("stage.state"))) &&
       (last === undefined || state?.end === "an ordinary end") &&
-      (client.kind !== "raw" || did(client.turn?.deed, this.#client))
+      (client.kind !== "raw" || did(client.turn?.deed, this.#client)) &&
+      (unreadable === undefined || /input\/output error/i.test(this.#read("source"))) &&
+      (sink === undefined || isConfined(this.one, place))
     );
   }
 
@@ -183,19 +181,23 @@ class Trial {
   }
 
   /** The statuses that a shell would have, if the reader or writer is its other command. */
-  #ofPipeline(own: number | undefined): { status: number | undefined; alone: number | undefined } {
+  #ofPipeline(own: number | undefined): Pick<Observation, "status" | "alone"> {
     const { end } = this.parts;
     const other = end.process === undefined ? undefined : statusOf(end.process);
     const [first, last] = this.parts.sink === undefined ? [other, own] : [own, other];
     // One that has stopped for ever says nothing.
-    if (other === undefined) return { status: own, alone: undefined };
+    if (other === undefined) return { status: own };
     return { status: pipefail(first, last), alone: last };
   }
 
+  /** The last line of the program's standard error. */
   #said(): string {
-    const { place } = this.parts;
-    const lines = readFileSync(place.file("said"), "utf8").trim().split("\n");
-    return (lines.at(-1) ?? "").replaceAll(place.folder, "…").slice(0, 300);
+    const lines = this.#read("said").trim().split("\n");
+    return (lines.at(-1) ?? "").replaceAll(this.parts.place.folder, "…").slice(0, 300);
+  }
+
+  #read(name: string): string {
+    return readFileSync(this.parts.place.file(name), "utf8");
   }
 }
 
