@@ -23,6 +23,7 @@ export interface ReadOptions {
   readonly exact?: boolean;
   readonly settles?: boolean;
   readonly checksum?: ChecksumAlgorithm;
+  readonly idleTimeout?: number;
   /** In place of the FIFO, with what its writer writes to (-1: it has none), which this owns. */
   readonly source?: { readonly source: Source; readonly writer: number };
   /** False leaves the FIFO without a writer until {@link ReadFixture.openWriter}. */
@@ -52,7 +53,7 @@ export class ReadFixture extends EngineFixture {
         counters,
         post,
       });
-    });
+    }, options.idleTimeout);
     if (source !== undefined) this.#writer = source.writer;
     else if (writer) this.openWriter();
   }

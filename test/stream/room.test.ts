@@ -1,9 +1,11 @@
 /** Who has to go when a client has come for whom there is no place. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { NBD_OK } from "../../../src/protocol/constants.ts";
-import { LIMIT } from "../../support/limit.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
-import { ask, FLUSH, StreamFixture } from "../../support/stream.ts";
+import { NBD_OK } from "../../src/protocol/constants.ts";
+import { LIMIT } from "../support/limit.ts";
+import { encodeWrite } from "../support/nbd-client.ts";
+import type { EngineFixture } from "../support/engine.ts";
+import { ReadFixture } from "../support/read-stream.ts";
+import { ask, FLUSH, StreamFixture } from "../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -12,7 +14,7 @@ const TIMEOUT = 200;
 const BYTE = Buffer.from("x");
 
 /** Asks for room. @returns whether there is some */
-function makeRoom(stream: StreamFixture): boolean {
+function makeRoom(stream: EngineFixture): boolean {
   const before = stream.events.length;
   const answer = () => stream.events.slice(before).find((event) => event.type === "room");
   stream.command({ type: "make-room" });
@@ -20,9 +22,9 @@ function makeRoom(stream: StreamFixture): boolean {
   return answer()?.made === true;
 }
 
-function rest(stream: StreamFixture, milliseconds = TIMEOUT): void {
+function rest(stream: EngineFixture): void {
   stream.settle();
-  Bun.sleepSync(milliseconds);
+  Bun.sleepSync(TIMEOUT);
   stream.settle();
 }
 
@@ -66,18 +68,14 @@ test("nobody who has come just now", () => {
   expect(makeRoom(stream)).toBeFalse();
 });
 
-test("nobody who waits for another client", () => {
-  using stream = new StreamFixture({ idleTimeout: TIMEOUT });
-  const [writer, waiting] = [stream.connect(), stream.connect()];
-  const write = encodeWrite(0, Buffer.alloc(100));
-  for (let at = 0; at < 100; at += 10) {
-    writer.send(write.subarray(at, at + 10));
-    if (at === 50) waiting.send(encodeWrite(100, BYTE));
-    rest(stream, 50);
-  }
+test("nobody who waits for the far end", () => {
+  using stream = new ReadFixture({ size: 1000, idleTimeout: TIMEOUT });
+  const peer = stream.connect();
+  const asked = stream.ask(peer, 0, 1000);
+  rest(stream);
   expect(makeRoom(stream)).toBeFalse();
-  writer.send(write.subarray(100));
-  stream.until(() => writer.available >= 16 && waiting.available >= 16);
+  stream.feed(new Uint8Array(1000));
+  expect(stream.answer(peer, asked).error).toBe(NBD_OK);
 });
 
 test("nobody without a limit", () => {
