@@ -65,6 +65,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_MORE = 0x8000;
 export const SHUT_WR = 1;
+export const SHUT_RDWR = 2;
 
 // socket(2), socketpair(2), socket(7)
 export const AF_UNIX = 1;

@@ -7,6 +7,7 @@ import {
   ERRNO,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  SHUT_RDWR,
   SHUT_WR,
   SIOCOUTQ,
   SO_ACCEPTCONN,
@@ -171,6 +172,12 @@ export function internetAddress(address: Uint8Array, port: number): Uint8Array {
 /** Tells the peer that nothing more will be sent (shutdown(2), SHUT_WR). */
 export function shutdownWrite(fd: number): void {
   checked("shutdown", () => libc.shutdown(fd, SHUT_WR));
+}
+
+/** Ends a connection both ways, whoever else has a descriptor of it (shutdown(2), SHUT_RDWR). */
+export function shutdown(fd: number): void {
+  // One that the peer has reset is not connected any more: that is as good.
+  libc.shutdown(fd, SHUT_RDWR);
 }
 
 /** A connected pair of non-blocking Unix stream sockets, close-on-exec (socketpair(2)). */

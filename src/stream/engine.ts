@@ -118,8 +118,8 @@ export class Engine {
       this.#options.post({ type: "closed", id, ...nothing });
       return;
     }
-    const channel = new Channel(client, this.#pool, this.#flow.repliesCapacity);
-    this.#connections.push(new Connection(id, channel, this.#flow));
+    const channel = new Channel(id, client, this.#pool, this.#flow.repliesCapacity);
+    this.#connections.push(new Connection(channel, this.#flow));
   }
 
   /** Answers once poll(2) has been asked since, and nobody has anything left to do. */
@@ -152,14 +152,15 @@ export class Engine {
   #reap(): void {
     for (let i = this.#connections.length - 1; i >= 0; i--) {
       const connection = this.#connections[i] as Connection;
-      const { id, ended, streamed } = connection;
+      const { ended, counts } = connection;
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
-      // Over TCP a client may be back before it is missed.
-      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.streamed);
-      if (streamed && ended !== "disconnected") this.#flow.clientLost(succeeded);
-      this.#options.post({ type: "closed", id, end: ended, streamed, succeeded });
+      // A client may be back before it is missed.
+      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.counts);
+      if (counts && ended !== "disconnected") this.#flow.clientLost(succeeded);
+      const { id } = connection.channel;
+      this.#options.post({ type: "closed", id, end: ended, streamed: counts, succeeded });
     }
   }
 

@@ -76,4 +76,6 @@ export interface Side {
   settle(): boolean;
   /** The client is gone. @returns true when that was in the middle of a request */
   lose(): boolean;
+  /** The connection has ended, one way or another. */
+  leave(): void;
 }

@@ -32,6 +32,7 @@ export abstract class EngineFixture implements Disposable {
   readonly #wake = new WakeUp();
   readonly #commands: Command[] = [];
   readonly #peers = new Map<number, Peer>();
+  #lastId = 0;
   /** What the next clients have negotiated. */
   negotiated: Negotiated = { structured: false, allocation: false };
   /** While true, nothing moves at the far end. */
@@ -64,7 +65,7 @@ export abstract class EngineFixture implements Disposable {
     const peer = new Peer(near);
     this.#peers.set(near, peer);
     const client = { fd: far, leftover, negotiated: this.negotiated };
-    this.command({ type: "connection", id: near, client });
+    this.command({ type: "connection", id: ++this.#lastId, client });
     return peer;
   }
 
@@ -93,6 +94,11 @@ export abstract class EngineFixture implements Disposable {
       else idle = 0;
       if (idle > IDLE_TURNS) throw new Error("waited in vain");
     }
+  }
+
+  /** Turns the engine so often, whatever moves. */
+  turns(number: number): void {
+    for (let turn = 0; turn < number; turn++) this.#step(false);
   }
 
   /** Turns the engine until nothing moves any more. */

@@ -19,6 +19,7 @@ export interface ReadOptions {
   /** Default: not known. */
   readonly size?: Offset | undefined;
   readonly window?: number;
+  readonly reconnect?: boolean;
   readonly pad?: boolean;
   readonly exact?: boolean;
   readonly settles?: boolean;
@@ -45,6 +46,7 @@ export class ReadFixture extends EngineFixture {
         size: options.size ?? toOffset(UNBOUNDED_SIZE),
         endless: options.size === undefined,
         window: options.window ?? 0,
+        reconnect: options.reconnect ?? false,
         pad: options.pad ?? false,
         exact: options.exact ?? false,
         settles: options.settles ?? false,

@@ -23,8 +23,8 @@ export interface WriteFlowOptions {
   readonly size: Offset;
   /** Bytes that may be held ahead of the head; 0 is none. */
   readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
+  /** Bytes that a client whose connection is lost may repeat when it comes back; 0 is none. */
+  readonly remembered: number;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
@@ -40,11 +40,11 @@ export class WriteFlow implements Flow {
   /** What the finish makes of a stream that has not reached its size. */
   #short: ShortStream = "allow";
 
-  constructor({ sink, size, window, reconnect, counters, post }: WriteFlowOptions) {
+  constructor({ sink, size, window, remembered, counters, post }: WriteFlowOptions) {
     this.#sink = sink;
     this.#emitter = new Emitter(sink, counters);
     const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    this.#stream = new Stream(rule, this.#emitter, post, reconnect);
+    this.#stream = new Stream(rule, this.#emitter, post, remembered);
   }
 
   get failure(): Failure | undefined {
