@@ -5,12 +5,14 @@ import {
   AF_INET6,
   AF_UNIX,
   ERRNO,
+  IPPROTO_TCP,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
   SHUT_RDWR,
   SHUT_WR,
   SIOCOUTQ,
   SO_ACCEPTCONN,
+  SO_KEEPALIVE,
   SO_ERROR,
   SO_SNDBUF,
   SOCK_CLOEXEC,
@@ -18,6 +20,10 @@ import {
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
+  TCP_KEEPCNT,
+  TCP_KEEPIDLE,
+  TCP_KEEPINTVL,
+  TCP_USER_TIMEOUT,
 } from "./constants.ts";
 import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { close } from "./fd.ts";
@@ -98,6 +104,27 @@ function option(fd: number, name: number): number {
 export function growSendBuffer(fd: number, length: number): void {
   int.view.setInt32(0, length, true);
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
+}
+
+/** Probes without an answer after which a TCP peer is taken for dead. */
+const KEEPALIVE_PROBES = 2;
+
+/**
+ * Has the kernel end a TCP connection whose peer does not answer for `seconds`, whether it owes an
+ * acknowledgement (TCP_USER_TIMEOUT) or has nothing to say (SO_KEEPALIVE; tcp(7), socket(7)). Does
+ * nothing to other sockets, whose peers are on this machine.
+ */
+export function noticeDeadPeer(fd: number, seconds: number): void {
+  const set = (level: number, name: number, value: number) => {
+    int.view.setInt32(0, value, true);
+    return libc.setsockopt(fd, level, name, int.at(0), 4) === 0;
+  };
+  if (!set(IPPROTO_TCP, TCP_USER_TIMEOUT, Math.ceil(seconds * 1000))) return;
+  const whole = (part: number) => Math.max(1, Math.floor(part));
+  set(IPPROTO_TCP, TCP_KEEPIDLE, whole(seconds / 2));
+  set(IPPROTO_TCP, TCP_KEEPINTVL, whole(seconds / 2 / KEEPALIVE_PROBES));
+  set(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 /** Where a socket is bound (getsockname(2)). */
