@@ -16,6 +16,11 @@ import { Vigil } from "./vigil.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
+/**
+ * Milliseconds that a client may stop for in the middle of a request while one that came later waits
+ * for that, where clients may come back: it may be the same client, whose older link is dead.
+ */
+const TURN_LIMIT = 2000;
 /** Anything but POLLIN and POLLOUT that may come back for a client. */
 const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
 
@@ -24,6 +29,8 @@ export interface EngineOptions {
   readonly flow: Flow;
   /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
   readonly idleTimeout: number | undefined;
+  /** Milliseconds in place of TURN_LIMIT. */
+  readonly turnLimit?: number;
   /** Readable when {@link receive} has something. */
   readonly wake: WakeUp;
   /** The next command, if there is one. */
@@ -265,10 +272,18 @@ export class Engine {
   }
 
   /** Milliseconds that a client may be silent for now. */
-  #patienceWith({ midRequest }: Connection): number {
-    const { idleTimeout = Number.POSITIVE_INFINITY } = this.#options;
+  #patienceWith(connection: Connection): number {
+    const { idleTimeout = Number.POSITIVE_INFINITY, turnLimit = TURN_LIMIT } = this.#options;
     const patience = this.#patience ?? Number.POSITIVE_INFINITY;
-    return midRequest ? Math.min(patience, idleTimeout) : patience;
+    if (!connection.midRequest) return patience;
+    const turn = this.#isWaitedFor(connection) ? turnLimit : Number.POSITIVE_INFINITY;
+    return Math.min(patience, idleTimeout, turn);
+  }
+
+  /** True when a connection that began later waits for its turn, and may be the same client's. */
+  #isWaitedFor({ channel: { id } }: Connection): boolean {
+    if (!this.#flow.clientsReturn) return false;
+    return this.#connections.some(({ channel }) => channel.needsTurn && channel.id > id);
   }
 
   /** Ends the connections whose clients have been silent for too long. @param now performance.now() */

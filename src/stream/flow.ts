@@ -33,6 +33,8 @@ export interface Flow {
   failed(error: EndpointError): void;
   /** Bytes of replies that a connection may collect before they have to be sent. */
   readonly repliesCapacity: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly clientsReturn: boolean;
   /** The part that a new connection takes in it. */
   takePart(channel: Channel): Side;
   /** A client that moved the stream is lost. @param succeeded another one goes on with what it did */

@@ -40,14 +40,18 @@ export abstract class EngineFixture implements Disposable {
   /** Called before every turn. */
   beforeTurn = () => {};
 
-  /** @param idleTimeout milliseconds that a client may stop for in the middle of a request */
-  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number) {
+  /**
+   * @param idleTimeout milliseconds that a client may stop for in the middle of a request
+   * @param turnLimit milliseconds of that where one that came later waits
+   */
+  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number, turnLimit?: number) {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     const post = (event: StreamEvent) => this.events.push(event);
     this.engine = new Engine({
       flow: flow({ path: this.path, counters: this.counters, post }),
       idleTimeout,
+      ...(turnLimit === undefined ? {} : { turnLimit }),
       wake: this.#wake,
       receive: () => this.#commands.shift(),
       post,

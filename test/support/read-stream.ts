@@ -20,6 +20,7 @@ export interface ReadOptions {
   readonly size?: Offset | undefined;
   readonly window?: number;
   readonly reconnect?: boolean;
+  readonly turnLimit?: number;
   readonly pad?: boolean;
   readonly exact?: boolean;
   readonly settles?: boolean;
@@ -40,21 +41,25 @@ export class ReadFixture extends EngineFixture {
   #cookie = 0n;
 
   constructor({ source, writer = true, checksum, ...options }: ReadOptions = {}) {
-    super(({ path, counters, post }) => {
-      return new ReadFlow({
-        source: source?.source ?? new FifoSource(path),
-        size: options.size ?? toOffset(UNBOUNDED_SIZE),
-        endless: options.size === undefined,
-        window: options.window ?? 0,
-        reconnect: options.reconnect ?? false,
-        pad: options.pad ?? false,
-        exact: options.exact ?? false,
-        settles: options.settles ?? false,
-        digest: checksum === undefined ? undefined : new Digest(checksum),
-        counters,
-        post,
-      });
-    });
+    super(
+      ({ path, counters, post }) => {
+        return new ReadFlow({
+          source: source?.source ?? new FifoSource(path),
+          size: options.size ?? toOffset(UNBOUNDED_SIZE),
+          endless: options.size === undefined,
+          window: options.window ?? 0,
+          reconnect: options.reconnect ?? false,
+          pad: options.pad ?? false,
+          exact: options.exact ?? false,
+          settles: options.settles ?? false,
+          digest: checksum === undefined ? undefined : new Digest(checksum),
+          counters,
+          post,
+        });
+      },
+      undefined,
+      options.turnLimit,
+    );
     if (source !== undefined) this.#writer = source.writer;
     else if (writer) this.openWriter();
   }

@@ -51,6 +51,10 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
+  get clientsReturn(): boolean {
+    return this.#options.reconnect;
+  }
+
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);

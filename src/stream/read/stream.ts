@@ -97,13 +97,15 @@ export class ReadStream {
   }
 
   /**
-   * A READ of what an older connection is being given is that client's, come back: the older one is
-   * cut, whether or not it is known to be lost.
+   * A READ of what an older connection has been given, or is being given, is that client's, come back:
+   * the older one is cut, whether or not it is known to be lost. A program that just looks what is at
+   * the start of the disk is none.
    */
   succeed(side: Reader, offset: Offset, length: number): void {
     const { reader } = this;
     if (reader === undefined || reader.id >= side.id) return;
-    if (reader.isReading(offset, length)) this.succession?.replace(reader);
+    const again = offset < this.rule.head && add(offset, length) > KEPT;
+    if (again || reader.isReading(offset, length)) this.succession?.replace(reader);
   }
 
   /** A side reads no more, or waits no more. */

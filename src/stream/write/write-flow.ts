@@ -63,6 +63,10 @@ export class WriteFlow implements Flow {
     return this.#emitter.ready;
   }
 
+  get clientsReturn(): boolean {
+    return this.#stream.emitted !== undefined;
+  }
+
   takePart(channel: Channel): Side {
     return new WriteSide(channel, this.#stream);
   }
