@@ -90,6 +90,11 @@ export abstract class EngineFixture implements Disposable {
     return event?.failure.code;
   }
 
+  /** The first event of a type. */
+  event<T extends StreamEvent["type"]>(type: T): (StreamEvent & { type: T }) | undefined {
+    return this.events.find((event): event is StreamEvent & { type: T } => event.type === type);
+  }
+
   /** Turns the engine until `condition` holds. */
   until(condition: () => boolean): void {
     let idle = 0;

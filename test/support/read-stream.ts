@@ -8,7 +8,7 @@ import { FifoSource } from "../../src/endpoint/source/fifo-source.ts";
 import type { Source } from "../../src/endpoint/source/source.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
-import type { Ended, ShortStream, StreamEvent } from "../../src/stream/messages.ts";
+import type { Ended, ShortStream } from "../../src/stream/messages.ts";
 import { Digest } from "../../src/endpoint/checksum.ts";
 import { ReadFlow } from "../../src/stream/read/read-flow.ts";
 import { EngineFixture } from "./engine.ts";
@@ -143,11 +143,6 @@ export class ReadFixture extends EngineFixture {
     this.command({ type: "finish", short });
     this.until(() => this.engine.over);
     return this.event("ended") as Ended;
-  }
-
-  /** The first event of a type. */
-  event<T extends StreamEvent["type"]>(type: T): (StreamEvent & { type: T }) | undefined {
-    return this.events.find((event): event is StreamEvent & { type: T } => event.type === type);
   }
 
   override [Symbol.dispose](): void {

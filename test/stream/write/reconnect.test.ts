@@ -5,7 +5,7 @@ import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
 import type { Peer } from "../../support/peer.ts";
-import { DISC, finish, StreamFixture } from "../../support/stream.ts";
+import { ask, DISC, finish, StreamFixture } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
@@ -15,6 +15,7 @@ const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
 
 const MiB = 1 << 20;
 const REMEMBERED = 64 * MiB;
+const EIO = 5;
 
 interface Request {
   readonly kind: "write" | "zero";
@@ -191,5 +192,126 @@ describe("a client that comes back", () => {
       }),
       { seed: SEED, numRuns: RUNS },
     );
+  });
+});
+
+describe("a WRITE below the head", () => {
+  const KiB = 1024;
+  const DATA = pseudoRandom(256 * KiB, 9);
+  const part = (from: number, to: number) => DATA.subarray(from, to);
+  const open = () => new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+  const superseded = (stream: StreamFixture) =>
+    stream.events.filter((event) => event.type === "superseded").map((event) => event.superseded);
+
+  test("is a repeat if a later connection sends the same data", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(32 * KiB, part(32 * KiB, 96 * KiB)))).toBe(EIO);
+  });
+
+  test("is a repeat in parts, and in another order, too", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    for (const at of [48, 0, 32, 16]) {
+      const data = part(at * KiB, (at + 16) * KiB);
+      expect(ask(stream, second, encodeWrite(at * KiB, data))).toBe(0);
+    }
+    second.send(DISC);
+    expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+    expect(stream.ends).toEqual(["replaced", "disconnected"]);
+  });
+
+  test.each([
+    ["the first byte", 0],
+    ["the last byte", 64 * KiB - 1],
+  ])("is a backward write if %s is another one", (_, place) => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    const other = Buffer.from(part(0, 64 * KiB));
+    other[place] = (other[place] as number) ^ 1;
+    expect(ask(stream, second, encodeWrite(0, other))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write if its own connection has sent it before", () => {
+    using stream = open();
+    const peer = stream.connect();
+    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write if it is not remembered any more", () => {
+    using stream = new StreamFixture({ window: 64 * KiB, remembered: 128 * KiB });
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, DATA))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 4 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write without --reconnect, whatever it repeats", () => {
+    using stream = new StreamFixture();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test.each(["write", "zero"])(
+    "is the end of an older connection, and of nothing else (%s)",
+    (kind) => {
+      using stream = open();
+      const [first, second] = [stream.connect(), stream.connect()];
+      expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+      expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 64 * KiB)))).toBe(0);
+      if (kind === "write") first.send(encodeWrite(4 * KiB, part(0, 4 * KiB)));
+      else first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 4 * KiB, 4 * KiB));
+      stream.until(() => first.finished);
+      expect(stream.broken).toBeUndefined();
+      second.send(DISC);
+      expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+      expect(stream.ends).toEqual(["replaced", "disconnected"]);
+    },
+  );
+
+  test("takes a repeat of zeroes where there are only zeroes, however they came there", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, Buffer.alloc(64 * KiB)))).toBe(0);
+    expect(ask(stream, first, encodeWrite(128 * KiB, part(0, 4 * KiB)))).toBe(0);
+    const zero = encodeRequest(NBD_CMD_WRITE_ZEROES, 32 * KiB, 96 * KiB);
+    expect(ask(stream, second, zero)).toBe(0);
+    expect(ask(stream, second, encodeRequest(NBD_CMD_WRITE_ZEROES, 64 * KiB, 68 * KiB))).toBe(0);
+    second.send(DISC);
+    expect(
+      finish(stream).equals(Buffer.concat([Buffer.alloc(128 * KiB), Buffer.alloc(4 * KiB)])),
+    ).toBeTrue();
+  });
+
+  test("has an older connection count again when that goes on with the stream", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+    expect(superseded(stream)).toEqual([true]);
+    expect(ask(stream, first, encodeWrite(8 * KiB, part(8 * KiB, 12 * KiB)))).toBe(0);
+    expect(superseded(stream)).toEqual([true, false]);
+    stream.hangUp(first);
+    stream.settle();
+    expect(stream.event("closed")?.streamed).toBeTrue();
+  });
+
+  test("has the death of one that has been succeeded change nothing", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+    stream.hangUp(first);
+    stream.settle();
+    expect(stream.event("closed")?.streamed).toBeFalse();
   });
 });
