@@ -10,6 +10,8 @@ export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_ACCMODE = 0o3;
+export const O_EXCL = 0o200;
+export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
@@ -22,9 +24,16 @@ export const F_SETFD = 2;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const FD_CLOEXEC = 1;
+export const F_OFD_GETLK = 36;
+export const F_SETLEASE = 1024;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
+
+// fcntl(2), struct flock
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
 
 // flock(2)
 export const LOCK_EX = 2;
@@ -56,6 +65,9 @@ export const EPOLLIN = 0x001;
 export const EPOLLRDHUP = 0x2000;
 export const EPOLL_EVENT_SIZE = ARM64 ? 16 : 12;
 
+// pipe(7): the longest write(2) that a pipe takes whole or not at all
+export const PIPE_BUF = 4096;
+
 // splice(2), tee(2)
 export const SPLICE_F_MOVE = 0x01;
 export const SPLICE_F_NONBLOCK = 0x02;
@@ -71,12 +83,16 @@ export const SHUT_RDWR = 2;
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const SOL_SOCKET = 1;
+export const SO_TYPE = 3;
 export const SO_ERROR = 4;
 export const SO_SNDBUF = 7;
 export const SO_ACCEPTCONN = 30;
+export const SO_DOMAIN = 39;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 
@@ -87,6 +103,13 @@ export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
 export const TCP_USER_TIMEOUT = 18;
 export const SO_KEEPALIVE = 9;
+
+// netlink(7), sock_diag(7)
+export const NETLINK_SOCK_DIAG = 4;
+export const NLM_F_REQUEST = 1;
+export const SOCK_DIAG_BY_FAMILY = 20;
+export const UDIAG_SHOW_PEER = 4;
+export const UNIX_DIAG_PEER = 2;
 
 // eventfd(2)
 export const EFD_CLOEXEC = 0o2000000;
@@ -106,6 +129,7 @@ export const ERRNO = {
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
@@ -118,5 +142,6 @@ export const ERRNO = {
   ECONNREFUSED: 111,
   EINPROGRESS: 115,
   ECONNRESET: 104,
+  ENOTCONN: 107,
   EDQUOT: 122,
 } as const;

@@ -6,8 +6,13 @@ import {
   F_DUPFD_CLOEXEC,
   F_GETFD,
   F_GETFL,
+  F_OFD_GETLK,
+  F_RDLCK,
   F_SETFD,
   F_SETFL,
+  F_SETLEASE,
+  F_UNLCK,
+  F_WRLCK,
   FD_CLOEXEC,
   FIONREAD,
   LOCK_EX,
@@ -39,14 +44,27 @@ export function open(path: string, flags: number, mode = 0): number {
 }
 
 /**
- * close(2). Not repeated after EINTR: Linux has released the descriptor by then, and another thread
- * may own the number already.
+ * close(2) where nothing depends on how it ends: the descriptor is gone in any case, and what close(2)
+ * may still have to tell is that data was lost which had been written to it.
  *
- * @throws SyscallError
+ * @throws SyscallError only for what is no descriptor, which is a fault in the program
  */
 export function close(fd: number): void {
+  if (libc.close(fd) < 0 && lastErrno() === ERRNO.EBADF) {
+    throw new SyscallError("close", ERRNO.EBADF, String(fd));
+  }
+}
+
+/**
+ * close(2) of what has been written to: some file systems tell only now that they could not keep it.
+ * Not repeated after EINTR: Linux has released the descriptor by then, and another thread may own the
+ * number already.
+ *
+ * @throws SyscallError; the descriptor is gone all the same
+ */
+export function closeWritten(fd: number): void {
   if (libc.close(fd) < 0 && lastErrno() !== ERRNO.EINTR) {
-    throw new SyscallError("close", lastErrno(), String(fd));
+    throw new SyscallError("close", lastErrno());
   }
 }
 
@@ -95,6 +113,34 @@ export function openFlags(fd: number): number {
  */
 export function lock(fd: number, subject: string): void {
   checked("flock", () => libc.flock(fd, LOCK_EX | LOCK_NB), subject);
+}
+
+/**
+ * Whether nobody has a file open for writing, found by taking a lease on it and giving it back
+ * (fcntl(2), F_SETLEASE).
+ *
+ * @param fd open for reading only
+ * @returns undefined where there are no leases, or not on a file of somebody else's
+ */
+export function hasNoWriter(fd: number): boolean | undefined {
+  if (libc.fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
+    return lastErrno() === ERRNO.EAGAIN ? false : undefined;
+  }
+  libc.fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
+/** `struct flock` on 64-bit machines: l_type, l_whence (SEEK_SET is 0), l_start, l_len, l_pid. */
+const flock = new Memory(32);
+
+/** True when others have a lock of any kind on a byte of a file (fcntl(2), F_OFD_GETLK). */
+export function isLocked(fd: number, byte: number): boolean {
+  flock.bytes.fill(0);
+  flock.view.setInt16(0, F_WRLCK, true);
+  flock.view.setBigInt64(8, BigInt(byte), true);
+  flock.view.setBigInt64(16, 1n, true);
+  checked("fcntl", () => libc.fcntl(fd, F_OFD_GETLK, flock.at(0)));
+  return flock.view.getInt16(0, true) !== F_UNLCK;
 }
 
 /** Moves a file's position by `distance` bytes (lseek(2), SEEK_CUR). @returns the new position */

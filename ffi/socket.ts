@@ -1,4 +1,4 @@
-/** Sockets: socket(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
+/** Sockets: socket(2), bind(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
 import type { Pointer } from "bun:ffi";
 import {
   AF_INET,
@@ -13,8 +13,10 @@ import {
   SIOCOUTQ,
   SO_ACCEPTCONN,
   SO_KEEPALIVE,
+  SO_DOMAIN,
   SO_ERROR,
   SO_SNDBUF,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -62,7 +64,7 @@ export function bytesUnsent(fd: number): number {
 
 /**
  * Begins to connect a new non-blocking stream socket (connect(2)). It is writable once it is
- * connected or has failed: {@link connectError} tells which.
+ * connected or has failed: {@link socketError} tells which.
  *
  * @param address a `struct sockaddr` of {@link unixAddress} or {@link internetAddress}
  * @returns the descriptor, close-on-exec
@@ -81,9 +83,44 @@ export function connect(address: Uint8Array, subject: string): number {
   throw new SyscallError("connect", errno, subject);
 }
 
-/** What has become of a connection: 0, or the errno that it failed with (SO_ERROR, socket(7)). */
-export function connectError(fd: number): number {
+/**
+ * A stream socket that takes connections at `address`, non-blocking and close-on-exec (bind(2),
+ * listen(2)). That of a Unix socket makes its file, with the permissions that umask(2) leaves.
+ *
+ * @param backlog connections that may wait to be accepted; the kernel has a limit of its own
+ * @throws SyscallError
+ */
+export function listen(address: Uint8Array, backlog: number, subject: string): number {
+  const memory = new Memory(address);
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const family = memory.view.getUint16(0, true);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
+  try {
+    checked("bind", () => libc.bind(fd, memory.at(0), memory.length), subject);
+    checked("listen", () => libc.listen(fd, backlog), subject);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+/**
+ * What has become of a connection, or of the attempt to make it: 0, or the errno that it failed with
+ * (SO_ERROR, socket(7)). The kernel tells each failure once, whether it is asked or a call fails by it.
+ */
+export function socketError(fd: number): number {
   return option(fd, SO_ERROR);
+}
+
+/** True for a socket of this machine (unix(7), SO_DOMAIN). */
+export function isUnix(fd: number): boolean {
+  return option(fd, SO_DOMAIN) === AF_UNIX;
+}
+
+/** True for a socket that carries bytes in order, and not messages (SOCK_STREAM, SO_TYPE). */
+export function isStream(fd: number): boolean {
+  return option(fd, SO_TYPE) === SOCK_STREAM;
 }
 
 /** True for a socket that takes connections: listen(2) was called for it (SO_ACCEPTCONN). */
@@ -127,19 +164,35 @@ export function noticeDeadPeer(fd: number, seconds: number): void {
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-/** Where a socket is bound (getsockname(2)). */
+/** Where a socket is bound, or the one that it is connected to. */
 export type BoundAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 const SOCKADDR_STORAGE_SIZE = 128;
 
-/** Where a Unix or TCP socket is bound; undefined for others and for one without a name. */
+/**
+ * Where a Unix or TCP socket is bound (getsockname(2)); undefined for others and for one without a
+ * name.
+ */
 export function boundAddress(fd: number): BoundAddress | undefined {
+  return address("getsockname", fd);
+}
+
+/**
+ * The same of the socket that it is connected to (getpeername(2)).
+ *
+ * @throws SyscallError ENOTCONN when there is none
+ */
+export function peerAddress(fd: number): BoundAddress | undefined {
+  return address("getpeername", fd);
+}
+
+function address(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
   const memory = new Memory(SOCKADDR_STORAGE_SIZE);
   const { view, bytes } = memory;
   intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
-  checked("getsockname", () => libc.getsockname(fd, memory.at(0), intLength.at(0)));
+  checked(call, () => libc[call](fd, memory.at(0), intLength.at(0)));
   const family = view.getUint16(0, true);
   if (family === AF_UNIX) {
     const end = bytes.indexOf(0, 2);

@@ -10,6 +10,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/protocol": [],
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
+  "src/files": ["ffi", "src", "src/process"],
   "src/endpoint": ["ffi"],
   "src/endpoint/sink": ["ffi", "src/endpoint"],
   "src/endpoint/source": ["ffi", "src/endpoint"],
@@ -33,6 +34,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "ffi",
     "src",
     "src/process",
+    "src/files",
     "src/protocol",
     "src/handshake",
     "src/endpoint",
@@ -40,11 +42,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
   ],
   "src/progress": ["ffi", "src/process", "src/server"],
-  "src/captive": ["src", "src/process", "src/server"],
+  "src/captive": ["src", "src/process", "src/files", "src/server"],
   "src/library": [
     "src",
     "src/protocol",
     "src/process",
+    "src/files",
     "src/endpoint",
     "src/endpoint/prepare",
     "src/stream",
@@ -70,6 +73,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/manual",
     "src/check",
     "src/library",
+    "src/files",
     "src/endpoint",
     "src/endpoint/prepare",
     "src/process",
@@ -152,4 +156,61 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
     expect(users.length).toBeGreaterThan(0);
     expect(users.filter((one) => !rooms.includes(one.room))).toEqual([]);
   }
+});
+
+/**
+ * Where files are made, changed, renamed and removed, and what for. Whoever adds a place says here why it
+ * cannot be a file of somebody else's, and tests that.
+ */
+const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonly why: string }> = {
+  "ffi/fd.ts": { calls: ["truncate"], why: "the call itself" },
+  "ffi/pipe.ts": { calls: ["mkfifo"], why: "the call itself" },
+  "ffi/socket.ts": { calls: ["bind"], why: "the call itself: it fails where anything is" },
+  "src/captive/new-image.ts": {
+    calls: ["chmod", "chown", "mkdtemp", "rename"],
+    why: "a fresh folder, and the image that the user has named as the destination, in one step",
+  },
+  "src/captive/private-folder.ts": { calls: ["mkdtemp"], why: "a fresh folder" },
+  "src/check/probes.ts": {
+    calls: ["mkfifo", "truncate", "writeFile"],
+    why: "in the private folder of the check",
+  },
+  "src/check/self-test.ts": { calls: ["mkfifo"], why: "in the private folder of the check" },
+  "src/cli/report.ts": {
+    calls: ["rm"],
+    why: "a report of an earlier stream, which has been looked into, or a symbolic link",
+  },
+  "src/endpoint/prepare/fifo.ts": {
+    calls: ["mkfifo", "unlink"],
+    why: "where nothing is; removed if it is still the one that was made",
+  },
+  "src/endpoint/sink/file-sink.ts": {
+    calls: ["truncate"],
+    why: "the file that the user has opened for the stream, and only to lengthen it",
+  },
+  "src/files/draft.ts": {
+    calls: ["open", "rename", "writeFile"],
+    why: "a fresh file (O_EXCL), for a name that has been looked into",
+  },
+  "src/files/file-id.ts": {
+    calls: ["rm", "rmdir", "unlink"],
+    why: "what is still the file or the folder that was made here",
+  },
+};
+
+const CHANGING =
+  /(?<![.#\w])(writeFile|appendFile|createWriteStream|unlink|rm|rmdir|rename|mkdir|mkdtemp|mkfifo|link|symlink|copyFile|cp|truncate|chmod|chown|utimes)(?:Sync)?\((?!\d\))|\blibc\.(bind)\(|\b(open)(?:Sync)?\([^;]*?"[wa]x?\+?"|(Bun\.write)|(O_CREAT|O_TRUNC|O_TMPFILE)/g;
+
+test("files are made, changed, renamed and removed only where it is known why", () => {
+  const found: Record<string, string[]> = {};
+  for (const file of new Bun.Glob("{src,ffi}/**/*.ts").scanSync(ROOT)) {
+    const text = readFileSync(join(ROOT, file), "utf8").replaceAll(
+      /\/\*.*?\*\/|(?<!:)\/\/[^\n]*/gs,
+      "",
+    );
+    const calls = [...text.matchAll(CHANGING)].map((call) => call.slice(1).find(Boolean) as string);
+    if (calls.length > 0) found[file] = [...new Set(calls)].toSorted();
+  }
+  const known = Object.entries(CHANGES_FILES).map(([file, { calls }]) => [file, [...calls]]);
+  expect(found).toEqual(Object.fromEntries(known));
 });

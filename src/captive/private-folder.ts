@@ -1,20 +1,21 @@
 /** A folder for the private socket. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
+import { FileId } from "../files/file-id.ts";
 import { MAX_SOCKET_PATH } from "../server/address.ts";
 
 const SOCKET = "nbd.sock";
 
 /** A fresh folder of mode 0700 (mkdtemp(3)), in which nobody else can reach the socket. */
 export class PrivateFolder {
-  readonly #path: string;
+  readonly #folder: FileId;
 
   /** @throws UserError when none can be made */
   constructor() {
     try {
-      this.#path = mkdtempSync(join(base(), "nbd-streaming-"));
+      this.#folder = new FileId(mkdtempSync(join(base(), "nbd-streaming-")));
     } catch (error) {
       throw new UserError(
         "ERR_FILE",
@@ -30,15 +31,16 @@ export class PrivateFolder {
 
   /** Where to put a file of this name. */
   file(name: string): string {
-    return join(this.#path, name);
+    return join(this.path, name);
   }
 
   get path(): string {
-    return this.#path;
+    return this.#folder.path;
   }
 
+  /** With all that is in it, if the name is still that folder's. */
   remove(): void {
-    rmSync(this.#path, { recursive: true, force: true });
+    this.#folder.removeTree();
   }
 }
 

@@ -8,17 +8,19 @@ export function exportCommand(image: string, format: string | undefined, uri: st
   return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, uri];
 }
 
+/** The path of an image that has one; undefined for other names that qemu-img takes, such as `rbd:…`. */
+export function imagePath(image: string): string | undefined {
+  if (image.startsWith("file:")) return image.slice("file:".length);
+  // As qemu tells a protocol from a path.
+  return /^[^/]*:/.test(image) ? undefined : image;
+}
+
 function formatWords(format: string | undefined): string[] {
   return format === undefined ? [] : ["-f", format];
 }
 
-/**
- * The command that copies the export at `uri` into an image, which it makes or replaces.
- *
- * @throws UserError without qemu-img
- */
+/** The command that copies the export at `uri` into an image, which it makes or replaces. */
 export function importCommand(uri: string, format: string, image: string): string[] {
-  requireQemuImg();
   return ["qemu-img", "convert", "-f", "raw", "-O", format, "--", uri, image];
 }
 
@@ -46,7 +48,8 @@ export function outputFormat(image: string, given: string | undefined): string {
   throw usageError(`the format of ${image} does not show in its name: give -O, such as -O qcow2`);
 }
 
-function requireQemuImg(): void {
+/** @throws UserError without qemu-img */
+export function requireQemuImg(): void {
   if (Bun.which("qemu-img") !== null) return;
   throw new UserError(
     "ERR_QEMU_IMG",

@@ -1,14 +1,15 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
-import type { Subprocess } from "bun";
-import { EXIT, messageOf, UserError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/descendants.ts";
 import { Family } from "../process/family.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { Address } from "../server/address.ts";
-import { commandFailure } from "../server/facts.ts";
+import { commandFailure, type Facts } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
 import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, type Variables } from "./command.ts";
+import { notExecutable } from "./executable.ts";
+import { seeOff, Survivors } from "./left-behind.ts";
 import { PrivateFolder } from "./private-folder.ts";
 import { remedyFor } from "./remedy.ts";
 
@@ -19,8 +20,6 @@ const MARK = "NBD_STREAMING_COMMAND";
 const ERROR_GRACE = 400;
 /** Milliseconds from asking processes to end to killing them. */
 const KILL_GRACE = 300;
-/** Milliseconds of silence from a client that has outlived the command. */
-export const LAST_WORDS = 500;
 
 export interface RunOptions extends Omit<HostOptions, "entrance"> {
   /** Where to listen; undefined is a private Unix socket. */
@@ -37,6 +36,8 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
 export interface Captive {
   /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
   readonly status: number | undefined;
+  /** Those of its processes that live when it has ended. */
+  readonly survivors: Survivors;
 }
 
 /** How a command is seen through to its end. */
@@ -69,7 +70,7 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<O
       );
       const family = spawn(options, variables);
       try {
-        const verdict = await attend(follow(family.leader, hosted), hosted, options);
+        const verdict = await attend(follow(family, hosted), hosted, options);
         if (verdict.why !== undefined) {
           await endFamily(family, options.interruption.caught ?? "SIGTERM");
         }
@@ -99,18 +100,16 @@ function spawn(options: RunOptions, variables: Variables): Family {
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
-    throw new UserError(
-      "ERR_COMMAND",
-      missing
-        ? `cannot run ${cmd[0]}: there is no such command; install it or check its name`
-        : `cannot run ${cmd[0]}: ${messageOf(error)}; make it executable (chmod +x)`,
-      missing ? EXIT.NOT_FOUND : EXIT.NOT_EXECUTABLE,
-    );
+    throw notExecutable(cmd[0] ?? "", missing ? undefined : messageOf(error));
   }
 }
 
-function follow(child: Subprocess, { service }: Hosted): Captive {
-  const captive: { status: number | undefined } = { status: undefined };
+function follow(family: Family, { service }: Hosted): Captive {
+  const child = family.leader;
+  const captive: { status: number | undefined; readonly survivors: Survivors } = {
+    status: undefined,
+    survivors: new Survivors(family),
+  };
   void child.exited.then(() => {
     const { signalCode, exitCode } = child;
     captive.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
@@ -142,9 +141,17 @@ async function accompany(
     const failed = `the command failed with the stream at byte ${emitted}`;
     return { status, why: commandFailure(facts, failed, remedy) };
   }
-  service.lastWords(LAST_WORDS);
-  await service.until(() => service.open === 0 || facts.ended || interruption.caught !== undefined);
+  await seeOff({
+    service,
+    survivors: captive.survivors,
+    over: () => interruption.caught !== undefined || facts.ended || isLost(facts),
+  });
   return interruption.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
+}
+
+/** True when the stream is truncated, whoever may have something to say yet. */
+function isLost({ failure, refused, dropped }: Facts): boolean {
+  return failure !== undefined || refused !== undefined || dropped;
 }
 
 /** Ends the command and all that it has started: asks, then kills. */

@@ -4,17 +4,23 @@ import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
 import { bytesReadable, close } from "../../ffi/fd.ts";
 import { pipeSize } from "../../ffi/pipe.ts";
 import { PollSet } from "../../ffi/poll.ts";
-import { inheritDescriptor } from "../endpoint/prepare/descriptor.ts";
+import { findDescriptor } from "../endpoint/prepare/descriptor.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
+import { deviceUseItem } from "./file.ts";
 import { farEndItem as item, type Item } from "./item.ts";
 
 /** A descriptor is open already, so looking at it disturbs nobody. */
-export function checkDescriptor(name: string, number: number, direction: Direction): Item[] {
+export function checkDescriptor(
+  name: string,
+  number: number,
+  direction: Direction,
+  size: bigint | undefined,
+): Item[] {
   let farEnd: FarEnd;
   try {
-    farEnd = inheritDescriptor(name, number, direction);
+    farEnd = findDescriptor(name, number, direction, size);
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
     return [item("kind", "failed", `${name}: ${error.message}; ${error.hint}`)];
@@ -22,7 +28,7 @@ export function checkDescriptor(name: string, number: number, direction: Directi
   const { spec, length } = farEnd;
   if (spec.kind === "fifo") return [];
   try {
-    const stats = fstatSync(spec.fd);
+    const stats = fstatSync(spec.fd, { bigint: true });
     const what = stats.isFile()
       ? "a file"
       : stats.isFIFO()
@@ -30,8 +36,9 @@ export function checkDescriptor(name: string, number: number, direction: Directi
         : stats.isSocket()
           ? "a socket"
           : "a device";
-    const size = length === undefined ? "" : `, with ${length} bytes left`;
-    const items = [item("kind", "ok", `${name}: ${what}${size}`)];
+    const left = length === undefined ? "" : `, with ${length} bytes left`;
+    const items = [item("kind", "ok", `${name}: ${what}${left}`)];
+    if (stats.isBlockDevice() && direction === "write") items.push(deviceUseItem(stats));
     if (spec.kind === "pipe") items.push(...pipeItems(spec.fd, direction));
     return items;
   } finally {

@@ -1,6 +1,7 @@
 /** A command with a stream as its disk that goes nowhere. */
 import { captiveWords, commandOf } from "../captive/command.ts";
-import { LAST_WORDS, runCaptive } from "../captive/run.ts";
+import { seeOff } from "../captive/left-behind.ts";
+import { runCaptive } from "../captive/run.ts";
 import { commandFailure, type Facts, shortcoming } from "../server/facts.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { Survey } from "../stream/findings.ts";
@@ -49,8 +50,9 @@ export async function tryOut(
       const { facts } = service;
       const over = () => facts.ended || interruption.caught !== undefined;
       await service.until(() => over() || captive.status !== undefined);
-      if (!over()) service.lastWords(LAST_WORDS);
-      await service.until(() => over() || service.open === 0);
+      // Of a command that has failed, no more is expected.
+      const survivors = captive.status === 0 ? captive.survivors : undefined;
+      if (!over()) await seeOff({ service, survivors, over });
       await service.heardAll();
       if (!over()) service.finish("allow");
       await service.until(over);
@@ -59,8 +61,10 @@ export async function tryOut(
       const { survey } = service.end ?? {};
       if (survey === undefined) throw new Error("the stream thread has not told what it saw");
       const ended = captive.status ?? signalStatus("SIGKILL");
-      trial = { size: size ?? null, status: ended, problem: problemOf(ended, facts, size), survey };
-      return { status: 0, why: undefined };
+      const problem = problemOf(ended, facts, size);
+      trial = { size: size ?? null, status: ended, problem, survey };
+      // What it has left running goes with a stream that is truncated.
+      return { status: 0, why: problem ?? undefined };
     },
   );
   return trial ?? status;

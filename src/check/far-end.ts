@@ -14,13 +14,19 @@ import { farEndItem as item, type Item } from "./item.ts";
 /**
  * Looks at what `pipe=` or `read=` names. Nothing is opened, connected to, made or started: the far
  * end of a stream has one stream to take, and a check must not be it.
+ *
+ * @param size the stream's length in bytes, where it is known
  */
-export async function checkFarEnd(target: Target, direction: Direction): Promise<Item[]> {
+export async function checkFarEnd(
+  target: Target,
+  direction: Direction,
+  size: bigint | undefined,
+): Promise<Item[]> {
   switch (target.kind) {
     case "path":
-      return checkPath(target.path, direction);
+      return checkPath(target.path, direction, size);
     case "descriptor":
-      return checkDescriptor(target.name, target.fd, direction);
+      return checkDescriptor(target.name, target.fd, direction, size);
     case "tcp":
       return await checkTcp(target.host, target.port, direction);
     case "exec":
@@ -28,7 +34,7 @@ export async function checkFarEnd(target: Target, direction: Direction): Promise
   }
 }
 
-function checkPath(path: string, direction: Direction): Item[] {
+function checkPath(path: string, direction: Direction, size: bigint | undefined): Item[] {
   let stats: BigIntStats | undefined;
   try {
     stats = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -41,7 +47,7 @@ function checkPath(path: string, direction: Direction): Item[] {
   if (stats.isDirectory()) {
     return [item("kind", "failed", "a folder: name a FIFO inside it")];
   }
-  return checkFile(path, stats, direction);
+  return checkFile(path, stats, direction, size);
 }
 
 function checkMissing(path: string): Item[] {

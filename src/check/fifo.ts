@@ -1,5 +1,7 @@
 /** `check pipe=FIFO` and `check read=FIFO`. */
 import type { BigIntStats } from "node:fs";
+import { refuseOwnPipeEnd } from "../endpoint/prepare/own-end.ts";
+import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { type PipeUser, pipeUsers } from "../process/pipe-users.ts";
@@ -12,6 +14,12 @@ export function checkFifo(path: string, stats: BigIntStats, direction: Direction
   const kind = item("kind", "ok", "a named pipe");
   const access = accessItem(path, direction, "; it was not opened: its other end would see that");
   if (access.state === "failed") return [kind, access];
+  try {
+    refuseOwnPipeEnd(stats, direction);
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    return [kind, access, item("other end", "failed", `${error.message}; ${error.hint}`)];
+  }
   return [kind, access, ...otherEnd(stats, direction), pipeSizeItem()];
 }
 

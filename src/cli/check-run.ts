@@ -11,7 +11,7 @@ import { checkSizes } from "../check/sizes.ts";
 import { targetText } from "../endpoint/prepare/target.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { catchSignals, signalStatus } from "../process/signals.ts";
-import { writeAll } from "../process/write-all.ts";
+import { lineWriter } from "../process/line-writer.ts";
 import { Interruption } from "../server/interruption.ts";
 import type { CliContext } from "./context.ts";
 import { requireReference } from "./hints.ts";
@@ -54,7 +54,7 @@ export async function runCheck(
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (farEnd !== undefined) {
-    items.push(...(await checkFarEnd(farEnd.target, farEnd.direction)));
+    items.push(...(await checkFarEnd(farEnd.target, farEnd.direction, size)));
     items.push(...checkSizes(farEnd.direction, size, window));
   }
   if (captive !== undefined) {
@@ -72,12 +72,11 @@ export async function runCheck(
   // What is looked at is not written to.
   const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
   const to = looked && farEnd.target.fd === STDOUT ? STDERR : STDOUT;
-  // A reader that has seen enough, such as head(1), is none of our business.
-  writeAll(
-    to,
-    args.json === true ? reportJson(report) : reportText(report),
-    Number.POSITIVE_INFINITY,
-  );
+  const writer = lineWriter(to);
+  writer.write(args.json === true ? reportJson(report) : reportText(report));
+  // A reader may take its time; one that has seen enough, such as head(1), is none of our business.
+  await writer.flushed(interruption.stop);
+  if (interruption.caught !== undefined) return interrupted(interruption, log);
   if (status !== EXIT.COMPLETE) return status;
   return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
 }

@@ -6,7 +6,7 @@ import type { ProgressDisplay } from "../progress/display.ts";
 import type { Target } from "../endpoint/prepare/target.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
-import { removeReports, report, type ReportOptions } from "./report.ts";
+import { report, type ReportOptions } from "./report.ts";
 
 /** What a stream looks like to the user. */
 export interface Outward {
@@ -26,7 +26,6 @@ export async function conduct(
   target: Target,
   { log, display, reports }: Outward,
 ): Promise<number> {
-  removeReports(reports);
   streaming.on("message", ({ level, text }) => log[level](text));
   streaming.once("listening", () => display.begin(() => streaming.progress));
   catchSignals((signal) => streaming.stop(signal));
@@ -40,6 +39,6 @@ export async function conduct(
   } finally {
     display.end(summary?.complete === true);
   }
-  report(summary, target, reports, log);
-  return status;
+  const reported = await report(summary, target, reports, log);
+  return reported || status !== EXIT.COMPLETE ? status : EXIT.SETUP;
 }

@@ -1,6 +1,6 @@
 /** Messages on standard error, which is not a data channel. */
 import { createConsola, LogLevels } from "consola";
-import { writeAll } from "../process/write-all.ts";
+import { lineWriter } from "../process/line-writer.ts";
 import type { Log } from "../server/log.ts";
 
 const STDERR = 2;
@@ -17,11 +17,12 @@ const LEVELS = {
 /** Also says what a stream does not: how it has ended, and why the program cannot do it. */
 export interface CliLog extends Log {
   error(message: string): void;
-  /** Text for a program, as it is. */
+  /** Lines that must not be lost, as they are. */
   raw(text: string): void;
 }
 
 export function createLog(loudness: Loudness): CliLog {
+  const stderr = lineWriter(STDERR);
   const consola = createConsola({
     level: LEVELS[loudness],
     // consola's own reporters write some levels to standard output, and several lines for an error.
@@ -29,7 +30,10 @@ export function createLog(loudness: Loudness): CliLog {
       {
         log({ type, args }) {
           const label = type === "error" || type === "warn" ? `${type}: ` : "";
-          say(`nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`);
+          const line = `nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`;
+          // Errors and what interests everybody are few; of the rest there may be any number.
+          if (type === "error" || type === "info") stderr.write(line);
+          else stderr.tell(line);
         },
       },
     ],
@@ -41,11 +45,6 @@ export function createLog(loudness: Loudness): CliLog {
     warn: (message) => consola.warn(message),
     verbose: (message) => consola.verbose(message),
     error: (message) => consola.error(message),
-    raw: say,
+    raw: (text) => stderr.write(text),
   };
-}
-
-/** When nobody reads it, there is no other place to complain, and the stream goes on. */
-function say(line: string): void {
-  writeAll(STDERR, line);
 }

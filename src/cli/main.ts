@@ -2,6 +2,7 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
 import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
@@ -9,6 +10,7 @@ import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
+import { releaseFarEnds } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
@@ -24,6 +26,9 @@ const COMMANDS: Record<string, CommandDef<any>> = {
 
 /** For messages: most of those who get it wrong want to stream. */
 const THERE_ARE = "there are serve, run and check, and others: see --help";
+
+/** Milliseconds at the end for somebody to take what is said: nobody may be there. */
+const LAST_WORDS = 1000;
 
 const program = defineCommand({
   meta: {
@@ -47,20 +52,30 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
   } catch (error) {
     const log = createLog("normal");
     if (error instanceof UserError) {
+      const { exitStatus } = error;
+      const nothingBegan = exitStatus === EXIT.USAGE || exitStatus === EXIT.SETUP;
+      if (nothingBegan && argv[0] !== "check") releaseFarEnds(ownWords(argv));
       log.error(error.message);
       return error.exitStatus;
     }
     log.error(`internal error: ${messageOf(error)}; please report it with the output of -v`);
-    if (argv.includes("-v") || argv.includes("--verbose")) console.error(error);
+    if (argv.includes("-v") || argv.includes("--verbose")) log.raw(`${Bun.inspect(error)}\n`);
     return EXIT.INTERNAL;
+  } finally {
+    drainLineWriters(LAST_WORDS);
   }
+}
+
+/** Everything before the first `--`. */
+function ownWords(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf("--");
+  return end < 0 ? argv : argv.slice(0, end);
 }
 
 async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number> {
   // Everything after the first `--` is the captive command's, its `--help` and `-V` included.
-  const end = argv.indexOf("--");
-  const own = end < 0 ? argv : argv.slice(0, end);
-  const captive = end < 0 ? undefined : argv.slice(end + 1);
+  const own = ownWords(argv);
+  const captive = own === argv ? undefined : argv.slice(own.length + 1);
   const [name, ...words] = own;
   const help = own.includes("--help") || own.includes("-h");
   if (own.includes("-V") || own.includes("--version")) {

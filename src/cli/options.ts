@@ -81,7 +81,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "SECONDS",
     description:
-      "Cut off clients that stop in the middle of a request; 0 is never (serve: 60, run: 0)",
+      "Cut off clients that stop in a request, or hold up others for nothing; 0 is never (serve: 60, run: 0)",
   },
   reconnect: {
     type: "string",

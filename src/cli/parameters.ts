@@ -1,6 +1,6 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
 import { usageError } from "../errors.ts";
-import { chooseFarEnd, type FarEndChoice } from "../library/far-end.ts";
+import { chooseFarEnd, type FarEndChoice, releaseFarEnd } from "../library/far-end.ts";
 import type { StreamOptions } from "../library/options.ts";
 import { parseSize, toWindow } from "../library/size.ts";
 
@@ -69,6 +69,14 @@ export function parseCheckParameters(words: readonly string[]): {
   const named = FAR_ENDS.some((key) => values.has(key));
   const farEnd = named ? parseFarEnd(values) : undefined;
   return { parameters: { farEnd, ...parseSizes(values) }, rest };
+}
+
+/** For words that were refused before there was a stream: nobody is to wait for it. */
+export function releaseFarEnds(words: readonly string[]): void {
+  for (const word of words) {
+    const [, key, value] = /^(pipe|write|read)=(.+)$/s.exec(word) ?? [];
+    if (key !== undefined) releaseFarEnd(key === "read" ? { read: value } : { pipe: value });
+  }
 }
 
 function sortWords(words: readonly string[]): { values: Map<string, string>; rest: string[] } {

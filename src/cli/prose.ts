@@ -17,7 +17,7 @@ export const STATUSES: readonly Entry[] = [
   ["2", "The command line is wrong. Nothing was started."],
   [
     "3",
-    "Bun is too old, or the sink or source, the address, the certificates, the pid file, a report or the image cannot be used; `check`: it has found what will not work.",
+    "Bun is too old, or the sink or source, the address, the certificates, the pid file, a report or the image cannot be used; a report of a complete stream could not be written; `check`: it has found what will not work.",
   ],
   [
     "4",

@@ -1,10 +1,17 @@
 /** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
-import { accessSync, constants, lstatSync, rmSync, writeFileSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { rmSync } from "node:fs";
+import { basename } from "node:path";
 import type { Target } from "../endpoint/prepare/target.ts";
-import { messageOf, UserError } from "../errors.ts";
+import { UserError } from "../errors.ts";
+import { deliver } from "../files/deliver.ts";
+import { Draft } from "../files/draft.ts";
+import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
+import { namedFiles, type StreamParts } from "../library/named-files.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
+
+/** Milliseconds for somebody to come and read a report from a FIFO. */
+const READER_LIMIT = 2000;
 
 /** Where the JSON form goes. */
 export type SummaryFormat =
@@ -17,66 +24,149 @@ export interface ReportOptions {
   readonly checksumFile: string | undefined;
 }
 
+/** A report that has a file of its own. */
+interface ReportFile extends NamedFile {
+  /** What it is, for messages. */
+  readonly what: string;
+  /** Tells the text of such a report, of whatever stream, from others. */
+  readonly isOne: (text: string) => boolean;
+}
+
+function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
+  const files: ReportFile[] = [];
+  if (checksumFile !== undefined) {
+    files.push({ name: "--checksum", path: checksumFile, what: "a checksum", isOne: isChecksum });
+  }
+  if (summary.kind === "json" && summary.file !== undefined) {
+    files.push({ name: "--summary", path: summary.file, what: "a summary", isOne: isSummary });
+  }
+  return files;
+}
+
 /**
- * Finds out before a stream of hours whether its reports will have a place.
+ * Finds out before a stream of hours whether its reports will have a place, at which nothing else is.
+ *
+ * @param parts what the stream is made of, for a report must not be written over that
+ * @throws UserError ERR_USAGE, ERR_FILE
+ */
+export function requireReports(
+  options: ReportOptions,
+  { pidFile, ...parts }: StreamParts & { readonly pidFile: string | undefined },
+): void {
+  const others = namedFiles(parts);
+  if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
+  const files = reportFiles(options);
+  for (const [i, file] of files.entries()) {
+    requireOtherThan(file, [...others, ...files.slice(0, i)]);
+  }
+  for (const file of files) explained(file, () => reportPlace(file));
+}
+
+function reportPlace({ path, what, isOne }: ReportFile): Place {
+  return placeOf(path, what, isOne);
+}
+
+/**
+ * The reports of an earlier stream must not stand for the one that is about to begin.
  *
  * @throws UserError ERR_FILE
  */
-export function requirePlaces(options: ReportOptions): void {
-  for (const file of reportFiles(options)) requirePlace(file);
-}
-
-function requirePlace(file: string): void {
-  try {
-    const stats = lstatSync(file, { throwIfNoEntry: false });
-    if (stats?.isDirectory() === true) throw new Error("it is a folder");
-    // A file is made anew; what stands for another one is known only when it is written to.
-    if (stats === undefined || stats.isFile()) accessSync(dirname(file), constants.W_OK);
-  } catch (error) {
-    throw new UserError("ERR_FILE", unwritable(file, error));
+export function removeReports(options: ReportOptions): void {
+  for (const file of reportFiles(options)) {
+    explained(file, () => {
+      if (reportPlace(file).kind === "name") rmSync(file.path, { force: true });
+    });
   }
 }
 
-function unwritable(file: string, error: unknown): string {
-  return `cannot write ${file}: ${messageOf(error)}; check the folder`;
+function explained<T>({ path }: ReportFile, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new UserError("ERR_FILE", unwritable(path, error));
+  }
 }
 
-/** The reports of an earlier stream must not stand for the one that begins. */
-export function removeReports(options: ReportOptions): void {
-  for (const file of reportFiles(options)) removeReport(file);
+function unwritable(path: string, error: unknown): string {
+  return `cannot write ${path}: ${whyNot(error)}`;
 }
 
-function reportFiles({ summary, checksumFile }: ReportOptions): string[] {
-  const files = [checksumFile, summary.kind === "json" ? summary.file : undefined];
-  return files.filter((file) => file !== undefined);
-}
-
-/** Not a device or a pipe that stands in its place. */
-function removeReport(file: string): void {
-  if (lstatSync(file, { throwIfNoEntry: false })?.isFile()) rmSync(file, { force: true });
-}
-
-/** Tells how the stream to or from `target` has ended. */
-export function report(
+/**
+ * Tells how the stream to or from `target` has ended.
+ *
+ * @returns false when a report has not got to its file
+ */
+export async function report(
   summary: Summary,
   target: Target,
-  { summary: format, checksumFile }: ReportOptions,
+  options: ReportOptions,
   log: CliLog,
-): void {
+): Promise<boolean> {
   const { checksum, complete } = summary;
-  if (checksumFile !== undefined && checksum !== null && complete) {
-    writeReport(checksumFile, checksumLine(checksum.digest, subjectOf(target)), log);
-  }
-  if (format.kind === "json") {
-    const json = `${JSON.stringify(summary)}\n`;
-    if (format.file === undefined) {
-      log.raw(json);
-      return;
+  let written = true;
+  for (const file of reportFiles(options)) {
+    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, target);
+    if (text === undefined) continue;
+    try {
+      await writeReport(file, text);
+    } catch (error) {
+      written = false;
+      const digest = checksum === null ? "" : ` (${checksum.algorithm} ${checksum.digest})`;
+      const rest = complete ? `; the stream itself is complete${digest}` : "";
+      log.error(`${unwritable(file.path, error)}${rest}`);
     }
-    writeReport(format.file, json, log);
   }
-  if (complete) log.info(summaryText(summary));
+  if (options.summary.kind === "json" && options.summary.file === undefined) {
+    log.raw(jsonLine(summary));
+  } else if (complete) log.info(summaryText(summary));
   else log.error(summaryText(summary));
+  return written;
+}
+
+/** There is a file only when all of the text is in it. */
+async function writeReport(file: ReportFile, text: string): Promise<void> {
+  const place = reportPlace(file);
+  if (place.kind !== "name") {
+    await deliver(place, file.path, text, READER_LIMIT);
+    return;
+  }
+  const draft = new Draft(file.path);
+  try {
+    draft.write(text);
+    await draft.sync();
+    // Somebody else may have put something there meanwhile.
+    reportPlace(file);
+    draft.publish();
+  } catch (error) {
+    draft.discard();
+    throw error;
+  }
+}
+
+function jsonLine(summary: Summary): string {
+  return `${JSON.stringify(summary)}\n`;
+}
+
+/** True for the object of a summary, of this version of the program or of another one. */
+function isSummary(text: string): boolean {
+  try {
+    const { complete, bytes, data, zeroes } = JSON.parse(text) as Partial<Summary>;
+    const numbers = [bytes, data, zeroes].every((number) => typeof number === "number");
+    return typeof complete === "boolean" && numbers;
+  } catch {
+    return false;
+  }
+}
+
+/** Of a stream that is truncated there is none: what is there of it can have no meaning. */
+function digestLine({ checksum, complete }: Summary, target: Target): string | undefined {
+  if (checksum === null || !complete) return undefined;
+  return checksumLine(checksum.digest, subjectOf(target));
+}
+
+/** True for one line of `sha256sum` and its kin. */
+function isChecksum(text: string): boolean {
+  return /^\\?(?:[0-9a-f]{32}|[0-9a-f]{64}|[0-9a-f]{128}) [ *][^\n]+\n?$/.test(text);
 }
 
 /** What the digest is of: a file that can be checked, or else whatever comes out of a pipe. */
@@ -92,14 +182,6 @@ function checksumLine(digest: string, subject: string): string {
 }
 
 const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
-
-function writeReport(file: string, text: string, log: CliLog): void {
-  try {
-    writeFileSync(file, text);
-  } catch (error) {
-    log.error(unwritable(file, error));
-  }
-}
 
 /** The summary in one line. */
 function summaryText(summary: Summary): string {

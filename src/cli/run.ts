@@ -9,6 +9,7 @@ import type { CliContext } from "./context.ts";
 import { quotesHint, requireReference } from "./hints.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type Parameters, parseParameters } from "./parameters.ts";
+import { requireReports } from "./report.ts";
 import { streamOptions } from "./stream-options.ts";
 
 export const runCommand = defineCommand({
@@ -39,6 +40,7 @@ export const runCommand = defineCommand({
     const client = parseClient(context.captive, rest, parameters, formats, args._);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
+    requireReports(outward.reports, { ...parameters, ...client, listen, pidFile: args.pidfile });
     const streaming = run({ ...stream, ...client, listen });
     return conduct(streaming, parameters.target, outward);
   },

@@ -10,6 +10,7 @@ import { conduct } from "./conduct.ts";
 import type { CliContext } from "./context.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
+import { requireReports } from "./report.ts";
 import { streamOptions } from "./stream-options.ts";
 
 export const serveCommand = defineCommand({
@@ -50,6 +51,7 @@ export const serveCommand = defineCommand({
     const { stream, outward } = streamOptions(parameters, args, context);
     const { log } = outward;
     const listen = entrance(parseAddress(args), args.single === true);
+    requireReports(outward.reports, { ...parameters, listen, pidFile: args.pidfile });
     const streaming = serve({ ...stream, listen, keep: args.keep });
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;

@@ -14,7 +14,7 @@ import {
 } from "./options.ts";
 import type { Parameters } from "./parameters.ts";
 import { createDisplay } from "./progress.ts";
-import { requirePlaces } from "./report.ts";
+import { removeReports } from "./report.ts";
 
 /** The values of COMMON_OPTIONS. */
 interface CommonArgs {
@@ -43,7 +43,7 @@ interface CommonArgs {
 /**
  * All that is not up to the one command or the other: the stream, and what the user gets to see of it.
  *
- * @throws UserError ERR_USAGE, and ERR_FILE for a report without a place
+ * @throws UserError ERR_USAGE
  */
 export function streamOptions(
   { direction, farEnd, target, size, window }: Parameters,
@@ -59,7 +59,6 @@ export function streamOptions(
   }
   const { checksum, checksumFile } = parseChecksum(args.checksum);
   const reports = { summary: parseSummary(args.summary), checksumFile };
-  requirePlaces(reports);
   return {
     stream: {
       ...farEnd,
@@ -78,6 +77,7 @@ export function streamOptions(
         parseSeconds("--reader-timeout", args["reader-timeout"]) ??
         parseSeconds("--writer-timeout", args["writer-timeout"]),
       checksum,
+      beforeStart: () => removeReports(reports),
       needsSize: args["progress-fd"] === undefined ? undefined : "--progress-fd",
       workerUrl,
     },

@@ -1,5 +1,5 @@
 /** One end of a pipe as a far end: what sinks and sources share that need no detour. */
-import { close } from "../../ffi/fd.ts";
+import { close, closeWritten } from "../../ffi/fd.ts";
 import { growPipe } from "../../ffi/pipe.ts";
 import { guarded } from "./guarded.ts";
 import { reopenPipe } from "./reopen.ts";
@@ -34,7 +34,14 @@ export abstract class PipeEnd {
   /** Takes a non-blocking descriptor of the pipe. */
   protected opened(fd: number): void {
     this.#fd = fd;
-    growPipe(fd);
+    guarded(() => growPipe(fd));
+  }
+
+  /** Ends what has been written. @throws EndpointError */
+  protected end(): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    guarded(() => closeWritten(fd));
   }
 
   close(): void {

@@ -1,11 +1,20 @@
 /** The client of `run`: a command, or qemu-img(1) with an image. */
+import { statSync } from "node:fs";
 import { captiveWords, type Variables } from "../captive/command.ts";
+import { requireExecutable } from "../captive/executable.ts";
 import { NewImage } from "../captive/new-image.ts";
-import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
+import {
+  exportCommand,
+  imageSize,
+  importCommand,
+  outputFormat,
+  requireQemuImg,
+} from "../captive/qemu-img.ts";
 import { isTarget, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
 import { doubtfulImage, doubtfulSource } from "./contents.ts";
 import type { FarEndChoice } from "./far-end.ts";
+import type { Log } from "../server/log.ts";
 import type { RunOptions } from "./options.ts";
 
 /** What is run with the stream as its disk. */
@@ -15,12 +24,18 @@ export interface CaptiveClient {
   readonly image?: string;
   /** What is likely wrong with what is copied: a warning. */
   readonly doubt?: string | undefined;
+  /**
+   * Makes sure that it can be run, before anything begins.
+   *
+   * @throws UserError
+   */
+  readonly prepare: (log: Log) => void;
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
   /** Who has to know the length, because all of the disk is copied. */
   readonly needsSize: string | undefined;
-  /** The stream has ended, or could not begin. @throws UserError */
-  readonly settle: (complete: boolean) => void;
+  /** What it makes, if that is to have its name only when the stream is complete. */
+  readonly product: () => NewImage | undefined;
 }
 
 /** @throws UserError ERR_USAGE */
@@ -29,16 +44,17 @@ export function clientOf(
   { direction, target }: FarEndChoice,
 ): CaptiveClient {
   const unknown = () => Promise.resolve(undefined);
-  const settle = () => {};
+  const product = () => undefined;
   if (command !== undefined) {
     if (image !== undefined) throw usageError("image goes without command: it has one of its own");
     if (format !== undefined) throw usageError("format goes with image, not with command");
     if (command.length === 0) throw usageError("the command is empty");
     return {
       command: (variables) => captiveWords(command, variables),
+      prepare: () => requireExecutable(command),
       size: unknown,
       needsSize: undefined,
-      settle,
+      product,
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
@@ -57,9 +73,10 @@ export function clientOf(
       command: ({ uri }) => exportCommand(image, format, uri),
       image,
       doubt: doubtfulImage(image),
+      prepare: requireQemuImg,
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
-      settle,
+      product,
     };
   }
   if (same) {
@@ -68,14 +85,23 @@ export function clientOf(
   const made = outputFormat(image, format);
   let place: NewImage | undefined;
   return {
-    command({ uri }) {
-      place = new NewImage(image);
-      return importCommand(uri, made, place.path);
-    },
+    command: ({ uri }) => importCommand(uri, made, place?.path ?? image),
     image,
     doubt: target.kind === "path" ? doubtfulSource(target.path) : undefined,
+    prepare(log) {
+      requireQemuImg();
+      place = NewImage.at(image);
+      // A device can only be written to as it is: there is no other one to put in its place.
+      if (place === undefined && isBlockDevice(image)) {
+        log.info(`${image} is a block device: it is overwritten, also by a stream that fails`);
+      }
+    },
     size: unknown,
     needsSize: `making ${image}`,
-    settle: (complete) => (complete ? place?.keep() : place?.discard()),
+    product: () => place,
   };
+}
+
+function isBlockDevice(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === true;
 }

@@ -1,13 +1,29 @@
 /** Which way a stream goes, and what is at its far end. */
+import { releaseFifo } from "../endpoint/prepare/fifo.ts";
 import { parseTarget, type Target } from "../endpoint/prepare/target.ts";
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
-import { usageError } from "../errors.ts";
+import { UserError, usageError } from "../errors.ts";
 import type { StreamOptions } from "./options.ts";
 
 export interface FarEndChoice {
   readonly direction: Direction;
   readonly target: Target;
+}
+
+/**
+ * For a stream that has come to nothing: nobody is to wait at its FIFO any more. Does nothing with far
+ * ends of another kind.
+ */
+export function releaseFarEnd(options: Pick<StreamOptions, "pipe" | "read">): void {
+  let choice: FarEndChoice;
+  try {
+    choice = chooseFarEnd(options);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return;
+  }
+  if (choice.target.kind === "path") releaseFifo(choice.target.path, choice.direction);
 }
 
 /** What `pipe` or `read` names. @throws UserError ERR_USAGE */

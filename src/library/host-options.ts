@@ -1,11 +1,13 @@
 /** What the host is told of the options that `serve` and `run` share. */
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
+import { requireOtherThan } from "../files/place.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import type { HostOptions } from "../server/host.ts";
 import { loadCertificates, type Security } from "../server/tls.ts";
 import { chooseFarEnd } from "./far-end.ts";
 import { checkConnections, checkSeconds } from "./numbers.ts";
+import { namedFiles, type StreamParts } from "./named-files.ts";
 import type { StreamOptions } from "./options.ts";
 import { toSize, toWindow } from "./size.ts";
 import type { Frame } from "./streaming.ts";
@@ -21,7 +23,10 @@ const WORKER = new URL("../stream.worker.ts", import.meta.url);
 type Particular = "entrance" | "short" | "idleTimeout" | "needsSize";
 
 /** @throws UserError ERR_USAGE, ERR_TLS */
-export function hostOptions(options: StreamOptions, frame: Frame): Omit<HostOptions, Particular> {
+export function hostOptions(
+  options: StreamOptions & Pick<StreamParts, "image" | "listen">,
+  frame: Frame,
+): Omit<HostOptions, Particular> {
   const { direction, target } = chooseFarEnd(options);
   const { size, window, pad, exact, openTimeout, reconnect, checksum } = options;
   const { negotiationTimeout = NEGOTIATION_TIMEOUT, maxConnections = MAX_CONNECTIONS } = options;
@@ -34,6 +39,12 @@ export function hostOptions(options: StreamOptions, frame: Frame): Omit<HostOpti
       `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
     );
   }
+  const { pidFile } = options;
+  if (pidFile !== undefined) {
+    const { image, listen } = options;
+    const others = namedFiles({ direction, target, image, listen });
+    requireOtherThan({ name: "--pidfile", path: pidFile }, others);
+  }
   return {
     ...frame,
     direction,
@@ -43,7 +54,7 @@ export function hostOptions(options: StreamOptions, frame: Frame): Omit<HostOpti
     pad: reading && pad === true,
     exact: exact === true,
     exportName: checkExportName(options.exportName),
-    pidFile: options.pidFile,
+    pidFile,
     security: securityOf(options),
     maxConnections: checkConnections("maxConnections", maxConnections),
     negotiationTimeout: checkSeconds("negotiationTimeout", negotiationTimeout),

@@ -38,8 +38,8 @@ export interface StreamOptions {
   /** Seconds from the connection to the choice of the export. Default: 10. */
   readonly negotiationTimeout?: number | undefined;
   /**
-   * Seconds that a client may stop for in the middle of a request or of taking its answer; 0 is for
-   * ever. Default: 60 for `serve`, 0 for `run`.
+   * Seconds that a client may stop for in the middle of a request or of taking its answer, or hold up
+   * others without moving anything; 0 is for ever. Default: 60 for `serve`, 0 for `run`.
    */
   readonly idleTimeout?: number | undefined;
   /** Clients at a time. Default: 100. */
@@ -52,6 +52,11 @@ export interface StreamOptions {
   readonly progressInterval?: number | undefined;
   /** Who cannot do without a known length, for the message of the error that it is else. */
   readonly needsSize?: string | undefined;
+  /**
+   * Called when all that the stream needs is there, right before clients can connect and the command
+   * is run. What it throws is what the stream rejects with, and nothing is streamed.
+   */
+  readonly beforeStart?: (() => void) | undefined;
   /** Ends the stream when it is aborted, as {@link Streaming.stop} does. */
   readonly signal?: AbortSignal | undefined;
   /**

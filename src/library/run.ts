@@ -1,5 +1,7 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
+import { type EndSignal, signalStatus } from "../process/signals.ts";
+import type { Outcome } from "../server/host.ts";
 import { endedBefore } from "../server/interruption.ts";
 import { clientOf } from "./client.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
@@ -17,11 +19,12 @@ export function run(options: RunOptions): Streaming {
     const client = clientOf(options, host);
     if (client.doubt !== undefined) host.log.warn(client.doubt);
     const { stop } = frame.interruption;
-    const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
-    const { caught } = frame.interruption;
-    if (caught !== undefined) throw endedBefore(caught);
     let complete = false;
     try {
+      client.prepare(host.log);
+      const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
+      const { caught } = frame.interruption;
+      if (caught !== undefined) throw endedBefore(caught);
       const outcome = await runCaptive({
         ...host,
         size,
@@ -34,11 +37,24 @@ export function run(options: RunOptions): Streaming {
         image: client.image,
       });
       complete = outcome.why === undefined;
+      const product = client.product();
+      if (complete && product !== undefined && !(await product.keep(stop))) {
+        return endedAfter(outcome, frame.interruption.caught ?? "SIGTERM");
+      }
+      if (!complete && product?.isReplacement) host.log.info(`${client.image} is as it was before`);
       return outcome;
     } finally {
-      client.settle(complete);
+      // A complete one that cannot have its name stays where it is.
+      if (!complete) client.product()?.discard();
     }
   });
+}
+
+/** All has been streamed, but not all of it was stored when the signal came. */
+function endedAfter({ summary }: Outcome, signal: EndSignal): Outcome {
+  const why = `ended by ${signal} before the image was on the disk: it is as it was before`;
+  const status = signalStatus(signal);
+  return { status, why, summary: { ...summary, complete: false, reason: why } };
 }
 
 /** A signal that comes while the image is looked at has ended qemu-img, too. */

@@ -7,6 +7,7 @@ import { requireRecentBun } from "../runtime.ts";
 import type { HostOptions, Outcome } from "../server/host.ts";
 import { Interruption } from "../server/interruption.ts";
 import type { Summary } from "../server/summary.ts";
+import { releaseFarEnd } from "./far-end.ts";
 import type { StreamOptions } from "./options.ts";
 import { checkSeconds } from "./numbers.ts";
 
@@ -48,6 +49,12 @@ export class TruncatedError extends UserError {
   }
 }
 
+/** What matters to every stream, whatever runs it. */
+type CallersOptions = Pick<
+  StreamOptions,
+  "signal" | "progressInterval" | "beforeStart" | "pipe" | "read"
+>;
+
 /** What the host needs of its caller. */
 export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
 
@@ -63,12 +70,11 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #watch: Watch | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
   #last: Snapshot | undefined;
+  /** Whether the stream has got as far as its sink or source. */
+  #opened = () => false;
 
   /** @param body runs the stream from its start to its end */
-  constructor(
-    options: Pick<StreamOptions, "signal" | "progressInterval">,
-    body: (frame: Frame) => Promise<Outcome>,
-  ) {
+  constructor(options: CallersOptions, body: (frame: Frame) => Promise<Outcome>) {
     super();
     this.#result = this.#run(options, body);
   }
@@ -104,15 +110,21 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     return this.#result.finally(onFinally);
   }
 
-  async #run(
-    {
-      signal,
-      progressInterval = PROGRESS_INTERVAL,
-    }: Pick<StreamOptions, "signal" | "progressInterval">,
-    body: (frame: Frame) => Promise<Outcome>,
-  ): Promise<Summary> {
+  async #run(options: CallersOptions, body: (frame: Frame) => Promise<Outcome>): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
     await undefined;
+    try {
+      return await this.#attend(options, body);
+    } catch (error) {
+      if (!this.#opened()) releaseFarEnd(options);
+      throw error;
+    }
+  }
+
+  async #attend(
+    { signal, progressInterval = PROGRESS_INTERVAL, beforeStart }: CallersOptions,
+    body: (frame: Frame) => Promise<Outcome>,
+  ): Promise<Summary> {
     requireRecentBun(Bun.version);
     const interval = checkSeconds("progressInterval", progressInterval);
     const abort = () => this.stop();
@@ -125,8 +137,11 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
       const { why, status, summary } = await body({
         interruption: this.#interruption,
         observer: {
-          watch: (stream, kind, uri) =>
-            this.#begin(new Watch(stream, kind, seconds()), uri, interval),
+          watch: (stream, kind, uri) => {
+            this.#opened = () => stream.opened;
+            beforeStart?.();
+            this.#begin(new Watch(stream, kind, seconds()), uri, interval);
+          },
           end: () => this.#end(),
         },
         log: { info: say("info"), warn: say("warn"), verbose: say("verbose") },

@@ -16,6 +16,11 @@ export function isInherited(fd: number): boolean {
   return inherited === undefined || inherited.has(fd);
 }
 
+/** Those that were open when they were remembered; undefined where they were not. */
+export function inheritedDescriptors(): ReadonlySet<number> | undefined {
+  return inherited;
+}
+
 /** All open descriptors (proc(5)), or undefined where there is no /proc. */
 function listDescriptors(): Set<number> | undefined {
   try {

@@ -6,7 +6,7 @@
  * command writes behind it, or the next drawing over what the command has said. So the rows above are
  * made the terminal's scroll region (DECSTBM), as apt does: what others write stays and scrolls in
  * there, the cursor is back where they left it after every drawing (DECSC, DECRC), and a drawing is
- * one writeAll(2), which the kernel does not mix with theirs. There are libraries for redrawing a line
+ * one write(2), which the kernel does not mix with theirs. There are libraries for redrawing a line
  * (log-update, cli-progress), but they have to be told of all that is written in between.
  *
  * A change of the terminal's size makes it forget the region. Until we hear of that, what is written may
@@ -17,8 +17,7 @@
  * them.
  */
 import { isInForeground, type WindowSize, windowSize } from "../../ffi/terminal.ts";
-import { writeAll } from "../process/write-all.ts";
-import { offer } from "./offer.ts";
+import type { LineWriter } from "../process/line-writer.ts";
 
 const SAVE = "\x1b7";
 const RESTORE = "\x1b8";
@@ -49,12 +48,14 @@ const LEAST_COLUMNS = 10;
 
 export class BottomRow {
   readonly #fd: number;
+  readonly #writer: LineWriter;
   /** The terminal's size when its last row was set apart; undefined while it is not. */
   #reserved: WindowSize | undefined;
 
-  /** @param fd a terminal */
-  constructor(fd: number) {
+  /** @param fd a terminal @param writer to it */
+  constructor(fd: number, writer: LineWriter) {
     this.#fd = fd;
+    this.#writer = writer;
   }
 
   /**
@@ -76,7 +77,7 @@ export class BottomRow {
     const drawing =
       `${this.#clearOld(size)}${SAVE}${WHOLE_SCREEN_SCROLLS}${RESTORE}${LEAVE_LAST_ROW}` +
       `${SAVE}\x1b[1;${rows - 1}r${NO_WRAP}${TO_LAST_ROW}${bar}${WRAP}${RESTORE}`;
-    if (offer(this.#fd, drawing)) this.#reserved = size;
+    if (this.#writer.offer(drawing)) this.#reserved = size;
   }
 
   /** Gives the row back, empty. */
@@ -89,7 +90,7 @@ export class BottomRow {
     const clear = resized
       ? `${RESTORE}${CLEAR_BELOW}`
       : `${TO_LAST_ROW}${PLAIN}${CLEAR_TO_END_OF_LINE}${RESTORE}`;
-    writeAll(this.#fd, `${SAVE}${WHOLE_SCREEN_SCROLLS}${clear}`);
+    this.#writer.write(`${SAVE}${WHOLE_SCREEN_SCROLLS}${clear}`);
   }
 
   /** After a change of size the old bar is wherever the terminal has put it, but below the cursor. */

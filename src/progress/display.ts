@@ -1,8 +1,7 @@
 /** What is shown of a stream while it runs, and where. */
-import { writeAll } from "../process/write-all.ts";
+import { lineWriter } from "../process/line-writer.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { percentOf } from "./figures.ts";
-import { offer } from "./offer.ts";
 import { barText, jsonText, lineText } from "./text.ts";
 import type { Snapshot } from "./watch.ts";
 
@@ -15,6 +14,8 @@ const DRAWING = 200;
  * told us about yet: it does so every 250 ms.
  */
 const SETTLING = 300;
+/** Milliseconds for a terminal to take what gives it back its last row, when there is no later. */
+const GIVING_BACK = 100;
 /** Milliseconds between two looks without a bar. */
 const LOOKING = 1000;
 
@@ -33,6 +34,7 @@ export interface DisplayOptions {
 /** Shows the progress of one stream; on SIGUSR1 in a line, whatever else is asked for. */
 export class ProgressDisplay {
   readonly #options: DisplayOptions;
+  readonly #stderr = lineWriter(STDERR);
   readonly #row: BottomRow | undefined;
   /** Undefined before the stream and after it. */
   #look: (() => Snapshot | undefined) | undefined;
@@ -45,11 +47,11 @@ export class ProgressDisplay {
 
   constructor(options: DisplayOptions) {
     this.#options = options;
-    this.#row = options.display === "bar" ? new BottomRow(STDERR) : undefined;
+    this.#row = options.display === "bar" ? new BottomRow(STDERR, this.#stderr) : undefined;
     process.on("SIGUSR1", () => {
       const now = this.#look?.() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
-      writeAll(STDERR, `nbd-streaming: ${text}\n`);
+      this.#stderr.tell(`nbd-streaming: ${text}\n`);
     });
   }
 
@@ -82,7 +84,7 @@ export class ProgressDisplay {
     this.#last = this.#look?.();
     this.#look = undefined;
     if (this.#options.display === "json" && this.#last !== undefined) {
-      writeAll(STDERR, `${jsonText(this.#last)}\n`);
+      this.#stderr.write(`${jsonText(this.#last)}\n`);
     }
   }
 
@@ -107,7 +109,7 @@ export class ProgressDisplay {
     if (snapshot === undefined) return;
     const { display } = this.#options;
     const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
-    offer(STDERR, `${text}\n`);
+    this.#stderr.offer(`${text}\n`);
   }
 
   /** As `nbdcopy --progress=FD` does it, when there is something new. */
@@ -119,7 +121,7 @@ export class ProgressDisplay {
     const percent = percentOf(snapshot.streamed, snapshot.size, complete);
     if (percent > this.#percent) {
       this.#percent = percent;
-      writeAll(percentFd, `${percent}/100\n`);
+      lineWriter(percentFd).write(`${percent}/100\n`);
     }
     return snapshot;
   }
@@ -135,6 +137,7 @@ export class ProgressDisplay {
 
   readonly #giveBack = (): void => {
     this.#row?.remove();
+    this.#stderr.drain(GIVING_BACK);
   };
 
   readonly #stopped = (): void => {
@@ -149,6 +152,8 @@ export class ProgressDisplay {
 
   /** Lets a signal have the effect that it has without us, and takes it again if that was no end. */
   #yield(signal: NodeJS.Signals, handler: () => void): void {
+    // Somebody else has heard of it, too, and sees to it.
+    if (process.listenerCount(signal) > 1) return;
     process.off(signal, handler);
     process.kill(process.pid, signal);
     setTimeout(() => {

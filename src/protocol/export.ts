@@ -45,9 +45,15 @@ const SECTOR_SIZE = 512;
  * Transmission flags of the stream as a disk. NBD_FLAG_CAN_MULTI_CONN and NBD_FLAG_SEND_FAST_ZERO
  * stay clear: with the first, nbdcopy writes from several connections at once and so backwards; with
  * the second, qemu zeroes the whole export before it writes.
+ *
+ * @param flushes NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. They mean stable storage
+ *   (doc/proto.md, "Ordering of messages and writes"), where there is such a thing; zeroes that are
+ *   pending, and data that waits in the window for its turn, get there only at the end
  */
-export const WRITE_FLAGS =
-  NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_WRITE_ZEROES;
+export function writeFlags(flushes: boolean): number {
+  const flush = flushes ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA : 0;
+  return NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_WRITE_ZEROES | flush;
+}
 
 /**
  * Transmission flags of a stream that is read. NBD_FLAG_CAN_MULTI_CONN stays clear here, too: with

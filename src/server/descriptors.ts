@@ -3,10 +3,10 @@ import { readdirSync, readFileSync } from "node:fs";
 
 /**
  * Descriptors that the program takes besides connections once it is at work: the stream thread's, the
- * far end and its pipes, a captive command's, files that are read now and then, and a connection that
- * is accepted only to be refused.
+ * far end and its pipes, a captive command's, files that are read now and then, and connections that
+ * wait for a place or are accepted only to be refused.
  */
-const RESERVED = 24;
+const RESERVED = 28;
 
 /**
  * A program without descriptors left cannot even accept a connection to refuse it: it would be told of

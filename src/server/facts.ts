@@ -20,8 +20,8 @@ export interface Facts {
   dropped: boolean;
   /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;
-  /** A client was still connected when nothing more was expected. */
-  leftBehind: boolean;
+  /** What was left, in words, when the command had ended and nothing happened any more. */
+  leftBehind: string | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
   /** The stream thread is done. */
@@ -39,7 +39,7 @@ export function noFacts(): Facts {
     streamed: false,
     dropped: false,
     awaited: false,
-    leftBehind: false,
+    leftBehind: undefined,
     sourceEnded: false,
     ended: false,
   };
@@ -81,9 +81,7 @@ export function shortcoming(
   if (facts.crash !== undefined) return facts.crash.message;
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) return refusal(facts.refused, size);
-  if (facts.leftBehind) {
-    return "the command has ended, but a client that it left behind is still connected: wait for it in the command";
-  }
+  if (facts.leftBehind !== undefined) return facts.leftBehind;
   if (facts.dropped) {
     return "a client left without NBD_CMD_DISC: see why it died, and start again";
   }

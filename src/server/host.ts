@@ -13,7 +13,7 @@ import { type Facts, type Judge, shortcoming } from "./facts.ts";
 import { endedBefore, type Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
-import { PidFile } from "./pid-file.ts";
+import { PidFile, requirePidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import type { Security } from "./tls.ts";
 import type { Summary, Verdict } from "./summary.ts";
@@ -95,6 +95,7 @@ export async function host(
   const { direction, size: given, target } = options;
   // Before anything is started or connected to, where that could not tell either.
   if (given === undefined && !(direction === "read" && mayTellLength(target))) requireSize(options);
+  if (options.pidFile !== undefined) requirePidFile(options.pidFile);
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   try {

@@ -1,13 +1,19 @@
 /** The listening socket. */
-import type { SocketHandler, TCPSocketListener, UnixSocketListener } from "bun";
+import type { SocketHandler, SocketListener, TCPSocketListener } from "bun";
 import { statSync } from "node:fs";
-import { dup } from "../../ffi/fd.ts";
-import { boundAddress } from "../../ffi/socket.ts";
+import { POLLIN } from "../../ffi/constants.ts";
+import { close, dup } from "../../ffi/fd.ts";
+import { PollSet } from "../../ffi/poll.ts";
+import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
+import { FileId } from "../files/file-id.ts";
 import { type Address, type Entrance, MAX_SOCKET_PATH } from "./address.ts";
 import type { Session } from "./session.ts";
 
 const STDIN = 0;
+
+/** Connections that may wait until the main thread has time for them; as many as Bun.listen() has. */
+const BACKLOG = 512;
 
 /** Accepts connections until {@link close}. */
 export class Listener {
@@ -16,13 +22,15 @@ export class Listener {
    * can find it.
    */
   readonly address: Address | undefined;
-  readonly #listener: TCPSocketListener<Session> | UnixSocketListener<Session> | undefined;
+  readonly #listener: SocketListener<Session> | undefined;
+  /** What listening on a Unix socket has made. */
+  readonly #file: FileId | undefined;
 
   /** @throws UserError when the address is not to be had */
   constructor(entrance: Entrance, socket: SocketHandler<Session>) {
     switch (entrance.kind) {
       case "unix":
-        this.#listener = listenUnix(entrance.path, socket);
+        ({ listener: this.#listener, file: this.#file } = listenUnix(entrance.path, socket));
         this.address = entrance;
         break;
       case "tcp": {
@@ -33,8 +41,7 @@ export class Listener {
       }
       case "activated":
         this.address = boundAddress(entrance.fd);
-        // Bun's types do not know of this form.
-        this.#listener = Bun.listen<Session>({ fd: entrance.fd, socket } as never);
+        this.#listener = listenOn(entrance.fd, socket);
         break;
       case "single":
         // The rest of the program keeps its standard input, and the client its end.
@@ -42,13 +49,35 @@ export class Listener {
     }
   }
 
-  /** Stops listening, and removes the socket file. */
+  /** True when somebody is connected, as far as the kernel is concerned, who was not accepted yet. */
+  get hasWaiting(): boolean {
+    // Bun's types do not tell of this property.
+    const { fd } = (this.#listener ?? { fd: -1 }) as unknown as { readonly fd: number };
+    if (fd < 0) return false;
+    const poll = new PollSet();
+    poll.add(fd, POLLIN);
+    return poll.wait(0) > 0;
+  }
+
+  /** Stops listening, and removes the socket file if it is still the one that was made. */
   close(): void {
+    // Only now: while the socket is open, no other file gets its inode number.
+    this.#file?.remove();
     this.#listener?.stop(false);
   }
 }
 
-function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketListener<Session> {
+/** Takes connections from a socket that listens already, which Bun closes at the end. */
+function listenOn(fd: number, socket: SocketHandler<Session>): SocketListener<Session> {
+  // Bun's types do not know of this form.
+  return Bun.listen<Session>({ fd, socket } as never);
+}
+
+/** Bun.listen({ unix }) would in the end unlink whatever has the path by then. */
+function listenUnix(
+  path: string,
+  socket: SocketHandler<Session>,
+): { listener: SocketListener<Session>; file: FileId } {
   const length = Buffer.byteLength(path);
   if (length > MAX_SOCKET_PATH) {
     throw new UserError(
@@ -57,8 +86,12 @@ function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketLis
         `${MAX_SOCKET_PATH}; choose a shorter one`,
     );
   }
+  if (path === "" || path.includes("\0")) {
+    throw new UserError("ERR_LISTEN", `cannot listen on ${JSON.stringify(path)}: it is no path`);
+  }
+  let fd: number;
   try {
-    return Bun.listen<Session>({ unix: path, socket });
+    fd = listen(unixAddress(path), BACKLOG, path);
   } catch (error) {
     const there = statSync(path, { throwIfNoEntry: false });
     const inUse =
@@ -66,6 +99,15 @@ function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketLis
         ? "it is there, and is no socket: choose another path"
         : "another server uses it, or has left it behind: remove it";
     throw listenError(path, error, inUse);
+  }
+  let file: FileId | undefined;
+  try {
+    file = new FileId(path);
+    return { listener: listenOn(fd, socket), file };
+  } catch (error) {
+    file?.remove();
+    close(fd);
+    throw error;
   }
 }
 

@@ -13,6 +13,8 @@ export interface Observed {
   /** Seconds since the first client came; 0 before. */
   readonly elapsed: number;
   readonly stage: Stage;
+  /** The stream has been connected with its sink or source. */
+  readonly opened: boolean;
 }
 
 /** What does not change about a stream. */

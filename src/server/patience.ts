@@ -49,6 +49,12 @@ export class Patience {
     clearTimeout(this.#timer);
   }
 
+  /** Whoever is not back by now does not come any more. */
+  async giveUp(): Promise<void> {
+    clearTimeout(this.#timer);
+    if (this.#facts.awaited) await this.#expire();
+  }
+
   async #expire(): Promise<void> {
     await this.#handlers.giveUp();
     if (!this.#facts.awaited) return;

@@ -1,25 +1,74 @@
 /** The file of `--pidfile`. */
-import { constants, rmSync, writeFileSync } from "node:fs";
-import { messageOf, UserError } from "../errors.ts";
+import { readFileSync } from "node:fs";
+import { UserError } from "../errors.ts";
+import { deliverNow } from "../files/deliver.ts";
+import { Draft } from "../files/draft.ts";
+import type { FileId } from "../files/file-id.ts";
+import { type Place, placeOf, whyNot } from "../files/place.ts";
 
 /** Holds the process id from the moment that clients can connect until the program ends. */
 export class PidFile {
-  /** @throws UserError when it cannot be written */
+  readonly #text = `${process.pid}\n`;
+  /** Undefined for a pipe or a device, which is written to and left alone. */
+  readonly #file: FileId | undefined;
+
+  /**
+   * That of another server is replaced, whether it runs or not: the number may be another program's
+   * by now. That server leaves it alone then.
+   *
+   * @throws UserError ERR_FILE when it cannot be written
+   */
   constructor(readonly path: string) {
-    try {
-      // Not to wait for ever where somebody has put a FIFO.
-      const flag =
-        constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NONBLOCK;
-      writeFileSync(path, `${process.pid}\n`, { flag: flag as never });
-    } catch (error) {
-      throw new UserError(
-        "ERR_FILE",
-        `cannot write --pidfile: ${messageOf(error)}; check its folder`,
-      );
-    }
+    this.#file = explained(path, () => {
+      const place = pidPlace(path);
+      if (place.kind === "name") return make(path, this.#text);
+      deliverNow(place, path, this.#text);
+      return undefined;
+    });
   }
 
+  /** Removes it, if it is still the one that was made. */
   remove(): void {
-    rmSync(this.path, { force: true });
+    const file = this.#file;
+    // The next file may have got the inode number of one that was removed.
+    if (file?.isThere && holds(file.path, this.#text)) file.remove();
+  }
+}
+
+/** Whether it may be removed is asked when the program ends, and nothing may go wrong then. */
+function holds(path: string, text: string): boolean {
+  try {
+    return readFileSync(path, "utf8") === text;
+  } catch {
+    return false;
+  }
+}
+
+/** Finds out whether there can be a pid file, before anything begins. @throws UserError ERR_FILE */
+export function requirePidFile(path: string): void {
+  explained(path, () => pidPlace(path));
+}
+
+function pidPlace(path: string): Place {
+  return placeOf(path, "a pid file", (text) => /^\s*[0-9]{1,20}\s*$/.test(text));
+}
+
+/** Whoever waits for the file finds the number in it. */
+function make(path: string, text: string): FileId {
+  const draft = new Draft(path);
+  try {
+    draft.write(text);
+    return draft.publish();
+  } catch (error) {
+    draft.discard();
+    throw error;
+  }
+}
+
+function explained<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new UserError("ERR_FILE", `cannot write --pidfile: ${path}: ${whyNot(error)}`);
   }
 }

@@ -1,8 +1,16 @@
 /** A listener and a stream thread, and all that is known about the stream while it runs. */
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Client } from "../stream/channel.ts";
-import type { Ended, ShortStream, StreamEvent, StreamPlan } from "../stream/messages.ts";
+import type {
+  ConnectionEnd,
+  Ended,
+  ShortStream,
+  Standing,
+  StreamEvent,
+  StreamPlan,
+} from "../stream/messages.ts";
 import { type Address, type Entrance, nbdUri } from "./address.ts";
 import { Conditions } from "./conditions.ts";
 import { exportInfo } from "./disk.ts";
@@ -12,13 +20,16 @@ import type { Log } from "./log.ts";
 import type { Stage } from "./observer.ts";
 import { OtherEnd } from "./other-end.ts";
 import { Patience } from "./patience.ts";
-import { Reception } from "./reception.ts";
+import { type Negotiating, Reception } from "./reception.ts";
+import { Repeats } from "./repeats.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize, type Verdict } from "./summary.ts";
 import { requiredCertificates, type Security } from "./tls.ts";
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
 const ECHO_LIMIT = 200;
+/** Milliseconds for the event loop to accept those who are connected already. */
+const ACCEPT_LIMIT = 200;
 
 export interface ServiceOptions {
   readonly entrance: Entrance;
@@ -50,6 +61,8 @@ export class Service {
   /** Where clients can connect; undefined where there is no more to say than that they can. */
   readonly address: Address | undefined;
   readonly #log: Log;
+  readonly #refusals: Repeats;
+  readonly #cuts: Repeats;
   readonly #reception: Reception;
   readonly #listener: Listener;
   readonly #thread: StreamThread;
@@ -66,6 +79,7 @@ export class Service {
   #opening = true;
   #finishing = false;
   #echo = () => {};
+  #standing = (_: Standing) => {};
   readonly #patience: Patience;
   #end: Ended | undefined;
   #surplus: number | undefined;
@@ -74,19 +88,24 @@ export class Service {
   constructor(options: ServiceOptions) {
     this.#options = options;
     this.#log = options.log;
-    const { security, negotiationTimeout, maxConnections } = options;
+    const warn = (message: string) => options.log.warn(message);
+    this.#refusals = new Repeats(warn, (count) => `${count} more connections were refused`);
+    this.#cuts = new Repeats(warn, (count) => `${count} more clients were cut off`);
+    const { security, negotiationTimeout, maxConnections, reconnect } = options;
     this.#reception = new Reception(
       {
         info: exportInfo(options.exportName, options.plan),
         security,
         negotiationTimeout,
         maxConnections,
+        reconnect,
         inTransmission: () => this.#open,
+        makeRoom: () => this.#thread.send({ type: "make-room" }),
       },
       {
         onTransmission: (client, released) => this.#connected(client, released),
         onClose: (reason, fault) => {
-          if (fault) this.#log.warn(`a connection was refused: ${reason}`);
+          if (fault) this.#refusals.warn(`a connection was refused: ${reason}`);
           else this.#log.verbose(reason);
           this.poke();
         },
@@ -130,14 +149,43 @@ export class Service {
     return this.#open;
   }
 
+  get direction(): Direction {
+    return this.#options.plan.direction;
+  }
+
+  /** The stream's length in bytes; undefined is without end. */
+  get size(): bigint | undefined {
+    return this.#options.plan.size;
+  }
+
+  /** Those who have come so far. */
+  get visitors(): number {
+    return this.#reception.visitors;
+  }
+
+  /** Who negotiates. @param visitors counts only the first so many that have ever come */
+  negotiating(visitors?: number): Negotiating {
+    return this.#reception.negotiating(visitors);
+  }
+
+  /** True when all bytes of the stream, up to its size, have moved. */
+  get isThrough(): boolean {
+    const { size } = this;
+    return size !== undefined && this.counters.emitted >= size;
+  }
+
   /** True when all clients that have come are gone, whether they got through negotiation or not. */
   get deserted(): boolean {
-    return this.#reception.visitors > 0 && this.#reception.negotiating === 0 && this.#open === 0;
+    return this.#reception.visitors > 0 && this.negotiating().count === 0 && this.#open === 0;
   }
 
   /** What the stream thread has told at its end; undefined before. */
   get end(): Ended | undefined {
     return this.#end;
+  }
+
+  get opened(): boolean {
+    return !this.#opening;
   }
 
   get stage(): Stage {
@@ -176,10 +224,39 @@ export class Service {
     this.#conditions.poke();
   }
 
-  /** No new clients; those that are there and stay silent for `idle` milliseconds are cut off. */
-  lastWords(idle: number): void {
+  /** Waits until those are let in, or are not, who are connected as far as the kernel is concerned. */
+  async acceptAll(): Promise<void> {
+    const deadline = performance.now() + ACCEPT_LIMIT;
+    const isComing = () => this.#listener.hasWaiting || this.#reception.isAsked;
+    while (this.#listening && isComing() && performance.now() < deadline) await Bun.sleep(1);
+  }
+
+  /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
+  async look(): Promise<Standing | undefined> {
+    let standing: Standing | undefined;
+    this.#standing = (told) => {
+      standing = told;
+    };
+    this.#thread.send({ type: "look" });
+    await this.until(() => standing !== undefined || this.facts.ended, ECHO_LIMIT);
+    return standing;
+  }
+
+  /**
+   * Without new clients, ends the connections of those that are not waited for any more, and hears what
+   * that makes of the stream.
+   *
+   * @param whom all, or those that have moved nothing and have to say something first
+   */
+  async dismiss(whom: "all" | "silent"): Promise<void> {
     this.#stopListening();
-    this.#thread.send({ type: "last-words", idle });
+    this.#thread.send({ type: "dismiss", whom });
+    await this.heardAll();
+  }
+
+  /** A client that was lost does not come back any more, if it is not back. */
+  async giveUpLost(): Promise<void> {
+    await this.#patience.giveUp();
   }
 
   /** Waits until everything that has happened up to now is in the facts, but not for long. */
@@ -213,6 +290,8 @@ export class Service {
     // Those that the end of the stream has cut off have not been told of one by one.
     for (const released of this.#released.values()) released();
     await this.#reception.farewell(this.#options.stop);
+    this.#refusals.end();
+    this.#cuts.end();
   }
 
   #stopListening(): void {
@@ -256,16 +335,14 @@ export class Service {
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
         this.facts.streamed ||= event.streamed;
-        if (event.streamed && event.end !== "disconnected") this.#patience.lost(event.succeeded);
-        this.facts.leftBehind ||= event.end === "left-behind";
-        if (event.end === "garbage") {
-          this.#log.warn(`client ${event.id} was cut off: it does not speak NBD`);
-        } else if (event.end === "stalled") {
-          const why = "it has stopped in the middle of a request (--idle-timeout)";
-          this.#log.warn(`client ${event.id} was cut off: ${why}`);
-        } else {
-          this.#log.verbose(`client ${event.id} ended: ${event.end}`);
-        }
+        if (event.streamed && isLoss(event.end)) this.#patience.lost(event.succeeded);
+        this.#tellEnd(event.id, event.end);
+        break;
+      case "standing":
+        this.#standing(event);
+        break;
+      case "room":
+        this.#reception.answered();
         break;
       case "resumed":
         this.#patience.returned();
@@ -297,12 +374,30 @@ export class Service {
     this.poke();
   }
 
+  #tellEnd(id: number, end: ConnectionEnd): void {
+    const why = CUTS[end];
+    if (why === undefined) this.#log.verbose(`client ${id} ended: ${end}`);
+    else this.#cuts.warn(`client ${id} was cut off: ${why}`);
+  }
+
   /** Asks what the source's process has come to; the stream thread waits for it. */
   async #settle(): Promise<void> {
     const { farEnd, stop } = this.#options;
     this.#thread.send({ type: "settled", problem: await farEnd.settle(stop) });
   }
 }
+
+/** True where the client may not have meant to leave. */
+function isLoss(end: ConnectionEnd): boolean {
+  return end !== "disconnected" && end !== "left-behind";
+}
+
+/** Why clients are cut off, where that is worth a warning. */
+const CUTS: Partial<Record<ConnectionEnd, string>> = {
+  garbage: "it does not speak NBD",
+  stalled: "it has stopped in the middle of a request (--idle-timeout)",
+  displaced: "it has moved nothing, and others need its place (--idle-timeout)",
+};
 
 function surplusText({ farEnd, plan }: ServiceOptions, bytes: number, more: boolean): string {
   const surplus = more ? `at least ${bytes}` : String(bytes);

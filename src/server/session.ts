@@ -49,8 +49,13 @@ export class Session {
   #state: "negotiating" | "securing" | "leaving" | "handed over" | "bridged" | "gone" =
     "negotiating";
 
+  /** When the client came, or has said something last, by performance.now(). */
+  heard = performance.now();
+
+  /** @param number which of all sessions it is, counted from 1 */
   constructor(
     readonly socket: Socket<Session>,
+    readonly number: number,
     options: SessionOptions,
     events: SessionEvents,
   ) {
@@ -80,6 +85,7 @@ export class Session {
 
   /** Bytes from the client. @param from the socket that has them */
   data(from: Socket<any>, chunk: Uint8Array): void {
+    if (!this.left) this.heard = performance.now();
     // Below TLS, the accepted socket goes on showing what passes through it.
     if (from !== this.#socket) return;
     if (this.#bridge !== undefined) this.#bridge.received(chunk);

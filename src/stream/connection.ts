@@ -15,6 +15,8 @@ export class Connection {
   #ended: ConnectionEnd | undefined;
   /** When the connection began to wait for its client, by the engine's clock. */
   idleSince = performance.now();
+  /** When it came, by the same clock. */
+  readonly since = performance.now();
   readonly #flow: Flow;
   readonly #side: Side;
   /** Set when nothing is left to do but to send the last replies. */

@@ -11,7 +11,7 @@ import { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";
 import type { Flow } from "./flow.ts";
 import { IdleConnections } from "./idle.ts";
-import type { Command, StreamEvent } from "./messages.ts";
+import type { Command, Standing, StreamEvent } from "./messages.ts";
 import { Vigil } from "./vigil.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
@@ -53,8 +53,8 @@ export class Engine {
   #woken = true;
   /** An answer is asked for, once everything has been looked at. */
   #echo: "asked" | "looking" | undefined;
-  /** Milliseconds that a silent client is given; set when no more is expected of any. */
-  #patience: number | undefined;
+  /** What the flow's mark was at the last look. */
+  #mark = "";
 
   constructor(options: EngineOptions) {
     this.#options = options;
@@ -93,10 +93,14 @@ export class Engine {
       case "connection":
         this.#connect(command);
         break;
-      case "last-words":
-        this.#patience = command.idle;
-        this.#idle.wakeAll((connection) => this.#connections.push(connection));
-        for (const connection of this.#connections) connection.idleSince = performance.now();
+      case "look":
+        this.#options.post({ type: "standing", ...this.#look() });
+        break;
+      case "dismiss":
+        this.#dismiss(command.whom);
+        break;
+      case "make-room":
+        this.#makeRoom();
         break;
       case "give-up":
         this.#flow.closeBooks();
@@ -127,6 +131,53 @@ export class Engine {
     }
     const channel = new Channel(id, client, this.#pool, this.#flow.repliesCapacity);
     this.#connections.push(new Connection(channel, this.#flow));
+  }
+
+  #look(): Standing {
+    const { full, mark } = this.#flow;
+    const moved = mark !== this.#mark;
+    this.#mark = mark;
+    let engaged = 0;
+    let held = false;
+    let latest = Number.NEGATIVE_INFINITY;
+    for (const connection of [...this.#connections, ...this.#idle]) {
+      const { channel, idleSince } = connection;
+      if (isEngaged(connection)) engaged++;
+      held ||= channel.needsEndpoint;
+      // Whoever waits for its turn waits for one that may be silent.
+      if (channel.needsTurn) continue;
+      latest = Math.max(latest, waitsForClient(channel) ? idleSince : performance.now());
+    }
+    return { full, moved, engaged, held, silence: performance.now() - latest };
+  }
+
+  /** Ends connections; {@link #reap} tells of them. */
+  #dismiss(whom: "all" | "silent"): void {
+    this.#idle.wakeAll((connection) => this.#connections.push(connection));
+    for (const connection of this.#connections) {
+      if (connection.ended !== undefined) continue;
+      if (whom === "all") connection.end("left-behind");
+      else if (!isEngaged(connection)) connection.end("dismissed");
+    }
+  }
+
+  /**
+   * Of the clients that have been here for as long as a client may be silent, and have moved nothing
+   * in that time, ends the connection of the one that has been silent for longest.
+   */
+  #makeRoom(): void {
+    const { idleTimeout = Number.POSITIVE_INFINITY, post } = this.#options;
+    const now = performance.now();
+    const [first] = [...this.#connections, ...this.#idle]
+      .filter((one) => one.ended === undefined && !isEngaged(one))
+      .filter((one) => now - one.since >= idleTimeout)
+      .toSorted((one, other) => one.idleSince - other.idleSince);
+    if (first !== undefined) {
+      if (this.#idle.release(first)) this.#connections.push(first);
+      first.end("displaced");
+      this.#reap();
+    }
+    post({ type: "room", made: first !== undefined });
   }
 
   /** Answers once poll(2) has been asked since, and nobody has anything left to do. */
@@ -238,11 +289,9 @@ export class Engine {
 
   /** @param now performance.now() @param news there is something to do for idle ones */
   #partFromIdle(now: number, news: boolean): void {
-    if (this.#patience === undefined) {
-      for (let i = this.#connections.length - 1; i >= 0; i--) {
-        if (this.#idle.admit(this.#connections[i] as Connection, now)) {
-          this.#connections.splice(i, 1);
-        }
+    for (let i = this.#connections.length - 1; i >= 0; i--) {
+      if (this.#idle.admit(this.#connections[i] as Connection, now)) {
+        this.#connections.splice(i, 1);
       }
     }
     if (!news) return;
@@ -274,10 +323,8 @@ export class Engine {
   /** Milliseconds that a client may be silent for now. */
   #patienceWith(connection: Connection): number {
     const { idleTimeout = Number.POSITIVE_INFINITY, turnLimit = TURN_LIMIT } = this.#options;
-    const patience = this.#patience ?? Number.POSITIVE_INFINITY;
-    if (!connection.midRequest) return patience;
-    const turn = this.#isWaitedFor(connection) ? turnLimit : Number.POSITIVE_INFINITY;
-    return Math.min(patience, idleTimeout, turn);
+    if (!connection.midRequest) return Number.POSITIVE_INFINITY;
+    return this.#isWaitedFor(connection) ? Math.min(turnLimit, idleTimeout) : idleTimeout;
   }
 
   /** True when a connection that began later waits for its turn, and may be the same client's. */
@@ -291,7 +338,7 @@ export class Engine {
     for (const connection of this.#connections) {
       if (!waitsForClient(connection.channel)) connection.idleSince = now;
       else if (now - connection.idleSince >= this.#patienceWith(connection)) {
-        connection.end(this.#patience === undefined ? "stalled" : "left-behind");
+        connection.end("stalled");
       }
     }
   }
@@ -300,6 +347,14 @@ export class Engine {
 function clientEvents({ needsInput, replies, halfClosed }: Channel): number {
   const events = (needsInput ? POLLIN : 0) | (replies.empty ? 0 : POLLOUT);
   return events === 0 && !halfClosed ? POLLRDHUP : events;
+}
+
+/**
+ * True for a client that has moved the stream, if no later one has taken its place since, or that waits
+ * for the far end or for others.
+ */
+function isEngaged({ counts, channel }: Connection): boolean {
+  return counts || !waitsForClient(channel);
 }
 
 /** True when it is for the client to do something. */

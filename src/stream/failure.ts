@@ -156,7 +156,7 @@ export function clientCut(request: Request, missing: number, emitted: number): F
 }
 
 /** What the kernel says of a pipe or socket that nobody reads any more. */
-const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENXIO]);
+const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENOTCONN, ERRNO.ENXIO]);
 
 /** A call on the sink that failed. */
 export function sinkFailed(sink: string, error: EndpointError, emitted: number): Failure {

@@ -23,6 +23,10 @@ export interface Flow {
   readonly ready: boolean;
   /** True while the far end is open. */
   readonly isOpen: boolean;
+  /** True when the stream was written, or zeroed, up to its size, or read up to it. */
+  readonly full: boolean;
+  /** Where the stream stands, with what is noted or held: another text when it has moved. */
+  readonly mark: string;
   /** Tries to open the far end. @throws EndpointError */
   open(): boolean;
   /** What to poll the far end for; -1 is not at all. @param wanted something waits for it */

@@ -28,7 +28,7 @@ export class IdleConnections implements Iterable<Connection> {
     this.#epoll.take((fd, events) => {
       const connection = this.#connections.get(fd);
       if (connection === undefined) return;
-      this.#release(connection);
+      this.release(connection);
       back(connection, events);
     });
   }
@@ -36,7 +36,7 @@ export class IdleConnections implements Iterable<Connection> {
   /** Lets go of all. */
   wakeAll(back: (connection: Connection) => void): void {
     for (const connection of this) {
-      this.#release(connection);
+      this.release(connection);
       back(connection);
     }
   }
@@ -45,9 +45,11 @@ export class IdleConnections implements Iterable<Connection> {
     return [...this.#connections.values()][Symbol.iterator]();
   }
 
-  #release({ channel }: Connection): void {
+  /** Lets go of one. @returns false if it was not here */
+  release({ channel }: Connection): boolean {
+    if (!this.#connections.delete(channel.fd)) return false;
     this.#epoll.remove(channel.fd);
-    this.#connections.delete(channel.fd);
+    return true;
   }
 
   close(): void {

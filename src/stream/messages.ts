@@ -1,4 +1,4 @@
-/** What the main thread and the stream thread say to each other. Plain data only. */
+/** What the main thread and the stream thread say to each other: plain data. */
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
@@ -17,7 +17,10 @@ export interface StreamPlan {
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
-  /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
+  /**
+   * Milliseconds that a client may stop for in the middle of a request, or may have a place that
+   * others need without moving anything; undefined is for ever.
+   */
   readonly idleTimeout: number | undefined;
   /** When read: zeroes take the place of what a source that ends early has not. */
   readonly pad: boolean;
@@ -27,6 +30,15 @@ export interface StreamPlan {
   readonly settles: boolean;
   /** When written: nothing gets to the far end; what the clients do is recorded instead. */
   readonly survey?: boolean;
+}
+
+/**
+ * True where clients of a stream that is written may flush it: what a pipe or a socket has accepted is
+ * as safe as it gets there. A file or a device would have to have it on stable storage, and it does at
+ * the end only. What is recorded is to be as of a pipe.
+ */
+export function flushes({ endpoint, survey }: StreamPlan): boolean {
+  return endpoint.kind !== "file" || survey === true;
 }
 
 /** What the stream thread is started with. */
@@ -44,8 +56,15 @@ export type Command =
   | { readonly type: "connection"; readonly id: number; readonly client: Client }
   /** After "source-ended": what its process came to; undefined is well. */
   | { readonly type: "settled"; readonly problem: string | undefined }
-  /** No client is to be waited for longer than `idle` milliseconds without a word from it. */
-  | { readonly type: "last-words"; readonly idle: number }
+  /** Tell where things stand, at once. */
+  | { readonly type: "look" }
+  /**
+   * End the connections of clients that are not waited for any more: of all, or of those that have
+   * moved nothing and of which something would have to come first.
+   */
+  | { readonly type: "dismiss"; readonly whom: "all" | "silent" }
+  /** A client has come for whom there is no place: end a connection that holds one for nothing. */
+  | { readonly type: "make-room" }
   /** No client that was lost comes back any more. */
   | { readonly type: "give-up" }
   /** All clients are gone and all is well: emit what is pending. */
@@ -71,8 +90,12 @@ export type ConnectionEnd =
   | "cut"
   /** What the client sent is not NBD. */
   | "garbage"
-  /** The client was still connected, and silent, when its time was up. */
+  /** The client was still connected when nobody waited for it any more. */
   | "left-behind"
+  /** The client had moved nothing when the others were done. */
+  | "dismissed"
+  /** The client had moved nothing for long, and its place was needed. */
+  | "displaced"
   /** The client stopped in the middle of a request, or of taking the answer to it, for too long. */
   | "stalled"
   /** The client has come back on another connection, and repeats what it had sent here. */
@@ -107,8 +130,28 @@ export type StreamEvent =
   | ({ readonly type: "surplus" } & Surplus)
   /** The answer to the command of this name. */
   | { readonly type: "echo" }
+  /** The answer to "look". */
+  | ({ readonly type: "standing" } & Standing)
+  /** The answer to "make-room", behind the event of the connection that has ended, if one has. */
+  | { readonly type: "room"; readonly made: boolean }
   /** The last event: the far end is closed. */
   | ({ readonly type: "ended" } & Ended);
+
+/** Where a stream and its clients stand. */
+export interface Standing {
+  /**
+   * The stream has all that it can have: it was written, or zeroed, up to its size, or read up to it.
+   */
+  readonly full: boolean;
+  /** It has moved since the last look, be it in memory only. */
+  readonly moved: boolean;
+  /** Clients that have moved it, or that wait for the far end or for other clients. */
+  readonly engaged: number;
+  /** One of them waits for the far end. */
+  readonly held: boolean;
+  /** Milliseconds since the last word of a client; Infinity where there is none. */
+  readonly silence: number;
+}
 
 /** What a source has behind the stream's end. */
 export interface Surplus {

@@ -10,7 +10,13 @@ import { toOffset } from "../protocol/offset.ts";
 import { Counters } from "../stream/counters.ts";
 import { Engine } from "../stream/engine.ts";
 import type { Flow } from "../stream/flow.ts";
-import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
+import {
+  type Command,
+  flushes,
+  type StreamEvent,
+  type StreamPlan,
+  type StreamThreadData,
+} from "../stream/messages.ts";
 import { ReadFlow } from "../stream/read/read-flow.ts";
 import { SurveyFlow } from "../stream/survey/survey-flow.ts";
 import { WriteFlow } from "../stream/write/write-flow.ts";
@@ -71,6 +77,7 @@ function createFlow(
     size,
     window,
     remembered: reconnect ? window : 0,
+    flushes: flushes(plan),
     counters,
     post,
   });

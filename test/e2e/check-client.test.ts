@@ -1,6 +1,6 @@
 /** Dry runs of real clients: what they find, and that the line which they end with works. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import type { ClientFindings } from "../../src/check/diagnosis.ts";
 import { check, said, typed } from "../support/check.ts";
 import { digestOf, filled, qemuIo } from "../support/clients.ts";
@@ -248,4 +248,20 @@ test("a signal ends the check and the command, and leaves nothing behind", async
   expect({ status, stdout }).toEqual({ status: 130, stdout: "" });
   expect(stderr).toEndWith("nbd-streaming: error: the check was ended by SIGINT\n");
   expect(readdirSync(scratch.path)).toEqual([]);
+});
+
+test("a process that the command leaves behind is told of, and ended", async () => {
+  const line = `qemu-io -f raw -c 'write -q 0 64k' "$uri"; sleep 300 < /dev/null > /dev/null 2>&1 & exit 0`;
+  const { status, stdout } = await runProgram(["check", "--json", "--", line]);
+  expect(status).toBe(4);
+  const told = /it has left sleep \((\d+)\) running with the stream at byte/.exec(stdout);
+  expect(told, stdout).not.toBeNull();
+  expect(existsSync(`/proc/${told?.[1]}/exe`)).toBeFalse();
+});
+
+test("a process that is about to connect when the command ends is waited for", async () => {
+  const line = `(sleep 0.05; qemu-io -f raw -c 'write -q 0 64k' "$uri") & exit 0`;
+  const { status, stdout } = await runProgram(["check", "--", line]);
+  expect(stdout).toMatch(/verdict +it streams/);
+  expect(status).toBe(0);
 });

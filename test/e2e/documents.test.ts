@@ -21,7 +21,7 @@ import { tempFolder } from "../support/temp.ts";
 setDefaultTimeout(LIMIT);
 
 const DOCUMENTS = [
-  ...["README.md", "packaging/README.md"],
+  ...["README.md", "SECURITY.md", "packaging/README.md"],
   ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
 ];
 const SHELLS = ["sh", "zsh", "fish"];

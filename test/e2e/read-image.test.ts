@@ -1,6 +1,15 @@
 /** `run read=SOURCE IMAGE`: qemu-img makes an image of what comes out of the source. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, linkSync, lstatSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { copied, digestDisk } from "../support/copied.ts";
 import { digestSectors, holedImage, type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -122,17 +131,23 @@ describe("an IMAGE", () => {
     expect(readdirSync(folder.path)).toEqual([]);
   });
 
-  test.each([
-    { how: "a link to it", make: (path: string) => symlinkSync("real.img", path) },
-    { how: "a file with a name of its own", make: (path: string) => writeFileSync(path, "") },
-  ])("is made in the place of $how", async ({ make: prepare }) => {
+  test("is made in the place that a symbolic link leads to, and the link stays", async () => {
     using folder = tempFolder();
-    writeFileSync(folder.file("real.img"), "");
-    prepare(folder.file("disk.img"));
-    const before = lstatSync(folder.file("disk.img")).ino;
-    expect(await make(["disk.img"], folder.path)).toMatchObject({ status: 0 });
-    expect(lstatSync(folder.file("disk.img")).ino).toBe(before);
-    expect(await digestFile(folder.file("disk.img"))).toBe(await digestSectors(disk));
+    mkdirSync(folder.file("images"));
+    writeFileSync(folder.file("images/real.img"), "");
+    symlinkSync("images/real.img", folder.file("disk.img"));
+    symlinkSync("images/missing.img", folder.file("new.img"));
+    for (const [image, real] of [
+      ["disk.img", "images/real.img"],
+      ["new.img", "images/missing.img"],
+    ] as const) {
+      expect(await make([image], folder.path)).toMatchObject({ status: 0 });
+      expect(readlinkSync(folder.file(image))).toBe(real);
+      expect(lstatSync(folder.file(real)).isFile()).toBeTrue();
+      expect(await digestFile(folder.file(real))).toBe(await digestSectors(disk));
+    }
+    expect(readdirSync(folder.path).toSorted()).toEqual(["disk.img", "images", "new.img"]);
+    expect(readdirSync(folder.file("images")).toSorted()).toEqual(["missing.img", "real.img"]);
   });
 
   test.each([

@@ -91,6 +91,28 @@ describe("what is no sink", () => {
     expect(stderr).toMatch(/nbd-streaming: error: .*fd:3.*\n$/);
   });
 
+  test.each([
+    { what: "a pipe", line: '{ program run pipe=- "$@" 2>&1; echo "status $?"; } | cat' },
+    {
+      what: "a file",
+      line: 'program run pipe=- "$@" > "$FILE" 2>&1; echo "status $?"; cat "$FILE"',
+    },
+    {
+      what: "a descriptor",
+      line: 'program run pipe=fd:2 "$@" 2> "$FILE"; echo "status $?"; cat "$FILE"',
+    },
+  ])("$what that standard error goes to, too, is refused", async ({ line }) => {
+    const { stdout } = await shell(line, CAPTIVE, { env: { FILE: folder.file("both") } });
+    expect(stdout).toContain("status 3");
+    expect(stdout).toMatch(/cannot be used: standard error goes there, too, .*; leave out 2>&1/);
+    expect(existsSync(trace)).toBe(false);
+  });
+
+  test("but not /dev/null", async () => {
+    const { status } = await shell('program run pipe=- "$@" > /dev/null 2>&1', [disk.path]);
+    expect(status).toBe(0);
+  });
+
   test.skipIf(NO_SCRIPT)("a terminal as standard output is refused", async () => {
     expectRefusal(await onTerminal(["run", "pipe=-", ...CAPTIVE]), 3, "it is a terminal");
   });

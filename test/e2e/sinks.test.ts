@@ -224,6 +224,28 @@ describe("a command as the sink", () => {
   });
 });
 
+describe("flush and FUA, which mean stable storage,", () => {
+  /** What a client is told; the stream is left empty. */
+  const asking = (info: string) => ["--", `nbdinfo --json "$uri" > ${quoted(info)}`];
+  const told = (info: string) => {
+    const [shown] = JSON.parse(readFileSync(info, "utf8")).exports;
+    return [shown.can_flush, shown.can_fua];
+  };
+
+  test.each([
+    { sink: "standard output, a pipe", line: 'program run pipe=- "$@" | cat', offered: true },
+    { sink: "a command", line: 'program run pipe=exec:cat "$@"', offered: true },
+    { sink: "a file", line: 'program run pipe=- "$@" > "$FILE"', offered: false },
+    { sink: "a device", line: 'program run pipe=/dev/null "$@"', offered: false },
+    { sink: "none, for check", line: 'program check "$@"', offered: true },
+  ])("are offered by $sink: $offered", async ({ line, offered }) => {
+    using folder = tempFolder();
+    const info = folder.file("info");
+    await shell(line, asking(info), { env: { FILE: folder.file("disk.raw") } });
+    expect(told(info)).toEqual([offered, offered]);
+  });
+});
+
 test("a device without room fails the run, and the client is told so", async () => {
   const { status, stderr } = await run("/dev/full", ["--", "nbdcopy", full.path, "$uri"]);
   expect([1, 4]).toContain(status);

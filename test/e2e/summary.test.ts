@@ -192,15 +192,16 @@ describe("--summary=json:FILE", () => {
     expect(existsSync(trace)).toBe(false);
   });
 
-  test("says so when the file cannot be written any more, and the stream is complete", async () => {
+  test("that cannot be written any more is no success, though the stream is complete", async () => {
     const place = folder.file("place");
     mkdirSync(place);
     const words = ["run", `--summary=json:${place}/sum`, "pipe=exec:cat", "--"];
     const client = `rm -r ${quoted(place)}; exec nbdcopy - "$uri" < /dev/null`;
     const { status, stderr } = await runProgram([...words, client]);
     expect(stderr).toContain(`nbd-streaming: error: cannot write ${place}/sum: `);
+    expect(stderr).toContain("; the stream itself is complete");
     expect(stderr).toMatch(/: complete\n$/);
-    expect(status).toBe(0);
+    expect(status).toBe(3);
   });
 });
 

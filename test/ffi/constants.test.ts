@@ -10,6 +10,7 @@ const OPEN_FLAGS = [
   "O_RDONLY",
   "O_WRONLY",
   "O_RDWR",
+  "O_NOCTTY",
   "O_NONBLOCK",
   "O_DIRECTORY",
   "O_NOFOLLOW",

@@ -14,13 +14,18 @@ import {
   write,
   writev,
 } from "../../ffi/fd.ts";
+import { join } from "node:path";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { IoVec, Memory } from "../../ffi/memory.ts";
 import { pipeSize } from "../../ffi/pipe.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { tempFolder } from "../support/temp.ts";
+import { command } from "../support/program.ts";
+import { failing, NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { Descriptors, fill, flagsOf, readAll, thrownBy, writeAll } from "./descriptors.ts";
+
+const CLOSING = join(import.meta.dir, "closing.child.ts");
 
 const { O_APPEND, O_CREAT } = constants;
 
@@ -77,6 +82,14 @@ describe("close", () => {
       code: "EBADF",
       message: `close ${2 ** 30}: Bad file descriptor`,
     });
+  });
+
+  test.skipIf(!STRACE_WORKS)(`says nothing of data that was lost ${NEEDS_STRACE}`, async () => {
+    using folder = tempFolder();
+    writeFileSync(folder.file("file"), "");
+    const cmd = failing("close", "EIO", folder.file("file"));
+    const child = [...cmd, process.execPath, CLOSING, folder.file("file")];
+    expect(await command(child)).toBe("close: nothing\ncloseWritten: close: Input/output error\n");
   });
 });
 

@@ -1,6 +1,18 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { MSG_MORE, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLOUT } from "../../ffi/constants.ts";
+import {
+  AF_INET,
+  AF_UNIX,
+  ERRNO,
+  MSG_MORE,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDWR,
+  POLLOUT,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+} from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { bytesReadable } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
@@ -10,9 +22,12 @@ import {
   connect,
   growSendBuffer,
   internetAddress,
+  isStream,
+  isUnix,
   recv,
   send,
   shutdownWrite,
+  socketError,
 } from "../../ffi/socket.ts";
 import { command, eventually } from "../support/program.ts";
 import { Descriptors, flagsOf, readAll, thrownBy } from "./descriptors.ts";
@@ -185,6 +200,27 @@ describe("growSendBuffer", () => {
       code: "ENOTSOCK",
     });
   });
+});
+
+describe("socketError", () => {
+  test("is told once, of what a peer has closed and not read", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    expect(socketError(one)).toBe(0);
+    send(one, letters("unread").at(0), 6);
+    expect(socketError(one)).toBe(0);
+    descriptors.close(other);
+    expect([socketError(one), socketError(one)]).toEqual([ERRNO.ECONNRESET, 0]);
+  });
+});
+
+test("a socket's kind is told", () => {
+  using descriptors = new Descriptors();
+  const [local] = descriptors.socketpair();
+  const internet = descriptors.keep(libc.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const datagrams = descriptors.keep(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  expect([local, internet, datagrams].map(isUnix)).toEqual([true, false, true]);
+  expect([local, internet, datagrams].map(isStream)).toEqual([true, true, false]);
 });
 
 describe("shutdownWrite", () => {

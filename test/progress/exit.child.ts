@@ -9,7 +9,7 @@ const progress = new ProgressDisplay({
   colour: true,
   percentFd: undefined,
 });
-const stream = { counters: new Counters(), elapsed: 0, stage: "deserted" } as const;
+const stream = { counters: new Counters(), elapsed: 0, stage: "deserted", opened: true } as const;
 const watch = new Watch(stream, { direction: "write", size: 1000n }, 0);
 progress.begin(() => watch.look(performance.now() / 1000));
 setTimeout(() => {

@@ -8,6 +8,7 @@ class Stream {
   readonly counters = new Counters();
   stage: Stage = "running";
   elapsed = 0;
+  readonly opened = true;
 }
 
 function watched(size: bigint | null = 1000n, direction: "read" | "write" = "write") {

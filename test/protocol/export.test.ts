@@ -6,7 +6,7 @@ import {
   BLOCK_SIZE,
   READ_FLAGS,
   UNBOUNDED_SIZE,
-  WRITE_FLAGS,
+  writeFlags,
 } from "../../src/protocol/export.ts";
 
 const isPowerOfTwo = (value: number) => Number.isInteger(Math.log2(value));
@@ -35,15 +35,17 @@ describe("the size", () => {
 });
 
 describe("the transmission flags", () => {
-  const bit = (position: number) => (WRITE_FLAGS >> position) & 1;
+  const bits = (flushes: boolean, ...positions: number[]) =>
+    positions.map((position) => (writeFlags(flushes) >> position) & 1);
 
-  test("offer FLUSH, FUA and WRITE_ZEROES", () => {
-    expect([bit(0), bit(2), bit(3), bit(6)]).toEqual([1, 1, 1, 1]);
+  test("offer WRITE_ZEROES, and FLUSH and FUA together or not at all", () => {
+    expect(bits(true, 0, 2, 3, 6)).toEqual([1, 1, 1, 1]);
+    expect(bits(false, 0, 2, 3, 6)).toEqual([1, 0, 0, 1]);
   });
 
   test("say neither READ_ONLY nor CAN_MULTI_CONN nor SEND_FAST_ZERO, nor anything else", () => {
-    expect(WRITE_FLAGS & ~0b100_1101).toBe(0);
-    expect([bit(1), bit(8), bit(11)]).toEqual([0, 0, 0]);
+    expect(writeFlags(true) & ~0b100_1101).toBe(0);
+    expect(bits(true, 1, 8, 11)).toEqual([0, 0, 0]);
   });
 
   test("of a stream that is read say READ_ONLY and nothing else", () => {

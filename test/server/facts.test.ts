@@ -12,7 +12,7 @@ const GOOD: Facts = {
   streamed: true,
   dropped: false,
   awaited: false,
-  leftBehind: false,
+  leftBehind: undefined,
   sourceEnded: false,
   ended: false,
 };
@@ -30,7 +30,7 @@ const WRONG: [string, Partial<Facts>, RegExp][] = [
     { refused: { request: "NBD_CMD_WRITE of 512 bytes at 1024", error: NBD_ENOSPC } },
     /^NBD_CMD_WRITE of 512 bytes at 1024 goes past the end: size=1024 is too small/,
   ],
-  ["a client that is still there", { leftBehind: true }, /still connected: wait for it/],
+  ["what is still there", { leftBehind: "a client is still connected" }, /^a client is still co/],
 ];
 
 const judge = (facts: Partial<Facts>, by: Judge) => shortcoming({ ...GOOD, ...facts }, by, 1024n);

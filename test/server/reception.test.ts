@@ -1,5 +1,5 @@
 /** Clients at the door, with real sockets. */
-import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { close } from "../../ffi/fd.ts";
 import { exportInfo } from "../../src/server/disk.ts";
 import { Reception } from "../../src/server/reception.ts";
@@ -23,12 +23,15 @@ let clients: Client[];
 let closed: [string, boolean][];
 let listener: { stop(closeAll?: boolean): void };
 let reception: Reception;
+/** What is done when somebody needs a place; there is none if nothing else is said. */
+let makeRoom: () => void;
 
 beforeEach(() => {
   folder = tempFolder();
   path = folder.file("socket");
   clients = [];
   closed = [];
+  makeRoom = () => queueMicrotask(() => reception.answered());
 });
 
 afterEach(() => {
@@ -37,14 +40,19 @@ afterEach(() => {
   folder[Symbol.dispose]();
 });
 
+/** As much of a stream as clients are told of. */
+const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", path: "none" } };
+
 function open(maxConnections = 2, negotiationTimeout = 30): void {
   reception = new Reception(
     {
-      info: exportInfo(undefined, { direction: "write", size: 1n << 20n } as never),
+      info: exportInfo(undefined, PLAN as never),
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
+      reconnect: undefined,
       inTransmission: () => clients.length,
+      makeRoom: () => makeRoom(),
     },
     {
       onTransmission: (client) => clients.push(client),
@@ -63,12 +71,12 @@ async function greeted(): Promise<RawClient> {
 test("a client that has chosen is handed over, with what it has sent behind its choice", async () => {
   open();
   using client = await greeted();
-  expect([reception.visitors, reception.negotiating]).toEqual([1, 1]);
+  expect([reception.visitors, reception.negotiating().count]).toEqual([1, 1]);
   client.send(CHOICE, Buffer.from("behind"));
   await eventually(() => clients.length === 1, "the client");
   expect(Buffer.from(clients[0]?.leftover ?? []).toString()).toBe("behind");
   expect(clients[0]?.negotiated).toEqual({ structured: false, allocation: false });
-  expect([reception.visitors, reception.negotiating]).toEqual([1, 0]);
+  expect([reception.visitors, reception.negotiating().count]).toEqual([1, 0]);
   expect(closed).toEqual([]);
 });
 
@@ -80,12 +88,104 @@ test("clients that negotiate and those that were handed over count together", as
   using second = await greeted();
   await turnedAway(path);
   expect(closed).toEqual([["a connection was refused: 2 are open (--max-connections)", false]]);
-  expect([reception.visitors, reception.negotiating]).toEqual([2, 1]);
+  expect([reception.visitors, reception.negotiating().count]).toEqual([2, 1]);
   second.socket.destroy();
-  await eventually(() => reception.negotiating === 0, "the second to be gone");
+  await eventually(() => reception.negotiating().count === 0, "the second to be gone");
   using fourth = await greeted();
   fourth.send(CHOICE);
   await eventually(() => clients.length === 2, "the fourth");
+});
+
+describe("a newcomer for whom there is no place", () => {
+  test("waits for the answer whether there is one, and is served if there is", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using first = await greeted();
+    first.send(CHOICE);
+    await eventually(() => clients.length === 1, "the client");
+    using newcomer = await RawClient.connect(path);
+    // It does not wait to be greeted.
+    newcomer.send(CHOICE);
+    await asked.promise;
+    await Bun.sleep(50);
+    expect([reception.isAsked, reception.visitors, reception.negotiating().count]).toEqual([
+      true,
+      1,
+      0,
+    ]);
+    close((clients.shift() as Client).fd);
+    reception.answered();
+    await newcomer.receive(18 + 10);
+    await eventually(() => clients.length === 1, "the newcomer");
+    expect(reception.isAsked).toBeFalse();
+    expect(closed).toEqual([]);
+  });
+
+  test("is refused if there is none", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using _first = await greeted();
+    using newcomer = await RawClient.connect(path);
+    await asked.promise;
+    reception.answered();
+    await newcomer.closed();
+    expect(closed).toEqual([["a connection was refused: 1 are open (--max-connections)", false]]);
+  });
+
+  test("may leave meanwhile", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using first = await greeted();
+    {
+      using _newcomer = await RawClient.connect(path);
+      await asked.promise;
+    }
+    reception.answered();
+    expect(first.socket.readyState).toBe("open");
+    await eventually(() => !reception.isAsked, "the newcomer to be gone");
+  });
+
+  test("is turned away at once where others wait already", async () => {
+    open(1);
+    let asked = 0;
+    makeRoom = () => asked++;
+    using _first = await greeted();
+    using stack = new DisposableStack();
+    for (let i = 0; i < 4; i++) stack.use(await RawClient.connect(path));
+    await eventually(() => asked === 4, "four to ask");
+    await turnedAway(path);
+    expect(asked).toBe(4);
+  });
+
+  test("is turned away when nobody is let in any more", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using _first = await greeted();
+    using newcomer = await RawClient.connect(path);
+    await asked.promise;
+    reception.close();
+    await newcomer.closed();
+    await eventually(() => !reception.isAsked, "nobody to wait");
+  });
+});
+
+test("who negotiates is counted, and heard, by when it came", async () => {
+  open(3);
+  expect(reception.negotiating()).toEqual({ count: 0, silence: Number.POSITIVE_INFINITY });
+  using first = await greeted();
+  await Bun.sleep(50);
+  const { visitors } = reception;
+  using _second = await greeted();
+  expect(reception.negotiating().count).toBe(2);
+  expect(reception.negotiating(visitors).count).toBe(1);
+  expect(reception.negotiating(visitors).silence).toBeGreaterThanOrEqual(50);
+  const before = reception.negotiating(visitors).silence;
+  first.send(CHOICE.subarray(0, 5));
+  await eventually(() => reception.negotiating(visitors).silence < before, "a word");
 });
 
 test("a client that does not choose in time is cut off; one that has is not", async () => {
@@ -108,7 +208,7 @@ test("what is no NBD is refused, and told of once", async () => {
   await eventually(() => closed.length > 0, "the end");
   await Bun.sleep(50);
   expect(closed.map(([, fault]) => fault)).toEqual([true]);
-  expect(reception.negotiating).toBe(0);
+  expect(reception.negotiating().count).toBe(0);
 });
 
 test("closing ends what is negotiating, and nothing that was handed over", async () => {

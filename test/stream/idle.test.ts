@@ -197,18 +197,18 @@ test("the timeout of requests is not for idle clients", () => {
   expect(ask(stream, peer, FLUSH)).toBe(NBD_OK);
 });
 
-test("idle clients are among those that may have last words, and then are left behind", () => {
-  const { stream, peers } = idle(2);
+test("idle clients are among those that are dismissed", () => {
+  const { stream, peers, peer } = idle(3);
   using _ = stream;
-  const [one, other] = peers as [Peer, Peer];
-  stream.command({ type: "last-words", idle: 200 });
-  stream.settle();
-  expect(stream.idle).toBe(0);
-  one.send(encodeWrite(0, Buffer.from("last")), DISC);
+  expect(ask(stream, peer, encodeWrite(0, Buffer.from("x")))).toBe(NBD_OK);
+  stream.rest();
+  stream.command({ type: "dismiss", whom: "silent" });
   stream.until(() => stream.ends.length === 2);
-  expect(stream.ends).toEqual(["disconnected", "left-behind"]);
-  expect(other.finished).toBeTrue();
-  expect(stream.output.toString()).toBe("last");
+  expect(stream.ends).toEqual(["dismissed", "dismissed"]);
+  expect(peers.map((one) => one.finished)).toEqual([false, true, true]);
+  stream.command({ type: "dismiss", whom: "all" });
+  stream.until(() => stream.ends.length === 3);
+  expect(stream.ends.at(-1)).toBe("left-behind");
 });
 
 test.each(["finish", "abort"] as const)("at %s, idle clients are closed, too", (how) => {

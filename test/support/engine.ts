@@ -7,7 +7,7 @@ import type { Negotiated } from "../../src/protocol/export.ts";
 import { Counters } from "../../src/stream/counters.ts";
 import { Engine } from "../../src/stream/engine.ts";
 import type { Flow } from "../../src/stream/flow.ts";
-import type { Command, StreamEvent } from "../../src/stream/messages.ts";
+import type { Command, Standing, StreamEvent } from "../../src/stream/messages.ts";
 import { Peer } from "./peer.ts";
 import { tempFolder } from "./temp.ts";
 
@@ -77,6 +77,15 @@ export abstract class EngineFixture implements Disposable {
   hangUp(peer: Peer): void {
     this.#peers.delete(peer.fd);
     close(peer.fd);
+  }
+
+  /** Where things stand. */
+  look(): Standing {
+    const before = this.events.length;
+    const told = () => this.events.slice(before).find((event) => event.type === "standing");
+    this.command({ type: "look" });
+    this.until(() => told() !== undefined);
+    return told() as Standing;
   }
 
   /** How the clients' connections have ended so far, in order. */

@@ -34,8 +34,8 @@ export interface StartOptions {
   readonly env?: Record<string, string | undefined>;
   /** What it reads on standard input. */
   readonly stdin?: Blob;
-  /** A descriptor of ours that it gets as its descriptor 3. */
-  readonly passed?: number | undefined;
+  /** Descriptors of ours that it gets as its own from 3 on. */
+  readonly passed?: number | readonly number[] | undefined;
   /** Makes a process group of it, all of which `using` kills: for a shell with its commands. */
   readonly group?: boolean;
 }
@@ -46,12 +46,7 @@ export function start(cmd: readonly string[], options: StartOptions = {}): Runni
     cmd: [...cmd],
     cwd: options.cwd ?? ROOT,
     env: { ...process.env, ...options.env },
-    stdio: [
-      options.stdin ?? "ignore",
-      "pipe",
-      "pipe",
-      ...(options.passed === undefined ? [] : [options.passed]),
-    ],
+    stdio: [options.stdin ?? "ignore", "pipe", "pipe", ...[options.passed ?? []].flat()],
     detached: options.group === true,
   });
   let stderr = "";

@@ -1,19 +1,21 @@
 /** The program within a command line of the shell, where users redirect it and pipe it on. */
-import { type Ended, PROGRAM, start, type StartOptions } from "./program.ts";
+import { type Ended, PROGRAM, type Running, start, type StartOptions } from "./program.ts";
 
 /**
- * Runs a command line of sh(1) to its end. In it, `program` is the program, and `"$@"` are `words`.
+ * Starts a command line of sh(1). In it, `program` is the program, and `"$@"` are `words`.
  */
-export async function shell(
+export function startShell(
   line: string,
   words: readonly string[] = [],
   options: StartOptions = {},
-): Promise<Ended> {
+): Running {
   const define = `program() { ${PROGRAM.map(quoted).join(" ")} "$@"; }`;
-  await using running = start(["sh", "-c", `${define}\n${line}`, "sh", ...words], {
-    ...options,
-    group: true,
-  });
+  return start(["sh", "-c", `${define}\n${line}`, "sh", ...words], { ...options, group: true });
+}
+
+/** The same, to its end. */
+export async function shell(...line: Parameters<typeof startShell>): Promise<Ended> {
+  await using running = startShell(...line);
   return await running.ended();
 }
 

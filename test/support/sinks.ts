@@ -1,6 +1,6 @@
 /** The other ends of the program's sinks, as a test looks at them. */
 import { existsSync, readFileSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { bounded, eventually, start } from "./program.ts";
 import type { SinkChoice } from "./trial.ts";
@@ -48,6 +48,9 @@ export async function openSink(choice: SinkChoice, own: string, place: string): 
     if ("fifo" in choice) return { ...plain, committed: false, ...fifo(own, place, choice.fifo) };
     if ("socket" in choice) {
       return { ...plain, committed: false, ...(await socket(place, choice.socket)) };
+    }
+    if ("unix" in choice || "tcp" in choice) {
+      return { ...plain, committed: false, ...(await peer(place, choice)) };
     }
     return { ...plain, target: choice.path, committed: false };
   }
@@ -108,6 +111,32 @@ async function socket(place: string, limit = Number.POSITIVE_INFINITY) {
       await eventually(() => open === 0, "the socket's end");
       return Buffer.concat(chunks);
     },
+    async [Symbol.asyncDispose]() {
+      for (const connection of connections) connection.destroy();
+      server.close();
+    },
+  };
+}
+
+/** What comes there is the test's own business. */
+async function peer(
+  place: string,
+  choice: { readonly unix: (peer: Socket) => void } | { readonly tcp: (peer: Socket) => void },
+) {
+  const connections: Socket[] = [];
+  const options = { pauseOnConnect: true, allowHalfOpen: true };
+  const server = createServer(options, (connection) => {
+    connections.push(connection);
+    connection.on("error", () => {});
+    if ("unix" in choice) choice.unix(connection);
+    else choice.tcp(connection);
+  });
+  const path = join(place, "peer.sock");
+  const where = "unix" in choice ? { path } : { port: 0, host: "127.0.0.1" };
+  await bounded(new Promise<void>((resolve) => server.listen(where, resolve)), "a listener");
+  const port = "unix" in choice ? 0 : (server.address() as AddressInfo).port;
+  return {
+    target: "unix" in choice ? path : `tcp:127.0.0.1:${port}`,
     async [Symbol.asyncDispose]() {
       for (const connection of connections) connection.destroy();
       server.close();

@@ -26,6 +26,7 @@ export interface StreamOptions {
   /** Bytes that a client which comes back may repeat. */
   readonly remembered?: number;
   readonly idleTimeout?: number;
+  readonly flushes?: boolean;
 }
 
 /** An engine, its FIFO with a reader, and clients. */
@@ -41,10 +42,11 @@ export class StreamFixture extends EngineFixture {
     window = 0,
     remembered = 0,
     idleTimeout,
+    flushes = true,
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteFlow({ sink, size, window, remembered, counters, post });
+      return new WriteFlow({ sink, size, window, remembered, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();

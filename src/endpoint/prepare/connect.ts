@@ -5,7 +5,7 @@ import { POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
 import { PollSet } from "../../../ffi/poll.ts";
-import { connect, connectError, internetAddress, unixAddress } from "../../../ffi/socket.ts";
+import { connect, socketError, internetAddress, unixAddress } from "../../../ffi/socket.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
 import { UnusableError } from "./unusable.ts";
 
@@ -76,7 +76,7 @@ async function connected(fd: number, stop: AbortSignal | undefined): Promise<num
   for (;;) {
     poll.clear();
     poll.add(fd, POLLOUT);
-    if (poll.wait(0) > 0) return connectError(fd);
+    if (poll.wait(0) > 0) return socketError(fd);
     if (performance.now() >= deadline || stop?.aborted === true) return ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }

@@ -4,17 +4,48 @@ import { isatty } from "node:tty";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
+import { isSameFile } from "../../process/same-file.ts";
+import { isListening, isStream } from "../../../ffi/socket.ts";
 import type { Direction } from "../spec.ts";
+import { claimBehind, requireRoom } from "./block-device.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
+import { refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
 import { UnusableError } from "./unusable.ts";
 
 const STDERR = 2;
 
 /**
  * @param name what the user called it
- * @throws UnusableError for a terminal, a folder, and what is not open
+ * @param size the stream's length in bytes, where it is known
+ * @throws UnusableError for a terminal, a folder, what is not open, and for a block device as the sink
+ *   that is in use or too small
  */
-export function inheritDescriptor(name: string, fd: number, direction: Direction): FarEnd {
+export function inheritDescriptor(
+  name: string,
+  fd: number,
+  direction: Direction,
+  size: bigint | undefined,
+): FarEnd {
+  const farEnd = findDescriptor(name, fd, direction, size);
+  const { spec } = farEnd;
+  if (direction === "read" || spec.kind === "fifo") return farEnd;
+  if (!fstatSync(spec.fd).isBlockDevice()) return farEnd;
+  const claim = closedOnError(spec.fd, () => claimBehind(spec.fd, accessOf(spec.fd)));
+  return {
+    ...farEnd,
+    remove: () => {
+      if (claim !== undefined) close(claim);
+    },
+  };
+}
+
+/** The same, but that a device is only looked at. @throws UnusableError */
+export function findDescriptor(
+  name: string,
+  fd: number,
+  direction: Direction,
+  size: bigint | undefined,
+): FarEnd {
   const stats = statInherited(fd);
   if (stats === undefined) {
     throw new UnusableError(
@@ -27,7 +58,18 @@ export function inheritDescriptor(name: string, fd: number, direction: Direction
       direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
-  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction) };
+  if (direction === "write") refuseMessages(fd, stats);
+  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction, size) };
+}
+
+/** Refuses what standard error goes to, after `2>&1`: messages would be in the stream. */
+function refuseMessages(fd: number, stats: Stats): void {
+  // /dev/null takes both.
+  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR)) return;
+  throw new UnusableError(
+    "standard error goes there, too, and messages would get into the stream",
+    "leave out 2>&1, or redirect it to a file of its own, such as 2> messages",
+  );
 }
 
 /** What the user has left open for us under this number, if anything. */
@@ -43,11 +85,13 @@ function statInherited(fd: number): Stats | undefined {
 }
 
 /** As {@link describe}, for a descriptor that is the far end's from now on: closes one that is none. */
-export function adopt(
-  ...[name, fd, stats, direction]: Parameters<typeof describe>
-): ReturnType<typeof describe> {
+export function adopt(...described: Parameters<typeof describe>): ReturnType<typeof describe> {
+  return closedOnError(described[1], () => describe(...described));
+}
+
+function closedOnError<T>(fd: number, call: () => T): T {
   try {
-    return describe(name, fd, stats, direction);
+    return call();
   } catch (error) {
     close(fd);
     throw error;
@@ -57,30 +101,54 @@ export function adopt(
 /**
  * What kind of far end a descriptor is and, of a source, how long it is.
  *
- * @throws UnusableError when it is none
+ * @param size the stream's length in bytes, where it is known
+ * @throws UnusableError when it is none, or too small
  */
 export function describe(
   name: string,
   fd: number,
   stats: Stats,
   direction: Direction,
+  size?: bigint,
 ): Pick<FarEnd, "spec" | "length"> {
-  const access = openFlags(fd) & O_ACCMODE;
+  const access = accessOf(fd);
   if (direction === "write" && access === O_RDONLY) {
     throw new UnusableError("it is open for reading only", "open it for writing");
   }
   if (direction === "read" && access === O_WRONLY) {
     throw new UnusableError("it is open for writing only", "open it for reading");
   }
-  if (stats.isFIFO()) return { spec: { kind: "pipe", name, fd } };
-  if (stats.isSocket()) return { spec: { kind: "socket", name, fd } };
+  if (stats.isFIFO()) {
+    refuseOwnPipeEnd(stats, direction, fd);
+    return { spec: { kind: "pipe", name, fd } };
+  }
+  if (stats.isSocket()) {
+    requireConnection(fd);
+    refuseOwnPeer(stats, direction, fd);
+    return { spec: { kind: "socket", name, fd } };
+  }
   if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {
+    if (direction === "write" && stats.isBlockDevice()) requireRoom(fd, size);
     const length = direction === "read" ? lengthLeft(fd, stats) : undefined;
     return { spec: { kind: "file", name, fd }, length };
   }
   throw direction === "write"
     ? new UnusableError("nothing can be written to it", "name a pipe, a socket or a device")
     : new UnusableError("nothing can be read from it", "name a pipe, a socket or a file");
+}
+
+/** A stream of bytes, and nothing else, goes through it. @throws UnusableError */
+function requireConnection(fd: number): void {
+  if (!isStream(fd)) {
+    throw new UnusableError("it is a socket for messages", "make it one for a stream: SOCK_STREAM");
+  }
+  if (isListening(fd)) {
+    throw new UnusableError("it is a socket that listens", "name one that it has accepted");
+  }
+}
+
+function accessOf(fd: number): number {
+  return openFlags(fd) & O_ACCMODE;
 }
 
 /** Bytes from a file's position to its end, where it has one. */

@@ -1,10 +1,12 @@
 /** `pipe=PATH` and `read=PATH` of a named pipe, or of nothing yet (fifo(7)). */
 import { accessSync, constants, statSync, type Stats, unlinkSync } from "node:fs";
-import { ERRNO } from "../../../ffi/constants.ts";
+import { ERRNO, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
+import { close, open } from "../../../ffi/fd.ts";
 import { mkfifo } from "../../../ffi/pipe.ts";
 import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
+import { refuseOwnPipeEnd } from "./own-end.ts";
 import { UnusableError } from "./unusable.ts";
 
 /** Only the user may read what may be a whole disk. */
@@ -34,6 +36,7 @@ export function prepareFifo(path: string, direction: Direction): FarEnd {
     throw new UnusableError("it is a symbolic link to nothing", "remove it, or name a FIFO");
   }
   if (!stats.isFIFO()) throw new UnusableError("it is no named pipe any more", "try again");
+  refuseOwnPipeEnd(stats, direction);
   accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
   const { dev, ino } = stats;
   return {
@@ -44,9 +47,39 @@ export function prepareFifo(path: string, direction: Direction): FarEnd {
       if (!made) return;
       const now = statOrNothing(path);
       // The number alone would not do: a file system may give it to the next file.
-      if (now?.isFIFO() && now.dev === dev && now.ino === ino) unlinkSync(path);
+      if (!now?.isFIFO() || now.dev !== dev || now.ino !== ino) return;
+      // Whoever waits there in open(2), or comes until it is gone, would wait for ever.
+      const ends = tryOpen(path, O_RDWR);
+      unlinkSync(path);
+      if (ends !== undefined) close(ends);
     },
   };
+}
+
+/**
+ * For the end of a stream that has never opened its FIFO: whoever waits in open(2) for the stream's end of
+ * it is let in, and finds a stream of no bytes that has ended already, or a reader that has gone. Nobody
+ * else notices; others that have this end open go on. Does nothing with what is no FIFO.
+ */
+export function releaseFifo(path: string, direction: Direction): void {
+  try {
+    if (!statOrNothing(path)?.isFIFO()) return;
+  } catch {
+    // Then the stream could not have opened it either.
+    return;
+  }
+  // For writing, it fails where nobody reads or waits to (ENXIO).
+  const end = tryOpen(path, direction === "write" ? O_WRONLY : O_RDONLY);
+  if (end !== undefined) close(end);
+}
+
+function tryOpen(path: string, access: number): number | undefined {
+  try {
+    return open(path, access | O_NONBLOCK);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    return undefined;
+  }
 }
 
 function statOrNothing(path: string): Stats | undefined {

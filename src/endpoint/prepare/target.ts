@@ -115,9 +115,9 @@ export async function openFarEnd(
 ): Promise<FarEnd> {
   switch (target.kind) {
     case "path":
-      return openPath(target.path, direction);
+      return openPath(target.path, direction, size);
     case "descriptor":
-      return inheritDescriptor(target.name, target.fd, direction);
+      return inheritDescriptor(target.name, target.fd, direction, size);
     case "tcp":
       return await connectTcp(target.host, target.port, stop);
     case "exec":
@@ -127,7 +127,7 @@ export async function openFarEnd(
   }
 }
 
-function openPath(path: string, direction: Direction): FarEnd {
+function openPath(path: string, direction: Direction, size: bigint | undefined): FarEnd {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined || stats.isFIFO()) return prepareFifo(path, direction);
   if (stats.isSocket()) return connectUnix(path);
@@ -138,5 +138,5 @@ function openPath(path: string, direction: Direction): FarEnd {
       `remove it, or write to standard output: pipe=- > ${path}`,
     );
   }
-  return openFile(path, direction);
+  return openFile(path, direction, size);
 }

@@ -75,8 +75,8 @@ export class ChecksumSink implements Sink {
     return this.#inner.unread();
   }
 
-  complete(): void {
-    this.#inner.complete();
+  complete(): boolean {
+    return this.#inner.complete();
   }
 
   digest(): string {

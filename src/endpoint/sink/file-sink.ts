@@ -27,7 +27,7 @@ export class FileSink extends RelayedSink {
     super.open();
     this.#regular = fstatSync(this.fd).isFile();
     // splice(2) refuses files in append mode.
-    if ((openFlags(this.fd) & O_APPEND) !== 0) this.#copies();
+    if ((guarded(() => openFlags(this.fd)) & O_APPEND) !== 0) this.#copies();
     return true;
   }
 
@@ -69,11 +69,13 @@ export class FileSink extends RelayedSink {
     return 0;
   }
 
-  complete(): void {
+  complete(): boolean {
     guarded(() => {
       if (this.#trailingHole) truncate(this.fd, seekBy(this.fd, 0));
       this.#sync();
     });
+    this.end();
+    return true;
   }
 
   #copies(): Memory {

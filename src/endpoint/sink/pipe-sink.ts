@@ -4,7 +4,7 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import { bytesReadable, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { EndpointError, ofEndpoint } from "../guarded.ts";
+import { EndpointError, guarded, ofEndpoint } from "../guarded.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
@@ -48,12 +48,14 @@ export class PipeSink extends PipeEnd implements Sink {
     return true;
   }
 
+  /** What a reader leaves behind that closes its end stays in the pipe, so 0 means that it has had all. */
   unread(): number {
-    return bytesReadable(this.fd);
+    return guarded(() => bytesReadable(this.fd));
   }
 
-  complete(): void {
-    // A pipe keeps nothing.
+  complete(): boolean {
+    this.end();
+    return true;
   }
 
   override close(): void {

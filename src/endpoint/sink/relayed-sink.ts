@@ -1,5 +1,5 @@
 /** What sinks share that take a descriptor and are no pipe: they get their data through a relay. */
-import { close, writev } from "../../../ffi/fd.ts";
+import { close, closeWritten, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { guarded } from "../guarded.ts";
 import { Relay } from "../relay.ts";
@@ -49,7 +49,14 @@ export abstract class RelayedSink implements Sink {
   abstract zeroes(length: number): number;
   abstract flush(): boolean;
   abstract unread(): number;
-  abstract complete(): void;
+  abstract complete(): boolean;
+
+  /** Ends what has been written. @throws EndpointError */
+  protected end(): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    guarded(() => closeWritten(fd));
+  }
 
   close(): void {
     for (const fd of [this.#fd, this.#given]) if (fd >= 0) close(fd);

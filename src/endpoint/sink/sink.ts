@@ -31,12 +31,23 @@ export interface Sink {
   zeroes(length: number): number;
   /** Lets go of what is held. @returns true when nothing is left */
   flush(): boolean;
-  /** Bytes that were accepted but that the reader has not taken yet. */
+  /**
+   * Bytes that were accepted but that the reader, as far as this kind of sink can know of it
+   * (docs/sinks.md), has not taken yet.
+   *
+   * @throws EndpointError when it never will
+   */
   unread(): number;
-  /** All is accepted and read, and nothing more comes: makes it last. */
-  complete(): void;
+  /**
+   * All is accepted and read, and nothing more comes: makes it last and ends the stream, for which the
+   * reader sees end of file. Only then it is complete.
+   *
+   * @returns false while the reader may still tell that it has not got all; then call again
+   * @throws EndpointError when what was accepted may be lost
+   */
+  complete(): boolean;
   /** The checksum, in hex, of all that was accepted; may be called once. */
   digest?(): string;
-  /** Ends the stream: the reader sees end of file. */
+  /** Lets go of everything, in any state; of a stream that is not complete the reader sees end of file. */
   close(): void;
 }

@@ -21,6 +21,8 @@ export class RelayedSource implements Source {
   #relay: { read: number; write: number } | undefined;
   #capacity = 0;
   #ended = false;
+  /** What it has failed with: what had come before is still to be given. */
+  #failure: unknown;
   #giveBack = () => {};
   /** Made when splice(2) turns out not to work. */
   #buffer: Memory | undefined;
@@ -42,22 +44,31 @@ export class RelayedSource implements Source {
   }
 
   open(): boolean {
-    this.#relay = guarded(() => pipe(O_NONBLOCK));
-    growPipe(this.#relay.write);
-    this.#capacity = pipeSize(this.#relay.write);
-    this.#fd = this.#given;
-    this.#given = -1;
-    if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
-    return true;
+    return guarded(() => {
+      this.#relay = pipe(O_NONBLOCK);
+      this.#capacity = growPipe(this.#relay.write);
+      this.#fd = this.#given;
+      this.#given = -1;
+      if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
+      return true;
+    });
   }
 
   fill(): number {
     return guarded(() => {
       const held = bytesReadable(this.pipe);
       if (held >= LOW || this.#ended) return held;
-      const n = this.#take(held);
-      this.#ended = n === 0;
-      return n > 0 ? held + n : held || n;
+      try {
+        if (this.#failure !== undefined) throw this.#failure;
+        const n = this.#take(held);
+        this.#ended = n === 0;
+        return n > 0 ? held + n : held || n;
+      } catch (error) {
+        // A connection is reset once: the next call would take it for an end.
+        this.#failure = error;
+        if (held > 0) return held;
+        throw error;
+      }
     });
   }
 

@@ -55,6 +55,15 @@ export class ReadFlow implements Flow {
     return this.#options.reconnect;
   }
 
+  get full(): boolean {
+    const { head, size } = this.#stream.rule;
+    return head >= size;
+  }
+
+  get mark(): string {
+    return `${this.#stream.rule.head} ${this.#stream.intake.taken}`;
+  }
+
   takePart(channel: Channel): Side {
     growSendBuffer(channel.fd, SEND_BUFFER);
     return new ReadSide(channel, this.#stream);
@@ -119,12 +128,12 @@ export class ReadFlow implements Flow {
   }
 
   #drain(): boolean {
+    // With no end to be behind of, what is left is nobody's business; but how it ends is.
+    if (this.#options.endless) return this.#stream.intake.available() !== WOULD_BLOCK;
     try {
-      // With no end to be behind of, what is left is nobody's business.
-      if (this.#options.endless) return this.#stream.intake.available() !== WOULD_BLOCK;
       return this.#stream.drain();
     } catch (error) {
-      // Nothing is missing: a peer that breaks the connection now does no harm.
+      // All of size= has been had: a peer that breaks the connection now does no harm.
       if (error instanceof EndpointError && !this.#options.exact) return true;
       throw error;
     }

@@ -33,6 +33,8 @@ export class Record {
   readonly advertised: Offset;
   /** How far the data has come. */
   front: Offset = 0;
+  /** How far writes and zeroes have come. */
+  end: Offset = 0;
   /** A WRITE has come before the one before it was answered. */
   concurrent = false;
   flushes = 0;
@@ -46,7 +48,6 @@ export class Record {
   readonly #readsBack = new Count();
   readonly #places: BackwardRequest[] = [];
   #farthest: Offset = 0;
-  #end: Offset = 0;
 
   /** @param size the stream's length in bytes */
   constructor(size: Offset) {
@@ -66,11 +67,11 @@ export class Record {
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     this.#writes.add(length);
-    if (offset > this.#end) this.#gaps.add(subtract(offset, this.#end));
+    if (offset > this.end) this.#gaps.add(subtract(offset, this.end));
     if (offset < this.front) this.#goesBack(request);
     for (const candidate of this.#candidates) candidate.write(offset, length);
     this.front = max(this.front, min(end, this.#size));
-    this.#end = max(this.#end, this.front);
+    this.end = max(this.end, this.front);
     return NBD_OK;
   }
 
@@ -83,7 +84,7 @@ export class Record {
     for (const candidate of this.#candidates) candidate.zero(offset, length);
     // Zeroes for what the stream has as zeroes already are in order.
     if (offset < this.front && this.#candidates[0]?.alive !== true) this.#goesBack(request);
-    this.#end = max(this.#end, min(end, this.#size));
+    this.end = max(this.end, min(end, this.#size));
     return NBD_OK;
   }
 
@@ -110,7 +111,7 @@ export class Record {
       readsBack: this.#readsBack.tally,
       flushes: this.flushes,
       concurrent: this.concurrent,
-      end: this.#end,
+      end: this.end,
       window: fit && { size: fit.window, needed: fit.needed },
     };
   }

@@ -35,6 +35,14 @@ export class SurveyFlow implements Flow {
     this.#record = new Record(options.size);
   }
 
+  get full(): boolean {
+    return this.#record.end >= this.#options.size;
+  }
+
+  get mark(): string {
+    return `${this.#record.front} ${this.#record.end}`;
+  }
+
   takePart(channel: Channel): Side {
     const { counters, post } = this.#options;
     return new SurveySide(channel, this.#record, counters, post);

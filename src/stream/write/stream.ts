@@ -1,6 +1,6 @@
 /** What all connections of one stream share. */
 import type { EndpointError } from "../../endpoint/guarded.ts";
-import { NBD_EIO } from "../../protocol/constants.ts";
+import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, max, min, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { type Mover, Succession } from "../succession.ts";
@@ -24,6 +24,13 @@ export interface TurnHolder extends Mover {
   abandon(errno: number): void;
 }
 
+export interface StreamOptions {
+  /** Bytes that a client whose connection is lost may repeat when it comes back; 0 is none. */
+  readonly remembered: number;
+  /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
+  readonly flushes: boolean;
+}
+
 /** The state of the stream. */
 export class Stream {
   /** Set when the stream is broken, for good. */
@@ -41,13 +48,16 @@ export class Stream {
   /** A client that was lost has not been heard of since. */
   #awaited = false;
 
-  /** @param remembered bytes that a client whose connection is lost may repeat; 0 is none */
+  /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
+  readonly fua: number;
+
   constructor(
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
     readonly post: (event: StreamEvent) => void,
-    remembered = 0,
+    { remembered, flushes }: StreamOptions,
   ) {
+    this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
     if (remembered === 0) return;
     this.emitted = new Emitted(remembered);
     this.#succession = new Succession(post);

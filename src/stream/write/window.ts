@@ -57,6 +57,11 @@ export class Window {
     return this.#runs.at(-1)?.end;
   }
 
+  /** Bytes that are held. */
+  get held(): Offset {
+    return this.#runs.reduce<Offset>((sum, { start, end }) => add(sum, subtract(end, start)), 0);
+  }
+
   /** The held run in which `offset` lies, or the first one behind it. */
   runAt(offset: Offset): Readonly<Run> | undefined {
     return this.#runs.find((run) => run.end > offset);

@@ -1,6 +1,6 @@
 /** A stream that is written: from its connections to its sink. */
 import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
-import type { EndpointError } from "../../endpoint/guarded.ts";
+import { EndpointError } from "../../endpoint/guarded.ts";
 import type { Sink } from "../../endpoint/sink/sink.ts";
 import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
@@ -10,21 +10,19 @@ import type { Flow, Side } from "../flow.ts";
 import type { Ended, ShortStream, StreamEvent } from "../messages.ts";
 import { Emitter } from "./emitter.ts";
 import { SequentialRule } from "./rule.ts";
-import { Stream } from "./stream.ts";
+import { Stream, type StreamOptions } from "./stream.ts";
 import { Window } from "./window.ts";
 import { WriteSide } from "./write-side.ts";
 
 /** Milliseconds between two looks at what the reader has left: a pipe does not tell that. */
 const DRAIN_INTERVAL = 5;
 
-export interface WriteFlowOptions {
+export interface WriteFlowOptions extends StreamOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
   /** Bytes that may be held ahead of the head; 0 is none. */
   readonly window: number;
-  /** Bytes that a client whose connection is lost may repeat when it comes back; 0 is none. */
-  readonly remembered: number;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
@@ -40,11 +38,11 @@ export class WriteFlow implements Flow {
   /** What the finish makes of a stream that has not reached its size. */
   #short: ShortStream = "allow";
 
-  constructor({ sink, size, window, remembered, counters, post }: WriteFlowOptions) {
+  constructor({ sink, size, window, remembered, flushes, counters, post }: WriteFlowOptions) {
     this.#sink = sink;
     this.#emitter = new Emitter(sink, counters);
     const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    this.#stream = new Stream(rule, this.#emitter, post, remembered);
+    this.#stream = new Stream(rule, this.#emitter, post, { remembered, flushes });
   }
 
   get failure(): Failure | undefined {
@@ -67,6 +65,17 @@ export class WriteFlow implements Flow {
     return this.#stream.emitted !== undefined;
   }
 
+  /** With data in the window there is a gap before it, of which nobody has said what belongs there. */
+  get full(): boolean {
+    const { pending, size, window } = this.#stream.rule;
+    return pending >= size && window?.start === undefined;
+  }
+
+  get mark(): string {
+    const { head, pending, window } = this.#stream.rule;
+    return `${this.#emitter.counters.emitted} ${head} ${pending} ${window?.held ?? 0}`;
+  }
+
   takePart(channel: Channel): Side {
     return new WriteSide(channel, this.#stream);
   }
@@ -85,15 +94,23 @@ export class WriteFlow implements Flow {
   reported(revents: number, finishing: boolean): void {
     // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
     if ((revents & (POLLERR | POLLHUP)) !== 0) {
-      const unread = this.#sink.unread();
-      // At the end of the stream a reader that has taken everything is free to go.
-      const { rule } = this.#stream;
-      const last = finishing || rule.head === rule.size;
-      this.#readerDone = last && this.#emitter.idle && unread === 0;
-      if (!this.#readerDone) this.#stream.readerGone(unread);
+      try {
+        this.#readerLeft(this.#sink.unread(), finishing);
+      } catch (error) {
+        if (!(error instanceof EndpointError)) throw error;
+        this.failed(error);
+      }
     } else if ((revents & POLLOUT) !== 0) {
       this.#emitter.ready = true;
     }
+  }
+
+  /** At the end of the stream a reader that has taken everything is free to go. */
+  #readerLeft(unread: number, finishing: boolean): void {
+    const { rule } = this.#stream;
+    const last = finishing || rule.head === rule.size;
+    this.#readerDone = last && this.#emitter.idle && unread === 0;
+    if (!this.#readerDone) this.#stream.readerGone(unread);
   }
 
   failed(error: EndpointError): void {
@@ -120,11 +137,10 @@ export class WriteFlow implements Flow {
     }
   }
 
-  /** Brings out the last zeroes, and waits until the reader has taken everything. */
+  /** Brings out the last zeroes, waits until the reader has taken everything, and closes the sink. */
   finish(): boolean {
     if (!this.isOpen || !this.#flushAll() || this.#sink.unread() > 0) return false;
-    this.#sink.complete();
-    return true;
+    return this.#sink.complete();
   }
 
   get finishInterval(): number {

@@ -87,7 +87,7 @@ export class WriteSide implements Side {
         this.#zero();
         break;
       case NBD_CMD_FLUSH:
-        this.#channel.reply(this.#channel.allows(NBD_CMD_FLAG_FUA) ? this.#state() : NBD_EINVAL);
+        this.#channel.reply(this.#flush());
         break;
       case NBD_CMD_BLOCK_STATUS:
         this.#blockStatus();
@@ -98,9 +98,11 @@ export class WriteSide implements Side {
     return true;
   }
 
-  /** NBD_OK, or why nothing can be written any more. */
-  #state(): number {
-    return this.#stream.failure?.errno ?? NBD_OK;
+  /** @returns NBD_OK, or why nothing can be written any more */
+  #flush(): number {
+    const { fua, failure } = this.#stream;
+    if (fua === 0 || !this.#channel.allows(fua)) return NBD_EINVAL;
+    return failure?.errno ?? NBD_OK;
   }
 
   #read(): void {
@@ -108,7 +110,9 @@ export class WriteSide implements Side {
     const { request } = channel;
     const { offset, length } = request;
     const { rule } = this.#stream;
-    const error = channel.isValidRead ? rule.read(offset, length) : NBD_EINVAL;
+    // A READ has nothing to do with it, but only flags that were offered are valid.
+    const valid = channel.isValidRead && channel.allows(~NBD_CMD_FLAG_FUA | this.#stream.fua);
+    const error = valid ? rule.read(offset, length) : NBD_EINVAL;
     if (error === NBD_EIO) this.#stream.readBack(request);
     const { answers } = channel;
     if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
@@ -141,7 +145,7 @@ export class WriteSide implements Side {
     const stream = this.#stream;
     let error = stream.failure?.errno ?? NBD_OK;
     if (error === NBD_OK) {
-      const valid = this.#channel.allows(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE);
+      const valid = this.#channel.allows(stream.fua | NBD_CMD_FLAG_NO_HOLE);
       error = valid ? NBD_OK : NBD_EINVAL;
       if (valid && length > 0) error = stream.rule.zero(offset, length);
       if (error === NBD_EIO && this.#repeatsZeroes())

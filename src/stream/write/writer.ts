@@ -3,7 +3,6 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
 import { shutdown } from "../../../ffi/socket.ts";
 import {
-  NBD_CMD_FLAG_FUA,
   NBD_EINVAL,
   NBD_EIO,
   NBD_ENOSPC,
@@ -217,7 +216,7 @@ export class Writer implements TurnHolder {
     const { request } = this.#channel;
     const stream = this.#stream;
     if (stream.failure !== undefined) return stream.failure.errno;
-    const valid = (request.flags & ~NBD_CMD_FLAG_FUA) === 0;
+    const valid = this.#channel.allows(stream.fua);
     if (request.length === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid
       ? stream.rule.planWrite(request.offset, request.length, this.#isRepeat())

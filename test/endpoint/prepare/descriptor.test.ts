@@ -1,12 +1,15 @@
 import { describe as suite, expect, test } from "bun:test";
 import { fstatSync, writeFileSync } from "node:fs";
-import { O_RDONLY, O_RDWR } from "../../../ffi/constants.ts";
+import { AF_UNIX, O_RDONLY, O_RDWR, SOCK_CLOEXEC, SOCK_DGRAM } from "../../../ffi/constants.ts";
 import { open, seekBy } from "../../../ffi/fd.ts";
+import { libc } from "../../../ffi/libc.ts";
+import { mkfifo } from "../../../ffi/pipe.ts";
 import { describe, inheritDescriptor } from "../../../src/endpoint/prepare/descriptor.ts";
 import { openFile } from "../../../src/endpoint/prepare/file.ts";
 import { UnusableError } from "../../../src/endpoint/prepare/unusable.ts";
 import type { Direction } from "../../../src/endpoint/spec.ts";
 import { Descriptors, thrownBy } from "../../ffi/descriptors.ts";
+import { ANY_PORT, listening } from "../../support/sockets.ts";
 import { tempFolder } from "../../support/temp.ts";
 
 const describeFd = (fd: number, direction: Direction) =>
@@ -66,6 +69,33 @@ suite("describe", () => {
     }
   });
 
+  test("refuses a pipe that is open both ways, whose other end is never noticed", () => {
+    using folder = tempFolder();
+    using fds = new Descriptors();
+    mkfifo(folder.file("fifo"), 0o600);
+    const fd = fds.keep(open(folder.file("fifo"), O_RDWR));
+    expect(() => describeFd(fd, "write")).toThrow("it is open for reading, too");
+    expect(() => describeFd(fd, "read")).toThrow("it is open for writing, too");
+  });
+
+  test("takes a pipe and a socket of which a library's caller has both ends", () => {
+    using fds = new Descriptors();
+    const pipe = fds.pipe();
+    expect(describeFd(pipe.write, "write").spec.kind).toBe("pipe");
+    expect(describeFd(fds.socketpair()[0], "write").spec.kind).toBe("socket");
+  });
+
+  test.each(["read", "write"] as const)(
+    "refuses sockets that carry no stream (%s)",
+    (direction) => {
+      using fds = new Descriptors();
+      const messages = fds.keep(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      expect(() => describeFd(messages, direction)).toThrow("it is a socket for messages");
+      using listener = listening(ANY_PORT);
+      expect(() => describeFd(listener.fd, direction)).toThrow("it is a socket that listens");
+    },
+  );
+
   test("refuses a folder", () => {
     using fds = new Descriptors();
     const fd = fds.keep(open("/", O_RDONLY));
@@ -78,7 +108,7 @@ suite("describe", () => {
 
 test("a descriptor that is not open tells how to open it for its direction", () => {
   const hintFor = (direction: Direction) =>
-    thrownBy(() => inheritDescriptor("fd:777", 777, direction)) as UnusableError;
+    thrownBy(() => inheritDescriptor("fd:777", 777, direction, undefined)) as UnusableError;
   expect(hintFor("read").message).toBe("descriptor 777 is not open");
   expect(hintFor("read").hint).toEndWith("777< FILE");
   expect(hintFor("write").hint).toContain("777> FILE");
@@ -89,8 +119,8 @@ suite("openFile", () => {
     using folder = tempFolder();
     using fds = new Descriptors();
     writeFileSync(folder.file("disk"), Buffer.alloc(1234));
-    const source = openFile(folder.file("disk"), "read");
-    const sink = openFile("/dev/null", "write");
+    const source = openFile(folder.file("disk"), "read", undefined);
+    const sink = openFile("/dev/null", "write", 100n);
     expect([source.length, source.settles, sink.length]).toEqual([1234n, false, undefined]);
     for (const [{ spec }, refused] of [
       [source, "write"],
@@ -104,7 +134,7 @@ suite("openFile", () => {
 
   test("throws for what is not there", () => {
     using folder = tempFolder();
-    expect(thrownBy(() => openFile(folder.file("nothing"), "read"))).toMatchObject({
+    expect(thrownBy(() => openFile(folder.file("nothing"), "read", undefined))).toMatchObject({
       code: "ENOENT",
     });
   });

@@ -1,9 +1,18 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, statSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { mkfifo } from "../../../ffi/pipe.ts";
-import { prepareFifo } from "../../../src/endpoint/prepare/fifo.ts";
+import { prepareFifo, releaseFifo } from "../../../src/endpoint/prepare/fifo.ts";
 import { UnusableError } from "../../../src/endpoint/prepare/unusable.ts";
 import { tempFolder } from "../../support/temp.ts";
+import { waitingAt } from "../../support/waiting.ts";
 
 describe("prepareFifo", () => {
   test("makes a FIFO that only the user can read, and removes it", () => {
@@ -22,6 +31,18 @@ describe("prepareFifo", () => {
     prepareFifo(folder.file("fifo"), "write").remove();
     expect(statSync(folder.file("fifo")).mode & 0o777).toBe(0o644);
   });
+
+  test.each(["write", "read"] as const)(
+    "leaves nobody waiting at a FIFO that it removes (%s)",
+    async (direction) => {
+      using folder = tempFolder();
+      const fifo = prepareFifo(folder.file("fifo"), direction);
+      await using waiting = await waitingAt(fifo.name, direction);
+      fifo.remove();
+      expect((await waiting.ended()).stdout).toBe("");
+      expect(existsSync(fifo.name)).toBeFalse();
+    },
+  );
 
   test("leaves what has taken the place of its FIFO", () => {
     using folder = tempFolder();
@@ -75,4 +96,31 @@ describe("prepareFifo", () => {
       expect(() => prepareFifo(folder.file(`no-${direction}`), direction)).toThrow("EACCES");
     }
   });
+});
+
+describe("releaseFifo", () => {
+  test.each(["write", "read"] as const)("lets everybody go who waits (%s)", async (direction) => {
+    using folder = tempFolder();
+    const path = folder.file("fifo");
+    mkfifo(path, 0o600);
+    await using one = await waitingAt(path, direction);
+    await using other = await waitingAt(path, direction);
+    releaseFifo(path, direction);
+    for (const waiting of [one, other]) expect((await waiting.ended()).stdout).toBe("");
+    expect(statSync(path).isFIFO()).toBeTrue();
+  });
+
+  test.each(["write", "read"] as const)(
+    "does nothing where nobody is, or no FIFO (%s)",
+    (direction) => {
+      using folder = tempFolder();
+      mkfifo(folder.file("fifo"), 0o600);
+      writeFileSync(folder.file("file"), "mine");
+      for (const name of ["fifo", "file", "nothing", "file/below", "."]) {
+        releaseFifo(folder.file(name), direction);
+      }
+      expect(readFileSync(folder.file("file"), "utf8")).toBe("mine");
+      expect(existsSync(folder.file("nothing"))).toBeFalse();
+    },
+  );
 });

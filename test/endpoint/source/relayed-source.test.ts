@@ -44,6 +44,24 @@ describe("a socket", () => {
     },
   );
 
+  test("that is reset fails for good, after all that came before", () => {
+    using fds = new Descriptors();
+    const [near, far] = fds.socketpair();
+    const source = new RelayedSource("a socket", dup(far), true);
+    source.open();
+    writeAll(near, Buffer.from("abc"));
+    expect(source.fill()).toBe(3);
+    // What its peer has not taken when it closes makes it a reset.
+    writeAll(far, Buffer.from("x"));
+    fds.close(near);
+    for (let i = 0; i < 3; i++) expect(source.fill()).toBe(3);
+    expect(readAll(source.pipe).toString()).toBe("abc");
+    for (let i = 0; i < 3; i++) {
+      expect(thrownBy(() => source.fill())).toMatchObject({ cause: { code: "ECONNRESET" } });
+    }
+    source.close();
+  });
+
   test("ends with its peer, after all that came before", () => {
     using fds = new Descriptors();
     const [near, far] = fds.socketpair();

@@ -212,14 +212,15 @@ describe("a client that goes", () => {
     expect(stream.ends).toEqual(["dropped"]);
   });
 
-  test("is ended, when nothing more is expected, only while it is for it to act", () => {
+  test("that waits for the source, and has moved nothing yet, is not among the silent", () => {
     using stream = new ReadFixture({ size: disk.length });
     const [silent, waiting] = [stream.connect(), stream.connect()];
     const asked = stream.ask(waiting, 0, 1000);
     stream.settle();
-    stream.command({ type: "last-words", idle: 50 });
+    expect(stream.look()).toMatchObject({ engaged: 1, held: true, full: false });
+    stream.command({ type: "dismiss", whom: "silent" });
     stream.until(() => stream.ends.length === 1);
-    expect(stream.ends).toEqual(["left-behind"]);
+    expect(stream.ends).toEqual(["dismissed"]);
     stream.until(() => silent.finished);
     stream.feed(disk);
     expect(stream.answer(waiting, asked).error).toBe(NBD_OK);

@@ -9,6 +9,7 @@ import { socketpair } from "../../../ffi/socket.ts";
 import { PipeSource } from "../../../src/endpoint/source/pipe-source.ts";
 import { RelayedSource } from "../../../src/endpoint/source/relayed-source.ts";
 import { NBD_EIO, NBD_OK } from "../../../src/protocol/constants.ts";
+import { writeAll } from "../../ffi/descriptors.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
@@ -184,6 +185,27 @@ describe("a source that fails", () => {
     const { error, message } = stream.answer(peer, asked);
     expect(error).toBe(NBD_EIO);
     expect(message).toMatch(/^a socket (failed|ended at byte 0)/);
+  });
+
+  test.each([
+    { what: "without a size", size: undefined, broken: "SOURCE_FAILED" },
+    { what: "at its size, with exact", size: 1000, exact: true, broken: "SOURCE_FAILED" },
+    { what: "at its size", size: 1000, broken: undefined },
+  ])("by a reset behind the last byte, $what, ends as $broken", ({ broken, ...options }) => {
+    const [near, far] = socketpair();
+    const source = { source: new RelayedSource("a socket", far, true), writer: -1 };
+    using stream = new ReadFixture({ ...options, settles: options.size === undefined, source });
+    writeAll(near, disk.subarray(0, 1000));
+    const peer = stream.connect();
+    // The last byte may have to wait for the end.
+    expect(stream.read(peer, 0, 999).error).toBe(NBD_OK);
+    if (options.exact !== true) expect(stream.read(peer, 999, 1).error).toBe(NBD_OK);
+    else stream.ask(peer, 999, 1);
+    writeAll(far, Buffer.from("never read, and so a reset"));
+    close(near);
+    stream.settle();
+    stream.finish("allow");
+    expect(stream.broken).toBe(broken);
   });
 
   test("because somebody else reads from it, in a reply under way, cuts the connection", () => {

@@ -111,19 +111,47 @@ describe("clients", () => {
     expect(ask(stream, peer, encodeWrite(0, Buffer.from("x")))).toBe(NBD_OK);
   });
 
-  test("a silent client is ended when nothing more is expected, one that talks is not", () => {
+  test("the silent are those that have moved nothing, wherever they stopped", () => {
     using stream = new StreamFixture();
-    const silent = stream.connect();
-    const talking = stream.connect();
+    const moved = stream.connect();
+    expect(ask(stream, moved, encodeWrite(0, Buffer.from("x")))).toBe(NBD_OK);
+    const [silent, inHeader, talking] = [stream.connect(), stream.connect(), stream.connect()];
+    inHeader.send(encodeWrite(1, Buffer.from("y")).subarray(0, 20));
+    expect(ask(stream, talking, FLUSH)).toBe(NBD_OK);
     stream.settle();
-    stream.command({ type: "last-words", idle: 400 });
-    for (let i = 0; i < 50; i++) {
-      expect(ask(stream, talking, FLUSH)).toBe(NBD_OK);
-      Bun.sleepSync(10);
-    }
-    stream.until(() => silent.finished);
+    stream.command({ type: "dismiss", whom: "silent" });
+    stream.until(() => stream.ends.length === 3);
+    expect(stream.ends).toEqual(["dismissed", "dismissed", "dismissed"]);
+    expect([silent, inHeader, talking].every((peer) => peer.finished)).toBeTrue();
+    expect(ask(stream, moved, encodeWrite(1, Buffer.from("y")))).toBe(NBD_OK);
+    expect(stream.broken).toBeUndefined();
+  });
+
+  test("one that waits for another client's payload is not among the silent", () => {
+    using stream = new StreamFixture();
+    const [first, second] = [stream.connect(), stream.connect()];
+    const write = encodeWrite(0, Buffer.alloc(100, 1));
+    first.send(write.subarray(0, 60));
+    stream.settle();
+    second.send(encodeWrite(100, Buffer.from("y")));
+    stream.settle();
+    expect(stream.look()).toMatchObject({ engaged: 2, held: false });
+    stream.command({ type: "dismiss", whom: "silent" });
+    first.send(write.subarray(60));
+    stream.until(() => first.available >= 16 && second.available >= 16);
+    expect(stream.ends).toEqual([]);
+    expect(finish(stream)).toHaveLength(101);
+  });
+
+  test("a client that is dismissed in the middle of a WRITE breaks the stream", () => {
+    using stream = new StreamFixture();
+    const peer = stream.connect();
+    peer.send(encodeWrite(0, Buffer.alloc(100, 1)).subarray(0, 60));
+    stream.settle();
+    stream.command({ type: "dismiss", whom: "all" });
+    stream.until(() => stream.ends.length === 1);
     expect(stream.ends).toEqual(["left-behind"]);
-    expect(talking.finished).toBeFalse();
+    expect(stream.broken).toBe("CLIENT_CUT");
   });
 });
 
@@ -243,16 +271,16 @@ describe("corner cases", () => {
     expect(finish(stream).toString()).toBe("abc");
   });
 
-  test("a client left behind that takes no replies is ended too", () => {
+  test("a client that takes no replies is among the silent", () => {
     using stream = new StreamFixture({ size: 64 * 1024 * 1024 });
     const [near, far] = socketpair();
     const requests = Buffer.concat(new Array(4).fill(readOf(0, 32 * 1024 * 1024)));
     const client = { fd: far, leftover: requests, negotiated: stream.negotiated };
     stream.command({ type: "connection", id: 1, client });
     stream.settle();
-    stream.command({ type: "last-words", idle: 50 });
+    stream.command({ type: "dismiss", whom: "silent" });
     stream.until(() => stream.ends.length === 1);
-    expect(stream.ends).toEqual(["left-behind"]);
+    expect(stream.ends).toEqual(["dismissed"]);
     close(near);
   });
 

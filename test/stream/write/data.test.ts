@@ -6,6 +6,7 @@ import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
   NBD_ESHUTDOWN,
   NBD_OK,
 } from "../../../src/protocol/constants.ts";
@@ -120,6 +121,27 @@ describe("writes in sequence", () => {
     const zero = encodeRequest(NBD_CMD_WRITE_ZEROES, 1, 9, { flags: flags | NBD_CMD_FLAG_NO_HOLE });
     expect(ask(stream, peer, zero)).toBe(NBD_OK);
     expect(ask(stream, peer, encodeRequest(NBD_CMD_READ, 10, 0, { flags }))).toBe(NBD_OK);
+  });
+
+  test("FLUSH, and FUA on every command, are EINVAL where they are not offered", () => {
+    using stream = new StreamFixture({ flushes: false });
+    const peer = stream.connect();
+    const flags = NBD_CMD_FLAG_FUA;
+    const byte = Buffer.from("x");
+    const asks: [type: number, length: number, ...payload: Buffer[]][] = [
+      [NBD_CMD_WRITE, 1, byte],
+      [NBD_CMD_FLUSH, 0],
+      [NBD_CMD_WRITE_ZEROES, 9],
+      [NBD_CMD_READ, 1],
+    ];
+    for (const [type, length, ...payload] of asks) {
+      const request = encodeRequest(type, 0, length, { flags });
+      expect(ask(stream, peer, request, ...payload)).toBe(NBD_EINVAL);
+    }
+    expect(ask(stream, peer, FLUSH)).toBe(NBD_EINVAL);
+    expect(ask(stream, peer, encodeWrite(0, byte))).toBe(NBD_OK);
+    expect(ask(stream, peer, zeroes(9, 1))).toBe(NBD_OK);
+    expect(finish(stream)).toHaveLength(10);
   });
 });
 

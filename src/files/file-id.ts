@@ -1,0 +1,50 @@
+/** Files by what they are: what had a name of ours may be gone, and the name somebody else's by now. */
+import { lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
+import { resolve } from "node:path";
+
+/** A file that was made or found under a name, as long as it has that name. */
+export class FileId {
+  /** Whatever becomes of the working directory. */
+  readonly path: string;
+  readonly #dev: bigint;
+  readonly #ino: bigint;
+
+  /**
+   * Takes what has the name now; of a symbolic link, the link.
+   *
+   * @throws Error of the file system when there is nothing
+   */
+  constructor(path: string) {
+    this.path = resolve(path);
+    ({ dev: this.#dev, ino: this.#ino } = lstatSync(this.path, { bigint: true }));
+  }
+
+  /**
+   * True while the name is that file's. A file system may give the number to the next file once it
+   * is free: where that matters, the file is kept open, or looked into.
+   */
+  get isThere(): boolean {
+    try {
+      const { dev, ino } = lstatSync(this.path, { bigint: true });
+      return dev === this.#dev && ino === this.#ino;
+    } catch {
+      return false;
+    }
+  }
+
+  /** unlink(2), or rmdir(2) for a folder, if the name is still that file's. */
+  remove(): void {
+    if (!this.isThere) return;
+    try {
+      if (lstatSync(this.path).isDirectory()) rmdirSync(this.path);
+      else unlinkSync(this.path);
+    } catch {
+      // Somebody else has just removed it, or has put something into the folder, which is not ours.
+    }
+  }
+
+  /** Removes a folder of ours with all that is in it, if the name is still that folder's. */
+  removeTree(): void {
+    if (this.isThere) rmSync(this.path, { recursive: true, force: true });
+  }
+}

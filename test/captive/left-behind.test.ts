@@ -1,0 +1,57 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { Survivors } from "../../src/captive/left-behind.ts";
+import { signalAll } from "../../src/process/descendants.ts";
+import { Family } from "../../src/process/family.ts";
+import { LIMIT } from "../support/limit.ts";
+import { eventually } from "../support/program.ts";
+
+setDefaultTimeout(LIMIT);
+
+/** The family of a shell that has ended; `using` ends what is left of it. */
+async function orphans(script: string) {
+  const family = new Family("NBD_STREAMING_TEST", {
+    cmd: ["/bin/sh", "-c", script],
+    env: { PATH: process.env["PATH"] },
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  await family.leader.exited;
+  return {
+    family,
+    survivors: new Survivors(family),
+    [Symbol.dispose]: () => signalAll(family.members(), "SIGKILL"),
+  };
+}
+
+test("nobody is left of a command that has waited for its processes", async () => {
+  using left = await orphans("sleep 0 & wait");
+  expect(left.survivors.list()).toEqual([]);
+});
+
+test("a process that lives on is told by name and number, until it has ended", async () => {
+  using left = await orphans("exec setsid -f sleep 300");
+  await eventually(() => /^sleep \(\d+\)$/.test(left.survivors.list().join()), "the process");
+  const [pid] = left.family.members();
+  expect(left.survivors.list()).toEqual([`sleep (${pid})`]);
+  process.kill(pid as number, "SIGKILL");
+  await eventually(() => left.survivors.list().length === 0, "its end");
+});
+
+test("one that has taken the place of those that were known is found", async () => {
+  using left = await orphans("{ sleep 0.2; setsid -f sleep 300; } & exit 0");
+  expect(left.survivors.list().length).toBeGreaterThan(0);
+  await eventually(
+    () => left.family.members().length === 1 && left.survivors.list().length === 1,
+    "the last one",
+  );
+  await Bun.sleep(50);
+  expect(left.survivors.list()).toEqual([`sleep (${left.family.members()[0]})`]);
+});
+
+test("where /proc does not tell, there is nobody", () => {
+  const family = {
+    members() {
+      throw new Error("ENOENT: no such file or directory, scandir '/proc'");
+    },
+  };
+  expect(new Survivors(family as unknown as Family).list()).toEqual([]);
+});
