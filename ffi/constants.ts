@@ -77,6 +77,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_MORE = 0x8000;
 export const SHUT_WR = 1;
+export const SHUT_RDWR = 2;
 
 // socket(2), socketpair(2), socket(7)
 export const AF_UNIX = 1;
@@ -94,6 +95,14 @@ export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+
+// tcp(7)
+export const IPPROTO_TCP = 6;
+export const TCP_KEEPIDLE = 4;
+export const TCP_KEEPINTVL = 5;
+export const TCP_KEEPCNT = 6;
+export const TCP_USER_TIMEOUT = 18;
+export const SO_KEEPALIVE = 9;
 
 // netlink(7), sock_diag(7)
 export const NETLINK_SOCK_DIAG = 4;

@@ -35,6 +35,12 @@ export class Memory {
     }
     libc.memcpy(this.at(offset), source.at(place), length);
   }
+
+  /** Copies `length` bytes from an address that is good for now to `offset`. */
+  copyFromAddress(address: number, length: number, offset: number): void {
+    if (offset + length > this.length) throw new RangeError("the bytes do not fit");
+    libc.memcpy(this.at(offset), address as Pointer, length);
+  }
 }
 
 const IOVEC_SIZE = 16;
@@ -114,6 +120,23 @@ export class IoVec {
       }
       length -= here;
       this.#first++;
+    }
+    if (this.#first === this.#end) this.clear();
+  }
+
+  /** Forgets the last `length` bytes that are not consumed yet. */
+  truncate(length: number): void {
+    const words = this.#words;
+    this.#remaining -= length;
+    while (length > 0) {
+      const at = (this.#end - 1) * 4;
+      const here = words[at + 2] as number;
+      if (length < here) {
+        words[at + 2] = here - length;
+        return;
+      }
+      length -= here;
+      this.#end--;
     }
     if (this.#first === this.#end) this.clear();
   }

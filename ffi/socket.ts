@@ -5,11 +5,14 @@ import {
   AF_INET6,
   AF_UNIX,
   ERRNO,
+  IPPROTO_TCP,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  SHUT_RDWR,
   SHUT_WR,
   SIOCOUTQ,
   SO_ACCEPTCONN,
+  SO_KEEPALIVE,
   SO_DOMAIN,
   SO_ERROR,
   SO_SNDBUF,
@@ -19,6 +22,10 @@ import {
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
+  TCP_KEEPCNT,
+  TCP_KEEPIDLE,
+  TCP_KEEPINTVL,
+  TCP_USER_TIMEOUT,
 } from "./constants.ts";
 import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { close } from "./fd.ts";
@@ -136,6 +143,27 @@ export function growSendBuffer(fd: number, length: number): void {
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
 }
 
+/** Probes without an answer after which a TCP peer is taken for dead. */
+const KEEPALIVE_PROBES = 2;
+
+/**
+ * Has the kernel end a TCP connection whose peer does not answer for `seconds`, whether it owes an
+ * acknowledgement (TCP_USER_TIMEOUT) or has nothing to say (SO_KEEPALIVE; tcp(7), socket(7)). Does
+ * nothing to other sockets, whose peers are on this machine.
+ */
+export function noticeDeadPeer(fd: number, seconds: number): void {
+  const set = (level: number, name: number, value: number) => {
+    int.view.setInt32(0, value, true);
+    return libc.setsockopt(fd, level, name, int.at(0), 4) === 0;
+  };
+  if (!set(IPPROTO_TCP, TCP_USER_TIMEOUT, Math.ceil(seconds * 1000))) return;
+  const whole = (part: number) => Math.max(1, Math.floor(part));
+  set(IPPROTO_TCP, TCP_KEEPIDLE, whole(seconds / 2));
+  set(IPPROTO_TCP, TCP_KEEPINTVL, whole(seconds / 2 / KEEPALIVE_PROBES));
+  set(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 /** Where a socket is bound, or the one that it is connected to. */
 export type BoundAddress =
   | { readonly kind: "unix"; readonly path: string }
@@ -224,6 +252,12 @@ export function internetAddress(address: Uint8Array, port: number): Uint8Array {
 /** Tells the peer that nothing more will be sent (shutdown(2), SHUT_WR). */
 export function shutdownWrite(fd: number): void {
   checked("shutdown", () => libc.shutdown(fd, SHUT_WR));
+}
+
+/** Ends a connection both ways, whoever else has a descriptor of it (shutdown(2), SHUT_RDWR). */
+export function shutdown(fd: number): void {
+  // One that the peer has reset is not connected any more: that is as good.
+  libc.shutdown(fd, SHUT_RDWR);
 }
 
 /** A connected pair of non-blocking Unix stream sockets, close-on-exec (socketpair(2)). */

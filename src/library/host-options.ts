@@ -65,13 +65,20 @@ export function hostOptions(
   };
 }
 
-/** A time of which 0 is for ever. @throws UserError ERR_USAGE */
+/**
+ * Seconds that a client may stop for in the middle of a request; undefined is for ever. One that may
+ * come back and has stopped for as long as it has for that is lost, whether or not its link says so.
+ *
+ * @throws UserError ERR_USAGE
+ */
 export function idleTimeoutOf(
-  { idleTimeout }: StreamOptions,
+  { idleTimeout, reconnect }: StreamOptions,
   otherwise: number | undefined,
 ): number | undefined {
-  if (idleTimeout === 0) return undefined;
-  return idleTimeout === undefined ? otherwise : checkSeconds("idleTimeout", idleTimeout);
+  const given = idleTimeout === 0 ? undefined : (idleTimeout ?? otherwise);
+  const seconds = given === undefined ? undefined : checkSeconds("idleTimeout", given);
+  if (seconds === undefined || reconnect === undefined) return seconds ?? reconnect;
+  return Math.min(seconds, reconnect);
 }
 
 function securityOf({ tls }: StreamOptions): Security {

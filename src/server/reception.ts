@@ -1,5 +1,6 @@
 /** Who is let in: the sessions that negotiate, and their number. */
 import type { Socket, SocketHandler } from "bun";
+import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { connectionsAllowed } from "./descriptors.ts";
 import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
 
@@ -15,6 +16,8 @@ const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 export interface ReceptionOptions extends SessionOptions {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
+  /** Seconds in which a client whose link is dead is to be missed; undefined is as it comes. */
+  readonly reconnect: number | undefined;
   /** How many have left negotiation and are connected. */
   readonly inTransmission: () => number;
   /** Asks for a place of somebody who has it for nothing; {@link Reception.answered} has the answer. */
@@ -76,6 +79,10 @@ export class Reception {
     this.#sessions.add(session);
     socket.setNoDelay?.(true);
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
+    const { reconnect } = this.#options;
+    // Bun's types do not tell of `fd`.
+    if (reconnect !== undefined)
+      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
     session.start();
   }
 

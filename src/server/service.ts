@@ -91,13 +91,14 @@ export class Service {
     const warn = (message: string) => options.log.warn(message);
     this.#refusals = new Repeats(warn, (count) => `${count} more connections were refused`);
     this.#cuts = new Repeats(warn, (count) => `${count} more clients were cut off`);
-    const { security, negotiationTimeout, maxConnections } = options;
+    const { security, negotiationTimeout, maxConnections, reconnect } = options;
     this.#reception = new Reception(
       {
         info: exportInfo(options.exportName, options.plan),
         security,
         negotiationTimeout,
         maxConnections,
+        reconnect,
         inTransmission: () => this.#open,
         makeRoom: () => this.#thread.send({ type: "make-room" }),
       },

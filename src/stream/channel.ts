@@ -42,6 +42,10 @@ export class Channel {
   halfClosed = false;
   /** The client is gone, and takes no replies either. */
   gone = false;
+  /** Another connection that began later has moved the stream, and this one has not since. */
+  superseded = false;
+  /** The client has come back on another connection: nothing of this one counts any more. */
+  replaced = false;
   /** Calls that move data that are left in this turn. */
   calls = 0;
   /** The last WRITE was one for splice(2), and so will be the next: headers are read alone. */
@@ -54,8 +58,16 @@ export class Channel {
   /** The request that is being served. */
   readonly request = new Request();
 
-  /** @param capacity bytes of replies that are collected before they have to be sent */
-  constructor({ fd, leftover, negotiated }: Client, pool: BufferPool, capacity: number) {
+  /**
+   * @param id connections are numbered as they begin
+   * @param capacity bytes of replies that are collected before they have to be sent
+   */
+  constructor(
+    readonly id: number,
+    { fd, leftover, negotiated }: Client,
+    pool: BufferPool,
+    capacity: number,
+  ) {
     this.fd = fd;
     this.input = new Input(fd, pool, leftover);
     this.replies = new Replies(fd, capacity);

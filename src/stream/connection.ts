@@ -12,8 +12,7 @@ const CALLS_PER_TURN = 64;
 
 /** A connection's state machine: {@link advance} goes as far as it can without waiting. */
 export class Connection {
-  /** Set when the connection is over; {@link close} is still to be called. */
-  ended: ConnectionEnd | undefined;
+  #ended: ConnectionEnd | undefined;
   /** When the connection began to wait for its client, by the engine's clock. */
   idleSince = performance.now();
   /** When it came, by the same clock. */
@@ -24,7 +23,6 @@ export class Connection {
   #ending: ConnectionEnd | undefined;
 
   constructor(
-    readonly id: number,
     readonly channel: Channel,
     flow: Flow,
   ) {
@@ -32,9 +30,14 @@ export class Connection {
     this.#side = flow.takePart(channel);
   }
 
-  /** True when the client moved the stream, and did not just ask. */
-  get streamed(): boolean {
-    return this.#side.streamed;
+  /** Set when the connection is over; {@link close} is still to be called. */
+  get ended(): ConnectionEnd | undefined {
+    return this.channel.replaced ? "replaced" : this.#ended;
+  }
+
+  /** True when the client moved the stream, and no later one has taken its place. */
+  get counts(): boolean {
+    return this.#side.streamed && !this.channel.superseded;
   }
 
   /** True when a request, or the answer to one, is under way. */
@@ -103,10 +106,11 @@ export class Connection {
   /** Ends the connection from this side. */
   end(how: ConnectionEnd): void {
     this.#lose();
-    this.ended = how;
+    this.#ended = how;
   }
 
   close(): void {
+    this.#side.leave();
     close(this.channel.fd);
   }
 
@@ -127,14 +131,14 @@ export class Connection {
 
   #finish(how: ConnectionEnd): boolean {
     if (!this.channel.replies.flush()) return this.channel.await("output");
-    this.ended = how;
+    this.#ended = how;
     return false;
   }
 
   /** The connection is gone, both ways. */
   #lose(): void {
     const midRequest = this.#side.lose();
-    this.ended ??= midRequest ? "cut" : "dropped";
+    this.#ended ??= midRequest ? "cut" : "dropped";
   }
 
   /** Takes the next requests from the socket. */

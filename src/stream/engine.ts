@@ -16,6 +16,11 @@ import { Vigil } from "./vigil.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
+/**
+ * Milliseconds that a client may stop for in the middle of a request while one that came later waits
+ * for that, where clients may come back: it may be the same client, whose older link is dead.
+ */
+const TURN_LIMIT = 2000;
 /** Anything but POLLIN and POLLOUT that may come back for a client. */
 const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
 
@@ -24,6 +29,8 @@ export interface EngineOptions {
   readonly flow: Flow;
   /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
   readonly idleTimeout: number | undefined;
+  /** Milliseconds in place of TURN_LIMIT. */
+  readonly turnLimit?: number;
   /** Readable when {@link receive} has something. */
   readonly wake: WakeUp;
   /** The next command, if there is one. */
@@ -122,8 +129,8 @@ export class Engine {
       this.#options.post({ type: "closed", id, ...nothing });
       return;
     }
-    const channel = new Channel(client, this.#pool, this.#flow.repliesCapacity);
-    this.#connections.push(new Connection(id, channel, this.#flow));
+    const channel = new Channel(id, client, this.#pool, this.#flow.repliesCapacity);
+    this.#connections.push(new Connection(channel, this.#flow));
   }
 
   #look(): Standing {
@@ -203,14 +210,15 @@ export class Engine {
   #reap(): void {
     for (let i = this.#connections.length - 1; i >= 0; i--) {
       const connection = this.#connections[i] as Connection;
-      const { id, ended, streamed } = connection;
+      const { ended, counts } = connection;
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
-      // Over TCP a client may be back before it is missed.
-      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.streamed);
-      if (streamed && ended !== "disconnected") this.#flow.clientLost(succeeded);
-      this.#options.post({ type: "closed", id, end: ended, streamed, succeeded });
+      // A client may be back before it is missed.
+      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.counts);
+      if (counts && ended !== "disconnected") this.#flow.clientLost(succeeded);
+      const { id } = connection.channel;
+      this.#options.post({ type: "closed", id, end: ended, streamed: counts, succeeded });
     }
   }
 
@@ -313,9 +321,16 @@ export class Engine {
   }
 
   /** Milliseconds that a client may be silent for now. */
-  #patienceWith({ midRequest }: Connection): number {
-    const { idleTimeout = Number.POSITIVE_INFINITY } = this.#options;
-    return midRequest ? idleTimeout : Number.POSITIVE_INFINITY;
+  #patienceWith(connection: Connection): number {
+    const { idleTimeout = Number.POSITIVE_INFINITY, turnLimit = TURN_LIMIT } = this.#options;
+    if (!connection.midRequest) return Number.POSITIVE_INFINITY;
+    return this.#isWaitedFor(connection) ? Math.min(turnLimit, idleTimeout) : idleTimeout;
+  }
+
+  /** True when a connection that began later waits for its turn, and may be the same client's. */
+  #isWaitedFor({ channel: { id } }: Connection): boolean {
+    if (!this.#flow.clientsReturn) return false;
+    return this.#connections.some(({ channel }) => channel.needsTurn && channel.id > id);
   }
 
   /** Ends the connections whose clients have been silent for too long. @param now performance.now() */
@@ -334,9 +349,12 @@ function clientEvents({ needsInput, replies, halfClosed }: Channel): number {
   return events === 0 && !halfClosed ? POLLRDHUP : events;
 }
 
-/** True for a client that has moved the stream, or that waits for the far end or for others. */
-function isEngaged({ streamed, channel }: Connection): boolean {
-  return streamed || !waitsForClient(channel);
+/**
+ * True for a client that has moved the stream, if no later one has taken its place since, or that waits
+ * for the far end or for others.
+ */
+function isEngaged({ counts, channel }: Connection): boolean {
+  return counts || !waitsForClient(channel);
 }
 
 /** True when it is for the client to do something. */

@@ -37,6 +37,8 @@ export interface Flow {
   failed(error: EndpointError): void;
   /** Bytes of replies that a connection may collect before they have to be sent. */
   readonly repliesCapacity: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly clientsReturn: boolean;
   /** The part that a new connection takes in it. */
   takePart(channel: Channel): Side;
   /** A client that moved the stream is lost. @param succeeded another one goes on with what it did */
@@ -80,4 +82,6 @@ export interface Side {
   settle(): boolean;
   /** The client is gone. @returns true when that was in the middle of a request */
   lose(): boolean;
+  /** The connection has ended, one way or another. */
+  leave(): void;
 }

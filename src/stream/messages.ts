@@ -97,7 +97,9 @@ export type ConnectionEnd =
   /** The client had moved nothing for long, and its place was needed. */
   | "displaced"
   /** The client stopped in the middle of a request, or of taking the answer to it, for too long. */
-  | "stalled";
+  | "stalled"
+  /** The client has come back on another connection, and repeats what it had sent here. */
+  | "replaced";
 
 /** From the stream thread. */
 export type StreamEvent =
@@ -107,11 +109,13 @@ export type StreamEvent =
       readonly type: "closed";
       readonly id: number;
       readonly end: ConnectionEnd;
-      /** True when the client moved the stream, and did not just ask. */
+      /** True when the client moved the stream, and no later one has taken its place. */
       readonly streamed: boolean;
       /** Another client that did is connected. */
       readonly succeeded: boolean;
     }
+  /** Of a client that moved the stream: whether another one that came later has taken its place. */
+  | { readonly type: "superseded"; readonly id: number; readonly superseded: boolean }
   /** After a client was lost, one has gone on with the stream. */
   | { readonly type: "resumed" }
   /** The stream is broken for good. Sent once. */

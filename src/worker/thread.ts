@@ -21,6 +21,13 @@ import { ReadFlow } from "../stream/read/read-flow.ts";
 import { SurveyFlow } from "../stream/survey/survey-flow.ts";
 import { WriteFlow } from "../stream/write/write-flow.ts";
 
+/**
+ * Bytes that are kept where clients may come back: of what is out, to compare with what is repeated,
+ * and for what comes ahead of its turn, as a client sends what it had in flight in any order. qemu-img
+ * has at most 16 requests of 2 MiB in flight.
+ */
+const IN_FLIGHT = 64 * 1024 * 1024;
+
 /** Runs one stream from start to end; returns when it is over. */
 export function runStreamThread(): void {
   const data = workerData as StreamThreadData;
@@ -42,7 +49,8 @@ function createFlow(
   counters: Counters,
   post: (event: StreamEvent) => void,
 ): Flow {
-  const { window, reconnect, checksum } = plan;
+  const { reconnect, checksum } = plan;
+  const window = reconnect ? Math.max(plan.window, IN_FLIGHT) : plan.window;
   const size = toOffset(plan.size ?? UNBOUNDED_SIZE);
   if (plan.direction === "read") {
     return new ReadFlow({
@@ -50,6 +58,7 @@ function createFlow(
       size,
       endless: plan.size === undefined,
       window,
+      reconnect,
       pad: plan.pad,
       exact: plan.exact,
       settles: plan.settles,
@@ -67,7 +76,7 @@ function createFlow(
     sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),
     size,
     window,
-    reconnect,
+    remembered: reconnect ? window : 0,
     flushes: flushes(plan),
     counters,
     post,

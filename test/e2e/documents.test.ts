@@ -13,6 +13,7 @@ import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
+import { RECONNECTING } from "../support/scenes/reconnecting.ts";
 import { adapted, type Scene, Stage } from "../support/scenes/stage.ts";
 import { WHOLE_COMMANDS } from "../support/scenes/whole-commands.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -26,7 +27,16 @@ const DOCUMENTS = [
 const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types, or that others try: `diff` has old lines and new ones. */
 const OTHERS = ["", "ts", "json", "ini", "diff"];
-const SCENES = [RECIPES, WHOLE_COMMANDS, IMPORTS, NETWORK, INSTALLATION, CHECKING, LIBRARY].flat();
+const SCENES = [
+  RECIPES,
+  WHOLE_COMMANDS,
+  IMPORTS,
+  NETWORK,
+  RECONNECTING,
+  INSTALLATION,
+  CHECKING,
+  LIBRARY,
+].flat();
 
 /** The heading below which README has the synopsis: forms, no command lines. */
 const SYNOPSIS = "Use";

@@ -50,6 +50,7 @@ function open(maxConnections = 2, negotiationTimeout = 30): void {
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
+      reconnect: undefined,
       inTransmission: () => clients.length,
       makeRoom: () => makeRoom(),
     },

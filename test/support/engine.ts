@@ -32,6 +32,7 @@ export abstract class EngineFixture implements Disposable {
   readonly #wake = new WakeUp();
   readonly #commands: Command[] = [];
   readonly #peers = new Map<number, Peer>();
+  #lastId = 0;
   /** What the next clients have negotiated. */
   negotiated: Negotiated = { structured: false, allocation: false };
   /** While true, nothing moves at the far end. */
@@ -39,14 +40,18 @@ export abstract class EngineFixture implements Disposable {
   /** Called before every turn. */
   beforeTurn = () => {};
 
-  /** @param idleTimeout milliseconds that a client may stop for in the middle of a request */
-  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number) {
+  /**
+   * @param idleTimeout milliseconds that a client may stop for in the middle of a request
+   * @param turnLimit milliseconds of that where one that came later waits
+   */
+  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number, turnLimit?: number) {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     const post = (event: StreamEvent) => this.events.push(event);
     this.engine = new Engine({
       flow: flow({ path: this.path, counters: this.counters, post }),
       idleTimeout,
+      ...(turnLimit === undefined ? {} : { turnLimit }),
       wake: this.#wake,
       receive: () => this.#commands.shift(),
       post,
@@ -64,7 +69,7 @@ export abstract class EngineFixture implements Disposable {
     const peer = new Peer(near);
     this.#peers.set(near, peer);
     const client = { fd: far, leftover, negotiated: this.negotiated };
-    this.command({ type: "connection", id: near, client });
+    this.command({ type: "connection", id: ++this.#lastId, client });
     return peer;
   }
 
@@ -94,6 +99,11 @@ export abstract class EngineFixture implements Disposable {
     return event?.failure.code;
   }
 
+  /** The first event of a type. */
+  event<T extends StreamEvent["type"]>(type: T): (StreamEvent & { type: T }) | undefined {
+    return this.events.find((event): event is StreamEvent & { type: T } => event.type === type);
+  }
+
   /** Turns the engine until `condition` holds. */
   until(condition: () => boolean): void {
     let idle = 0;
@@ -102,6 +112,11 @@ export abstract class EngineFixture implements Disposable {
       else idle = 0;
       if (idle > IDLE_TURNS) throw new Error("waited in vain");
     }
+  }
+
+  /** Turns the engine so often, whatever moves. */
+  turns(number: number): void {
+    for (let turn = 0; turn < number; turn++) this.#step(false);
   }
 
   /** Turns the engine until nothing moves any more. */

@@ -14,6 +14,8 @@ export class Peer {
   finished = false;
   /** While true, it takes nothing of what comes. */
   deaf = false;
+  /** Its link is dead: nothing goes or comes any more, and nobody is told. */
+  dead = false;
 
   constructor(readonly fd: number) {}
 
@@ -57,6 +59,7 @@ export class Peer {
 
   /** @returns true when anything moved */
   pump(): boolean {
+    if (this.dead) return false;
     let moved = false;
     if (this.#unsent.length > 0 && !this.finished) {
       const part = new Memory(Buffer.from(this.#unsent.subarray(0, 1 << 18)));

@@ -8,7 +8,7 @@ import { FifoSource } from "../../src/endpoint/source/fifo-source.ts";
 import type { Source } from "../../src/endpoint/source/source.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
-import type { Ended, ShortStream, StreamEvent } from "../../src/stream/messages.ts";
+import type { Ended, ShortStream } from "../../src/stream/messages.ts";
 import { Digest } from "../../src/endpoint/checksum.ts";
 import { ReadFlow } from "../../src/stream/read/read-flow.ts";
 import { EngineFixture } from "./engine.ts";
@@ -19,6 +19,8 @@ export interface ReadOptions {
   /** Default: not known. */
   readonly size?: Offset | undefined;
   readonly window?: number;
+  readonly reconnect?: boolean;
+  readonly turnLimit?: number;
   readonly pad?: boolean;
   readonly exact?: boolean;
   readonly settles?: boolean;
@@ -40,20 +42,25 @@ export class ReadFixture extends EngineFixture {
   #cookie = 0n;
 
   constructor({ source, writer = true, checksum, ...options }: ReadOptions = {}) {
-    super(({ path, counters, post }) => {
-      return new ReadFlow({
-        source: source?.source ?? new FifoSource(path),
-        size: options.size ?? toOffset(UNBOUNDED_SIZE),
-        endless: options.size === undefined,
-        window: options.window ?? 0,
-        pad: options.pad ?? false,
-        exact: options.exact ?? false,
-        settles: options.settles ?? false,
-        digest: checksum === undefined ? undefined : new Digest(checksum),
-        counters,
-        post,
-      });
-    }, options.idleTimeout);
+    super(
+      ({ path, counters, post }) => {
+        return new ReadFlow({
+          source: source?.source ?? new FifoSource(path),
+          size: options.size ?? toOffset(UNBOUNDED_SIZE),
+          endless: options.size === undefined,
+          window: options.window ?? 0,
+          reconnect: options.reconnect ?? false,
+          pad: options.pad ?? false,
+          exact: options.exact ?? false,
+          settles: options.settles ?? false,
+          digest: checksum === undefined ? undefined : new Digest(checksum),
+          counters,
+          post,
+        });
+      },
+      options.idleTimeout,
+      options.turnLimit,
+    );
     if (source !== undefined) this.#writer = source.writer;
     else if (writer) this.openWriter();
   }
@@ -137,11 +144,6 @@ export class ReadFixture extends EngineFixture {
     this.command({ type: "finish", short });
     this.until(() => this.engine.over);
     return this.event("ended") as Ended;
-  }
-
-  /** The first event of a type. */
-  event<T extends StreamEvent["type"]>(type: T): (StreamEvent & { type: T }) | undefined {
-    return this.events.find((event): event is StreamEvent & { type: T } => event.type === type);
   }
 
   override [Symbol.dispose](): void {

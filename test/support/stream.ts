@@ -23,7 +23,8 @@ export interface StreamOptions {
   /** False leaves the FIFO without a reader until {@link StreamFixture.openReader}. */
   readonly reader?: boolean;
   readonly window?: number;
-  readonly reconnect?: boolean;
+  /** Bytes that a client which comes back may repeat. */
+  readonly remembered?: number;
   readonly idleTimeout?: number;
   readonly flushes?: boolean;
 }
@@ -39,13 +40,13 @@ export class StreamFixture extends EngineFixture {
     size = toOffset(UNBOUNDED_SIZE),
     reader = true,
     window = 0,
-    reconnect = false,
+    remembered = 0,
     idleTimeout,
     flushes = true,
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteFlow({ sink, size, window, reconnect, flushes, counters, post });
+      return new WriteFlow({ sink, size, window, remembered, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();

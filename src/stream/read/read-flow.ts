@@ -51,6 +51,10 @@ export class ReadFlow implements Flow {
     return this.#stream.intake.ready;
   }
 
+  get clientsReturn(): boolean {
+    return this.#options.reconnect;
+  }
+
   get full(): boolean {
     const { head, size } = this.#stream.rule;
     return head >= size;

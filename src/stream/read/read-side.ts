@@ -1,5 +1,5 @@
 /** A connection to a stream that is read: its requests, one by one. */
-import { boundAddress } from "../../../ffi/socket.ts";
+import { boundAddress, shutdown } from "../../../ffi/socket.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
@@ -55,6 +55,8 @@ export class ReadSide implements Side {
   #end: Offset = 0;
   /** What is on its way to the socket. */
   readonly #segment: SegmentBody;
+  /** Where it began. */
+  #start: Offset = 0;
   /** Payload still to come of a WRITE that was refused. */
   #drop = 0;
 
@@ -68,6 +70,33 @@ export class ReadSide implements Side {
     });
     // Of a disk of no bytes, who has come has had all.
     this.streamed = stream.rule.goesOn(0);
+  }
+
+  get id(): number {
+    return this.#channel.id;
+  }
+
+  get superseded(): boolean {
+    return this.#channel.superseded;
+  }
+
+  set superseded(superseded: boolean) {
+    this.#channel.superseded = superseded;
+  }
+
+  replace(): void {
+    this.lose();
+    this.#channel.replaced = true;
+    // The loop hears of it, wherever the connection waits, and so does the client.
+    shutdown(this.#channel.fd);
+  }
+
+  isReading(offset: Offset, length: number): boolean {
+    return this.#active && offset < this.#end && this.#start < add(offset, length);
+  }
+
+  leave(): void {
+    this.#stream.succession?.left(this);
   }
 
   get holdsInput(): boolean {
@@ -137,6 +166,7 @@ export class ReadSide implements Side {
     const stream = this.#stream;
     const { request, input, answers } = channel;
     const { offset, length } = request;
+    if (stream.succession !== undefined) stream.succeed(this, offset, length);
     if (!stream.takeTurn(this)) return channel.await("turn");
     input.consume(NBD_REQUEST_SIZE);
     const { rule } = stream;
@@ -147,14 +177,20 @@ export class ReadSide implements Side {
     } else if (length === 0) {
       answers.nothing(request);
     } else if (!rule.admit(offset, length)) {
-      this.#refuse(stream.refuse(request));
+      // What a client that has come back on another connection had asked for here is not wanted.
+      if (stream.succession?.isOld(this) === true) stream.succession.replace(this);
+      else this.#refuse(stream.refuse(request));
     } else {
       stream.reader = this;
       this.#active = true;
+      this.#start = offset;
       this.#cursor = offset;
       this.#end = add(offset, length);
       // It takes the place of one that was lost.
-      if (stream.rule.goesOn(this.#end) && stream.resumed()) this.streamed = true;
+      if (stream.rule.goesOn(this.#end)) {
+        stream.succession?.moved(this);
+        if (stream.resumed()) this.streamed = true;
+      }
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;
     }

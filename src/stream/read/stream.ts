@@ -9,6 +9,7 @@ import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
 import type { StreamEvent, Surplus } from "../messages.ts";
+import { type Mover, Succession } from "../succession.ts";
 import { History, KEPT, lengthInBlock, placeInBlock } from "./history.ts";
 import { Intake } from "./intake.ts";
 import { ReadRule } from "./rule.ts";
@@ -24,6 +25,8 @@ export interface ReadStreamOptions {
   readonly endless: boolean;
   /** Bytes that can be read again after they have gone by. */
   readonly window: number;
+  /** Clients whose connection is lost may come back and go on. */
+  readonly reconnect: boolean;
   /** Zeroes take the place of what the source has not. */
   readonly pad: boolean;
   /** A source that is longer than `size` is an error. */
@@ -35,8 +38,11 @@ export interface ReadStreamOptions {
   readonly post: (event: StreamEvent) => void;
 }
 
-/** A connection, of which nothing matters here but which one it is. */
-type Reader = object;
+/** A connection whose READ may be under way. */
+interface Reader extends Mover {
+  /** True when bytes of [offset, offset + length) are on their way to it, or asked for. */
+  isReading(offset: Offset, length: number): boolean;
+}
 
 /** The state of the stream. */
 export class ReadStream {
@@ -47,6 +53,8 @@ export class ReadStream {
   readonly rule: ReadRule;
   readonly history = new History();
   readonly intake: Intake;
+  /** Which connections count, where clients may come back; undefined where they may not. */
+  readonly succession: Succession | undefined;
   readonly #options: ReadStreamOptions;
   /** Who waits for a turn, in the order of their READs' arrival. */
   readonly #queue: Reader[] = [];
@@ -60,6 +68,7 @@ export class ReadStream {
     this.#options = options;
     this.rule = new ReadRule(options.size, options.window);
     this.intake = new Intake(options.source, this.history);
+    this.succession = options.reconnect ? new Succession(options.post) : undefined;
     this.#settling = options.settles ? "no" : "done";
   }
 
@@ -85,6 +94,18 @@ export class ReadStream {
     }
     if (!this.#queue.includes(side)) this.#queue.push(side);
     return false;
+  }
+
+  /**
+   * A READ of what an older connection has been given, or is being given, is that client's, come back:
+   * the older one is cut, whether or not it is known to be lost. A program that just looks what is at
+   * the start of the disk is none.
+   */
+  succeed(side: Reader, offset: Offset, length: number): void {
+    const { reader } = this;
+    if (reader === undefined || reader.id >= side.id) return;
+    const again = offset < this.rule.head && add(offset, length) > KEPT;
+    if (again || reader.isReading(offset, length)) this.succession?.replace(reader);
   }
 
   /** A side reads no more, or waits no more. */

@@ -70,6 +70,7 @@ export class SurveyFlow implements Flow {
   // There is no far end of which anything could be told, and no client that would be waited for.
   reported(): void {}
   failed(): void {}
+  readonly clientsReturn = false;
   clientLost(): void {}
   closeBooks(): void {}
   beginFinish(): void {}

@@ -74,6 +74,8 @@ export class SurveySide implements Side {
     return midRequest;
   }
 
+  leave(): void {}
+
   serve(): boolean {
     const { request, input } = this.#channel;
     input.consume(NBD_REQUEST_SIZE);

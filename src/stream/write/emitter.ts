@@ -22,6 +22,8 @@ export class Emitter {
   #gap: Offset = 0;
   readonly #vector = new IoVec(IOV_MAX);
   #queued = 0;
+  /** Of {@link queued}, those that a client has been told are safe: they go out whoever is lost. */
+  #promised = 0;
   /** What the sink holds are zeroes, not data. */
   #heldZeroes = false;
 
@@ -58,6 +60,27 @@ export class Emitter {
   /** Of {@link queued}, those that the sink has accepted; -1 while it still holds older bytes. */
   get accepted(): number {
     return this.sink.held > 0 ? -1 : this.#queued - this.#vector.remaining;
+  }
+
+  /** What is queued now came out of the window, and was answered for when it got there. */
+  promise(): void {
+    this.#promised = this.#queued;
+  }
+
+  /**
+   * Drops what is queued and was not answered for: its client is gone, and will say it again.
+   *
+   * @returns bytes dropped, the zeroes before them and they themselves
+   */
+  dropUnanswered(): { gap: Offset; bytes: number } {
+    const accepted = this.#queued - this.#vector.remaining;
+    const bytes = this.#queued - Math.max(accepted, this.#promised);
+    this.#vector.truncate(bytes);
+    this.#queued -= bytes;
+    // Zeroes lead up to what is behind them.
+    const gap = this.#vector.remaining === 0 ? this.#gap : 0;
+    this.#gap = subtract(this.#gap, gap);
+    return { gap, bytes };
   }
 
   /** Queues zeroes; only while idle. */
@@ -136,6 +159,7 @@ export class Emitter {
   /** Forgets the accounts of a queue that is out, so that positions in it start at 0 again. */
   reset(): void {
     this.#queued = 0;
+    this.#promised = 0;
   }
 
   /**
@@ -155,6 +179,7 @@ export class Emitter {
     this.#gap = 0;
     this.#vector.clear();
     this.#queued = 0;
+    this.#promised = 0;
     this.ready = false;
   }
 }

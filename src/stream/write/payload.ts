@@ -9,8 +9,10 @@ import type { WritePlan } from "./rule.ts";
  * connection is filled again for every WRITE.
  */
 export class Payload {
-  /** Bytes that are out already. */
+  /** Bytes that are out already, and only compared. */
   skip = 0;
+  /** Where in the stream the next of these lies. */
+  skipAt: Offset = 0;
   /** Bytes that go to the sink. */
   emit = 0;
   /** Bytes that go into the window. */
@@ -24,6 +26,7 @@ export class Payload {
   admit(plan: WritePlan, offset: Offset): void {
     const held = plan.kind === "hold";
     this.skip = plan.skip;
+    this.skipAt = offset;
     this.emit = held ? 0 : plan.emit;
     this.hold = held ? plan.emit : 0;
     this.holdAt = plan.skip > 0 ? add(offset, plan.skip) : offset;

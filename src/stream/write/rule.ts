@@ -33,8 +33,8 @@ export interface WritePlan {
 export class SequentialRule {
   /** Bytes promised to the sink so far: where the next byte in sequence belongs. */
   head: Offset = 0;
-  /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
-  pending: Offset = 0;
+  /** Where the zeroes end that clients have asked for. */
+  #zeroed: Offset = 0;
   /** What {@link planWrite} found; one object, filled anew. */
   readonly plan: WritePlan = { kind: "emit", skip: 0, gap: 0, emit: 0, tail: 0 };
   /** The size of the disk in bytes: whole sectors. */
@@ -50,6 +50,11 @@ export class SequentialRule {
     readonly window?: Window,
   ) {
     this.advertised = advertisedSize(size);
+  }
+
+  /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
+  get pending(): Offset {
+    return max(this.#zeroed, this.head);
   }
 
   /**
@@ -87,12 +92,20 @@ export class SequentialRule {
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
 
+  /** Has the WRITE that {@link planWrite} has just admitted wait in the window, if there is room. */
+  holdBack(offset: Offset): void {
+    const { plan, window } = this;
+    const start = add(offset, plan.skip);
+    if (plan.emit === 0 || window?.fits(start, add(start, plan.emit)) !== true) return;
+    plan.kind = "hold";
+  }
+
   /** Takes the WRITE that {@link planWrite} has just admitted into the stream. */
   claim(): void {
     const { plan } = this;
     this.#skipTo(add(this.head, plan.gap));
     this.head = add(this.head, plan.emit);
-    this.pending = max(this.pending, plan.tail > 0 ? this.size : this.head);
+    if (plan.tail > 0) this.#zeroed = this.size;
     this.window?.trim(this.head);
   }
 
@@ -118,7 +131,6 @@ export class SequentialRule {
     const window = this.window as Window;
     const gap = this.#skipTo(window.start as Offset);
     this.head = window.shift(push, limit);
-    this.pending = max(this.pending, this.head);
     return gap;
   }
 
@@ -130,6 +142,7 @@ export class SequentialRule {
   /** Takes back the last `length` bytes that were promised and did not get there. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
+    this.#zeroRuns.truncate(this.head);
   }
 
   /** The window that would have had room for a WRITE below the head, in bytes. */
@@ -142,13 +155,15 @@ export class SequentialRule {
    * among them. Below the head it does no harm where the stream has zeroes already: a client out of
    * order zeroes what has been taken for a gap.
    *
+   * @param repeated it is known that the stream has only zeroes there
    * @returns as {@link planWrite}
    */
-  zero(offset: Offset, length: number): number {
+  zero(offset: Offset, length: number, repeated = false): number {
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
-    if (offset < this.head && !this.#zeroRuns.cover(offset, min(end, this.head))) return NBD_EIO;
-    this.pending = max(this.pending, min(end, this.size));
+    const late = offset < this.head && !repeated;
+    if (late && !this.#zeroRuns.cover(offset, min(end, this.head))) return NBD_EIO;
+    this.#zeroed = max(this.#zeroed, min(end, this.size));
     this.window?.zero(offset, end);
     return NBD_OK;
   }
@@ -178,7 +193,6 @@ export class SequentialRule {
   /** Brings the head to `end` with zeroes, when nothing is held. @returns how many have to be emitted */
   fill(end: Offset): Offset {
     if (end <= this.head) return 0;
-    this.pending = max(this.pending, end);
     return this.#skipTo(end);
   }
 

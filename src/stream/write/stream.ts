@@ -1,8 +1,10 @@
 /** What all connections of one stream share. */
 import type { EndpointError } from "../../endpoint/guarded.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
-import { add, type Offset } from "../../protocol/offset.ts";
+import { add, max, min, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
+import { type Mover, Succession } from "../succession.ts";
+import { Emitted } from "./emitted.ts";
 import type { Emitter } from "./emitter.ts";
 import {
   backwardWrite,
@@ -14,18 +16,17 @@ import {
 } from "../failure.ts";
 import type { StreamEvent } from "../messages.ts";
 import type { Payload } from "./payload.ts";
-import { Replay } from "./replay.ts";
 import type { SequentialRule } from "./rule.ts";
 
 /** A connection that may have its payload on its way. */
-export interface TurnHolder {
+export interface TurnHolder extends Mover {
   /** The sink is lost: what is queued and the rest of the current payload get this error. */
   abandon(errno: number): void;
 }
 
 export interface StreamOptions {
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
+  /** Bytes that a client whose connection is lost may repeat when it comes back; 0 is none. */
+  readonly remembered: number;
   /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
   readonly flushes: boolean;
 }
@@ -36,15 +37,14 @@ export class Stream {
   failure: Failure | undefined;
   /** The connection whose payload is on its way; requests of two are never mixed. */
   writer: TurnHolder | undefined;
-  /** Set while clients may come back. */
-  readonly #replay: Replay | undefined;
-  /** A WRITE that was cut off: from where to where it is missing, and what it means if it stays so. */
-  #interrupted:
-    { readonly from: Offset; readonly end: Offset; readonly failure: Failure } | undefined;
+  /** What is out, for clients that come back; undefined where they may not. */
+  readonly emitted: Emitted | undefined;
+  /** Which connections count, where clients may come back. */
+  readonly #succession: Succession | undefined;
+  /** WRITEs that were cut off: from where to where they are missing, and what it means if it stays so. */
+  #interrupted: { from: Offset; end: Offset; readonly failure: Failure } | undefined;
   /** It has been told that a client wanted to read what has gone by. */
   #readBack = false;
-  /** A connection has been lost since the start. */
-  #lost = false;
   /** A client that was lost has not been heard of since. */
   #awaited = false;
 
@@ -55,10 +55,12 @@ export class Stream {
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
     readonly post: (event: StreamEvent) => void,
-    { reconnect, flushes }: StreamOptions,
+    { remembered, flushes }: StreamOptions,
   ) {
-    this.#replay = reconnect ? new Replay() : undefined;
     this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
+    if (remembered === 0) return;
+    this.emitted = new Emitted(remembered);
+    this.#succession = new Succession(post);
   }
 
   /** Breaks the stream. Only the first reason counts. */
@@ -83,56 +85,89 @@ export class Stream {
     this.#readBack = true;
   }
 
-  /** A WRITE has been taken on. */
-  admitted(request: Request): void {
-    this.#replay?.remember(request.offset);
-    this.resumed();
+  /** A WRITE has been taken on. @param start of what is new of it, behind any gap */
+  admitted(by: TurnHolder, start: Offset): void {
+    this.moved(by);
+    this.#madeGood(start);
+  }
+
+  /** Data goes out from `start` up to the head: a gap over what is missing does not make it good. */
+  #madeGood(start: Offset): void {
     const missing = this.#interrupted;
-    // Only data makes it good: a gap may have taken the head there, too.
-    if (missing !== undefined && request.offset <= missing.from && this.rule.head >= missing.end) {
-      this.#interrupted = undefined;
-    }
+    if (missing === undefined || start > missing.from || this.rule.head <= missing.from) return;
+    missing.from = this.rule.head;
+    if (missing.from >= missing.end) this.#interrupted = undefined;
   }
 
   /** A client goes on with the stream. */
-  resumed(): void {
+  moved(by: TurnHolder): void {
+    this.#succession?.moved(by);
     if (this.#awaited) this.post({ type: "resumed" });
     this.#awaited = false;
   }
 
-  /** True while it is too early to judge a WRITE below the head: its first try is still under way. */
-  mayBeReplay(request: Request, by: TurnHolder): boolean {
-    const taken = this.writer !== undefined && this.writer !== by;
-    return taken && this.#replay !== undefined && request.offset < this.rule.head;
+  /**
+   * Whether a request below the head may be one that a client repeats after its connection was lost,
+   * noticed or not. The connections that began before, one in the middle of that very request
+   * perhaps, are cut then, and what they have not finished is dropped: the head may be lower after it.
+   * When it is the connection itself that has been succeeded by another one, it is the one that is cut.
+   *
+   * @param own it has sent something there itself
+   */
+  mayRepeat(by: TurnHolder, offset: Offset, own: boolean): boolean {
+    const [succession, emitted] = [this.#succession, this.emitted];
+    if (succession === undefined || emitted === undefined) return false;
+    if (succession.isOld(by)) {
+      succession.replace(by);
+      return false;
+    }
+    if (own) return false;
+    succession.replaceOlder(by);
+    return emitted.knows(offset);
   }
 
-  /** True for a WRITE that a client may repeat after a connection was lost. */
-  isReplay(request: Request): boolean {
-    const { offset } = request;
-    return this.#lost && offset < this.rule.head && this.#replay?.knows(offset) === true;
+  /** True where clients may come back, and a connection that began earlier has its payload on its way. */
+  isTakenByOlder(by: TurnHolder): boolean {
+    return this.emitted !== undefined && this.writer !== undefined && this.writer.id < by.id;
+  }
+
+  /** A connection that moved the stream has ended. */
+  left(by: TurnHolder): void {
+    this.#succession?.left(by);
   }
 
   /** A client has lost its connection. @param succeeded another one goes on with what it did */
   clientLost(succeeded: boolean): void {
-    this.#lost = true;
     this.#awaited = !succeeded;
   }
 
   /**
    * The writer has gone before all of its WRITEs are in the stream: what was promised of them is
-   * taken back, and unless the client may come back to repeat it, the stream is broken.
+   * taken back, and unless the client may come back to repeat it, the stream is broken. What came
+   * out of the window stays: its client has been told that it is safe, and will not say it again.
    */
   cut(request: Request, payload: Payload): void {
     const { emitter, rule } = this;
     const failure = clientCut(request, payload.left, emitter.counters.emitted);
-    const end = rule.head;
-    const lost = emitter.backlog;
-    rule.rewind(add(lost, payload.emit));
-    emitter.clear();
     this.writer = undefined;
-    // What is queued may be data that a client has been told is safe; it will not come again.
-    if (this.#replay === undefined || lost > 0) this.break(failure);
-    else this.#interrupted ??= { from: rule.head, end, failure };
+    if (this.emitted === undefined) {
+      emitter.clear();
+      this.break(failure);
+      return;
+    }
+    const end = rule.head;
+    const { gap, bytes } = emitter.dropUnanswered();
+    const dropped = add(gap, add(bytes, payload.emit));
+    if (dropped === 0) return;
+    rule.rewind(dropped);
+    this.emitted.rewind(rule.head);
+    const from = add(rule.head, gap);
+    const before = this.#interrupted;
+    this.#interrupted = {
+      from: min(from, before?.from ?? from),
+      end: max(end, before?.end ?? end),
+      failure: before?.failure ?? failure,
+    };
   }
 
   /** No client comes back any more: what was cut off and not repeated breaks the stream. */
@@ -151,10 +186,17 @@ export class Stream {
    * @param limit as `SequentialRule.advance` takes it
    */
   advanceWindow(limit?: Offset): void {
-    const { emitter } = this;
-    emitter.pushZeroes(
-      this.rule.advance((address, length) => emitter.pushBytes(address, length), limit),
-    );
+    const { emitter, rule } = this;
+    const start = rule.window?.start ?? rule.head;
+    let at = start;
+    const gap = rule.advance((address, length) => {
+      emitter.pushBytes(address, length);
+      this.emitted?.put(at, address, length);
+      at = add(at, length);
+    }, limit);
+    emitter.pushZeroes(gap);
+    emitter.promise();
+    this.#madeGood(start);
   }
 
   /** The sink has failed: nothing that is queued gets there. */

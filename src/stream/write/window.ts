@@ -76,9 +76,13 @@ export class Window {
     return blocks * BLOCK <= this.size;
   }
 
-  /** Copies bytes to their place, where they fit; they count as held only after {@link hold}. */
-  put(at: Offset, bytes: Uint8Array): void {
-    this.#recycle();
+  /**
+   * Copies bytes to their place, where they fit; they count as held only after {@link hold}.
+   *
+   * @param out what the last shift gave out is with the sink: its memory may be used again
+   */
+  put(at: Offset, bytes: Uint8Array, out = true): void {
+    if (out) this.#recycle();
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
       this.#blockAt(key).bytes.set(bytes.subarray(done, done + length), place);
@@ -132,7 +136,7 @@ export class Window {
   /**
    * Takes the first held run out, or the first part of a long one.
    *
-   * @param push gets its pieces by address; they stay as they are until the next put or shift
+   * @param push gets its pieces by address; they stay as they are until the next shift, or put of which it is told that they are out
    * @param limit nothing at or behind this is taken; the run starts before it
    * @returns where what was taken ends
    */

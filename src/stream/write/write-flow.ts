@@ -38,11 +38,11 @@ export class WriteFlow implements Flow {
   /** What the finish makes of a stream that has not reached its size. */
   #short: ShortStream = "allow";
 
-  constructor({ sink, size, window, reconnect, flushes, counters, post }: WriteFlowOptions) {
+  constructor({ sink, size, window, remembered, flushes, counters, post }: WriteFlowOptions) {
     this.#sink = sink;
     this.#emitter = new Emitter(sink, counters);
     const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    this.#stream = new Stream(rule, this.#emitter, post, { reconnect, flushes });
+    this.#stream = new Stream(rule, this.#emitter, post, { remembered, flushes });
   }
 
   get failure(): Failure | undefined {
@@ -59,6 +59,10 @@ export class WriteFlow implements Flow {
 
   get ready(): boolean {
     return this.#emitter.ready;
+  }
+
+  get clientsReturn(): boolean {
+    return this.#stream.emitted !== undefined;
   }
 
   /** With data in the window there is a gap before it, of which nobody has said what belongs there. */

@@ -12,7 +12,7 @@ import {
   NBD_OK,
   NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
-import { add } from "../../protocol/offset.ts";
+import { add, min } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Side, Step } from "../flow.ts";
 import { BytesBody } from "../replies.ts";
@@ -69,6 +69,10 @@ export class WriteSide implements Side {
     return this.#writer.lose();
   }
 
+  leave(): void {
+    this.#stream.left(this.#writer);
+  }
+
   serve(): boolean {
     const { request, input } = this.#channel;
     if (request.type === NBD_CMD_WRITE) return this.#writer.serve();
@@ -80,7 +84,7 @@ export class WriteSide implements Side {
         this.#read();
         break;
       case NBD_CMD_WRITE_ZEROES:
-        this.#channel.reply(this.#zero());
+        this.#zero();
         break;
       case NBD_CMD_FLUSH:
         this.#channel.reply(this.#flush());
@@ -134,17 +138,33 @@ export class WriteSide implements Side {
     this.#channel.answerBlockStatus(rule.advertised, (offset) => rule.dataAt(offset));
   }
 
-  /** Takes a WRITE_ZEROES. @returns the answer to it */
-  #zero(): number {
+  /** Takes a WRITE_ZEROES, and answers it. */
+  #zero(): void {
     const { request } = this.#channel;
     const { offset, length } = request;
-    if (this.#stream.failure !== undefined) return this.#stream.failure.errno;
-    const valid = this.#channel.allows(this.#stream.fua | NBD_CMD_FLAG_NO_HOLE);
-    if (length === 0) return valid ? NBD_OK : NBD_EINVAL;
-    const error = valid ? this.#stream.rule.zero(offset, length) : NBD_EINVAL;
-    if (error !== NBD_OK) this.#stream.refuse(request, error);
-    else this.#stream.resumed();
-    if (error === NBD_OK && add(offset, length) > CREATION_PROBE) this.#zeroed = true;
-    return error;
+    const stream = this.#stream;
+    let error = stream.failure?.errno ?? NBD_OK;
+    if (error === NBD_OK) {
+      const valid = this.#channel.allows(stream.fua | NBD_CMD_FLAG_NO_HOLE);
+      error = valid ? NBD_OK : NBD_EINVAL;
+      if (valid && length > 0) error = stream.rule.zero(offset, length);
+      if (error === NBD_EIO && this.#repeatsZeroes())
+        error = stream.rule.zero(offset, length, true);
+      if (this.#channel.replaced) return;
+      if (error !== NBD_OK) stream.refuse(request, error);
+      else if (length > 0 && add(offset, length) > CREATION_PROBE) {
+        this.#zeroed = true;
+        stream.moved(this.#writer);
+      }
+    }
+    this.#channel.reply(error);
+  }
+
+  /** True when the current request is one that a client repeats, and did what it asked for. */
+  #repeatsZeroes(): boolean {
+    const { offset, length } = this.#channel.request;
+    const { emitted, rule } = this.#stream;
+    if (emitted === undefined || !this.#stream.mayRepeat(this.#writer, offset, false)) return false;
+    return emitted.isZero(offset, min(add(offset, length), rule.head));
   }
 }

@@ -1,8 +1,15 @@
 /** A connection's WRITEs: from the header to the answer (doc/proto.md, NBD_CMD_WRITE). */
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
-import { NBD_EINVAL, NBD_ENOSPC, NBD_OK, NBD_REQUEST_SIZE } from "../../protocol/constants.ts";
-import { add } from "../../protocol/offset.ts";
+import { shutdown } from "../../../ffi/socket.ts";
+import {
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_OK,
+  NBD_REQUEST_SIZE,
+} from "../../protocol/constants.ts";
+import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Step } from "../flow.ts";
 import { Payload } from "./payload.ts";
@@ -18,6 +25,9 @@ const SPLICE_MIN = 32 * 1024;
 
 /** A gap that a client which sends no more can still be waiting for, in bytes. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
+
+/** WRITEs of its own that a connection remembers; qemu has 16 at a time, nbdcopy 64. */
+const OWN_REMEMBERED = 128;
 
 /** The part of a connection that may be the stream's writer. */
 export class Writer implements TurnHolder {
@@ -37,9 +47,32 @@ export class Writer implements TurnHolder {
   /** The window is emptied for the next WRITE, which may replace what is first in it. */
   #makingRoom = false;
 
+  /** Where this connection's latest WRITEs begin and end, in turn; only where clients come back. */
+  readonly #own: Offset[] = [];
+  #ownAt = 0;
+
   constructor(channel: Channel, stream: Stream) {
     this.#channel = channel;
     this.#stream = stream;
+  }
+
+  get id(): number {
+    return this.#channel.id;
+  }
+
+  get superseded(): boolean {
+    return this.#channel.superseded;
+  }
+
+  set superseded(superseded: boolean) {
+    this.#channel.superseded = superseded;
+  }
+
+  replace(): void {
+    this.lose();
+    this.#channel.replaced = true;
+    // The loop hears of it, wherever the connection waits, and so does the client.
+    shutdown(this.#channel.fd);
   }
 
   /** True in the middle of a payload. */
@@ -55,7 +88,9 @@ export class Writer implements TurnHolder {
   /** True when {@link step} has something to do before the next request. */
   get busy(): boolean {
     if (this.#abandoned !== NBD_OK && this.#unanswered.count > 0) return true;
-    return this.inPayload || (this.#stream.windowIsNext && !this.#makingRoom);
+    if (this.inPayload) return true;
+    const stream = this.#stream;
+    return stream.windowIsNext && !this.#makingRoom && !stream.isTakenByOlder(this);
   }
 
   /** One step of the current WRITE, or of the window; only while busy and with room for a reply. */
@@ -78,8 +113,8 @@ export class Writer implements TurnHolder {
    */
   serve(): boolean {
     const { input, request } = this.#channel;
-    if (this.#stream.mayBeReplay(request, this)) return this.#channel.await("turn");
     const error = this.#judge();
+    if (this.#channel.replaced) return false;
     if (error !== NBD_OK || request.length === 0) {
       this.#makingRoom = false;
       input.consume(NBD_REQUEST_SIZE);
@@ -90,7 +125,11 @@ export class Writer implements TurnHolder {
     }
     const { rule, emitter } = this.#stream;
     const { plan } = rule;
-    if (plan.emit > 0) {
+    // An older connection in the middle of a payload may be dead. What is behind that waits in the
+    // window: what comes next may be the same payload again.
+    const behindOlder = this.#stream.isTakenByOlder(this);
+    if (behindOlder && plan.kind === "emit") rule.holdBack(request.offset);
+    if (plan.emit > 0 && !(behindOlder && plan.kind === "hold")) {
       if (!this.#takeTurn()) return false;
       // A gap comes before what is queued already, memory of the window must be out before it is
       // used again, and the lists have their limits.
@@ -180,10 +219,28 @@ export class Writer implements TurnHolder {
     const valid = this.#channel.allows(stream.fua);
     if (request.length === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid
-      ? stream.rule.planWrite(request.offset, request.length, stream.isReplay(request))
+      ? stream.rule.planWrite(request.offset, request.length, this.#isRepeat())
       : NBD_EINVAL;
-    if (error !== NBD_OK) stream.refuse(request, error);
+    if (error !== NBD_OK && !this.#channel.replaced) stream.refuse(request, error);
     return error;
+  }
+
+  /** True when the current request lies below the head, and its client may be repeating it. */
+  #isRepeat(): boolean {
+    const stream = this.#stream;
+    const { offset, length } = this.#channel.request;
+    if (stream.emitted === undefined || offset >= stream.rule.head) return false;
+    return stream.mayRepeat(this, offset, this.#hasSent(offset, length));
+  }
+
+  /** True when this connection itself has sent data of [offset, offset + length). */
+  #hasSent(offset: Offset, length: number): boolean {
+    const own = this.#own;
+    const end = add(offset, length);
+    for (let i = 0; i < own.length; i += 2) {
+      if ((own[i] as Offset) < end && offset < (own[i + 1] as Offset)) return true;
+    }
+    return false;
   }
 
   #admit(): void {
@@ -199,16 +256,32 @@ export class Writer implements TurnHolder {
       rule.claim();
       if (plan.gap > 0) emitter.pushZeroes(plan.gap);
     }
-    this.#stream.admitted(request);
-    this.#channel.large = request.length >= SPLICE_MIN;
+    this.#stream.admitted(this, add(request.offset, plan.skip));
+    if (this.#stream.emitted === undefined) {
+      this.#channel.large = request.length >= SPLICE_MIN;
+    } else {
+      // What may have to be compared has to come through memory.
+      this.#own[this.#ownAt++] = request.offset;
+      this.#own[this.#ownAt++] = add(request.offset, request.length);
+      this.#ownAt %= 2 * OWN_REMEMBERED;
+    }
     this.wrote = true;
   }
 
   #skip(): Step {
-    const n = this.#available(this.#payload.skip);
+    const payload = this.#payload;
+    const { input, request } = this.#channel;
+    const n = this.#available(payload.skip);
     if (n === 0) return this.#receive();
-    this.#channel.input.consume(n);
-    this.#payload.skip -= n;
+    if (this.#stream.emitted?.matches(payload.skipAt, input.peek(n)) === false) {
+      this.#stream.refuse(request, NBD_EIO);
+      this.#status = NBD_EIO;
+      payload.abandon();
+      return true;
+    }
+    input.consume(n);
+    payload.skip -= n;
+    payload.skipAt = add(payload.skipAt, n);
     return this.#moved();
   }
 
@@ -219,6 +292,8 @@ export class Writer implements TurnHolder {
     const n = this.#available(payload.emit);
     if (n > 0) {
       if (emitter.full) return this.settle();
+      const { rule, emitted } = this.#stream;
+      emitted?.put(subtract(rule.head, payload.emit), input.address, n);
       emitter.pushBytes(input.address, n);
       input.consume(n);
       payload.emit -= n;
@@ -244,11 +319,12 @@ export class Writer implements TurnHolder {
     const { input, request } = this.#channel;
     const n = this.#available(payload.hold);
     if (n === 0) return this.#receive();
-    this.#stream.rule.window?.put(payload.holdAt, input.peek(n));
+    const { rule, emitter } = this.#stream;
+    rule.window?.put(payload.holdAt, input.peek(n), emitter.idle);
     input.consume(n);
     payload.holdAt = add(payload.holdAt, n);
     payload.hold -= n;
-    if (payload.hold === 0) this.#stream.rule.hold(request.offset, this.#heldLength);
+    if (payload.hold === 0) rule.hold(request.offset, this.#heldLength);
     return this.#moved();
   }
 
@@ -274,9 +350,19 @@ export class Writer implements TurnHolder {
     return true;
   }
 
-  /** True unless another connection's payload is on its way. */
+  /** True unless another connection's payload, or what one that was lost has left, is on its way. */
   #takeTurn(): boolean {
-    return this.#stream.writer === undefined || this.isWriter || this.#channel.await("turn");
+    if (this.isWriter) return true;
+    if (this.#stream.writer !== undefined) return this.#channel.await("turn");
+    const { emitter } = this.#stream;
+    if (emitter.idle) return true;
+    this.#channel.calls--;
+    if (!emitter.flush()) {
+      this.#channel.needsEndpoint = !emitter.ready;
+      return false;
+    }
+    emitter.reset();
+    return true;
   }
 
   /** Bytes of a part of the payload that have been received. */

@@ -23,6 +23,17 @@ export class ZeroRuns {
     this.#ends.splice(0, REMEMBERED);
   }
 
+  /** What lies at or behind `end` is not out after all. */
+  truncate(end: Offset): void {
+    const [starts, ends] = [this.#starts, this.#ends];
+    while (starts.length > 0 && (starts.at(-1) as Offset) >= end) {
+      starts.pop();
+      ends.pop();
+    }
+    const last = ends.length - 1;
+    if (last >= 0 && (ends[last] as Offset) > end) ends[last] = end;
+  }
+
   /** True when all of [start, end) is within one run. */
   cover(start: Offset, end: Offset): boolean {
     let at = this.#starts.length - 1;

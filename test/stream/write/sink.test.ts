@@ -110,7 +110,7 @@ describe("the sink", () => {
     const post = () => {};
     const sink = new FileSink("file", openSync(folder.file("sparse"), "w"));
     const size = 2 ** 30;
-    const options = { window: 0, reconnect: false, flushes: false, counters: new Counters(), post };
+    const options = { window: 0, remembered: 0, flushes: false, counters: new Counters(), post };
     const commands: Command[] = [{ type: "finish", short: "pad" }];
     const wake = new WakeUp();
     const engine = new Engine({

@@ -1,0 +1,317 @@
+/** Clients that come back, before their loss is noticed or without its ever being noticed. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
+import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
+import { pseudoRandom } from "../../support/images.ts";
+import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import type { Peer } from "../../support/peer.ts";
+import { ask, DISC, finish, StreamFixture } from "../../support/stream.ts";
+import { LIMIT } from "../../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
+
+const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
+const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+
+const MiB = 1 << 20;
+const REMEMBERED = 64 * MiB;
+const EIO = 5;
+
+interface Request {
+  readonly kind: "write" | "zero";
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What happens next. */
+type Event =
+  /** The client sends its next requests, as many as it may have in flight. */
+  | { readonly type: "send"; readonly depth: number }
+  | { readonly type: "turns"; readonly number: number }
+  | { readonly type: "stall"; readonly on: boolean }
+  /** The connection is lost; the client is back at once and repeats what was not answered. */
+  | { readonly type: "lose"; readonly how: "closed" | "dead"; readonly order: "same" | "reverse" };
+
+/** In order, each byte at most once, with gaps and zeroes. */
+const script: fc.Arbitrary<Request[]> = fc
+  .array(
+    fc.record({
+      kind: fc.constantFrom("write", "write", "write", "zero" as const),
+      gap: fc.oneof(
+        { weight: 8, arbitrary: fc.constant(0) },
+        { weight: 1, arbitrary: fc.integer({ min: 1, max: 300_000 }) },
+        { weight: 1, arbitrary: fc.constant(3 * MiB) },
+      ),
+      length: fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 400_000 })),
+    }),
+    { minLength: 4, maxLength: 30 },
+  )
+  .map((parts) => {
+    let at = 0;
+    return parts.map(({ kind, gap, length }): Request => {
+      const offset = at + gap;
+      at = offset + length;
+      return { kind: kind as Request["kind"], offset, length };
+    });
+  });
+
+const events: fc.Arbitrary<Event[]> = fc.array(
+  fc.oneof(
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        type: fc.constant("send" as const),
+        depth: fc.constantFrom(1, 4, 16),
+      }),
+    },
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        type: fc.constant("turns" as const),
+        number: fc.constantFrom(1, 3, 20),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ type: fc.constant("stall" as const), on: fc.boolean() }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        type: fc.constant("lose" as const),
+        how: fc.constantFrom("closed" as const, "dead" as const),
+        order: fc.constantFrom("same" as const, "reverse" as const),
+      }),
+    },
+  ),
+  { maxLength: 60 },
+);
+
+/** A client that has its requests in flight and repeats them, as qemu's does. */
+class Client {
+  readonly #stream: StreamFixture;
+  readonly #requests: readonly Request[];
+  #peer: Peer;
+  #next = 0;
+  readonly #inFlight = new Map<number, Request>();
+  errors: number[] = [];
+
+  constructor(stream: StreamFixture, requests: readonly Request[]) {
+    this.#stream = stream;
+    this.#requests = requests;
+    this.#peer = stream.connect();
+  }
+
+  get done(): boolean {
+    return this.#next === this.#requests.length && this.#inFlight.size === 0;
+  }
+
+  send(depth: number): void {
+    while (this.#inFlight.size < depth && this.#next < this.#requests.length) {
+      const index = this.#next++;
+      this.#inFlight.set(index, this.#requests[index] as Request);
+      this.#say(index);
+    }
+  }
+
+  hear(): void {
+    for (const { cookie, error } of this.#peer.takeReplies()) {
+      this.#inFlight.delete(Number(cookie));
+      if (error !== 0) this.errors.push(error);
+    }
+  }
+
+  lose(how: "closed" | "dead", order: "same" | "reverse"): void {
+    if (how === "closed") this.#stream.hangUp(this.#peer);
+    else this.#peer.dead = true;
+    this.#peer = this.#stream.connect();
+    const again = [...this.#inFlight.keys()];
+    for (const index of order === "same" ? again : again.reverse()) this.#say(index);
+  }
+
+  leave(): void {
+    this.#peer.send(DISC);
+  }
+
+  #say(index: number): void {
+    const { kind, offset, length } = this.#requests[index] as Request;
+    const cookie = BigInt(index);
+    if (kind === "zero") {
+      this.#peer.send(encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length, { cookie }));
+    } else {
+      this.#peer.send(encodeWrite(offset, payload(index, length), cookie));
+    }
+  }
+}
+
+function payload(index: number, length: number): Buffer {
+  return index % 4 === 3 ? Buffer.alloc(length) : pseudoRandom(length, index + 1);
+}
+
+function diskOf(requests: readonly Request[]): Buffer {
+  const last = requests.at(-1) as Request;
+  const disk = Buffer.alloc(last.offset + last.length);
+  for (const [index, { kind, offset, length }] of requests.entries()) {
+    if (kind === "write") payload(index, length).copy(disk, offset);
+  }
+  return disk;
+}
+
+function play(stream: StreamFixture, client: Client, happenings: readonly Event[]): void {
+  for (const event of happenings) {
+    if (event.type === "send") client.send(event.depth);
+    else if (event.type === "stall") stream.stalled = event.on;
+    else if (event.type === "lose") client.lose(event.how, event.order);
+    else stream.turns(event.number);
+    client.hear();
+  }
+}
+
+describe("a client that comes back", () => {
+  test("what comes out is the disk, however often and whenever the connection was lost", () => {
+    fc.assert(
+      fc.property(script, events, (requests, happenings) => {
+        // As the stream thread makes it: what was in flight comes back in any order.
+        using stream = new StreamFixture({
+          window: REMEMBERED,
+          remembered: REMEMBERED,
+        });
+        const client = new Client(stream, requests);
+        play(stream, client, happenings);
+        stream.stalled = false;
+        stream.until(() => {
+          client.hear();
+          client.send(16);
+          return client.done;
+        });
+        expect(client.errors).toEqual([]);
+        client.leave();
+        stream.settle();
+        expect(stream.broken).toBeUndefined();
+        const out = finish(stream);
+        const want = diskOf(requests);
+        expect(out.length).toBe(want.length);
+        expect(out.equals(want)).toBeTrue();
+      }),
+      { seed: SEED, numRuns: RUNS },
+    );
+  });
+});
+
+describe("a WRITE below the head", () => {
+  const KiB = 1024;
+  const DATA = pseudoRandom(256 * KiB, 9);
+  const part = (from: number, to: number) => DATA.subarray(from, to);
+  const open = () => new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+  const superseded = (stream: StreamFixture) =>
+    stream.events.filter((event) => event.type === "superseded").map((event) => event.superseded);
+
+  test("is a repeat if a later connection sends the same data", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(32 * KiB, part(32 * KiB, 96 * KiB)))).toBe(EIO);
+  });
+
+  test("is a repeat in parts, and in another order, too", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    for (const at of [48, 0, 32, 16]) {
+      const data = part(at * KiB, (at + 16) * KiB);
+      expect(ask(stream, second, encodeWrite(at * KiB, data))).toBe(0);
+    }
+    second.send(DISC);
+    expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+    expect(stream.ends).toEqual(["replaced", "disconnected"]);
+  });
+
+  test.each([
+    ["the first byte", 0],
+    ["the last byte", 64 * KiB - 1],
+  ])("is a backward write if %s is another one", (_, place) => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    const other = Buffer.from(part(0, 64 * KiB));
+    other[place] = (other[place] as number) ^ 1;
+    expect(ask(stream, second, encodeWrite(0, other))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write if its own connection has sent it before", () => {
+    using stream = open();
+    const peer = stream.connect();
+    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write if it is not remembered any more", () => {
+    using stream = new StreamFixture({ window: 64 * KiB, remembered: 128 * KiB });
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, DATA))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 4 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test("is a backward write without --reconnect, whatever it repeats", () => {
+    using stream = new StreamFixture();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
+
+  test.each(["write", "zero"])(
+    "is the end of an older connection, and of nothing else (%s)",
+    (kind) => {
+      using stream = open();
+      const [first, second] = [stream.connect(), stream.connect()];
+      expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+      expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 64 * KiB)))).toBe(0);
+      if (kind === "write") first.send(encodeWrite(4 * KiB, part(0, 4 * KiB)));
+      else first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 4 * KiB, 4 * KiB));
+      stream.until(() => first.finished);
+      expect(stream.broken).toBeUndefined();
+      second.send(DISC);
+      expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+      expect(stream.ends).toEqual(["replaced", "disconnected"]);
+    },
+  );
+
+  test("takes a repeat of zeroes where there are only zeroes, however they came there", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, Buffer.alloc(64 * KiB)))).toBe(0);
+    expect(ask(stream, first, encodeWrite(128 * KiB, part(0, 4 * KiB)))).toBe(0);
+    const zero = encodeRequest(NBD_CMD_WRITE_ZEROES, 32 * KiB, 96 * KiB);
+    expect(ask(stream, second, zero)).toBe(0);
+    expect(ask(stream, second, encodeRequest(NBD_CMD_WRITE_ZEROES, 64 * KiB, 68 * KiB))).toBe(0);
+    second.send(DISC);
+    expect(
+      finish(stream).equals(Buffer.concat([Buffer.alloc(128 * KiB), Buffer.alloc(4 * KiB)])),
+    ).toBeTrue();
+  });
+
+  test("has an older connection count again when that goes on with the stream", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+    expect(superseded(stream)).toEqual([true]);
+    expect(ask(stream, first, encodeWrite(8 * KiB, part(8 * KiB, 12 * KiB)))).toBe(0);
+    expect(superseded(stream)).toEqual([true, false]);
+    stream.hangUp(first);
+    stream.settle();
+    expect(stream.event("closed")?.streamed).toBeTrue();
+  });
+
+  test("has the death of one that has been succeeded change nothing", () => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+    stream.hangUp(first);
+    stream.settle();
+    expect(stream.event("closed")?.streamed).toBeFalse();
+  });
+});
