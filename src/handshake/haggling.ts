@@ -9,6 +9,7 @@ import {
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
@@ -17,6 +18,7 @@ import {
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
@@ -56,6 +58,7 @@ export class Haggling {
   readonly #tls: TlsPolicy;
   #secure = false;
   #structured = false;
+  #extended = false;
   /** For which export name `base:allocation` is selected. */
   #allocationFor: string | undefined;
   /** The option that is being answered, and what has come of it. */
@@ -75,6 +78,7 @@ export class Haggling {
   secured(): void {
     this.#secure = true;
     this.#structured = false;
+    this.#extended = false;
     this.#allocationFor = undefined;
   }
 
@@ -102,6 +106,9 @@ export class Haggling {
         break;
       case NBD_OPT_STRUCTURED_REPLY:
         this.#structuredReply(data);
+        break;
+      case NBD_OPT_EXTENDED_HEADERS:
+        this.#extendedHeaders(data);
         break;
       case NBD_OPT_LIST_META_CONTEXT:
       case NBD_OPT_SET_META_CONTEXT:
@@ -160,6 +167,11 @@ export class Haggling {
 
   #exportName(data: Uint8Array): void {
     // This option has no error reply: what cannot be served ends the connection.
+    if (this.#extended) {
+      // "Once extended headers are successfully requested, a client MUST NOT use" it.
+      this.#close("the client wants extended headers, and used NBD_OPT_EXPORT_NAME all the same");
+      return;
+    }
     const name = decodeString(data);
     if (name === undefined || !this.#serves(name)) {
       this.#close("the client asked for another export name");
@@ -207,6 +219,21 @@ export class Haggling {
       this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
       return;
     }
+    if (this.#extended) {
+      this.#error(NBD_REP_ERR_EXT_HEADER_REQD, "extended headers have been negotiated");
+      return;
+    }
+    this.#structured = true;
+    this.#reply(NBD_REP_ACK);
+  }
+
+  #extendedHeaders(data: Uint8Array): void {
+    if (data.length > 0) {
+      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_EXTENDED_HEADERS takes no data");
+      return;
+    }
+    this.#extended = true;
+    // "this option takes precedence over structured replies": all that needs those is allowed.
     this.#structured = true;
     this.#reply(NBD_REP_ACK);
   }
@@ -256,7 +283,7 @@ export class Haggling {
     // A context counts for the very name that it was selected for, not for another one of the same
     // export ("NBD_OPT_SET_META_CONTEXT").
     const allocation = this.#allocationFor === exportName;
-    const negotiated = { structured: this.#structured, allocation };
+    const negotiated = { structured: this.#structured, extended: this.#extended, allocation };
     this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
   }
 

@@ -13,7 +13,7 @@ let [near, far] = [-1, -1];
 function open(text: string): Input {
   [near, far] = socketpair();
   say(text);
-  return new Input(far, new BufferPool(), new Uint8Array(0));
+  return new Input(far, new BufferPool(), HEADER, new Uint8Array(0));
 }
 
 function say(text: string): void {
