@@ -26,7 +26,12 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from "../protocol/constants.ts";
-import { ALLOCATION_CONTEXT, ALLOCATION_ID, type ExportInfo } from "../protocol/export.ts";
+import {
+  ALLOCATION_CONTEXT,
+  ALLOCATION_ID,
+  type ExportInfo,
+  UNBOUNDED_SIZE,
+} from "../protocol/export.ts";
 import { decodeInfoRequest } from "./info-request.ts";
 import { decodeMetaContextRequest } from "./meta-context.ts";
 import { decodeString } from "./option-data.ts";
@@ -257,6 +262,10 @@ export class Haggling {
     // What is not known MUST be ignored, whatever its namespace. Only a list has wildcards.
     const { queries } = request;
     const named = queries.has(ALLOCATION_CONTEXT);
+    if (!this.#canBeMapped) {
+      this.#reply(NBD_REP_ACK);
+      return;
+    }
     if (this.#option === NBD_OPT_SET_META_CONTEXT) {
       if (named) {
         this.#allocationFor = request.name;
@@ -267,6 +276,15 @@ export class Haggling {
       this.#output.push(encodeMetaContext(this.#option, 0, ALLOCATION_CONTEXT));
     }
     this.#reply(NBD_REP_ACK);
+  }
+
+  /**
+   * A compact header asks for the status of less than 4 GiB, and has no room for more in a descriptor:
+   * a client that goes through a disk without end in such steps has two thousand million of them to
+   * go, and never comes to an end. Without the context it takes all of the disk for data at once.
+   */
+  get #canBeMapped(): boolean {
+    return this.#extended || this.#info.size < UNBOUNDED_SIZE;
   }
 
   #serves(name: string): boolean {

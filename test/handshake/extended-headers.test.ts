@@ -20,8 +20,10 @@ import {
   NBD_REP_META_CONTEXT as REP_META_CONTEXT,
   NBD_REP_SERVER as SERVER,
 } from "../../src/protocol/constants.ts";
+import { type ExportInfo, UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { encodeExtended, encodeOption } from "../support/nbd-client.ts";
 import {
+  ALLOCATION,
   ANY_NAME,
   converse,
   converseInTls,
@@ -208,6 +210,30 @@ describe("metadata contexts", () => {
     expect(converse(ANY_NAME, FIXED, ...options).end).toEqual(
       transmission("", "", { ...EXTENDED, allocation: true }),
     );
+  });
+});
+
+describe("of a disk without end", () => {
+  const endless: ExportInfo = { ...ANY_NAME, size: UNBOUNDED_SIZE };
+  const none = reply(LIST_META_CONTEXT, ACK) + reply(SET_META_CONTEXT, ACK);
+
+  test("the context is there with extended headers", () => {
+    const { output, end } = converse(endless, FIXED, ASK, list(""), set(""), GO_ANY);
+    expect(output).toStartWith(GRANTED + LISTED + SELECTED);
+    expect(end).toEqual(transmission("", "", { ...EXTENDED, allocation: true }));
+  });
+
+  test("the context is not there without them: nobody would come to the end of the map", () => {
+    const { output, end } = converse(endless, FIXED, ASK_STRUCTURED, list(""), set(""), GO_ANY);
+    expect(output).toStartWith(GRANTED_STRUCTURED + none);
+    expect(end).toEqual(transmission("", "", STRUCTURED));
+  });
+
+  test("but for one sector, the context is there without them", () => {
+    const large = { ...endless, size: UNBOUNDED_SIZE - 512n };
+    const { output, end } = converse(large, FIXED, ASK_STRUCTURED, list(""), set(""), GO_ANY);
+    expect(output).toStartWith(GRANTED_STRUCTURED + LISTED + SELECTED);
+    expect(end).toEqual(transmission("", "", ALLOCATION));
   });
 });
 
