@@ -9,6 +9,7 @@ import {
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
@@ -17,6 +18,7 @@ import {
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
@@ -24,7 +26,12 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from "../protocol/constants.ts";
-import { ALLOCATION_CONTEXT, ALLOCATION_ID, type ExportInfo } from "../protocol/export.ts";
+import {
+  ALLOCATION_CONTEXT,
+  ALLOCATION_ID,
+  type ExportInfo,
+  UNBOUNDED_SIZE,
+} from "../protocol/export.ts";
 import { decodeInfoRequest } from "./info-request.ts";
 import { decodeMetaContextRequest } from "./meta-context.ts";
 import { decodeString } from "./option-data.ts";
@@ -56,6 +63,7 @@ export class Haggling {
   readonly #tls: TlsPolicy;
   #secure = false;
   #structured = false;
+  #extended = false;
   /** For which export name `base:allocation` is selected. */
   #allocationFor: string | undefined;
   /** The option that is being answered, and what has come of it. */
@@ -75,6 +83,7 @@ export class Haggling {
   secured(): void {
     this.#secure = true;
     this.#structured = false;
+    this.#extended = false;
     this.#allocationFor = undefined;
   }
 
@@ -102,6 +111,9 @@ export class Haggling {
         break;
       case NBD_OPT_STRUCTURED_REPLY:
         this.#structuredReply(data);
+        break;
+      case NBD_OPT_EXTENDED_HEADERS:
+        this.#extendedHeaders(data);
         break;
       case NBD_OPT_LIST_META_CONTEXT:
       case NBD_OPT_SET_META_CONTEXT:
@@ -160,6 +172,11 @@ export class Haggling {
 
   #exportName(data: Uint8Array): void {
     // This option has no error reply: what cannot be served ends the connection.
+    if (this.#extended) {
+      // "Once extended headers are successfully requested, a client MUST NOT use" it.
+      this.#close("the client wants extended headers, and used NBD_OPT_EXPORT_NAME all the same");
+      return;
+    }
     const name = decodeString(data);
     if (name === undefined || !this.#serves(name)) {
       this.#close("the client asked for another export name");
@@ -207,6 +224,21 @@ export class Haggling {
       this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
       return;
     }
+    if (this.#extended) {
+      this.#error(NBD_REP_ERR_EXT_HEADER_REQD, "extended headers have been negotiated");
+      return;
+    }
+    this.#structured = true;
+    this.#reply(NBD_REP_ACK);
+  }
+
+  #extendedHeaders(data: Uint8Array): void {
+    if (data.length > 0) {
+      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_EXTENDED_HEADERS takes no data");
+      return;
+    }
+    this.#extended = true;
+    // "this option takes precedence over structured replies": all that needs those is allowed.
     this.#structured = true;
     this.#reply(NBD_REP_ACK);
   }
@@ -230,6 +262,10 @@ export class Haggling {
     // What is not known MUST be ignored, whatever its namespace. Only a list has wildcards.
     const { queries } = request;
     const named = queries.has(ALLOCATION_CONTEXT);
+    if (!this.#canBeMapped) {
+      this.#reply(NBD_REP_ACK);
+      return;
+    }
     if (this.#option === NBD_OPT_SET_META_CONTEXT) {
       if (named) {
         this.#allocationFor = request.name;
@@ -240,6 +276,15 @@ export class Haggling {
       this.#output.push(encodeMetaContext(this.#option, 0, ALLOCATION_CONTEXT));
     }
     this.#reply(NBD_REP_ACK);
+  }
+
+  /**
+   * A compact header asks for the status of less than 4 GiB, and has no room for more in a descriptor:
+   * a client that goes through a disk without end in such steps has two thousand million of them to
+   * go, and never comes to an end. Without the context it takes all of the disk for data at once.
+   */
+  get #canBeMapped(): boolean {
+    return this.#extended || this.#info.size < UNBOUNDED_SIZE;
   }
 
   #serves(name: string): boolean {
@@ -256,7 +301,7 @@ export class Haggling {
     // A context counts for the very name that it was selected for, not for another one of the same
     // export ("NBD_OPT_SET_META_CONTEXT").
     const allocation = this.#allocationFor === exportName;
-    const negotiated = { structured: this.#structured, allocation };
+    const negotiated = { structured: this.#structured, extended: this.#extended, allocation };
     this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
   }
 

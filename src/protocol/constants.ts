@@ -49,6 +49,7 @@ export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
 export const NBD_REP_ERR_TLS_REQD = NBD_REP_FLAG_ERROR + 5;
 export const NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
 export const NBD_REP_ERR_TOO_BIG = NBD_REP_FLAG_ERROR + 9;
+export const NBD_REP_ERR_EXT_HEADER_REQD = NBD_REP_FLAG_ERROR + 10;
 
 // Information types of NBD_REP_INFO
 export const NBD_INFO_EXPORT = 0;
@@ -56,15 +57,19 @@ export const NBD_INFO_NAME = 1;
 export const NBD_INFO_DESCRIPTION = 2;
 export const NBD_INFO_BLOCK_SIZE = 3;
 
-// "Request message", "Simple reply message"
+// "Request message", in its compact and its extended form; "Simple reply message"
 export const NBD_REQUEST_MAGIC = 0x25609513;
-export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_REQUEST_SIZE = 28;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REQUEST_SIZE = 32;
+export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_SIMPLE_REPLY_SIZE = 16;
 
-// "Structured reply chunk message"
+// "Structured reply chunk message", "Extended reply chunk message"
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 export const NBD_STRUCTURED_CHUNK_SIZE = 20;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
+export const NBD_EXTENDED_CHUNK_SIZE = 32;
 
 // "Structured reply flags"
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
@@ -74,6 +79,7 @@ export const NBD_REPLY_TYPE_NONE = 0;
 export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
 export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
 
 // "base:allocation" metadata context
@@ -85,6 +91,7 @@ export const NBD_CMD_FLAG_FUA = 1 << 0;
 export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
 export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
+export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
 // "Request types"
 export const NBD_CMD_READ = 0;

@@ -24,6 +24,11 @@ export interface ExportInfo {
 export interface Negotiated {
   /** NBD_OPT_STRUCTURED_REPLY: READ and BLOCK_STATUS are answered in chunks. */
   readonly structured: boolean;
+  /**
+   * NBD_OPT_EXTENDED_HEADERS: requests have headers of 32 bytes, and everything is answered in chunks
+   * with such headers, so `structured` is true as well.
+   */
+  readonly extended: boolean;
   /** NBD_OPT_SET_META_CONTEXT: `base:allocation`, under {@link ALLOCATION_ID}. */
   readonly allocation: boolean;
 }

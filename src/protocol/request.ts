@@ -1,10 +1,18 @@
 /** The request header of the transmission phase (doc/proto.md, "Request message"). */
-import { NBD_REQUEST_MAGIC, NBD_REQUEST_SIZE } from "./constants.ts";
+import {
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_WRITE,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_EXTENDED_REQUEST_SIZE,
+  NBD_REQUEST_MAGIC,
+  NBD_REQUEST_SIZE,
+} from "./constants.ts";
+import { BLOCK_SIZE } from "./export.ts";
 import { type Offset, readOffset, writeOffset } from "./offset.ts";
 
 /** A decoded request header; one object is filled again for every request of a connection. */
 export class Request {
-  /** `NBD_CMD_FLAG_*` bits. */
+  /** `NBD_CMD_FLAG_*` bits; without NBD_CMD_FLAG_PAYLOAD_LEN where a WRITE has to have it. */
   flags = 0;
   /** `NBD_CMD_*`. */
   type = 0;
@@ -13,29 +21,65 @@ export class Request {
   cookieLow = 0;
   /** Bytes from the start of the export. */
   offset: Offset = 0;
-  /** Bytes, at most 2^32 - 1. */
-  length = 0;
+  /** Bytes of the export that it is about: at most 2^32 - 1 in a compact header, 2^64 - 1 in an extended one. */
+  length: Offset = 0;
+  /** Bytes that follow the header. A WRITE's are as many as its length. */
+  payload = 0;
+
+  /** @param extended NBD_OPT_EXTENDED_HEADERS was negotiated */
+  constructor(readonly extended = false) {}
+
+  /** Bytes of a header. */
+  get headerSize(): number {
+    return this.extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE;
+  }
 
   /**
-   * Decodes the 28 bytes at `at`.
+   * Decodes the {@link headerSize} bytes at `at`.
    *
-   * @returns false when they do not start with the request magic: the client is out of step or
-   *   speaks something else, and nothing after this can be trusted
+   * @returns false when nothing after this can be trusted: they do not start with the request magic,
+   *   so the client is out of step or speaks something else; or they leave open where the next
+   *   request begins
    */
   decode(view: DataView, at: number): boolean {
+    if (this.extended) return this.#decodeExtended(view, at);
     if (view.getUint32(at) !== NBD_REQUEST_MAGIC) return false;
+    this.#decodeStart(view, at);
+    const length = view.getUint32(at + 24);
+    this.length = length;
+    this.payload = this.type === NBD_CMD_WRITE ? length : 0;
+    return true;
+  }
+
+  #decodeExtended(view: DataView, at: number): boolean {
+    if (view.getUint32(at) !== NBD_EXTENDED_REQUEST_MAGIC) return false;
+    this.#decodeStart(view, at);
+    this.length = readOffset(view, at + 24);
+    this.payload = 0;
+    if ((this.flags & NBD_CMD_FLAG_PAYLOAD_LEN) === 0) {
+      // "The command NBD_CMD_WRITE MUST use the flag": without it there is no payload by the letter,
+      // but there are servers that take one, and data must never be taken for requests.
+      return this.type !== NBD_CMD_WRITE || this.length === 0;
+    }
+    // "A server SHOULD initiate hard disconnect" when it is larger than that.
+    if (this.length > BLOCK_SIZE.maximum) return false;
+    this.payload = Number(this.length);
+    if (this.type === NBD_CMD_WRITE) this.flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
+    return true;
+  }
+
+  /** What is the same in both forms. */
+  #decodeStart(view: DataView, at: number): void {
     this.flags = view.getUint16(at + 4);
     this.type = view.getUint16(at + 6);
     this.cookieHigh = view.getUint32(at + 8);
     this.cookieLow = view.getUint32(at + 12);
     this.offset = readOffset(view, at + 16);
-    this.length = view.getUint32(at + 24);
-    return true;
   }
 }
 
 /**
- * The 28 bytes of a request's header, as a client sends them.
+ * The 28 bytes of a request's compact header, as a client sends them.
  *
  * @param type `NBD_CMD_*`
  * @param length bytes, at most 2^32 - 1

@@ -1,11 +1,6 @@
 /** The client's side of a connection: what comes, what goes back, and what is waited for. */
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
-import {
-  NBD_CMD_FLAG_REQ_ONE,
-  NBD_REQUEST_SIZE,
-  NBD_STATE_HOLE,
-  NBD_STATE_ZERO,
-} from "../protocol/constants.ts";
+import { NBD_CMD_FLAG_REQ_ONE, NBD_STATE_HOLE, NBD_STATE_ZERO } from "../protocol/constants.ts";
 import { BLOCK_SIZE, type Negotiated } from "../protocol/export.ts";
 import { add, min, type Offset, subtract } from "../protocol/offset.ts";
 import { Request } from "../protocol/request.ts";
@@ -16,6 +11,15 @@ import { Replies } from "./replies.ts";
 
 /** What a connection may have to wait for. */
 export type Need = "input" | "output" | "endpoint" | "turn";
+
+/** What a step of a connection's work came to. */
+export type Step =
+  /** There may be more to do. */
+  | true
+  /** There is something to wait for; the channel says what. */
+  | false
+  /** The client has finished in the middle of a payload. */
+  | "end";
 
 /** A connection as it comes out of negotiation. */
 export interface Client {
@@ -48,6 +52,8 @@ export class Channel {
   replaced = false;
   /** Calls that move data that are left in this turn. */
   calls = 0;
+  /** Bytes still to come of a payload that is not wanted. */
+  unwanted = 0;
   /** The last WRITE was one for splice(2), and so will be the next: headers are read alone. */
   large = false;
 
@@ -56,7 +62,11 @@ export class Channel {
   readonly replies: Replies;
   readonly answers: Answers;
   /** The request that is being served. */
-  readonly request = new Request();
+  readonly request: Request;
+  /** Bytes of a request's header. */
+  readonly headerSize: number;
+  /** The answer to the request once its payload has been thrown away. */
+  #refusal = 0;
 
   /**
    * @param id connections are numbered as they begin
@@ -69,7 +79,9 @@ export class Channel {
     capacity: number,
   ) {
     this.fd = fd;
-    this.input = new Input(fd, pool, leftover);
+    this.request = new Request(negotiated.extended);
+    this.headerSize = this.request.headerSize;
+    this.input = new Input(fd, pool, this.headerSize, leftover);
     this.replies = new Replies(fd, capacity);
     this.answers = new Answers(this.replies, negotiated);
   }
@@ -97,7 +109,7 @@ export class Channel {
 
   /** Answers the current request; not for READ and BLOCK_STATUS. */
   reply(error: number): void {
-    this.answers.simple(error, this.request.cookieHigh, this.request.cookieLow);
+    this.answers.done(this.request, error);
   }
 
   /** True when the current request has no flags but these. */
@@ -128,7 +140,7 @@ export class Channel {
     }
     const end = add(request.offset, request.length);
     const [data, until] = dataAt(request.offset);
-    const length = Number(subtract(min(end, until ?? end), request.offset));
+    const length = subtract(min(end, until ?? end), request.offset);
     answers.blockStatus(request, length, data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
   }
 
@@ -150,7 +162,7 @@ export class Channel {
   receive(inPayload: boolean): number {
     const exact = this.large && !inPayload;
     this.calls--;
-    return this.input.receive(exact ? NBD_REQUEST_SIZE - this.input.available : undefined);
+    return this.input.receive(exact ? this.headerSize - this.input.available : undefined);
   }
 
   /**
@@ -168,5 +180,24 @@ export class Channel {
     const n = Math.min(wanted, this.input.available);
     this.input.consume(n);
     return n;
+  }
+
+  /** Answers the current request with an error, once its payload has been thrown away. */
+  refuse(error: number): void {
+    this.unwanted = this.request.payload;
+    this.#refusal = error;
+    if (this.unwanted === 0) this.reply(error);
+  }
+
+  /** One step of throwing it away; only while there is something {@link unwanted}. */
+  throwAway(): Step {
+    const n = this.discard(this.unwanted);
+    if (typeof n !== "number") {
+      if (n === "end") this.unwanted = 0;
+      return n;
+    }
+    this.unwanted -= n;
+    if (this.unwanted === 0) this.reply(this.#refusal);
+    return true;
   }
 }

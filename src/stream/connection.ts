@@ -2,8 +2,8 @@
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close } from "../../ffi/fd.ts";
 import { EndpointError } from "../endpoint/guarded.ts";
-import { NBD_CMD_DISC, NBD_REQUEST_SIZE } from "../protocol/constants.ts";
-import type { Channel } from "./channel.ts";
+import { NBD_CMD_DISC, NBD_CMD_WRITE, NBD_EINVAL } from "../protocol/constants.ts";
+import type { Channel, Step } from "./channel.ts";
 import type { Flow, Side } from "./flow.ts";
 import type { ConnectionEnd } from "./messages.ts";
 
@@ -42,8 +42,8 @@ export class Connection {
 
   /** True when a request, or the answer to one, is under way. */
   get midRequest(): boolean {
-    const { input, replies } = this.channel;
-    return this.#side.busy || input.available > 0 || !replies.empty;
+    const { input, replies, unwanted } = this.channel;
+    return this.#side.busy || unwanted > 0 || input.available > 0 || !replies.empty;
   }
 
   /** True when there is nothing to do before the client's next request. */
@@ -117,16 +117,19 @@ export class Connection {
   /** One step; false when there is something to wait for. */
   #step(): boolean {
     if (this.ended !== undefined || !this.channel.makeRoom()) return false;
-    if (this.#side.busy) {
-      const step = this.#side.step();
-      if (step !== "end") return step;
-      this.#side.lose();
-      this.#ending = "cut";
-      return true;
-    }
+    if (this.#side.busy) return this.#goOn(this.#side.step());
     if (this.#ending !== undefined) return this.#finish(this.#ending);
-    if (this.channel.input.available >= NBD_REQUEST_SIZE) return this.#serve();
+    if (this.channel.unwanted > 0) return this.#goOn(this.channel.throwAway());
+    if (this.channel.input.available >= this.channel.headerSize) return this.#serve();
     return this.#side.settle() && this.#receive();
+  }
+
+  /** Goes on after a step in the middle of a request. */
+  #goOn(step: Step): boolean {
+    if (step !== "end") return step;
+    this.#side.lose();
+    this.#ending = "cut";
+    return true;
   }
 
   #finish(how: ConnectionEnd): boolean {
@@ -137,7 +140,7 @@ export class Connection {
 
   /** The connection is gone, both ways. */
   #lose(): void {
-    const midRequest = this.#side.lose();
+    const midRequest = this.#side.lose() || this.channel.unwanted > 0;
     this.#ended ??= midRequest ? "cut" : "dropped";
   }
 
@@ -151,7 +154,7 @@ export class Connection {
 
   /** Answers the next request, or begins to. */
   #serve(): boolean {
-    const { request, input, halfClosed } = this.channel;
+    const { request, input, headerSize, halfClosed } = this.channel;
     if (!request.decode(input.view, input.position)) {
       if (!this.#side.settle()) return false;
       this.#ending = "garbage";
@@ -159,12 +162,26 @@ export class Connection {
     }
     if (request.type === NBD_CMD_DISC) {
       if (!this.#side.settle()) return false;
-      input.consume(NBD_REQUEST_SIZE);
+      input.consume(headerSize);
       this.#ending = "disconnected";
       return true;
     }
+    if (request.payload > 0 && request.type !== NBD_CMD_WRITE) return this.#refusePayload();
     const served = this.#side.serve();
     if (halfClosed && this.#side.hopeless) this.#lose();
     return served;
+  }
+
+  /**
+   * No command but WRITE takes a payload from a client: NBD_FLAG_BLOCK_STAT_PAYLOAD is not advertised,
+   * since there is one metadata context and nothing to choose from. "A server SHOULD gracefully
+   * consume" it even so, and then answer NBD_EINVAL.
+   */
+  #refusePayload(): boolean {
+    if (!this.#side.settle()) return false;
+    this.channel.input.consume(this.channel.headerSize);
+    this.#side.refused(NBD_EINVAL);
+    this.channel.refuse(NBD_EINVAL);
+    return true;
   }
 }

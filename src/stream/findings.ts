@@ -13,7 +13,7 @@ export interface BackwardRequest {
   readonly request: string;
   readonly offset: Offset;
   /** Bytes. */
-  readonly length: number;
+  readonly length: Offset;
   /** How far the data had come by then. */
   readonly head: Offset;
 }

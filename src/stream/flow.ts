@@ -1,17 +1,8 @@
 /** What the engine and the connections know of a stream, whichever way it goes. */
 import type { EndpointError } from "../endpoint/guarded.ts";
-import type { Channel } from "./channel.ts";
+import type { Channel, Step } from "./channel.ts";
 import type { Failure } from "./failure.ts";
 import type { Ended, ShortStream } from "./messages.ts";
-
-/** What a step of a connection's work came to. */
-export type Step =
-  /** There may be more to do. */
-  | true
-  /** There is something to wait for; the channel says what. */
-  | false
-  /** The client has finished in the middle of a payload. */
-  | "end";
 
 /** A stream, from its far end to where the connections take part in it. */
 export interface Flow {
@@ -78,6 +69,8 @@ export interface Side {
    * @returns false when there is something to wait for
    */
   serve(): boolean;
+  /** The request whose header has just been decoded is refused without having been served. */
+  refused(error: number): void;
   /** Brings out what is under way, and answers for it. @returns true when nothing of it is left */
   settle(): boolean;
   /** The client is gone. @returns true when that was in the middle of a request */

@@ -1,7 +1,6 @@
 /** A connection's incoming bytes, from the socket to the parser. */
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
-import { NBD_REQUEST_SIZE } from "../protocol/constants.ts";
 import { BUFFER_SIZE, type BufferPool } from "./buffer-pool.ts";
 
 const NOTHING = new DataView(new ArrayBuffer(0));
@@ -10,16 +9,21 @@ const NOTHING = new DataView(new ArrayBuffer(0));
 export class Input {
   readonly #fd: number;
   readonly #pool: BufferPool;
+  readonly #headerSize: number;
   #buffer: Memory | undefined;
   #start = 0;
   #end = 0;
-  /** A part of a request header that waits for the rest, kept without a buffer. */
+  /** Less than a request header, which waits for the rest, kept without a buffer. */
   #carry: Uint8Array | undefined;
 
-  /** @param leftover bytes that were received before this object took over */
-  constructor(fd: number, pool: BufferPool, leftover: Uint8Array) {
+  /**
+   * @param headerSize bytes of a request's header
+   * @param leftover bytes that were received before this object took over
+   */
+  constructor(fd: number, pool: BufferPool, headerSize: number, leftover: Uint8Array) {
     this.#fd = fd;
     this.#pool = pool;
+    this.#headerSize = headerSize;
     this.#end = leftover.length;
     if (leftover.length > BUFFER_SIZE) {
       this.#buffer = new Memory(leftover);
@@ -73,11 +77,12 @@ export class Input {
   }
 
   #room(): Memory {
-    const carry = this.#carry;
-    this.#carry = undefined;
     let buffer = this.#buffer;
     if (buffer === undefined) {
       buffer = this.#buffer = this.#pool.take();
+      // Some of it may have been consumed meanwhile: a payload that is not wanted is not looked at.
+      const carry = this.#carry?.subarray(this.#start, this.#end);
+      this.#carry = undefined;
       this.#start = 0;
       this.#end = carry?.length ?? 0;
       if (carry !== undefined) buffer.bytes.set(carry);
@@ -89,11 +94,13 @@ export class Input {
     return buffer;
   }
 
-  /** Gives the buffer back if it holds no more than a part of a header. Nothing may refer to it. */
+  /** Gives the buffer back if it holds less than a header. Nothing may refer to it. */
   release(): void {
     const buffer = this.#buffer;
-    if (buffer === undefined || this.available >= NBD_REQUEST_SIZE) return;
+    if (buffer === undefined || this.available >= this.#headerSize) return;
     if (this.available > 0) this.#carry = new Uint8Array(this.peek(this.available));
+    this.#end = this.available;
+    this.#start = 0;
     this.#buffer = undefined;
     this.#pool.give(buffer);
   }

@@ -3,7 +3,6 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   NBD_OPT_ABORT as ABORT,
   NBD_OPT_EXPORT_NAME as EXPORT_NAME,
-  NBD_OPT_EXTENDED_HEADERS as EXTENDED_HEADERS,
   NBD_OPT_GO as GO,
   NBD_OPT_INFO as INFO,
   NBD_OPT_LIST as LIST,
@@ -71,7 +70,6 @@ test("every option is answered, whatever the others came to, and transmission fo
   expect(await ask(client, 4)).toMatchObject({ type: UNSUP, informed: [] });
   // Its data, which would be an option, is consumed.
   expect(await ask(client, 99, encodeOption(ABORT))).toMatchObject({ type: UNSUP });
-  expect(await ask(client, EXTENDED_HEADERS)).toMatchObject({ type: UNSUP });
   expect(await ask(client, STARTTLS)).toMatchObject({ type: POLICY });
   const list = await ask(client, LIST);
   expect(list.informed).toEqual([

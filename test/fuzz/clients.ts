@@ -3,7 +3,7 @@ import type { EngineFixture } from "../support/engine.ts";
 import type { Peer } from "../support/peer.ts";
 import { flatten, mutate, split } from "./mutate.ts";
 import type { Random } from "./random.ts";
-import { type Taken, takeReply } from "./reply.ts";
+import { type ReplyForm, type Taken, takeReply } from "./reply.ts";
 import { type Found, type Leaving, requests, takeApart, type Way } from "./requests.ts";
 import { require } from "./require.ts";
 
@@ -15,6 +15,7 @@ export interface Script {
   readonly found: readonly Found[];
   readonly leaving: Leaving;
   readonly structured: boolean;
+  readonly extended: boolean;
   readonly allocation: boolean;
   /** It hangs up when all is said, and takes no replies. */
   readonly rude: boolean;
@@ -23,17 +24,19 @@ export interface Script {
 /** Some clients. @param together they come at once, and may be rude */
 export function scripts(way: Way, size: number, random: Random, together: boolean): Script[] {
   return Array.from({ length: random.pick(together ? [2, 3] : [1, 1, 2, 3]) }, () => {
-    const messages = mutate(requests(way, size, random), random);
+    const extended = random.chance(0.4);
+    const messages = mutate(requests(way, size, random, extended), random);
     const bytes = flatten(messages, random);
-    const structured = random.chance(0.5);
+    const structured = extended || random.chance(0.5);
     const allocation = structured && random.chance(0.5);
     const rude = together && random.chance(0.3);
     return {
       messages: messages.length,
       bytes,
       pieces: split(bytes, random),
-      ...takeApart(bytes),
+      ...takeApart(bytes, extended),
       structured,
+      extended,
       allocation,
       rude,
     };
@@ -41,8 +44,11 @@ export function scripts(way: Way, size: number, random: Random, together: boolea
 }
 
 export function describeScripts(scripts: readonly Script[]): string[] {
-  return scripts.flatMap(({ pieces, structured, allocation, rude }, i) => [
-    `client ${i}${structured ? " structured" : ""}${allocation ? " allocation" : ""}${rude ? " rude" : ""}`,
+  return scripts.flatMap(({ pieces, structured, extended, allocation, rude }, i) => [
+    Object.entries({ structured, extended, allocation, rude }).reduce(
+      (line, [what, holds]) => (holds ? `${line} ${what}` : line),
+      `client ${i}`,
+    ),
     ...pieces.map((piece) => piece.toString("hex")),
   ]);
 }
@@ -55,8 +61,7 @@ export function turns(stream: EngineFixture, count: number): void {
 
 /** Connects, with the first piece as what came early. */
 export function connect(stream: EngineFixture, script: Script): Peer {
-  const { structured, allocation } = script;
-  stream.negotiated = { structured, allocation };
+  stream.negotiated = script;
   return stream.connect(new Uint8Array(script.pieces[0] ?? []));
 }
 
@@ -65,14 +70,14 @@ export function nextReply(
   stream: EngineFixture,
   peer: Peer,
   pending: Found[],
-  structured: boolean,
+  form: ReplyForm,
   fits?: (request: Found, error: number) => boolean,
 ): Taken | undefined {
   const take = (length: number) => {
     stream.until(() => peer.available >= length || peer.finished);
     return peer.available < length ? undefined : peer.take(length);
   };
-  return takeReply(take, pending, structured, fits);
+  return takeReply(take, pending, form, fits);
 }
 
 /**

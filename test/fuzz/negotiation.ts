@@ -57,6 +57,7 @@ function converse(bytes: Buffer, pieces: readonly Buffer[], policy: Policy): voi
   if (outcome?.kind !== "transmission") return;
   const { negotiated, leftover } = outcome;
   require(negotiated.structured === wanted.structured, "structured replies are not as agreed");
+  require(negotiated.extended === wanted.extended, "extended headers are not as agreed");
   require(negotiated.allocation === wanted.allocation, "the metadata context is not as agreed");
   const rest = Buffer.concat([leftover, bytes.subarray(fed)]);
   require(rest.equals(bytes.subarray(wanted.used)), "bytes of transmission got lost");

@@ -56,7 +56,7 @@ function contexts(random: Random): Buffer {
 
 function option(random: Random): Buffer {
   const none = Buffer.alloc(0);
-  switch (random.below(12)) {
+  switch (random.below(13)) {
     case 0:
       return encodeOption(NBD_OPT_LIST);
     case 1:
@@ -72,11 +72,13 @@ function option(random: Random): Buffer {
       return encodeOption(NBD_OPT_INFO, information(random));
     case 8:
       return encodeOption(NBD_OPT_STARTTLS);
-    case 9: {
-      const unknown = [NBD_OPT_PEEK_EXPORT, NBD_OPT_EXTENDED_HEADERS, 0, 77, 0xffffffff];
+    case 9:
+      return encodeOption(NBD_OPT_EXTENDED_HEADERS);
+    case 10: {
+      const unknown = [NBD_OPT_PEEK_EXPORT, 0, 77, 0xffffffff];
       return encodeOption(random.pick(unknown), random.bytes(random.below(40)));
     }
-    case 10:
+    case 11:
       return random.chance(0.3) ? encodeOption(NBD_OPT_ABORT) : encodeOption(NBD_OPT_LIST, none);
     default: {
       // Longer than anybody looks at; now and then longer than anybody takes.

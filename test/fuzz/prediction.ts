@@ -1,11 +1,12 @@
 /**
  * What a server of one export must make of a client's bytes, read from the specification and not from
- * the program: one pass over all of them, with no state but a position and four facts.
+ * the program: one pass over all of them, with no state but a position and five facts.
  */
 import {
   IHAVEOPT,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
@@ -14,6 +15,7 @@ import {
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_POLICY,
   NBD_REP_ERR_TLS_REQD,
@@ -31,6 +33,7 @@ export interface Prediction {
   end: "transmission" | "close" | "open";
   /** Of the transmission phase. */
   structured: boolean;
+  extended: boolean;
   allocation: boolean;
   /** The answer to EXPORT_NAME comes behind the replies, so long. */
   exportNameReply: number;
@@ -46,6 +49,7 @@ export function predict(bytes: Buffer, ends: readonly number[], policy: Policy):
     replies: [],
     end: "open",
     structured: false,
+    extended: false,
     allocation: false,
     exportNameReply: 0,
     used: 0,
@@ -87,7 +91,7 @@ export function predict(bytes: Buffer, ends: readonly number[], policy: Policy):
     switch (option) {
       case NBD_OPT_EXPORT_NAME: {
         const name = text(data);
-        if (name === undefined || !isServed(name)) return close();
+        if (result.extended || name === undefined || !isServed(name)) return close();
         result.exportNameReply = (flags & 2) === 0 ? 134 : 10;
         return { ...result, end: "transmission", allocation: contextName === name };
       }
@@ -110,7 +114,13 @@ export function predict(bytes: Buffer, ends: readonly number[], policy: Policy):
         break;
       }
       case NBD_OPT_STRUCTURED_REPLY:
+        if (length > 0) answer(NBD_REP_ERR_INVALID);
+        else answer(result.extended ? NBD_REP_ERR_EXT_HEADER_REQD : NBD_REP_ACK);
+        result.structured ||= length === 0;
+        break;
+      case NBD_OPT_EXTENDED_HEADERS:
         answer(length === 0 ? NBD_REP_ACK : NBD_REP_ERR_INVALID);
+        result.extended ||= length === 0;
         result.structured ||= length === 0;
         break;
       case NBD_OPT_LIST_META_CONTEXT:
@@ -137,6 +147,7 @@ export function predict(bytes: Buffer, ends: readonly number[], policy: Policy):
           }
           secure = true;
           result.structured = false;
+          result.extended = false;
           contextName = undefined;
         }
         break;

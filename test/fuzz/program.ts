@@ -52,12 +52,15 @@ function say(way: Way, random: Random): Said {
   const opening = negotiation(random);
   const messages = random.chance(0.6) ? mutate(opening, random) : opening;
   // Most do not get far: the program ends with the first one that moves the stream and leaves.
-  if (random.chance(0.15)) messages.push(...mutate(requests(way, SIZE, random), random));
+  if (random.chance(0.15)) {
+    const { extended } = predict(Buffer.concat(messages), [], "off");
+    messages.push(...mutate(requests(way, SIZE, random, extended), random));
+  }
   const bytes = flatten(messages, random);
   const agreed = predict(bytes, [], "off");
   const transmission =
     agreed.end === "transmission" ? bytes.subarray(agreed.used) : Buffer.alloc(0);
-  const { found } = takeApart(transmission);
+  const { found } = takeApart(transmission, agreed.extended);
   return { messages: messages.length, bytes, pieces: split(bytes, random), agreed, found };
 }
 
@@ -141,7 +144,7 @@ function expectAnswers(received: Buffer, { agreed, found }: Said): void {
     place += length;
     return received.subarray(place - length, place);
   };
-  while (hasAll && takeReply(take, pending, agreed.structured) !== undefined);
+  while (hasAll && takeReply(take, pending, agreed) !== undefined);
 }
 
 async function within(promise: Promise<unknown>, complaint: string): Promise<void> {

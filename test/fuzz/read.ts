@@ -24,7 +24,7 @@ import {
 } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
 import type { Random } from "./random.ts";
-import { describeRequest, EINVAL, type Found, LARGEST_READ } from "./requests.ts";
+import { describeRequest, EINVAL, type Found, hasUnwanted, LARGEST_PAYLOAD } from "./requests.ts";
 import { require } from "./require.ts";
 
 const EPERM = 1;
@@ -77,7 +77,7 @@ function runInTurn(
       const request = pending[0] as Found;
       const want = expected(model, request, script);
       const error = typeof want === "number" ? want : 0;
-      const taken = nextReply(stream, peer, [request], script.structured);
+      const taken = nextReply(stream, peer, [request], script);
       require(taken !== undefined, () => `${pending.length} requests got no answer`);
       require(taken.error === error, () =>
         `${describeRequest(request)} got ${taken.error}, not ${error}`);
@@ -101,11 +101,12 @@ function runInTurn(
 /** What the client should get: an error, or the bytes that it reads. */
 function expected(model: ReadModel, one: Found, script: Script): number | Buffer {
   const { type, flags, offset, length } = one;
+  if (hasUnwanted(one)) return EINVAL;
   const only = (allowed: number) => (flags & ~allowed) === 0;
   switch (type) {
     case NBD_CMD_READ: {
       const allowed = NBD_CMD_FLAG_FUA | (script.structured ? NBD_CMD_FLAG_DF : 0);
-      if (!only(allowed) || length > LARGEST_READ) return EINVAL;
+      if (!only(allowed) || length > LARGEST_PAYLOAD) return EINVAL;
       return model.read(offset, length);
     }
     case NBD_CMD_WRITE:
@@ -133,7 +134,7 @@ function runTogether(
     const peer = peers[i] as (typeof peers)[number];
     const pending = script.found.filter((one) => one.whole);
     while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script.structured);
+      const taken = nextReply(stream, peer, pending, script);
       require(taken !== undefined, () => `${pending.length} requests of client ${i} got no answer`);
       const { offset } = taken.request;
       const disk = model.disk.subarray(offset, offset + taken.data.length);

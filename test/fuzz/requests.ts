@@ -2,15 +2,17 @@
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_DISC,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
 } from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "../support/images.ts";
-import { encodeRequest } from "../support/nbd-client.ts";
+import { encodeExtended, encodeRequest } from "../support/nbd-client.ts";
 import type { Random } from "./random.ts";
 
 /** Where payloads come from. */
@@ -22,8 +24,15 @@ export type Way = "write" | "read";
 /** Lengths around which the program takes another path. */
 const LENGTHS = [1, 100, 511, 512, 4096, 4096, 20_000, 32_767, 32_768, 40_000, 65_536];
 
-/** Requests that are mostly in order and mostly inside a disk of `size` bytes. */
-export function requests(way: Way, size: number, random: Random): Buffer[] {
+/** Lengths of which 32 bits are not all. */
+const LONG_LENGTHS = [2n ** 32n, 2n ** 32n + 512n, 2n ** 53n + 1n, 2n ** 63n, 2n ** 64n - 1n];
+
+/**
+ * Requests that are mostly in order and mostly inside a disk of `size` bytes.
+ *
+ * @param extended with extended headers
+ */
+export function requests(way: Way, size: number, random: Random, extended: boolean): Buffer[] {
   const messages: Buffer[] = [];
   let at = random.chance(0.8) ? 0 : random.below(size);
   let cookie = BigInt(random.below(1 << 30)) << 20n;
@@ -36,12 +45,49 @@ export function requests(way: Way, size: number, random: Random): Buffer[] {
     if (random.chance(0.15)) at += random.below(Math.ceil(size / 10));
     else if (random.chance(0.02)) at = Math.max(0, at - random.below(10_000));
     const flags = random.chance(0.95) ? 0 : 1 << random.below(5);
-    const header = encodeRequest(type, at, length, { cookie: cookie++, flags });
-    messages.push(type === NBD_CMD_WRITE ? withPayload(header, length, random) : header);
+    messages.push(
+      extended
+        ? extendedRequest(type, at, length, { cookie: cookie++, flags }, random)
+        : request(type, at, length, { cookie: cookie++, flags }, random),
+    );
     if (type === usual || type === NBD_CMD_WRITE_ZEROES) at += length;
   }
-  if (random.chance(0.7)) messages.push(encodeRequest(NBD_CMD_DISC, 0, 0));
+  const encode = extended ? encodeExtended : encodeRequest;
+  if (random.chance(0.7)) messages.push(encode(NBD_CMD_DISC, 0, 0));
   return messages;
+}
+
+interface Fields {
+  readonly cookie: bigint;
+  readonly flags: number;
+}
+
+function request(
+  type: number,
+  offset: number,
+  length: number,
+  fields: Fields,
+  random: Random,
+): Buffer {
+  const header = encodeRequest(type, offset, length, fields);
+  return type === NBD_CMD_WRITE ? withPayload(header, length, random) : header;
+}
+
+/** Now and then a command has a payload that takes none, or a length that is no compact one. */
+function extendedRequest(
+  type: number,
+  offset: number,
+  length: number,
+  { cookie, flags }: Fields,
+  random: Random,
+): Buffer {
+  const carries = type === NBD_CMD_WRITE ? random.chance(0.99) : random.chance(0.05);
+  if (carries) {
+    const all = { cookie, flags: flags | NBD_CMD_FLAG_PAYLOAD_LEN };
+    return withPayload(encodeExtended(type, offset, length, all), length, random);
+  }
+  const long = random.chance(0.05) ? random.pick(LONG_LENGTHS) : length;
+  return encodeExtended(type, offset, long, { cookie, flags });
 }
 
 const OTHERS = [
@@ -70,8 +116,9 @@ export interface Found {
   readonly cookie: bigint;
   /** No longer exact where there is no disk any more. */
   readonly offset: number;
+  /** No longer exact where no command can be so long. */
   readonly length: number;
-  /** What has come of a WRITE's data. */
+  /** What has come of what follows the header. */
   readonly payload: Buffer;
   /** All of it is there. */
   readonly whole: boolean;
@@ -80,28 +127,39 @@ export interface Found {
 /** How a client's bytes end: as the engine is to call it. */
 export type Leaving = "disconnected" | "garbage" | "dropped" | "cut";
 
-/** Takes a client's bytes apart. */
-export function takeApart(bytes: Buffer): { found: Found[]; leaving: Leaving } {
+/** Takes a client's bytes apart. @param extended it has negotiated extended headers */
+export function takeApart(bytes: Buffer, extended: boolean): { found: Found[]; leaving: Leaving } {
   const found: Found[] = [];
+  const [size, magic] = extended ? [32, NBD_EXTENDED_REQUEST_MAGIC] : [28, NBD_REQUEST_MAGIC];
   let at = 0;
-  while (bytes.length - at >= 28) {
-    if (bytes.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return { found, leaving: "garbage" };
+  while (bytes.length - at >= size) {
+    if (bytes.readUInt32BE(at) !== magic) return { found, leaving: "garbage" };
+    let flags = bytes.readUInt16BE(at + 4);
     const type = bytes.readUInt16BE(at + 6);
+    const length = extended ? bytes.readBigUInt64BE(at + 24) : bytes.readUInt32BE(at + 24);
+    const flagged = (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
+    const carries = extended ? flagged : type === NBD_CMD_WRITE;
+    if (extended) {
+      if (flagged ? length > LARGEST_PAYLOAD : type === NBD_CMD_WRITE && length > 0) {
+        return { found, leaving: "garbage" };
+      }
+      if (type === NBD_CMD_WRITE) flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
+    }
     if (type === NBD_CMD_DISC) return { found, leaving: "disconnected" };
-    const length = bytes.readUInt32BE(at + 24);
-    const payload = type === NBD_CMD_WRITE ? bytes.subarray(at + 28, at + 28 + length) : EMPTY;
-    const whole = type !== NBD_CMD_WRITE || payload.length === length;
+    const end = carries ? at + size + Number(length) : at;
+    const payload = carries ? bytes.subarray(at + size, end) : EMPTY;
+    const whole = !carries || payload.length === Number(length);
     found.push({
       type,
-      length,
+      length: Number(length),
       payload,
       whole,
-      flags: bytes.readUInt16BE(at + 4),
+      flags,
       cookie: bytes.readBigUInt64BE(at + 8),
       offset: Number(bytes.readBigUInt64BE(at + 16)),
     });
     if (!whole) return { found, leaving: "cut" };
-    at += 28 + payload.length;
+    at += size + payload.length;
   }
   return { found, leaving: at === bytes.length ? "dropped" : "cut" };
 }
@@ -110,8 +168,13 @@ const EMPTY = Buffer.alloc(0);
 
 export const EINVAL = 22;
 
-/** A READ of more bytes is refused. */
-export const LARGEST_READ = 32 << 20;
+/** A READ of more bytes is refused, and a payload of more is not taken. */
+export const LARGEST_PAYLOAD = 32 << 20;
+
+/** True for a command that has a payload and takes none. */
+export function hasUnwanted({ type, payload }: Found): boolean {
+  return type !== NBD_CMD_WRITE && payload.length > 0;
+}
 
 /** A request as it stands in what the fuzzer finds. */
 export function describeRequest({ type, flags, offset, length }: Found): string {

@@ -25,7 +25,7 @@ import {
 import type { Case } from "./negotiation.ts";
 import { expectOrigin } from "./origin.ts";
 import type { Random } from "./random.ts";
-import { describeRequest, EINVAL, type Found, LARGEST_READ } from "./requests.ts";
+import { describeRequest, EINVAL, type Found, hasUnwanted, LARGEST_PAYLOAD } from "./requests.ts";
 import { require } from "./require.ts";
 
 export function writtenCase(random: Random): Case {
@@ -71,7 +71,7 @@ function runInTurn(
     };
     const pending = [...whole];
     while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script.structured, fits);
+      const taken = nextReply(stream, peer, pending, script, fits);
       require(taken !== undefined, () => `${pending.length} requests got no answer`);
       const want = wants.get(taken.request) as number | Uint8Array;
       const error = typeof want === "number" ? want : 0;
@@ -104,7 +104,8 @@ function runInTurn(
 }
 
 /** True when the rule takes on a WRITE of which a part is missing. */
-function admits(oracle: Oracle, { flags, offset, length }: Found): boolean {
+function admits(oracle: Oracle, { type, flags, offset, length }: Found): boolean {
+  if (type !== NBD_CMD_WRITE) return false;
   if (oracle.broken || (flags & ~NBD_CMD_FLAG_FUA) !== 0) return false;
   if (offset + length > Math.ceil(oracle.size / 512) * 512) return false;
   // Below the head it is refused, which breaks the stream.
@@ -141,6 +142,7 @@ function finish(stream: StreamFixture, oracle: Oracle): void {
 function expected(oracle: Oracle, one: Found, script: Script): number | Uint8Array {
   const { type, flags, offset, length, payload } = one;
   const only = (allowed: number) => (flags & ~allowed) === 0;
+  if (hasUnwanted(one)) return EINVAL;
   const end = offset + length;
   const disk = Math.ceil(oracle.size / 512) * 512;
   switch (type) {
@@ -154,7 +156,7 @@ function expected(oracle: Oracle, one: Found, script: Script): number | Uint8Arr
       return only(NBD_CMD_FLAG_FUA) ? oracle.flush() : EINVAL;
     case NBD_CMD_READ: {
       const allowed = NBD_CMD_FLAG_FUA | (script.structured ? NBD_CMD_FLAG_DF : 0);
-      if (!only(allowed) || length > LARGEST_READ) return EINVAL;
+      if (!only(allowed) || length > LARGEST_PAYLOAD) return EINVAL;
       return oracle.read(offset, length);
     }
     case NBD_CMD_BLOCK_STATUS:
@@ -181,7 +183,7 @@ function runTogether(
     const peer = peers[i] as (typeof peers)[number];
     const pending = script.found.filter((one) => one.whole);
     while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script.structured);
+      const taken = nextReply(stream, peer, pending, script);
       if (taken === undefined) break;
       if (taken.request.type === NBD_CMD_WRITE && taken.error === 0)
         acknowledged.push(taken.request);

@@ -1,11 +1,11 @@
 /** What real clients say, as it was recorded from them. */
 import { expect, test } from "bun:test";
-import { encodeOption } from "../support/nbd-client.ts";
 import {
   ALLOCATION,
   ANY_NAME,
   converse,
   DISK,
+  EXTENDED,
   hex,
   reply,
   STRUCTURED,
@@ -25,7 +25,6 @@ const ACK = 1;
 const SERVER = 2;
 const REP_INFO = 3;
 const META_CONTEXT = 4;
-const ERR_UNSUP = 0x8000_0001;
 
 /** The beginning of all of them: client flags and STRUCTURED_REPLY. */
 const START = "00000003" + "49484156454f5054" + "00000008" + "00000000";
@@ -81,18 +80,21 @@ test("qemu and libnbd get structured replies, the context and the export", () =>
   });
 });
 
-test("newer ones, which ask for extended headers before, get all but these", () => {
-  // Put together from the above, not recorded.
-  const flags = START.slice(0, 8);
-  const extended = encodeOption(EXTENDED_HEADERS).toString("hex");
+test("newer ones of both get extended headers, which they ask for in place of structured replies", () => {
+  const start = "00000003" + "49484156454f5054" + "0000000b" + "00000000";
+  const started = reply(EXTENDED_HEADERS, ACK);
+  const info = "49484156454f5054" + "00000006" + "00000008" + "0000000000010003";
   const go = "49484156454f5054" + "00000007" + "00000008" + "0000000000010003";
-  expect(converse(ANY_NAME, bytes(flags + extended + START.slice(8) + SELECT + go))).toEqual({
-    output:
-      reply(EXTENDED_HEADERS, ERR_UNSUP, hex("option not supported")) +
-      STARTED +
-      SELECTED +
-      sizes(GO),
-    end: transmission("", "", ALLOCATION),
+  const end = transmission("", "", { ...EXTENDED, allocation: true });
+  // qemu-img map (10.0.13).
+  expect(converse(ANY_NAME, bytes(start + SELECT + go))).toEqual({
+    output: started + SELECTED + sizes(GO),
+    end,
+  });
+  // nbdinfo --map (1.22.2).
+  expect(converse(ANY_NAME, bytes(start + SELECT + info + SELECT + go))).toEqual({
+    output: started + SELECTED + sizes(INFO) + SELECTED + sizes(GO),
+    end,
   });
 });
 

@@ -82,9 +82,10 @@ export type End =
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
 /** What is agreed on with clients that ask for nothing, for structured replies, and for all. */
-export const SIMPLE: Negotiated = { structured: false, allocation: false };
-export const STRUCTURED: Negotiated = { structured: true, allocation: false };
-export const ALLOCATION: Negotiated = { structured: true, allocation: true };
+export const SIMPLE: Negotiated = { structured: false, extended: false, allocation: false };
+export const STRUCTURED: Negotiated = { ...SIMPLE, structured: true };
+export const ALLOCATION: Negotiated = { ...STRUCTURED, allocation: true };
+export const EXTENDED: Negotiated = { ...STRUCTURED, extended: true };
 
 /** The end that leads to transmission. */
 export function transmission(exportName: string, leftover = "", negotiated = SIMPLE): End {

@@ -30,6 +30,7 @@ import {
   NO_ZEROES,
   reply,
   SIMPLE,
+  STRUCTURED,
   transmission,
 } from "./conversation.ts";
 
@@ -169,7 +170,7 @@ describe("CVE-2021-3716: what was said before STARTTLS", () => {
     // Structured replies are a condition of it: they must not bring it back.
     expect(converseInTls("on", ANY_NAME, clear, [ASK_STRUCTURED, GO_ANY])).toEqual({
       output: reply(STRUCTURED_REPLY, ACK) + WENT_STRUCTURED,
-      end: transmission("", "", { structured: true, allocation: false }),
+      end: transmission("", "", STRUCTURED),
     });
   });
 

@@ -75,7 +75,11 @@ test("a client that has chosen is handed over, with what it has sent behind its 
   client.send(CHOICE, Buffer.from("behind"));
   await eventually(() => clients.length === 1, "the client");
   expect(Buffer.from(clients[0]?.leftover ?? []).toString()).toBe("behind");
-  expect(clients[0]?.negotiated).toEqual({ structured: false, allocation: false });
+  expect(clients[0]?.negotiated).toEqual({
+    structured: false,
+    extended: false,
+    allocation: false,
+  });
   expect([reception.visitors, reception.negotiating().count]).toEqual([1, 0]);
   expect(closed).toEqual([]);
 });

@@ -1,6 +1,7 @@
-/** Answers to READ, in either form, taken apart and held to the specification. */
+/** Answers to READ, in each form, taken apart and held to the specification. */
 import {
   NBD_CMD_READ,
+  NBD_EXTENDED_REPLY_MAGIC,
   NBD_REPLY_FLAG_DONE,
   NBD_REPLY_TYPE_ERROR,
   NBD_REPLY_TYPE_NONE,
@@ -11,13 +12,14 @@ import {
 } from "../../src/protocol/constants.ts";
 import type { Offset } from "../../src/protocol/offset.ts";
 import type { EngineFixture } from "./engine.ts";
-import { encodeRequest } from "./nbd-client.ts";
+import { encodeExtended, encodeRequest } from "./nbd-client.ts";
 import type { Peer } from "./peer.ts";
 
 export interface AskOptions {
   readonly flags?: number;
   /** By default, what the next clients negotiate. */
   readonly structured?: boolean;
+  readonly extended?: boolean;
 }
 
 /** A READ that was sent. */
@@ -45,21 +47,65 @@ export interface Answer {
   readonly chunks: readonly Chunk[];
 }
 
-export function encodeAsked({ cookie, offset, length, flags = 0 }: Asked): Buffer {
-  return encodeRequest(NBD_CMD_READ, offset, length, { cookie, flags });
+export function encodeAsked({ cookie, offset, length, flags = 0, extended }: Asked): Buffer {
+  const encode = extended === true ? encodeExtended : encodeRequest;
+  return encode(NBD_CMD_READ, offset, length, { cookie, flags });
 }
 
 /** Takes the next answer, which has to be the one to `asked`. */
 export function takeAnswer(stream: EngineFixture, peer: Peer, asked: Asked): Answer {
-  const take = (length: number) => {
+  const take = taking(stream, peer);
+  if (!asked.structured) return simpleAnswer(take, asked);
+  const header = takeHeader(take, asked.extended === true);
+  return chunkedAnswer(take, asked, header);
+}
+
+/**
+ * Takes the next answer of a connection with extended headers, whatever it is to.
+ *
+ * @param find the request of a cookie; what gives nothing back has a length of 0
+ */
+export function takeExtended(
+  stream: EngineFixture,
+  peer: Peer,
+  find: (cookie: bigint) => Asked,
+): Answer {
+  const take = taking(stream, peer);
+  const header = takeHeader(take, true);
+  return chunkedAnswer(take, find(header.cookie), header);
+}
+
+type Take = (length: number) => Buffer;
+
+function taking(stream: EngineFixture, peer: Peer): Take {
+  return (length) => {
     stream.until(() => peer.available >= length || peer.finished);
     if (peer.available < length) throw new Error("the connection has ended in an answer");
     return peer.take(length);
   };
-  return asked.structured ? structuredAnswer(take, asked) : simpleAnswer(take, asked);
 }
 
-type Take = (length: number) => Buffer;
+interface Header {
+  readonly flags: number;
+  readonly type: number;
+  readonly cookie: bigint;
+  /** The request's, of an extended reply. */
+  readonly offset: bigint | undefined;
+  readonly length: number;
+}
+
+function takeHeader(take: Take, extended: boolean): Header {
+  const bytes = take(extended ? 32 : 20);
+  const magic = extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC;
+  demand(bytes.readUInt32BE(0) === magic, "a chunk");
+  return {
+    flags: bytes.readUInt16BE(4),
+    type: bytes.readUInt16BE(6),
+    cookie: bytes.readBigUInt64BE(8),
+    offset: extended ? bytes.readBigUInt64BE(16) : undefined,
+    length: extended ? Number(bytes.readBigUInt64BE(24)) : bytes.readUInt32BE(16),
+  };
+}
 
 function simpleAnswer(take: Take, { cookie, length }: Asked): Answer {
   const header = take(16);
@@ -69,7 +115,8 @@ function simpleAnswer(take: Take, { cookie, length }: Asked): Answer {
   return { error, message: "", data: error === 0 ? take(length) : Buffer.alloc(0), chunks: [] };
 }
 
-function structuredAnswer(take: Take, { cookie, offset, length }: Asked): Answer {
+function chunkedAnswer(take: Take, asked: Asked, first: Header): Answer {
+  const { cookie, offset, length, extended = false } = asked;
   const data = Buffer.alloc(length);
   const seen = new Uint8Array(length);
   const chunks: Chunk[] = [];
@@ -80,14 +127,12 @@ function structuredAnswer(take: Take, { cookie, offset, length }: Asked): Answer
     seen.fill(1, at, at + count);
     return at;
   };
-  for (;;) {
-    const header = take(20);
-    demand(header.readUInt32BE(0) === NBD_STRUCTURED_REPLY_MAGIC, "a chunk");
-    demand(header.readBigUInt64BE(8) === cookie, "the READ's cookie");
-    const flags = header.readUInt16BE(4);
-    const type = header.readUInt16BE(6);
+  for (let header = first; ; header = takeHeader(take, extended)) {
+    const { flags, type } = header;
+    demand(header.cookie === cookie, "the request's cookie");
+    demand(!extended || header.offset === BigInt(offset), "the request's offset");
     demand((flags & ~NBD_REPLY_FLAG_DONE) === 0, "no unknown flags");
-    const payload = take(header.readUInt32BE(16));
+    const payload = take(header.length);
     const done = flags === NBD_REPLY_FLAG_DONE;
     let part = 0;
     switch (type) {

@@ -33,8 +33,7 @@ export abstract class EngineFixture implements Disposable {
   readonly #commands: Command[] = [];
   readonly #peers = new Map<number, Peer>();
   #lastId = 0;
-  /** What the next clients have negotiated. */
-  negotiated: Negotiated = { structured: false, allocation: false };
+  #negotiated: Negotiated = { structured: false, extended: false, allocation: false };
   /** While true, nothing moves at the far end. */
   stalled = false;
   /** Called before every turn. */
@@ -56,6 +55,20 @@ export abstract class EngineFixture implements Disposable {
       receive: () => this.#commands.shift(),
       post,
     });
+  }
+
+  /** What the next clients have negotiated. */
+  get negotiated(): Negotiated {
+    return this.#negotiated;
+  }
+
+  /** What is not named is not negotiated; extended headers bring structured replies with them. */
+  set negotiated({
+    extended = false,
+    structured = extended,
+    allocation = false,
+  }: Partial<Negotiated>) {
+    this.#negotiated = { structured, extended, allocation };
   }
 
   command(command: Command): void {

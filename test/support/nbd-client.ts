@@ -3,10 +3,12 @@ import { connect, type Socket } from "node:net";
 import {
   IHAVEOPT,
   NBD_CMD_DISC,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_OPT_EXPORT_NAME,
   NBD_REP_ACK,
   NBD_REP_MAGIC,
@@ -45,6 +47,40 @@ export function encodeRequest(
 /** A WRITE with its payload. */
 export function encodeWrite(offset: number | bigint, payload: Uint8Array, cookie = 1n): Buffer {
   return Buffer.concat([encodeRequest(NBD_CMD_WRITE, offset, payload.length, { cookie }), payload]);
+}
+
+/** A request header of NBD_OPT_EXTENDED_HEADERS as it goes over the wire. */
+export function encodeExtended(
+  type: number,
+  offset: number | bigint,
+  length: number | bigint,
+  { flags = 0, cookie = 1n, magic = NBD_EXTENDED_REQUEST_MAGIC } = {},
+): Buffer {
+  const bytes = Buffer.alloc(32);
+  encodeRequest(type, offset, 0, { flags, cookie, magic }).copy(bytes);
+  bytes.writeBigUInt64BE(BigInt(length), 24);
+  return bytes;
+}
+
+/** The same of a command that has a payload. */
+export function encodeWithPayload(
+  type: number,
+  offset: number | bigint,
+  payload: Uint8Array,
+  { flags = 0, cookie = 1n } = {},
+): Buffer {
+  flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+  const header = encodeExtended(type, offset, payload.length, { flags, cookie });
+  return Buffer.concat([header, payload]);
+}
+
+/** A WRITE with its payload, and an extended header. */
+export function encodeExtendedWrite(
+  offset: number | bigint,
+  payload: Uint8Array,
+  cookie = 1n,
+): Buffer {
+  return encodeWithPayload(NBD_CMD_WRITE, offset, payload, { cookie });
 }
 
 /** A reply as it came over the wire. */

@@ -45,8 +45,7 @@ export class ReadClient implements Disposable {
     if (structured) {
       raw.send(encodeOption(NBD_OPT_STRUCTURED_REPLY));
       await raw.receive(20);
-      raw.send(encodeOption(NBD_OPT_SET_META_CONTEXT, SELECT_ALLOCATION));
-      await raw.receive(20 + 4 + 15 + 20);
+      await raw.option(NBD_OPT_SET_META_CONTEXT, SELECT_ALLOCATION);
     }
     raw.send(encodeOption(NBD_OPT_EXPORT_NAME));
     await raw.receive(10);

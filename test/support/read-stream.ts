@@ -123,8 +123,8 @@ export class ReadFixture extends EngineFixture {
   /** Has a client send a READ. */
   ask(peer: Peer, offset: Offset, length: number, options: AskOptions = {}): Asked {
     const cookie = ++this.#cookie;
-    const { structured } = this.negotiated;
-    const asked = { cookie, offset, length, structured, ...options };
+    const { structured, extended } = this.negotiated;
+    const asked = { cookie, offset, length, structured, extended, ...options };
     peer.send(encodeAsked(asked));
     return asked;
   }

@@ -9,12 +9,11 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_EINVAL,
   NBD_EPERM,
-  NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
-import type { Channel } from "../channel.ts";
+import type { Channel, Step } from "../channel.ts";
 import type { Failure } from "../failure.ts";
-import type { Side, Step } from "../flow.ts";
+import type { Side } from "../flow.ts";
 import { SegmentBody } from "./segment.ts";
 import type { ReadStream } from "./stream.ts";
 
@@ -57,8 +56,6 @@ export class ReadSide implements Side {
   readonly #segment: SegmentBody;
   /** Where it began. */
   #start: Offset = 0;
-  /** Payload still to come of a WRITE that was refused. */
-  #drop = 0;
 
   constructor(channel: Channel, stream: ReadStream) {
     this.#channel = channel;
@@ -91,7 +88,7 @@ export class ReadSide implements Side {
     shutdown(this.#channel.fd);
   }
 
-  isReading(offset: Offset, length: number): boolean {
+  isReading(offset: Offset, length: Offset): boolean {
     return this.#active && offset < this.#end && this.#start < add(offset, length);
   }
 
@@ -99,16 +96,14 @@ export class ReadSide implements Side {
     this.#stream.succession?.left(this);
   }
 
-  get holdsInput(): boolean {
-    return this.#drop > 0;
-  }
+  readonly holdsInput = false;
 
   get hasTurn(): boolean {
     return this.#stream.isNext(this);
   }
 
   get busy(): boolean {
-    return this.#active || this.#drop > 0;
+    return this.#active;
   }
 
   /** Nothing is read, and above all nothing passed over, for a client that is gone. */
@@ -124,18 +119,15 @@ export class ReadSide implements Side {
     const channel = this.#channel;
     const { request, input } = channel;
     if (request.type === NBD_CMD_READ) return this.#serveRead();
-    input.consume(NBD_REQUEST_SIZE);
+    input.consume(channel.headerSize);
     switch (request.type) {
       case NBD_CMD_BLOCK_STATUS:
         this.#blockStatus();
         break;
       case NBD_CMD_WRITE:
-        this.#drop = request.length;
-        if (request.length === 0) channel.reply(NBD_EPERM);
-        break;
       case NBD_CMD_WRITE_ZEROES:
       case NBD_CMD_TRIM:
-        channel.reply(NBD_EPERM);
+        channel.refuse(NBD_EPERM);
         break;
       default:
         channel.reply(NBD_EINVAL);
@@ -143,8 +135,8 @@ export class ReadSide implements Side {
     return true;
   }
 
-  step(): Step {
-    return this.#drop > 0 ? this.#dropPayload() : this.#goOn();
+  refused(): void {
+    // It would not have moved the stream.
   }
 
   lose(): boolean {
@@ -152,7 +144,6 @@ export class ReadSide implements Side {
     // What has left the pipe is gone, whether the client has got it or not.
     if (this.#segment.underWay && this.#segment.spliced) this.#pass(this.#stream.intake.taken);
     this.#finish();
-    this.#drop = 0;
     return midRequest;
   }
 
@@ -168,7 +159,7 @@ export class ReadSide implements Side {
     const { offset, length } = request;
     if (stream.succession !== undefined) stream.succeed(this, offset, length);
     if (!stream.takeTurn(this)) return channel.await("turn");
-    input.consume(NBD_REQUEST_SIZE);
+    input.consume(channel.headerSize);
     const { rule } = stream;
     if (!channel.isValidRead || !rule.contains(offset, length)) {
       answers.refuseInvalid(request);
@@ -202,7 +193,7 @@ export class ReadSide implements Side {
   }
 
   /** Goes on with the READ under way; only while no body of it is on its way. */
-  #goOn(): Step {
+  step(): Step {
     const stream = this.#stream;
     // Thrown away: the client takes nothing any more.
     if (this.#segment.underWay) return "end";
@@ -291,14 +282,6 @@ export class ReadSide implements Side {
     this.#active = false;
     this.#segment.giveUp();
     this.#stream.leave(this);
-    return true;
-  }
-
-  #dropPayload(): Step {
-    const n = this.#channel.discard(this.#drop);
-    if (typeof n !== "number") return n;
-    this.#drop -= n;
-    if (this.#drop === 0) this.#channel.reply(NBD_EPERM);
     return true;
   }
 }

@@ -27,12 +27,12 @@ export class ReadRule {
   }
 
   /** True for a READ that does not go past the end. */
-  contains(offset: Offset, length: number): boolean {
+  contains(offset: Offset, length: Offset): boolean {
     return add(offset, length) <= this.advertised;
   }
 
   /** Takes on a READ of at least one byte. @returns false when it wants what is not kept any more */
-  admit(offset: Offset, length: number): boolean {
+  admit(offset: Offset, length: Offset): boolean {
     const end = add(offset, length);
     if (offset >= this.head || min(end, this.head) <= KEPT) return true;
     const needed = this.windowFor(offset);

@@ -41,7 +41,7 @@ export interface ReadStreamOptions {
 /** A connection whose READ may be under way. */
 interface Reader extends Mover {
   /** True when bytes of [offset, offset + length) are on their way to it, or asked for. */
-  isReading(offset: Offset, length: number): boolean;
+  isReading(offset: Offset, length: Offset): boolean;
 }
 
 /** The state of the stream. */
@@ -101,7 +101,7 @@ export class ReadStream {
    * the older one is cut, whether or not it is known to be lost. A program that just looks what is at
    * the start of the disk is none.
    */
-  succeed(side: Reader, offset: Offset, length: number): void {
+  succeed(side: Reader, offset: Offset, length: Offset): void {
     const { reader } = this;
     if (reader === undefined || reader.id >= side.id) return;
     const again = offset < this.rule.head && add(offset, length) > KEPT;

@@ -62,7 +62,7 @@ export class Candidate {
   }
 
   /** A WRITE_ZEROES. */
-  zero(offset: Offset, length: number): void {
+  zero(offset: Offset, length: Offset): void {
     if (this.alive) this.alive = this.#rule.zero(offset, length) === NBD_OK;
   }
 }

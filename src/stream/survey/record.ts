@@ -63,7 +63,7 @@ export class Record {
 
   /** A WRITE of at least one byte. @returns NBD_OK, or NBD_ENOSPC past the end */
   write(request: Request): number {
-    const { offset, length } = request;
+    const { offset, payload: length } = request;
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     this.#writes.add(length);

@@ -11,12 +11,11 @@ import {
   NBD_EINVAL,
   NBD_EIO,
   NBD_OK,
-  NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
-import type { Channel } from "../channel.ts";
+import type { Channel, Step } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { describe } from "../failure.ts";
-import type { Side, Step } from "../flow.ts";
+import type { Side } from "../flow.ts";
 import type { StreamEvent } from "../messages.ts";
 import type { Record } from "./record.ts";
 
@@ -64,6 +63,10 @@ export class SurveySide implements Side {
     return true;
   }
 
+  refused(error: number): void {
+    if (this.#channel.request.type === NBD_CMD_WRITE_ZEROES) this.#judged(error);
+  }
+
   settle(): boolean {
     return true;
   }
@@ -78,7 +81,7 @@ export class SurveySide implements Side {
 
   serve(): boolean {
     const { request, input } = this.#channel;
-    input.consume(NBD_REQUEST_SIZE);
+    input.consume(this.#channel.headerSize);
     switch (request.type) {
       case NBD_CMD_WRITE:
         this.#write();
@@ -105,7 +108,7 @@ export class SurveySide implements Side {
   #write(): void {
     const channel = this.#channel;
     const { request } = channel;
-    this.#left = request.length;
+    this.#left = request.payload;
     this.#status = channel.allows(NBD_CMD_FLAG_FUA) ? NBD_OK : NBD_EINVAL;
     if (this.#status === NBD_OK && this.#left > 0) this.#status = this.#record.write(request);
     if (this.#left === 0) channel.reply(this.#status);

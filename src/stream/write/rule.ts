@@ -158,7 +158,7 @@ export class SequentialRule {
    * @param repeated it is known that the stream has only zeroes there
    * @returns as {@link planWrite}
    */
-  zero(offset: Offset, length: number, repeated = false): number {
+  zero(offset: Offset, length: Offset, repeated = false): number {
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     const late = offset < this.head && !repeated;
@@ -173,7 +173,7 @@ export class SequentialRule {
    *
    * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by
    */
-  read(offset: Offset, length: number): number {
+  read(offset: Offset, length: Offset): number {
     if (add(offset, length) > this.advertised) return NBD_EINVAL;
     return offset < this.head ? NBD_EIO : NBD_OK;
   }

@@ -1,11 +1,18 @@
 /** WRITEs of a connection whose payload is queued for the sink but not accepted yet. */
+import type { Offset } from "../../protocol/offset.ts";
+import type { RequestKey } from "../../protocol/structured-reply.ts";
 
 /** As many as fit into one queue: each takes at least one entry of the emitter's vector. */
 const CAPACITY = 1024;
 
-/** A first-in, first-out list of cookies, each with the queue position at which it is due. */
-export class Unanswered {
+/**
+ * A first-in, first-out list of requests, each with the queue position at which it is due. As a
+ * {@link RequestKey} it stands for the first.
+ */
+export class Unanswered implements RequestKey {
   readonly #cookies = new Uint32Array(2 * CAPACITY);
+  /** Grows to the longest list that there was. */
+  readonly #offsets: Offset[] = [];
   readonly #due = new Float64Array(CAPACITY);
   #first = 0;
   #end = 0;
@@ -20,10 +27,11 @@ export class Unanswered {
   }
 
   /** @param due position in the emitter's queue where the payload ends */
-  push(cookieHigh: number, cookieLow: number, due: number): void {
+  push({ cookieHigh, cookieLow, offset }: RequestKey, due: number): void {
     const at = this.#end++;
     this.#cookies[2 * at] = cookieHigh;
     this.#cookies[2 * at + 1] = cookieLow;
+    this.#offsets[at] = offset;
     this.#due[at] = due;
   }
 
@@ -38,6 +46,10 @@ export class Unanswered {
 
   get cookieLow(): number {
     return this.#cookies[2 * this.#first + 1] as number;
+  }
+
+  get offset(): Offset {
+    return this.#offsets[this.#first] as Offset;
   }
 
   /** Drops the first. */

@@ -10,11 +10,10 @@ import {
   NBD_EINVAL,
   NBD_EIO,
   NBD_OK,
-  NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
 import { add, min } from "../../protocol/offset.ts";
-import type { Channel } from "../channel.ts";
-import type { Side, Step } from "../flow.ts";
+import type { Channel, Step } from "../channel.ts";
+import type { Side } from "../flow.ts";
 import { BytesBody } from "../replies.ts";
 import type { Stream } from "./stream.ts";
 import { Writer } from "./writer.ts";
@@ -61,6 +60,11 @@ export class WriteSide implements Side {
     return this.#writer.step();
   }
 
+  refused(error: number): void {
+    const { request } = this.#channel;
+    if (request.type === NBD_CMD_WRITE_ZEROES) this.#stream.refuse(request, error);
+  }
+
   settle(): boolean {
     return this.#writer.settle();
   }
@@ -78,7 +82,7 @@ export class WriteSide implements Side {
     if (request.type === NBD_CMD_WRITE) return this.#writer.serve();
     // All other commands are answered in order: after the WRITEs before them.
     if (!this.settle()) return false;
-    input.consume(NBD_REQUEST_SIZE);
+    input.consume(this.#channel.headerSize);
     switch (request.type) {
       case NBD_CMD_READ:
         this.#read();
@@ -115,7 +119,7 @@ export class WriteSide implements Side {
     const error = valid ? rule.read(offset, length) : NBD_EINVAL;
     if (error === NBD_EIO) this.#stream.readBack(request);
     const { answers } = channel;
-    if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, length));
+    if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, Number(length)));
     else if (error === NBD_EIO) answers.refuse(request, error, "it has been streamed already");
     else answers.refuseInvalid(request);
   }
@@ -127,7 +131,7 @@ export class WriteSide implements Side {
     if (length === 0 || held === undefined) {
       answers.zeroes(request);
     } else {
-      answers.data(request, offset, length, true);
+      answers.data(request, offset, held.length, true);
       replies.follow(new BytesBody(held));
     }
   }

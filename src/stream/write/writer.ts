@@ -7,11 +7,9 @@ import {
   NBD_EIO,
   NBD_ENOSPC,
   NBD_OK,
-  NBD_REQUEST_SIZE,
 } from "../../protocol/constants.ts";
 import { add, type Offset, subtract } from "../../protocol/offset.ts";
-import type { Channel } from "../channel.ts";
-import type { Step } from "../flow.ts";
+import type { Channel, Step } from "../channel.ts";
 import { Payload } from "./payload.ts";
 import type { Stream, TurnHolder } from "./stream.ts";
 import { Unanswered } from "./unanswered.ts";
@@ -115,12 +113,12 @@ export class Writer implements TurnHolder {
     const { input, request } = this.#channel;
     const error = this.#judge();
     if (this.#channel.replaced) return false;
-    if (error !== NBD_OK || request.length === 0) {
+    if (error !== NBD_OK || request.payload === 0) {
       this.#makingRoom = false;
-      input.consume(NBD_REQUEST_SIZE);
-      this.#payload.refuse(request.length);
+      input.consume(this.#channel.headerSize);
+      this.#payload.refuse(request.payload);
       this.#status = error;
-      if (request.length === 0) this.#channel.reply(error);
+      if (request.payload === 0) this.#channel.reply(error);
       return true;
     }
     const { rule, emitter } = this.#stream;
@@ -217,9 +215,9 @@ export class Writer implements TurnHolder {
     const stream = this.#stream;
     if (stream.failure !== undefined) return stream.failure.errno;
     const valid = this.#channel.allows(stream.fua);
-    if (request.length === 0) return valid ? NBD_OK : NBD_EINVAL;
+    if (request.payload === 0) return valid ? NBD_OK : NBD_EINVAL;
     const error = valid
-      ? stream.rule.planWrite(request.offset, request.length, this.#isRepeat())
+      ? stream.rule.planWrite(request.offset, request.payload, this.#isRepeat())
       : NBD_EINVAL;
     if (error !== NBD_OK && !this.#channel.replaced) stream.refuse(request, error);
     return error;
@@ -228,9 +226,9 @@ export class Writer implements TurnHolder {
   /** True when the current request lies below the head, and its client may be repeating it. */
   #isRepeat(): boolean {
     const stream = this.#stream;
-    const { offset, length } = this.#channel.request;
+    const { offset, payload } = this.#channel.request;
     if (stream.emitted === undefined || offset >= stream.rule.head) return false;
-    return stream.mayRepeat(this, offset, this.#hasSent(offset, length));
+    return stream.mayRepeat(this, offset, this.#hasSent(offset, payload));
   }
 
   /** True when this connection itself has sent data of [offset, offset + length). */
@@ -247,7 +245,7 @@ export class Writer implements TurnHolder {
     const { input, request } = this.#channel;
     const { rule, emitter } = this.#stream;
     const { plan } = rule;
-    input.consume(NBD_REQUEST_SIZE);
+    input.consume(this.#channel.headerSize);
     this.#makingRoom = false;
     this.#status = NBD_OK;
     this.#payload.admit(plan, request.offset);
@@ -258,11 +256,11 @@ export class Writer implements TurnHolder {
     }
     this.#stream.admitted(this, add(request.offset, plan.skip));
     if (this.#stream.emitted === undefined) {
-      this.#channel.large = request.length >= SPLICE_MIN;
+      this.#channel.large = request.payload >= SPLICE_MIN;
     } else {
       // What may have to be compared has to come through memory.
       this.#own[this.#ownAt++] = request.offset;
-      this.#own[this.#ownAt++] = add(request.offset, request.length);
+      this.#own[this.#ownAt++] = add(request.offset, request.payload);
       this.#ownAt %= 2 * OWN_REMEMBERED;
     }
     this.wrote = true;
@@ -383,7 +381,7 @@ export class Writer implements TurnHolder {
     const { request } = this.#channel;
     if (this.#status === NBD_OK && this.isWriter) {
       // Answered when the sink has accepted it.
-      this.#unanswered.push(request.cookieHigh, request.cookieLow, this.#stream.emitter.queued);
+      this.#unanswered.push(request, this.#stream.emitter.queued);
     } else {
       this.#channel.reply(this.#status);
     }
@@ -391,8 +389,7 @@ export class Writer implements TurnHolder {
   }
 
   #answerFirst(error: number): void {
-    const { cookieHigh, cookieLow } = this.#unanswered;
-    this.#channel.answers.simple(error, cookieHigh, cookieLow);
+    this.#channel.answers.done(this.#unanswered, error);
     this.#unanswered.shift();
   }
 }

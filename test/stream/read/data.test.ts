@@ -17,8 +17,9 @@ setDefaultTimeout(LIMIT);
 const MIB = 1024 * 1024;
 const disk = pseudoRandom(6 * MIB + 512);
 const FORMS = [
-  { form: "simple", structured: false },
-  { form: "structured", structured: true },
+  { form: "simple", structured: false, extended: false },
+  { form: "structured", structured: true, extended: false },
+  { form: "extended", structured: true, extended: true },
 ];
 
 /** Reads [from, to) in pieces. */
@@ -32,10 +33,10 @@ function readAll(stream: ReadFixture, peer: Peer, from: number, to: number, leng
   return Buffer.concat(parts);
 }
 
-describe.each(FORMS)("in $form replies", ({ structured }) => {
+describe.each(FORMS)("in $form replies", ({ structured, extended }) => {
   const open = (bytes: Uint8Array, options = {}) => {
     const stream = ReadFixture.of(bytes, options);
-    stream.negotiated = { structured, allocation: false };
+    stream.negotiated = { structured, extended };
     return stream;
   };
 

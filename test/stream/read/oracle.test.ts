@@ -22,11 +22,24 @@ interface Step {
   readonly length: number;
 }
 
+/** What a client has negotiated. */
+interface Form {
+  readonly structured: boolean;
+  readonly extended: boolean;
+}
+
+const FORMS: Form[] = [
+  { structured: false, extended: false },
+  { structured: true, extended: false },
+  { structured: true, extended: true },
+];
+
 interface Case {
   readonly given: Circumstances;
   /** Bytes that the source has more than the stream's size, or less. */
   readonly surplus: number;
-  readonly structured: readonly boolean[];
+  /** Of each client. */
+  readonly forms: readonly Form[];
   readonly checksum: boolean;
   readonly partly: boolean;
   readonly script: readonly Step[];
@@ -80,7 +93,7 @@ function cases(size: number): fc.Arbitrary<Case> {
       { weight: 1, arbitrary: fc.integer({ min: -size, max: 2 * MIB }) },
       { weight: 1, arbitrary: fc.integer({ min: -1000, max: 1000 }) },
     ),
-    structured: fc.tuple(fc.boolean(), fc.boolean(), fc.boolean()),
+    forms: fc.array(fc.constantFrom(...FORMS), { minLength: 3, maxLength: 3 }),
     checksum: often,
     partly: fc.boolean(),
     script: steps(size),
@@ -101,15 +114,15 @@ function chance(seed: number): () => number {
 
 /** A stream as the case has it, with its clients, whose sockets stall now and then as the source does. */
 function open(one: Case): { stream: ReadFixture; peers: Peer[]; model: ReadModel } {
-  const { given, surplus, structured, checksum } = one;
+  const { given, surplus, forms, checksum } = one;
   const source = bytes.subarray(0, Math.max(0, given.size + surplus));
   const stream = ReadFixture.of(source, {
     ...given,
     settles: given.process !== "none",
     ...(checksum ? { checksum: "sha256" } : {}),
   });
-  const peers = structured.map((form) => {
-    stream.negotiated = { structured: form, allocation: false };
+  const peers = forms.map((form) => {
+    stream.negotiated = form;
     return stream.connect();
   });
   const next = chance(one.pace);
@@ -173,8 +186,7 @@ describe.each([700, 300_000, MIB + 100, 3 * MIB + 777])("a stream of %d bytes", 
         using _ = stream;
         for (const { client, offset, length } of one.script) {
           const peer = peers[client] as Peer;
-          const structured = one.structured[client] as boolean;
-          const asked = stream.ask(peer, offset, length, { structured });
+          const asked = stream.ask(peer, offset, length, one.forms[client] as Form);
           expectAnswer(stream, peer, asked, model.read(offset, length), model);
         }
         expectEnd(stream, model, one);
@@ -189,9 +201,8 @@ describe.each([700, 300_000, MIB + 100, 3 * MIB + 777])("a stream of %d bytes", 
         const { stream, peers, model } = open(one);
         using _ = stream;
         const peer = peers[0] as Peer;
-        const structured = one.structured[0] as boolean;
         const asked = one.script.map(({ offset, length }) =>
-          stream.ask(peer, offset, length, { structured }),
+          stream.ask(peer, offset, length, one.forms[0] as Form),
         );
         for (const [i, { offset, length }] of one.script.entries()) {
           expectAnswer(stream, peer, asked[i] as Asked, model.read(offset, length), model);

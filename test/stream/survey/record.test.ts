@@ -18,7 +18,8 @@ const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
 function request(type: number, offset: Offset, length: number): Request {
-  return Object.assign(new Request(), { type, offset, length });
+  const payload = type === NBD_CMD_WRITE ? length : 0;
+  return Object.assign(new Request(), { type, offset, length, payload });
 }
 
 const write = (record: Record, offset: Offset, length: number) =>

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import {
+  NBD_CMD_BLOCK_STATUS,
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
@@ -11,16 +12,25 @@ import {
   NBD_ENOSPC,
   NBD_OK,
 } from "../../../src/protocol/constants.ts";
+import type { Offset } from "../../../src/protocol/offset.ts";
 import type { Survey } from "../../../src/stream/findings.ts";
 import { SurveyFlow } from "../../../src/stream/survey/survey-flow.ts";
+import { takeAnswer } from "../../support/answer.ts";
+import { takeStatus } from "../../support/block-status.ts";
 import { EngineFixture } from "../../support/engine.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import {
+  encodeExtended,
+  encodeExtendedWrite,
+  encodeRequest,
+  encodeWithPayload,
+  encodeWrite,
+} from "../../support/nbd-client.ts";
 import type { Peer } from "../../support/peer.ts";
 
 const MiB = 1024 * 1024;
 
 class SurveyFixture extends EngineFixture {
-  constructor(size: number) {
+  constructor(size: Offset) {
     super(({ counters, post }) => new SurveyFlow({ size, counters, post }));
   }
 
@@ -113,4 +123,41 @@ test("a client that is lost in the middle of a write is told", () => {
   stream.hangUp(peer);
   stream.until(() => stream.ends.length === 1);
   expect(stream.ends).toEqual(["cut"]);
+});
+
+test("clients with extended headers are recorded and answered as others, with lengths of 64 bits", () => {
+  const size = 2n ** 62n;
+  using stream = new SurveyFixture(size);
+  stream.negotiated = { extended: true, allocation: true };
+  const peer = stream.connect();
+  const ask = (request: Buffer) => {
+    peer.send(request);
+    const [cookie, offset] = [request.readBigUInt64BE(8), request.readBigUInt64BE(16)];
+    const about = { cookie, offset, length: 0, structured: true, extended: true };
+    return takeAnswer(stream, peer, about).error;
+  };
+  const zeroes = (offset: Offset, length: Offset) =>
+    encodeExtended(NBD_CMD_WRITE_ZEROES, offset, length);
+  expect(ask(encodeExtendedWrite(MiB, Buffer.alloc(4096)))).toBe(NBD_OK);
+  expect(ask(encodeExtendedWrite(0, Buffer.alloc(4096)))).toBe(NBD_OK);
+  expect(ask(zeroes(2 * MiB, 2n ** 61n))).toBe(NBD_OK);
+  expect(ask(encodeExtended(NBD_CMD_FLUSH, 0, 0))).toBe(NBD_OK);
+  expect(ask(zeroes(0, size + 1n))).toBe(NBD_ENOSPC);
+  // What is not as it must be is told as well where it would have changed the stream.
+  for (const type of [NBD_CMD_READ, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS]) {
+    expect(ask(encodeWithPayload(type, 0, Buffer.alloc(100_000, zeroes(0, 1))))).toBe(NBD_EINVAL);
+  }
+  const refused = stream.events.flatMap((event) => (event.type === "refused" ? [event.error] : []));
+  expect(refused).toEqual([NBD_ENOSPC, NBD_EINVAL]);
+  const all = encodeExtended(NBD_CMD_BLOCK_STATUS, 2 * MiB, size - BigInt(2 * MiB), { cookie: 9n });
+  peer.send(all);
+  const offset = 2 * MiB;
+  expect(takeStatus(stream, peer, { offset, cookie: 9n })).toEqual([[size - BigInt(offset), 3]]);
+  expect(stream.finish()).toMatchObject({
+    writes: { requests: 2, bytes: 8192 },
+    zeroes: { requests: 1, bytes: 2 ** 61 },
+    backward: { requests: 1, bytes: 4096 },
+    flushes: 1,
+    end: 2n ** 61n + BigInt(2 * MiB),
+  });
 });

@@ -6,7 +6,13 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { takeExtended } from "../../support/answer.ts";
+import {
+  encodeExtended,
+  encodeExtendedWrite,
+  encodeRequest,
+  encodeWrite,
+} from "../../support/nbd-client.ts";
 import { Oracle, type Step } from "../../support/oracle.ts";
 import type { Peer } from "../../support/peer.ts";
 import { StreamFixture } from "../../support/stream.ts";
@@ -52,17 +58,20 @@ function payload(step: Step & { length: number }, index: number): Buffer {
 }
 
 /** The n-th request, with n as its cookie. */
-function encode(step: Step, index: number): Buffer {
+function encode(step: Step, index: number, extended: boolean): Buffer {
   const cookie = BigInt(index);
+  const [request, write] = extended
+    ? [encodeExtended, encodeExtendedWrite]
+    : [encodeRequest, encodeWrite];
   switch (step.kind) {
     case "write":
-      return encodeWrite(step.offset, payload(step, index), cookie);
+      return write(step.offset, payload(step, index), cookie);
     case "zero":
-      return encodeRequest(NBD_CMD_WRITE_ZEROES, step.offset, step.length, { cookie });
+      return request(NBD_CMD_WRITE_ZEROES, step.offset, step.length, { cookie });
     case "read":
-      return encodeRequest(NBD_CMD_READ, step.offset, step.length, { cookie });
+      return request(NBD_CMD_READ, step.offset, step.length, { cookie });
     case "flush":
-      return encodeRequest(NBD_CMD_FLUSH, 0, 0, { cookie });
+      return request(NBD_CMD_FLUSH, 0, 0, { cookie });
   }
 }
 
@@ -80,12 +89,41 @@ function expected(oracle: Oracle, step: Step, index: number): number | Uint8Arra
   }
 }
 
+type Wants = Map<number, number | Uint8Array>;
+
 /** Takes the next answer, which must be as expected of the request that it is for. */
 function takeAnswer(
   stream: StreamFixture,
   peer: Peer,
-  wants: Map<number, number | Uint8Array>,
+  script: readonly Step[],
+  wants: Wants,
+  extended: boolean,
 ): void {
+  if (extended) takeExtendedAnswer(stream, peer, script, wants);
+  else takeSimpleAnswer(stream, peer, wants);
+}
+
+function takeExtendedAnswer(
+  stream: StreamFixture,
+  peer: Peer,
+  script: readonly Step[],
+  wants: Wants,
+): void {
+  let want: number | Uint8Array | undefined;
+  const { error, data } = takeExtended(stream, peer, (cookie) => {
+    const step = script[Number(cookie)] as Step;
+    want = wants.get(Number(cookie));
+    wants.delete(Number(cookie));
+    const { offset } = step.kind === "flush" ? { offset: 0 } : step;
+    const length = step.kind === "read" ? step.length : 0;
+    return { cookie, offset, length, structured: true, extended: true };
+  });
+  if (want === undefined) throw new Error("an answer to nothing");
+  expect(error).toBe(typeof want === "number" ? want : 0);
+  if (typeof want !== "number") expect(data.equals(want)).toBeTrue();
+}
+
+function takeSimpleAnswer(stream: StreamFixture, peer: Peer, wants: Wants): void {
   stream.until(() => peer.available >= 16);
   const reply = peer.take(16);
   const error = reply.readUInt32BE(4);
@@ -116,20 +154,28 @@ function expectSameStream(stream: StreamFixture, oracle: Oracle): void {
   }
 }
 
+/** Whether a client has extended headers. */
+const forms = fc.array(fc.boolean(), { minLength: CLIENTS, maxLength: CLIENTS });
+
 const SIZES = [700_000, 1 << 20, 999_937];
 const WINDOWS = [0, 65536, 300_000, 1 << 20];
 
 describe.each(WINDOWS)("with a window of %d bytes", (window) => {
   test.each(SIZES)("a stream of %d bytes is as the model says, one request at a time", (size) => {
     fc.assert(
-      fc.property(steps(size), (script) => {
+      fc.property(steps(size), forms, (script, extended) => {
         using stream = new StreamFixture({ size, window });
         const oracle = new Oracle(size, window);
-        const peers = Array.from({ length: CLIENTS }, () => stream.connect());
+        const peers = extended.map((form) => {
+          stream.negotiated = { extended: form };
+          return stream.connect();
+        });
         for (const [index, step] of script.entries()) {
           const peer = peers[step.client] as Peer;
-          peer.send(encode(step, index));
-          takeAnswer(stream, peer, new Map([[index, expected(oracle, step, index)]]));
+          const form = extended[step.client] as boolean;
+          peer.send(encode(step, index, form));
+          const wants = new Map([[index, expected(oracle, step, index)]]);
+          takeAnswer(stream, peer, script, wants, form);
         }
         expectSameStream(stream, oracle);
       }),
@@ -137,20 +183,27 @@ describe.each(WINDOWS)("with a window of %d bytes", (window) => {
     );
   });
 
-  test("requests sent all at once over one connection are as the model says", () => {
-    const size = SIZES[1] as number;
-    fc.assert(
-      fc.property(steps(size), fc.integer({ min: 1, max: 300_000 }), (script, split) => {
-        using stream = new StreamFixture({ size, window });
-        const oracle = new Oracle(size, window);
-        const all = Buffer.concat(script.map(encode));
-        const peer = stream.connect(all.subarray(0, split));
-        peer.send(all.subarray(split));
-        const wants = new Map(script.map((step, i) => [i, expected(oracle, step, i)]));
-        while (wants.size > 0) takeAnswer(stream, peer, wants);
-        expectSameStream(stream, oracle);
-      }),
-      { seed: SEED - window, numRuns: RUNS },
-    );
-  });
+  test.each([
+    ["compact", false],
+    ["extended", true],
+  ])(
+    "requests with %s headers sent all at once over one connection are as the model says",
+    (_, extended) => {
+      const size = SIZES[1] as number;
+      fc.assert(
+        fc.property(steps(size), fc.integer({ min: 1, max: 300_000 }), (script, split) => {
+          using stream = new StreamFixture({ size, window });
+          stream.negotiated = { extended };
+          const oracle = new Oracle(size, window);
+          const all = Buffer.concat(script.map((step, i) => encode(step, i, extended)));
+          const peer = stream.connect(all.subarray(0, split));
+          peer.send(all.subarray(split));
+          const wants = new Map(script.map((step, i) => [i, expected(oracle, step, i)]));
+          while (wants.size > 0) takeAnswer(stream, peer, script, wants, extended);
+          expectSameStream(stream, oracle);
+        }),
+        { seed: SEED - window, numRuns: RUNS },
+      );
+    },
+  );
 });
