@@ -88,6 +88,8 @@ export const SOL_SOCKET = 1;
 export const SO_TYPE = 3;
 export const SO_ERROR = 4;
 export const SO_SNDBUF = 7;
+export const SO_KEEPALIVE = 9;
+export const SO_LINGER = 13;
 export const SO_ACCEPTCONN = 30;
 export const SO_DOMAIN = 39;
 export const SOCK_STREAM = 1;
@@ -102,7 +104,6 @@ export const TCP_KEEPIDLE = 4;
 export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
 export const TCP_USER_TIMEOUT = 18;
-export const SO_KEEPALIVE = 9;
 
 // netlink(7), sock_diag(7)
 export const NETLINK_SOCK_DIAG = 4;

@@ -13,6 +13,7 @@ import {
   SIOCOUTQ,
   SO_ACCEPTCONN,
   SO_KEEPALIVE,
+  SO_LINGER,
   SO_DOMAIN,
   SO_ERROR,
   SO_SNDBUF,
@@ -141,6 +142,19 @@ function option(fd: number, name: number): number {
 export function growSendBuffer(fd: number, length: number): void {
   int.view.setInt32(0, length, true);
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, int.at(0), 4));
+}
+
+const linger = new Memory(8);
+
+/**
+ * Whether closing a TCP connection resets it, so that the peer sees an error and no end, as after
+ * SO_LINGER with no time (socket(7)). It holds for the end of the process, too, however that comes.
+ * Does nothing to other sockets.
+ */
+export function resetOnClose(fd: number, on: boolean): void {
+  linger.view.setInt32(0, on ? 1 : 0, true);
+  linger.view.setInt32(4, 0, true);
+  checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger.at(0), 8));
 }
 
 /** Probes without an answer after which a TCP peer is taken for dead. */

@@ -18,6 +18,8 @@ export interface Facts {
   streamed: boolean;
   /** A client that moved the stream has left without NBD_CMD_DISC. */
   dropped: boolean;
+  /** A client that has not moved the stream, or not yet, has left without NBD_CMD_DISC. */
+  abandoned: boolean;
   /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;
   /** What was left, in words, when the command had ended and nothing happened any more. */
@@ -38,6 +40,7 @@ export function noFacts(): Facts {
     connected: false,
     streamed: false,
     dropped: false,
+    abandoned: false,
     awaited: false,
     leftBehind: undefined,
     sourceEnded: false,
@@ -82,7 +85,9 @@ export function shortcoming(
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) return refusal(facts.refused, size);
   if (facts.leftBehind !== undefined) return facts.leftBehind;
-  if (facts.dropped) {
+  // A command may hide that its client has died, before it had even begun perhaps.
+  const diedEarly = judge === "command" && facts.abandoned && !facts.streamed;
+  if (facts.dropped || diedEarly) {
     return "a client left without NBD_CMD_DISC: see why it died, and start again";
   }
   if (judge === "command" && !facts.connected) {

@@ -336,6 +336,7 @@ export class Service {
         this.#released.delete(event.id);
         this.facts.streamed ||= event.streamed;
         if (event.streamed && isLoss(event.end)) this.#patience.lost(event.succeeded);
+        this.facts.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;
       case "standing":

@@ -82,6 +82,21 @@ test("a reader over TCP that closes only after it has seen the end truncates the
   await trial.fails({ status: 4, message: /the reader of tcp:\S+ went away/, bytes: WRITTEN });
 });
 
+describe("a reader over TCP sees an error, and no end, of a stream that is truncated", () => {
+  test.each(["SIGTERM", "SIGKILL"] as const)("by %s", async (signal) => {
+    const { promise, resolve } = Promise.withResolvers<Socket>();
+    await using trial = await Trial.run({ tcp: resolve }, [`${WRITE}; sleep 30`]);
+    const reader = await promise;
+    const events: string[] = [];
+    for (const event of ["end", "error"]) reader.on(event, () => events.push(event));
+    const received = taken(reader);
+    await eventually(() => received() === WRITTEN, "what was written");
+    process.kill(trial.program.process.pid, signal);
+    await eventually(() => reader.destroyed || events.length > 0, "the end of the connection");
+    expect(events).toEqual(["error"]);
+  });
+});
+
 /** Reads on. @returns how many bytes have come so far */
 function taken(reader: Socket): () => number {
   let received = 0;

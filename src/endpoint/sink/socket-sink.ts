@@ -2,7 +2,13 @@
 import { POLLRDHUP } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { PollSet } from "../../../ffi/poll.ts";
-import { bytesUnsent, isUnix, shutdownWrite, socketError } from "../../../ffi/socket.ts";
+import {
+  bytesUnsent,
+  isUnix,
+  resetOnClose,
+  shutdownWrite,
+  socketError,
+} from "../../../ffi/socket.ts";
 import { EndpointError, guarded } from "../guarded.ts";
 import { borrowNonBlocking } from "../non-blocking.ts";
 import { RelayedSink } from "./relayed-sink.ts";
@@ -17,6 +23,9 @@ const LINGER = 5000;
  * What has left the queue of a Unix socket has been read, or was dropped when the reader closed its end,
  * which is then an error of ours (ECONNRESET). TCP's queue holds only what the other host's kernel has
  * not acknowledged: whether the reader takes it from there, we hear at the earliest when it closes.
+ *
+ * Until the stream is complete, the end of a TCP connection is a reset, even that of the process by
+ * SIGKILL: a reader must not take the end of a truncated stream for that of a whole one.
  */
 export class SocketSink extends RelayedSink {
   #giveBack = () => {};
@@ -31,6 +40,7 @@ export class SocketSink extends RelayedSink {
     guarded(() => {
       this.#isExact = isUnix(this.fd);
       this.#giveBack = borrowNonBlocking(this.fd);
+      if (!this.#isExact) resetOnClose(this.fd, true);
     });
     return true;
   }
@@ -60,6 +70,7 @@ export class SocketSink extends RelayedSink {
     // In this order: a reset is an end, too.
     this.#requireReader();
     if (!ended && performance.now() < this.#shutDownAt + LINGER) return false;
+    guarded(() => resetOnClose(this.fd, false));
     this.#giveBack();
     this.end();
     return true;
