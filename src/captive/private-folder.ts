@@ -1,5 +1,5 @@
 /** A folder for the private socket. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
@@ -38,7 +38,13 @@ export class PrivateFolder {
   }
 
   remove(): void {
-    rmSync(this.#path, { recursive: true, force: true });
+    try {
+      // Neither of the two needs a descriptor, as looking into the folder does: there may be none left.
+      rmSync(this.socket, { force: true });
+      rmdirSync(this.#path);
+    } catch {
+      rmSync(this.#path, { recursive: true, force: true });
+    }
   }
 }
 

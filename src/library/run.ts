@@ -1,5 +1,6 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
+import { cleaningUp } from "../clean-up.ts";
 import { endedBefore } from "../server/interruption.ts";
 import { clientOf } from "./client.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
@@ -21,23 +22,24 @@ export function run(options: RunOptions): Streaming {
     const { caught } = frame.interruption;
     if (caught !== undefined) throw endedBefore(caught);
     let complete = false;
-    try {
-      const outcome = await runCaptive({
-        ...host,
-        size,
-        needsSize: client.needsSize ?? options.needsSize,
-        // A command that has read a part of the stream and is content has had what it wanted.
-        short: direction === "read" || options.pad === false ? "allow" : "pad",
-        address: options.listen,
-        idleTimeout: idleTimeoutOf(options, undefined),
-        command: client.command,
-        image: client.image,
-      });
-      complete = outcome.why === undefined;
-      return outcome;
-    } finally {
-      client.settle(complete);
-    }
+    return await cleaningUp(
+      async () => {
+        const outcome = await runCaptive({
+          ...host,
+          size,
+          needsSize: client.needsSize ?? options.needsSize,
+          // A command that has read a part of the stream and is content has had what it wanted.
+          short: direction === "read" || options.pad === false ? "allow" : "pad",
+          address: options.listen,
+          idleTimeout: idleTimeoutOf(options, undefined),
+          command: client.command,
+          image: client.image,
+        });
+        complete = outcome.why === undefined;
+        return outcome;
+      },
+      () => client.settle(complete),
+    );
   });
 }
 
