@@ -1,9 +1,10 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
-import type { Subprocess } from "bun";
+import { cleaningUp } from "../clean-up.ts";
 import { EXIT, messageOf, UserError } from "../errors.ts";
+import type { Child } from "../process/child.ts";
 import { signalAll } from "../process/descendants.ts";
 import { Family } from "../process/family.ts";
-import { signalStatus } from "../process/signals.ts";
+import { askingToEnd, signalStatus } from "../process/signals.ts";
 import type { Address } from "../server/address.ts";
 import { commandFailure } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
@@ -59,29 +60,38 @@ export function run(options: RunOptions): Promise<Outcome> {
  */
 export async function runCaptive(options: RunOptions, attend: Attend): Promise<Outcome> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
-  try {
-    const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-    return await host({ ...options, entrance }, async (hosted) => {
-      const variables = captiveVariables(
-        hosted.service.address ?? entrance,
-        options.exportName ?? "",
-        options.security,
-      );
-      const family = spawn(options, variables);
-      try {
-        const verdict = await attend(follow(family.leader, hosted), hosted, options);
-        if (verdict.why !== undefined) {
-          await endFamily(family, options.interruption.caught ?? "SIGTERM");
-        }
-        return verdict;
-      } catch (error) {
-        await endFamily(family, "SIGTERM");
-        throw error;
-      }
-    });
-  } finally {
-    folder?.remove();
-  }
+  return await cleaningUp(
+    () => {
+      const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
+      return host({ ...options, entrance }, (hosted) => {
+        const address = hosted.service.address ?? entrance;
+        return withCommand(options, address, hosted, attend);
+      });
+    },
+    () => folder?.remove(),
+  );
+}
+
+async function withCommand(
+  options: RunOptions,
+  address: Address,
+  hosted: Hosted,
+  attend: Attend,
+): Promise<Verdict> {
+  const { interruption, exportName = "", security } = options;
+  const family = spawn(options, captiveVariables(address, exportName, security));
+  let verdict: Verdict | undefined;
+  return await cleaningUp(
+    async () => (verdict = await attend(follow(family.leader, hosted), hosted, options)),
+    async () => {
+      if (verdict !== undefined && verdict.why === undefined) return;
+      // In this order: the command is given time, in which whoever takes the stream must not go on.
+      const cancelled = hosted.cancel();
+      await endFamily(family, askingToEnd(interruption.caught ?? "SIGTERM"));
+      await cancelled;
+    },
+    () => family.release(),
+  );
 }
 
 function spawn(options: RunOptions, variables: Variables): Family {
@@ -89,13 +99,13 @@ function spawn(options: RunOptions, variables: Variables): Family {
   const cmd = options.command(variables);
   // Where standard output or input is the stream, the command's own would get in between.
   const taken = target.kind === "descriptor" ? target.fd : undefined;
-  const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";
-  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : "inherit";
+  const stdin = direction === "read" && taken === 0 ? "null" : 0;
+  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : 1;
   try {
     return new Family(MARK, {
       cmd,
       env: { ...process.env, ...variables },
-      stdio: [stdin, stdout, "inherit"],
+      stdio: [stdin, stdout, 2],
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
@@ -109,7 +119,7 @@ function spawn(options: RunOptions, variables: Variables): Family {
   }
 }
 
-function follow(child: Subprocess, { service }: Hosted): Captive {
+function follow(child: Child, { service }: Hosted): Captive {
   const captive: { status: number | undefined } = { status: undefined };
   void child.exited.then(() => {
     const { signalCode, exitCode } = child;
