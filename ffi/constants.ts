@@ -46,8 +46,15 @@ export const SEEK_CUR = 1;
 export const FIONREAD = 0x541b;
 export const SIOCOUTQ = 0x5411;
 export const BLKGETSIZE64 = 0x8008_1272;
+export const TCGETS = 0x5401;
+export const TCSETSW = 0x5403;
 export const TIOCGPGRP = 0x540f;
+export const TIOCSPGRP = 0x5410;
 export const TIOCGWINSZ = 0x5413;
+
+// termios(3), c_lflag
+export const ICANON = 0o2;
+export const ECHO = 0o10;
 
 // poll(2)
 export const POLLIN = 0x001;
@@ -120,6 +127,27 @@ export const EFD_NONBLOCK = 0o4000;
 export const PR_SET_PDEATHSIG = 1;
 export const PR_SET_CHILD_SUBREAPER = 36;
 
+// sigaction(2), sigprocmask(2)
+export const SIG_DFL = 0;
+export const SIG_IGN = 1;
+export const SIG_BLOCK = 0;
+export const SIG_SETMASK = 2;
+
+// posix_spawn(3)
+export const POSIX_SPAWN_SETPGROUP = 0x02;
+export const POSIX_SPAWN_SETSIGDEF = 0x04;
+export const POSIX_SPAWN_SETSIGMASK = 0x08;
+export const POSIX_SPAWN_SETSID = 0x80;
+
+// waitid(2), and si_code of what it tells
+export const P_PID = 1;
+export const WNOHANG = 1;
+export const WSTOPPED = 2;
+export const WEXITED = 4;
+export const WNOWAIT = 0x0100_0000;
+export const CLD_EXITED = 1;
+export const CLD_STOPPED = 5;
+
 // writev(2): the most buffers that one call takes
 export const IOV_MAX = 1024;
 
@@ -127,10 +155,12 @@ export const IOV_MAX = 1024;
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
   EBADF: 9,
+  ECHILD: 10,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,

@@ -125,7 +125,7 @@ export class IoVec {
   }
 
   /** Forgets the last `length` bytes that are not consumed yet. */
-  truncate(length: number): void {
+  dropLast(length: number): void {
     const words = this.#words;
     this.#remaining -= length;
     while (length > 0) {

@@ -170,7 +170,10 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
     calls: ["chmod", "chown", "mkdtemp", "rename"],
     why: "a fresh folder, and the image that the user has named as the destination, in one step",
   },
-  "src/captive/private-folder.ts": { calls: ["mkdtemp"], why: "a fresh folder" },
+  "src/captive/private-folder.ts": {
+    calls: ["mkdtemp", "rm", "rmdir"],
+    why: "a fresh folder, which goes while it still is that folder",
+  },
   "src/check/probes.ts": {
     calls: ["mkfifo", "truncate", "writeFile"],
     why: "in the private folder of the check",

@@ -14,6 +14,7 @@ command -v nbdsh >/dev/null || wanted="$wanted python3-libnbd"
 command -v nbdkit >/dev/null || wanted="$wanted nbdkit"
 command -v fio >/dev/null || wanted="$wanted fio"
 command -v tmux >/dev/null || wanted="$wanted tmux"
+command -v strace >/dev/null || wanted="$wanted strace"
 PATH="$PATH:/usr/sbin:/sbin" command -v nbd-client >/dev/null || wanted="$wanted nbd-client"
 
 # What shows the man page and uses the completions; without it, their tests are skipped.

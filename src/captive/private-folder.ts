@@ -1,5 +1,5 @@
 /** A folder for the private socket. */
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
@@ -40,7 +40,14 @@ export class PrivateFolder {
 
   /** With all that is in it, if the name is still that folder's. */
   remove(): void {
-    this.#folder.removeTree();
+    if (!this.#folder.isThere) return;
+    try {
+      // Neither of the two needs a descriptor, as looking into the folder does: there may be none left.
+      rmSync(this.socket, { force: true });
+      rmdirSync(this.path);
+    } catch {
+      this.#folder.removeTree();
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { extname } from "node:path";
 import { EXIT, UserError, usageError } from "../errors.ts";
+import { keepEndsOfChildren } from "../process/child.ts";
 
 /** The command that copies an image into the export at `uri`. */
 export function exportCommand(image: string, format: string | undefined, uri: string): string[] {
@@ -70,6 +71,7 @@ export async function imageSize(
   stop: AbortSignal,
 ): Promise<bigint> {
   requireQemuImg();
+  keepEndsOfChildren();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
     // The image may be /dev/stdin, which has to be the same here as when it is copied.
@@ -79,11 +81,14 @@ export async function imageSize(
   const [output, complaint, status] = await Promise.all([
     new Response(info.stdout).text(),
     new Response(info.stderr).text(),
-    info.exited,
+    // Somebody else may have asked for it (waitpid(2), ECHILD).
+    info.exited.catch(() => undefined),
   ]);
   if (status !== 0) {
     // qemu-img may use several lines.
-    const why = complaint.trim().replace(/\s*\n\s*/g, " ");
+    const said = complaint.trim().replace(/\s*\n\s*/g, " ");
+    const why =
+      said === "" ? `qemu-img info has ended with ${status ?? "an unknown status"}` : said;
     throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}${remedy(image, complaint)}`);
   }
   const { "virtual-size": size, format: found } = JSON.parse(output) as {

@@ -1,8 +1,9 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
+import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/descendants.ts";
 import { Family } from "../process/family.ts";
-import { signalStatus } from "../process/signals.ts";
+import { askingToEnd, signalStatus } from "../process/signals.ts";
 import type { Address } from "../server/address.ts";
 import { commandFailure, type Facts } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
@@ -60,29 +61,38 @@ export function run(options: RunOptions): Promise<Outcome> {
  */
 export async function runCaptive(options: RunOptions, attend: Attend): Promise<Outcome> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
-  try {
-    const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-    return await host({ ...options, entrance }, async (hosted) => {
-      const variables = captiveVariables(
-        hosted.service.address ?? entrance,
-        options.exportName ?? "",
-        options.security,
-      );
-      const family = spawn(options, variables);
-      try {
-        const verdict = await attend(follow(family, hosted), hosted, options);
-        if (verdict.why !== undefined) {
-          await endFamily(family, options.interruption.caught ?? "SIGTERM");
-        }
-        return verdict;
-      } catch (error) {
-        await endFamily(family, "SIGTERM");
-        throw error;
-      }
-    });
-  } finally {
-    folder?.remove();
-  }
+  return await cleaningUp(
+    () => {
+      const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
+      return host({ ...options, entrance }, (hosted) => {
+        const address = hosted.service.address ?? entrance;
+        return withCommand(options, address, hosted, attend);
+      });
+    },
+    () => folder?.remove(),
+  );
+}
+
+async function withCommand(
+  options: RunOptions,
+  address: Address,
+  hosted: Hosted,
+  attend: Attend,
+): Promise<Verdict> {
+  const { interruption, exportName = "", security } = options;
+  const family = spawn(options, captiveVariables(address, exportName, security));
+  let verdict: Verdict | undefined;
+  return await cleaningUp(
+    async () => (verdict = await attend(follow(family, hosted), hosted, options)),
+    async () => {
+      if (verdict !== undefined && verdict.why === undefined) return;
+      // In this order: the command is given time, in which whoever takes the stream must not go on.
+      const cancelled = hosted.cancel();
+      await endFamily(family, askingToEnd(interruption.caught ?? "SIGTERM"));
+      await cancelled;
+    },
+    () => family.release(),
+  );
 }
 
 function spawn(options: RunOptions, variables: Variables): Family {
@@ -90,13 +100,13 @@ function spawn(options: RunOptions, variables: Variables): Family {
   const cmd = options.command(variables);
   // Where standard output or input is the stream, the command's own would get in between.
   const taken = target.kind === "descriptor" ? target.fd : undefined;
-  const stdin = direction === "read" && taken === 0 ? "ignore" : "inherit";
-  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : "inherit";
+  const stdin = direction === "read" && taken === 0 ? "null" : 0;
+  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : 1;
   try {
     return new Family(MARK, {
       cmd,
       env: { ...process.env, ...variables },
-      stdio: [stdin, stdout, "inherit"],
+      stdio: [stdin, stdout, 2],
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";

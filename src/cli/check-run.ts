@@ -10,7 +10,7 @@ import { selfTests } from "../check/self-test.ts";
 import { checkSizes } from "../check/sizes.ts";
 import { targetText } from "../endpoint/prepare/target.ts";
 import { EXIT, usageError } from "../errors.ts";
-import { catchSignals, signalStatus } from "../process/signals.ts";
+import { catchSignals, listen, signalStatus } from "../process/signals.ts";
 import { lineWriter } from "../process/line-writer.ts";
 import { Interruption } from "../server/interruption.ts";
 import type { CliContext } from "./context.ts";
@@ -42,7 +42,9 @@ export async function runCheck(
   }
   checkWords(parameters, captive);
   const interruption = new Interruption();
-  catchSignals((signal) => interruption.raise(signal));
+  const release = catchSignals((signal) => interruption.raise(signal));
+  // It asks for the progress of a stream. By default it would end the program on the spot.
+  listen("SIGUSR1", () => {});
   const log = createLog(args.verbose === true ? "verbose" : "normal");
   const context: CheckContext = {
     interruption,
@@ -68,6 +70,8 @@ export async function runCheck(
     items.push(...checkMachine(), ...(await selfTests(context)));
   }
   if (interruption.caught !== undefined) return interrupted(interruption, log);
+  // Nothing is left to be put in order, and whoever is to read the report may keep us waiting.
+  release();
   const report = reportOf(items, client);
   // What is looked at is not written to.
   const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
+import { keepEndsOfChildren } from "../process/child.ts";
 
 /** A binary's commit, which packaging/build.ts bakes in; not there in the sources. */
 declare const NBD_STREAMING_COMMIT: string | undefined;
@@ -48,6 +49,7 @@ export function commitOf(root: string): string {
 /** What git(1) says; undefined without git, or if it fails for whatever reason. */
 function checkedOut(root: string, repository: string): string | undefined {
   try {
+    keepEndsOfChildren();
     const { success, stdout } = Bun.spawnSync({
       cmd: [
         "git",

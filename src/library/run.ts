@@ -1,5 +1,6 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
+import { cleaningUp } from "../clean-up.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { Outcome } from "../server/host.ts";
 import { endedBefore } from "../server/interruption.ts";
@@ -20,33 +21,38 @@ export function run(options: RunOptions): Streaming {
     if (client.doubt !== undefined) host.log.warn(client.doubt);
     const { stop } = frame.interruption;
     let complete = false;
-    try {
-      client.prepare(host.log);
-      const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
-      const { caught } = frame.interruption;
-      if (caught !== undefined) throw endedBefore(caught);
-      const outcome = await runCaptive({
-        ...host,
-        size,
-        needsSize: client.needsSize ?? options.needsSize,
-        // A command that has read a part of the stream and is content has had what it wanted.
-        short: direction === "read" || options.pad === false ? "allow" : "pad",
-        address: options.listen,
-        idleTimeout: idleTimeoutOf(options, undefined),
-        command: client.command,
-        image: client.image,
-      });
-      complete = outcome.why === undefined;
-      const product = client.product();
-      if (complete && product !== undefined && !(await product.keep(stop))) {
-        return endedAfter(outcome, frame.interruption.caught ?? "SIGTERM");
-      }
-      if (!complete && product?.isReplacement) host.log.info(`${client.image} is as it was before`);
-      return outcome;
-    } finally {
+    return await cleaningUp(
+      async () => {
+        client.prepare(host.log);
+        const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
+        const { caught } = frame.interruption;
+        if (caught !== undefined) throw endedBefore(caught);
+        const outcome = await runCaptive({
+          ...host,
+          size,
+          needsSize: client.needsSize ?? options.needsSize,
+          // A command that has read a part of the stream and is content has had what it wanted.
+          short: direction === "read" || options.pad === false ? "allow" : "pad",
+          address: options.listen,
+          idleTimeout: idleTimeoutOf(options, undefined),
+          command: client.command,
+          image: client.image,
+        });
+        complete = outcome.why === undefined;
+        const product = client.product();
+        if (complete && product !== undefined && !(await product.keep(stop))) {
+          return endedAfter(outcome, frame.interruption.caught ?? "SIGTERM");
+        }
+        if (!complete && product?.isReplacement) {
+          host.log.info(`${client.image} is as it was before`);
+        }
+        return outcome;
+      },
       // A complete one that cannot have its name stays where it is.
-      if (!complete) client.product()?.discard();
-    }
+      () => {
+        if (!complete) client.product()?.discard();
+      },
+    );
   });
 }
 

@@ -6,12 +6,31 @@ export function processes(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
-/** Process ids of all living descendants of `roots`, these not included (proc(5), stat). */
-export function descendants(...roots: readonly number[]): number[] {
-  const children = new Map<number, number[]>();
+/** Whose child a process is, the process group that it is in, and whether a signal has stopped it. */
+export interface Relations {
+  readonly parent: number;
+  readonly group: number;
+  readonly stopped: boolean;
+}
+
+/** All processes that have not ended, reaped or not (proc(5), stat). */
+export function livingProcesses(): Map<number, Relations> {
+  const living = new Map<number, Relations>();
   for (const pid of processes()) {
-    const parent = livingParent(pid);
-    if (parent === undefined) continue;
+    const [state, parent, group] = statOf(pid) ?? ["X"];
+    if (state === "Z" || state === "X") continue;
+    living.set(pid, { parent: Number(parent), group: Number(group), stopped: state === "T" });
+  }
+  return living;
+}
+
+/** Process ids of all living descendants of `roots`, these not included. */
+export function descendants(
+  roots: readonly number[],
+  living: ReadonlyMap<number, Relations> = livingProcesses(),
+): number[] {
+  const children = new Map<number, number[]>();
+  for (const [pid, { parent }] of living) {
     const siblings = children.get(parent);
     if (siblings === undefined) children.set(parent, [pid]);
     else siblings.push(pid);
@@ -24,12 +43,6 @@ export function descendants(...roots: readonly number[]): number[] {
     queue.push(...(children.get(pid) ?? []));
   }
   return [...found].filter((pid) => !roots.includes(pid));
-}
-
-/** The parent of a process, or undefined if it has ended, reaped or not. */
-function livingParent(pid: number): number | undefined {
-  const [state, parent] = statOf(pid) ?? ["X"];
-  return state === "Z" || state === "X" ? undefined : Number(parent);
 }
 
 /** Since the machine's start, in clock ticks; undefined if there is no such process. */

@@ -1,5 +1,6 @@
 /** What is shown of a stream while it runs, and where. */
 import { lineWriter } from "../process/line-writer.ts";
+import { listen } from "../process/signals.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { percentOf } from "./figures.ts";
 import { barText, jsonText, lineText } from "./text.ts";
@@ -44,11 +45,13 @@ export class ProgressDisplay {
   #timers: ReturnType<typeof setInterval>[] = [];
   /** What there was to be seen at the end. */
   #last: Snapshot | undefined;
+  /** Gives SIGTSTP its effect back. */
+  #release = () => {};
 
   constructor(options: DisplayOptions) {
     this.#options = options;
     this.#row = options.display === "bar" ? new BottomRow(STDERR, this.#stderr) : undefined;
-    process.on("SIGUSR1", () => {
+    listen("SIGUSR1", () => {
       const now = this.#look?.() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
       this.#stderr.tell(`nbd-streaming: ${text}\n`);
@@ -126,13 +129,16 @@ export class ProgressDisplay {
     return snapshot;
   }
 
-  /** Sees to it that the terminal is whole again whenever this process stops or ends. */
+  /**
+   * Sees to it that the terminal is whole again whenever this process stops or ends; signals that end it
+   * lead to {@link end}.
+   */
   #minded(on: boolean): void {
     const how = on ? "on" : "off";
     process[how]("SIGWINCH", this.#resized);
     process[how]("exit", this.#giveBack);
-    process[how]("SIGTSTP", this.#stopped);
-    process[how]("SIGQUIT", this.#quit);
+    this.#release();
+    if (on) this.#release = listen("SIGTSTP", this.#stopped);
   }
 
   readonly #giveBack = (): void => {
@@ -140,24 +146,13 @@ export class ProgressDisplay {
     this.#stderr.drain(GIVING_BACK);
   };
 
+  /** Lets the signal have the effect that it has without us, and takes it again when we are continued. */
   readonly #stopped = (): void => {
     this.#giveBack();
-    this.#yield("SIGTSTP", this.#stopped);
-  };
-
-  readonly #quit = (): void => {
-    this.#giveBack();
-    this.#yield("SIGQUIT", this.#quit);
-  };
-
-  /** Lets a signal have the effect that it has without us, and takes it again if that was no end. */
-  #yield(signal: NodeJS.Signals, handler: () => void): void {
-    // Somebody else has heard of it, too, and sees to it.
-    if (process.listenerCount(signal) > 1) return;
-    process.off(signal, handler);
-    process.kill(process.pid, signal);
+    this.#release();
+    process.kill(process.pid, "SIGTSTP");
     setTimeout(() => {
-      if (this.#look !== undefined) process.on(signal, handler);
+      if (this.#look !== undefined) this.#release = listen("SIGTSTP", this.#stopped);
     }, DRAWING).unref();
-  }
+  };
 }

@@ -1,5 +1,6 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
 import { close } from "../../ffi/fd.ts";
+import { cleaningUp } from "../clean-up.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
@@ -80,6 +81,11 @@ export interface Hosted {
   conclude(judge: Judge): Promise<Verdict>;
   /** The stream ends because of the signal that has been caught. */
   interrupted(): Verdict;
+  /**
+   * The stream is truncated: sees to it, before anything else, that whoever takes it cannot take it for
+   * whole. Otherwise it happens as soon as there is a verdict.
+   */
+  cancel(): Promise<void>;
 }
 
 /**
@@ -98,31 +104,45 @@ export async function host(
   if (options.pidFile !== undefined) requirePidFile(options.pidFile);
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
-  try {
-    const { service, size } = await begin(options, farEnd);
-    const unsubscribe = options.interruption.subscribe(() => service.poke());
-    let verdict: Verdict | undefined;
-    try {
-      if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
-      options.observer.watch(service, { direction, size }, service.uri);
-      verdict = await body({
-        service,
-        conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
-        interrupted: () => interrupted(options.interruption),
-      });
-    } finally {
-      unsubscribe();
-      // The order matters: an abort is end of file for whoever still reads.
-      if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
-      if (!service.facts.ended) service.abort();
-      await service.close();
-      options.observer.end();
-    }
-    return { ...verdict, summary: service.summary(verdict) };
-  } finally {
-    pidFile?.remove();
-    farEnd.remove();
-  }
+  return await cleaningUp(
+    async () => {
+      const { service, size } = await begin(options, farEnd);
+      const { interruption, observer } = options;
+      farEnd.follow?.(() => service.counters.emitted);
+      const unsubscribe = interruption.subscribe(() => service.poke());
+      let verdict: Verdict | undefined;
+      await cleaningUp(
+        async () => {
+          if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
+          observer.watch(service, { direction, size }, service.uri);
+          const judged = await body({
+            service,
+            conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
+            interrupted: () => interrupted(interruption),
+            cancel: () => farEnd.cancel(),
+          });
+          verdict = await explained(judged, service, farEnd, interruption);
+        },
+        // The order matters: an abort is end of file for whoever still reads.
+        async () => {
+          if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
+        },
+        () => {
+          if (!service.facts.ended) service.abort();
+        },
+        () => service.close(),
+        unsubscribe,
+        () => observer.end(),
+      );
+      return ending(verdict as Verdict, service);
+    },
+    () => pidFile?.remove(),
+    () => farEnd.remove(),
+  );
+}
+
+function ending(verdict: Verdict, service: Service): Outcome {
+  return { ...verdict, summary: service.summary(verdict) };
 }
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
@@ -149,10 +169,17 @@ async function begin(
     }
     return { service: startService(options, farEnd, size), size };
   } catch (error) {
-    await farEnd.cancel();
-    // There is no stream thread that would do it: whoever is at the other end would wait for ever.
-    if (farEnd.spec.kind !== "fifo") close(farEnd.spec.fd);
-    throw error;
+    const { spec } = farEnd;
+    return await cleaningUp<never>(
+      () => {
+        throw error;
+      },
+      () => farEnd.cancel(),
+      // There is no stream thread that would do it: whoever is at the other end would wait for ever.
+      () => {
+        if (spec.kind !== "fifo") close(spec.fd);
+      },
+    );
   }
 }
 
@@ -180,7 +207,7 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
 
 async function prepare({ target, direction, size, interruption }: HostOptions): Promise<FarEnd> {
   try {
-    return await openFarEnd(target, direction, size, interruption.stop);
+    return await openFarEnd(target, direction, size, interruption);
   } catch (error) {
     if (interruption.caught !== undefined) throw endedBefore(interruption.caught);
     const parameter = direction === "write" ? "pipe" : "read";
@@ -222,13 +249,30 @@ async function conclude(
     return verdictOn(facts, undefined);
   }
   const problem = await farEnd.settle(stop.signal);
+  return stop.signal.aborted && problem !== undefined
+    ? interrupted(interruption)
+    : verdictOn(facts, problem);
+}
+
+/** What the far end's own end has to say about a verdict. */
+async function explained(
+  verdict: Verdict,
+  service: Service,
+  farEnd: FarEnd,
+  interruption: Interruption,
+): Promise<Verdict> {
+  const { why } = verdict;
+  if (why === undefined || why === interrupted(interruption).why) return verdict;
+  const { failure } = service.facts;
+  const gone = failure?.code === "READER_GONE" && why === failure.message;
+  const how = gone ? await farEnd.howItEnded?.() : undefined;
   const { killedBy } = farEnd;
   if (killedBy !== undefined) {
-    // Ctrl-C at a terminal is for the command of `exec:`, too, whose end may be heard of first.
+    // A signal may be for all processes alike, and then the end of `exec:` may be heard of first.
     await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
     if (interruption.caught === killedBy) return interrupted(interruption);
   }
-  return verdictOn(facts, problem);
+  return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
 }
 
 /** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */

@@ -1,4 +1,5 @@
 /** A listener and a stream thread, and all that is known about the stream while it runs. */
+import { cleaningUp } from "../clean-up.ts";
 import type { FarEnd } from "../endpoint/prepare/far-end.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Counters } from "../stream/counters.ts";
@@ -283,15 +284,23 @@ export class Service {
 
   /** Stops listening and waits until the stream thread is gone; the stream must have been ended. */
   async close(): Promise<void> {
-    this.#otherEnd.settled();
-    this.#patience.end();
-    this.#stopListening();
-    await this.#thread.join();
-    // Those that the end of the stream has cut off have not been told of one by one.
-    for (const released of this.#released.values()) released();
-    await this.#reception.farewell(this.#options.stop);
-    this.#refusals.end();
-    this.#cuts.end();
+    await cleaningUp(
+      () => {
+        this.#otherEnd.settled();
+        this.#patience.end();
+      },
+      () => this.#stopListening(),
+      () => this.#thread.join(),
+      // Those that the end of the stream has cut off have not been told of one by one.
+      () => {
+        for (const released of this.#released.values()) released();
+      },
+      () => this.#reception.farewell(this.#options.stop),
+      () => {
+        this.#refusals.end();
+        this.#cuts.end();
+      },
+    );
   }
 
   #stopListening(): void {

@@ -53,12 +53,24 @@ export class StreamThread {
 
   /**
    * Waits until the thread has ended, after an abort, an "ended" event or a crash. A thread that is
-   * stuck in the kernel, such as on a disk that does not answer, is left to the end of the process.
+   * stuck in the kernel, such as on a disk that does not answer, is left to the end of the process. It
+   * may come back and look for what it has been told, so its descriptors remain its own until it is
+   * gone: their numbers must not become those of something else.
    */
   async join(): Promise<void> {
-    await Promise.race([this.#exited, Bun.sleep(JOIN_LIMIT)]);
-    this.#joined = true;
-    this.#port.close();
-    this.#wake.close();
+    const gone = this.#exited.then(() => {
+      this.#joined = true;
+      this.#port.close();
+      this.#wake.close();
+    });
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, JOIN_LIMIT);
+    await Promise.race([gone, late.promise]);
+    clearTimeout(timer);
+    if (this.#joined) return;
+    // Neither of the two keeps the program alive for it.
+    this.#port.unref();
+    this.#worker.unref();
+    gone.catch(() => {});
   }
 }

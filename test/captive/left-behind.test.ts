@@ -12,7 +12,7 @@ async function orphans(script: string) {
   const family = new Family("NBD_STREAMING_TEST", {
     cmd: ["/bin/sh", "-c", script],
     env: { PATH: process.env["PATH"] },
-    stdio: ["ignore", "ignore", "ignore"],
+    stdio: ["null", "null", "null"],
   });
   await family.leader.exited;
   return {

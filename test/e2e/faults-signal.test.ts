@@ -1,97 +1,15 @@
 /** Signals while a command takes the stream: it must never see the end of its input. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { constants } from "node:os";
-import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { encodeRequest, encodeWrite, type RawClient } from "../support/nbd-client.ts";
-import { CHILD, DATA, GATE, type SinkChoice, Trial } from "../support/trial.ts";
+import { bounded, eventually } from "../support/program.ts";
+import { STAGES } from "../support/stages.ts";
+import { CHILD, type SinkChoice, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-const KiB = 1024;
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
-/** A command and a pipeline that do this first, and commit at the end of their input. */
-const sinks = (first: string): SinkChoice[] => [
-  { exec: `${first}; echo committed > done` },
-  { exec: `cat | { ${first}; echo committed > done; }` },
-];
-const READING = sinks("cat > part");
-const STALLED = sinks(`${GATE}; cat > part`);
-/** There is no telling how much of a gap comes. */
-const COUNTING = sinks("wc -c > /dev/null");
-
-interface Stage {
-  readonly stage: string;
-  /** Bytes that are certain to be out. */
-  readonly bytes?: number;
-  /** A command and a pipeline. */
-  readonly sinks: readonly SinkChoice[];
-  reach(client: RawClient, trial: Trial): Promise<void>;
-}
-
-const STAGES: Stage[] = [
-  {
-    stage: "before the first request",
-    bytes: 0,
-    sinks: READING,
-    reach: (_, trial) => trial.settled(),
-  },
-  {
-    stage: "between two requests",
-    bytes: 64 * KiB,
-    sinks: READING,
-    async reach(client) {
-      expect(await client.write(0, DATA.subarray(0, 64 * KiB))).toBe(0);
-    },
-  },
-  {
-    stage: "in the middle of a header",
-    bytes: 64 * KiB,
-    sinks: READING,
-    async reach(client, trial) {
-      const next = encodeRequest(NBD_CMD_WRITE, 64 * KiB, 64 * KiB).subarray(0, 13);
-      client.send(encodeWrite(0, DATA.subarray(0, 64 * KiB)), next);
-      await client.reply();
-      await trial.settled();
-    },
-  },
-  {
-    stage: "in the middle of a payload",
-    sinks: READING,
-    async reach(client, trial) {
-      client.send(encodeRequest(NBD_CMD_WRITE, 0, 1 << 20), DATA.subarray(0, 5000));
-      await trial.settled();
-    },
-  },
-  {
-    stage: "while the command is slow",
-    sinks: STALLED,
-    async reach(client, trial) {
-      client.send(encodeWrite(0, DATA));
-      await trial.settled();
-    },
-  },
-  {
-    stage: "in a gap that would take years",
-    sinks: COUNTING,
-    async reach(client, trial) {
-      client.send(encodeWrite(2n ** 62n, Buffer.from("x")));
-      await trial.settled();
-    },
-  },
-  {
-    stage: "when the client has left, and the command has not read all",
-    sinks: STALLED,
-    async reach(client, trial) {
-      // As much as fits in every pipe; more than a pipeline's first command reads at once.
-      for (let at = 0; at < 512 * KiB; at += 256 * KiB) {
-        client.send(encodeWrite(at, DATA.subarray(at, at + 256 * KiB)));
-      }
-      client.disconnect();
-      await trial.program.saying(/client 1 ended: disconnected/);
-    },
-  },
-];
 
 describe.each(SIGNALS)("%s", (signal) => {
   describe.each(STAGES)("$stage", ({ sinks: [command, pipeline], reach, bytes }) => {
@@ -116,4 +34,80 @@ describe.each(SIGNALS)("%s", (signal) => {
     const status = 128 + constants.signals[signal];
     await trial.fails({ status, message: new RegExp(`truncated: ended by ${signal}$`) });
   });
+});
+
+/**
+ * With these, nothing can be put in order: the socket remains, for one.
+ *
+ * @param captive in the command line of a captive command, which ends as it likes
+ */
+async function expectKilled(trial: Trial, signal: number, captive?: string): Promise<void> {
+  process.kill(trial.program.process.pid, signal as unknown as NodeJS.Signals);
+  await bounded(trial.program.process.exited, "the program to be gone");
+  const isLeft = (pid: number) => captive === undefined || !lineOf(pid).includes(captive);
+  const left = () => trial.processes().filter(isLeft);
+  await eventually(() => left().length === 0, "the processes of exec: to be gone");
+  expect(trial.sink.committed, "a truncated stream looks whole").toBeFalse();
+}
+
+function lineOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+test.each([
+  ["SIGSTKFLT", constants.signals.SIGSTKFLT],
+  ["SIGRTMIN", 34],
+] as const)(
+  "%s, which cannot be caught here, does not let a pipeline commit",
+  async (_, signal) => {
+    await using trial = await Trial.serve("pipeline");
+    using client = await trial.client();
+    expect(await client.write(0, Buffer.alloc(1000))).toBe(0);
+    await expectKilled(trial, signal);
+  },
+);
+
+describe("SIGKILL", () => {
+  const { SIGKILL } = constants.signals;
+
+  describe.each(STAGES)("$stage", ({ sinks: [command, pipeline], reach }) => {
+    test.each([
+      ["command", command],
+      ["pipeline", pipeline],
+    ] as [string, SinkChoice][])("does not let a %s commit", async (_, sink) => {
+      await using trial = await Trial.serve(sink);
+      using client = await trial.client();
+      await reach(client, trial);
+      await expectKilled(trial, SIGKILL);
+    });
+  });
+
+  test("to run does not let a pipeline commit", async () => {
+    await using trial = await Trial.run("pipeline", [...CHILD, "$unixsocket", "payload"]);
+    await trial.program.saying(/is in the payload/);
+    await expectKilled(trial, SIGKILL, "client.child");
+  });
+
+  test.each(Array.from({ length: 12 }, (_, i) => i * 15))(
+    "%d ms after the start does not let a command commit",
+    async (milliseconds) => {
+      await using trial = await Trial.run("command", ["sleep", "60"]);
+      await Bun.sleep(milliseconds);
+      await expectKilled(trial, SIGKILL, "sleep\0");
+    },
+  );
+});
+
+test("what watches the command ends with a good stream, too", async () => {
+  await using trial = await Trial.serve("pipeline");
+  {
+    using client = await trial.client();
+    expect(await client.write(0, Buffer.alloc(1000, 7))).toBe(0);
+    client.disconnect();
+  }
+  await bounded(trial.completes(Buffer.alloc(1000, 7)), "the end");
 });

@@ -1,6 +1,6 @@
 /** Programs that do what they should not, and streams that do not get far: nothing is left of them. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
@@ -113,3 +113,38 @@ test("a stream that is stopped while it connects does not wait for whoever does 
     for (const fd of crowd) close(fd);
   }
 });
+
+test("streams that are stopped without a free descriptor leave nothing, and no command takes them for whole", async () => {
+  const output = folder.file("exhausted");
+  const [socket, fifo, tmp] = ["exhausted.sock", "exhausted.fifo", "tmp"].map(folder.file);
+  mkdirSync(tmp as string);
+  const script = join(import.meta.dir, "exhausted.child.ts");
+  const line = 'ulimit -n 100; exec "$0" "$@"';
+  const words = [process.execPath, script, socket as string, fifo as string, output];
+  await using running = start(["sh", "-c", line, ...words], { env: { TMPDIR: tmp } });
+  const { stdout, stderr } = await running.ended();
+  expect(JSON.parse(stdout || stderr)).toEqual(
+    Array.from({ length: 3 }, () => "the stream is truncated: ended by SIGTERM"),
+  );
+  const left = readdirSync(folder.path).filter((name) => name.startsWith("exhausted"));
+  expect(left.toSorted()).toEqual(["exhausted.run", "exhausted.serve"]);
+  expect(readdirSync(tmp as string)).toEqual([]);
+});
+
+test.skipIf(Bun.which("strace") === null || Bun.which("nbdcopy") === null)(
+  "a stream thread that is stuck in a system call never touches a descriptor of somebody else's (needs strace, nbdcopy)",
+  async () => {
+    const place = folder.file("stuck");
+    mkdirSync(place);
+    // In seconds and, for strace, in microseconds.
+    const [seconds, delay] = [5, "inject=writev:delay_enter=4000000:when=1"];
+    const trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=writev", "-e", delay];
+    const script = join(import.meta.dir, "stuck.child.ts");
+    await using running = start([...trace, process.execPath, script, place, String(seconds)]);
+    const { stdout } = await running.ended();
+    expect(JSON.parse(stdout)).toEqual({
+      end: "the stream is truncated: ended by SIGTERM",
+      read: 0,
+    });
+  },
+);

@@ -14,7 +14,7 @@ function startTree(script: string) {
     pid: shell.pid,
     shell,
     [Symbol.dispose]() {
-      for (const pid of [...descendants(shell.pid), shell.pid]) {
+      for (const pid of [...descendants([shell.pid]), shell.pid]) {
         try {
           process.kill(pid, "SIGKILL");
         } catch {
@@ -35,45 +35,45 @@ function commandLines(pids: number[]): string[] {
 test("all children of a process are found, and not the process itself", async () => {
   using tree = startTree("sleep 30 & sleep 31 & wait");
   // A child is a copy of the shell until it has become sleep.
-  const sleeps = () => commandLines(descendants(tree.pid)).filter((line) => /^sleep/.test(line));
+  const sleeps = () => commandLines(descendants([tree.pid])).filter((line) => /^sleep/.test(line));
   await eventually(() => sleeps().length === 2, "two children");
   expect(sleeps()).toEqual(["sleep 30", "sleep 31"]);
-  expect(descendants(tree.pid)).toHaveLength(2);
-  expect(descendants(process.pid)).toEqual(
-    expect.arrayContaining([tree.pid, ...descendants(tree.pid)]),
+  expect(descendants([tree.pid])).toHaveLength(2);
+  expect(descendants([process.pid])).toEqual(
+    expect.arrayContaining([tree.pid, ...descendants([tree.pid])]),
   );
 });
 
 test("grandchildren are found after their parents", async () => {
   using tree = startTree("sh -c 'sleep 30 & wait' & wait");
-  await eventually(() => descendants(tree.pid).length === 2, "a child and a grandchild");
-  const [child, grandchild] = descendants(tree.pid) as [number, number];
-  expect(descendants(child)).toEqual([grandchild]);
-  expect(descendants(grandchild)).toEqual([]);
+  await eventually(() => descendants([tree.pid]).length === 2, "a child and a grandchild");
+  const [child, grandchild] = descendants([tree.pid]) as [number, number];
+  expect(descendants([child])).toEqual([grandchild]);
+  expect(descendants([grandchild])).toEqual([]);
 });
 
 test("a process that has ended is not found even if nobody has asked how", async () => {
   // The shell becomes a sleep, which never waits for its child.
   using tree = startTree("sleep 30 & exec sleep 31");
-  const lines = () => commandLines([tree.pid, ...descendants(tree.pid)]);
+  const lines = () => commandLines([tree.pid, ...descendants([tree.pid])]);
   await eventually(() => lines().join() === "sleep 31,sleep 30", "both sleeps");
-  const [child] = descendants(tree.pid) as [number];
+  const [child] = descendants([tree.pid]) as [number];
   process.kill(child, "SIGKILL");
   const state = () => readFileSync(`/proc/${child}/status`, "latin1");
   await eventually(() => /^State:\s*Z/m.test(state()), "the child to end");
-  expect(descendants(tree.pid)).toEqual([]);
+  expect(descendants([tree.pid])).toEqual([]);
 });
 
 test("a name with spaces and parentheses hides nobody", async () => {
   using tree = startTree("printf 'x) R 1 (' > /proc/$$/comm; sleep 30 & wait");
   const name = () => readFileSync(`/proc/${tree.pid}/comm`, "latin1");
   await eventually(() => name() === "x) R 1 (\n", "the new name");
-  await eventually(() => descendants(tree.pid).length === 1, "a child");
-  expect(descendants(process.pid)).toContain(tree.pid);
+  await eventually(() => descendants([tree.pid]).length === 1, "a child");
+  expect(descendants([process.pid])).toContain(tree.pid);
 });
 
 test("a process that does not exist has no descendants", () => {
-  expect(descendants(2 ** 30)).toEqual([]);
+  expect(descendants([2 ** 30])).toEqual([]);
 });
 
 test("a signal reaches all descendants, and not the process that sends it", async () => {

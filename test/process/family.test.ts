@@ -1,11 +1,12 @@
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
 import { signalAll } from "../../src/process/descendants.ts";
 import { Family } from "../../src/process/family.ts";
 import { LIMIT } from "../support/limit.ts";
-import { eventually } from "../support/program.ts";
+import { command, eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -16,15 +17,19 @@ afterAll(() => folder[Symbol.dispose]());
 const NAME = "NBD_STREAMING_TEST";
 
 /** A family of a shell that reads a pipe; `using` ends what there is of it. */
-function startFamily(script: string, options: { env?: Record<string, string> } = {}) {
+function startFamily(
+  script: string,
+  options: { env?: Record<string, string>; group?: boolean } = {},
+) {
   const ends = pipe();
   const cmd = ["/bin/sh", "-c", script];
   const env = { PATH: process.env["PATH"], ...options.env };
   const family = new Family(NAME, {
     cmd,
     env,
-    stdio: [ends.read, "ignore", "ignore"],
+    stdio: [ends.read, "null", "null"],
     pipe: ends.read,
+    group: options.group === true,
   });
   close(ends.read);
   return {
@@ -68,7 +73,7 @@ test("whoever had the pipe before the command is none of the family", async () =
     const family = new Family(NAME, {
       cmd,
       env: process.env,
-      stdio: [ends.read, "ignore", "ignore"],
+      stdio: [ends.read, "null", "null"],
       pipe: ends.read,
     });
     close(ends.read);
@@ -102,4 +107,39 @@ test("a family in a family belongs to both", async () => {
   const both = () => inner.family.members().every((pid) => outer.family.members().includes(pid));
   await eventually(both, "the inner one to be in the outer one");
   expect(inner.family.members()).not.toContain(outer.family.leader.pid);
+});
+
+test("what is in the group of the command belongs to it, whatever else is known about it", async () => {
+  const pid = folder.file("member");
+  // Neither a child any more, nor with the mark, nor reading the pipe.
+  const orphan = `env -i /bin/sh -c 'echo $$ > ${pid}; exec /bin/sleep 60' < /dev/null &`;
+  using started = startFamily(`${orphan} exit 0`, { group: true });
+  const { family } = started;
+  const member = await pidIn(pid);
+  await family.leader.exited;
+  expect(family.members()).toEqual([member]);
+  family.kill();
+  expect(await family.gone(5000)).toBe(true);
+  family.release();
+  expect(family.members()).toEqual([]);
+});
+
+test("a family is killed without descriptors, too", async () => {
+  const script = join(import.meta.dir, "no-descriptors.child.ts");
+  const line = 'ulimit -n 64; exec "$0" "$1"';
+  const { signal, left } = JSON.parse(
+    await command(["sh", "-c", line, process.execPath, script]),
+  ) as { signal: string; left: number };
+  expect({ signal, left }).toEqual({ signal: "SIGKILL", left: 0 });
+});
+
+test("nobody in a pipeline sees the death of another one", async () => {
+  const marker = folder.file("seen");
+  using started = startFamily(`cat | cat | { cat; echo seen > ${marker}; }`, { group: true });
+  const { family } = started;
+  await eventually(() => family.members().length === 5, "five processes");
+  family.kill();
+  expect(await family.gone(5000)).toBe(true);
+  expect(existsSync(marker)).toBe(false);
+  family.release();
 });

@@ -11,6 +11,7 @@ const GOOD: Facts = {
   connected: true,
   streamed: true,
   dropped: false,
+  abandoned: false,
   awaited: false,
   leftBehind: undefined,
   sourceEnded: false,

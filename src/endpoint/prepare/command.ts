@@ -1,9 +1,11 @@
 /** `exec:COMMAND`: a shell command that takes the stream on its standard input, or gives it. */
-import { close, dup } from "../../../ffi/fd.ts";
+import { bytesReadable, close, dup } from "../../../ffi/fd.ts";
 import { growPipe, pipe } from "../../../ffi/pipe.ts";
 import { atExit } from "../../process/at-exit.ts";
-import { signalAll } from "../../process/descendants.ts";
 import { Family } from "../../process/family.ts";
+import type { EndSignal } from "../../process/signals.ts";
+import { TerminalLoan } from "../../process/terminal-loan.ts";
+import { Watchdog } from "../../process/watchdog.ts";
 import type { FarEnd } from "./far-end.ts";
 import { UnusableError } from "./unusable.ts";
 
@@ -12,107 +14,168 @@ const MARK = "NBD_STREAMING_ENDPOINT";
 
 /** Milliseconds for a command to end that was killed: another user's (`sudo`) cannot be. */
 const KILL_LIMIT = 1000;
+/** Milliseconds for a command to end that has stopped taking or giving the stream. */
+const END_LIMIT = 200;
+
+/** @param signal what the user has pressed at the terminal while the command had it */
+type Interrupt = (signal: EndSignal) => void;
 
 /**
- * Starts a command that takes the stream.
+ * Starts a command that takes the stream, in a process group of its own.
  *
- * The main thread keeps a writing end of its own beside the stream thread's: as long as it is open,
- * the command cannot see end of file, and only {@link FarEnd.settle} closes it first.
+ * Nobody sees the end of the pipe before it is the end of the stream. The main thread keeps a writing end
+ * beside the stream thread's, which {@link FarEnd.settle} closes, or {@link FarEnd.cancel} when the
+ * command is known to be dead; and so does a process that kills the command should this one be killed.
  *
  * @param size the stream's length in bytes where it is known: NBD_STREAMING_SIZE for the command
  * @throws UnusableError when there is no shell
  */
-export function startSinkCommand(command: string, size: bigint | undefined): FarEnd {
+export function startSinkCommand(
+  command: string,
+  size: bigint | undefined,
+  interrupt: Interrupt,
+): FarEnd {
   const ends = pipe();
-  growPipe(ends.write);
-  const family = start(command, size, [ends.read, "inherit", "inherit"], ends, ends.read);
-  close(ends.read);
-  return new CommandEnd(`exec:${command}`, ends.write, family, dup(ends.write));
+  let watchdog: Watchdog | undefined;
+  try {
+    growPipe(ends.write);
+    const guard = dup(ends.write);
+    try {
+      watchdog = new Watchdog(ends.write);
+      const family = start(size, {
+        ...watchdog.watch(command, [ends.read, 1, 2]),
+        pipe: ends.read,
+      });
+      return new CommandEnd(`exec:${command}`, ends.write, family, interrupt, {
+        fd: guard,
+        watchdog,
+      });
+    } catch (error) {
+      close(guard);
+      throw error;
+    }
+  } catch (error) {
+    watchdog?.release();
+    close(ends.write);
+    throw unusable(error);
+  } finally {
+    close(ends.read);
+  }
 }
 
 /** Starts a command that gives the stream. As {@link startSinkCommand}. */
-export function startSourceCommand(command: string, size: bigint | undefined): FarEnd {
+export function startSourceCommand(
+  command: string,
+  size: bigint | undefined,
+  interrupt: Interrupt,
+): FarEnd {
   const ends = pipe();
-  growPipe(ends.write);
-  const family = start(command, size, ["inherit", ends.write, "inherit"], ends);
-  close(ends.write);
-  return new CommandEnd(`exec:${command}`, ends.read, family);
+  try {
+    growPipe(ends.write);
+    const family = start(size, { cmd: ["/bin/sh", "-c", command], stdio: [0, ends.write, 2] });
+    return new CommandEnd(`exec:${command}`, ends.read, family, interrupt);
+  } catch (error) {
+    close(ends.read);
+    throw unusable(error);
+  } finally {
+    close(ends.write);
+  }
 }
 
 function start(
-  command: string,
   size: bigint | undefined,
-  stdio: [number | "inherit", number | "inherit", "inherit"],
-  ends: { read: number; write: number },
-  pipe?: number,
+  options: { cmd: readonly string[]; stdio: readonly number[]; pipe?: number },
 ): Family {
   // Not that of another stream, in whose command this program may be.
   const { NBD_STREAMING_SIZE: _, ...environment } = process.env;
-  try {
-    return new Family(MARK, {
-      cmd: ["/bin/sh", "-c", command],
-      env: {
-        ...environment,
-        ...(size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) }),
-      },
-      stdio,
-      ...(pipe === undefined ? {} : { pipe }),
-    });
-  } catch (error) {
-    close(ends.read);
-    close(ends.write);
-    throw new UnusableError(
-      `it cannot be started: ${(error as Error).message}`,
-      "is there a shell?",
-    );
-  }
+  const length = size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) };
+  return new Family(MARK, { ...options, env: { ...environment, ...length }, group: true });
+}
+
+function unusable(error: unknown): UnusableError {
+  return new UnusableError(
+    `it cannot be started: ${(error as Error).message}`,
+    "is there a shell?",
+  );
+}
+
+/** What keeps a command from seeing the end of the pipe. */
+interface Guard {
+  /** A second writing end. */
+  readonly fd: number;
+  readonly watchdog: Watchdog;
 }
 
 class CommandEnd implements FarEnd {
   readonly spec;
   readonly settles = true;
   readonly #family: Family;
-  #guard: number;
+  readonly #loan: TerminalLoan;
+  #guard: Guard | undefined;
   readonly #release: () => void;
+  #emitted = () => 0;
+  #cancelled: Promise<void> | undefined;
+  #endedByUs = false;
 
-  /** @param guard of a sink, the second writing end */
+  /** @param guard of a sink */
   constructor(
     readonly name: string,
     fd: number,
     family: Family,
-    guard = -1,
+    interrupt: Interrupt,
+    guard?: Guard,
   ) {
     this.spec = { kind: "pipe", name, fd } as const;
     this.#family = family;
     this.#guard = guard;
     // The end of the program would be end of file for a sink.
-    this.#release = guard < 0 ? () => {} : atExit(() => this.#kill());
+    this.#release = guard === undefined ? () => {} : atExit(() => this.#family.kill());
+    const loan = new TerminalLoan(family, () => this.#moved());
+    this.#loan = loan;
+    const { leader } = family;
+    leader.onStop = (signal) => loan.stopped(signal);
+    void leader.exited.then(() => {
+      loan.end();
+      const { killedBy } = this;
+      if (loan.granted && (killedBy === "SIGINT" || killedBy === "SIGQUIT")) interrupt(killedBy);
+    });
   }
 
   get killedBy(): NodeJS.Signals | number | undefined {
-    return this.#family.leader.signalCode ?? undefined;
+    return this.#endedByUs ? undefined : (this.#family.leader.signalCode ?? undefined);
   }
 
-  async cancel(): Promise<void> {
-    this.#kill();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, KILL_LIMIT);
-    await Promise.race([this.#family.leader.exited, promise]);
-    clearTimeout(timer);
-    this.#letGo();
+  follow(emitted: () => number): void {
+    this.#emitted = emitted;
   }
 
-  #kill(): void {
-    const stopped = new Set<number>();
-    const family = this.#family;
-    // In a pipeline, the death of one would be end of file for the next. While all are stopped,
-    // nobody gets to see it before its own end. One that is not stopped yet may start another.
-    for (let found = family.members(); found.length > 0;) {
-      signalAll(found, "SIGSTOP");
-      for (const pid of found) stopped.add(pid);
-      found = family.members().filter((pid) => !stopped.has(pid));
-    }
-    signalAll([...stopped], "SIGKILL");
+  /** Bytes that the command has taken or given. */
+  #moved(): number {
+    return this.#emitted() - (this.#guard === undefined ? 0 : bytesReadable(this.#guard.fd));
+  }
+
+  cancel(): Promise<void> {
+    this.#family.leader.look();
+    this.#endedByUs ||= this.#family.leader.running;
+    // At once, and before anything that may fail.
+    this.#family.kill();
+    return (this.#cancelled ??= this.#die());
+  }
+
+  async #die(): Promise<void> {
+    this.#loan.end();
+    if (await this.#family.gone(KILL_LIMIT)) this.#letGo();
+    else this.#letGoWhenGone();
+  }
+
+  /** What would not die, as another user's process, is not to see the end of the pipe from here. */
+  #letGoWhenGone(): void {
+    const timer = setInterval(async () => {
+      if (!(await this.#family.gone(0))) return;
+      clearInterval(timer);
+      this.#letGo();
+    }, KILL_LIMIT);
+    timer.unref();
   }
 
   async settle(stop: AbortSignal): Promise<string | undefined> {
@@ -126,18 +189,36 @@ class CommandEnd implements FarEnd {
       await this.cancel();
       return `${this.name} was ended before it was done`;
     }
-    const { exitCode, signalCode } = leader;
-    if (signalCode !== null) return `${this.name} was killed by ${signalCode}`;
-    return exitCode === 0 ? undefined : `${this.name} failed with status ${exitCode}`;
+    return leader.exitCode === 0 ? undefined : `${this.name} ${this.#ending}`;
+  }
+
+  async howItEnded(): Promise<string | undefined> {
+    const { leader } = this.#family;
+    if (!this.#endedByUs) await Promise.race([leader.exited, Bun.sleep(END_LIMIT)]);
+    return this.#endedByUs || leader.running ? undefined : this.#ending;
+  }
+
+  get #ending(): string {
+    const { exitCode, signalCode } = this.#family.leader;
+    if (signalCode !== null) return `was killed by ${signalCode}`;
+    return exitCode === 0 ? "ended with status 0" : `failed with status ${exitCode}`;
   }
 
   remove(): void {
-    this.#letGo();
+    this.#loan.end();
+    if (this.#cancelled === undefined) this.#letGo();
+    this.#family.release();
   }
 
   #letGo(): void {
+    const guard = this.#guard;
+    this.#guard = undefined;
     this.#release();
-    if (this.#guard >= 0) close(this.#guard);
-    this.#guard = -1;
+    if (guard === undefined) return;
+    try {
+      guard.watchdog.release();
+    } finally {
+      close(guard.fd);
+    }
   }
 }

@@ -13,7 +13,8 @@ export interface FarEnd {
   readonly settles: boolean;
   /**
    * The stream is truncated, or its source is not read to its end: sees to it that whoever takes it
-   * cannot take it for whole. Called before the stream thread closes its descriptor.
+   * cannot take it for whole. Called before the stream thread closes its descriptor; may be called again.
+   * What has to be done is done at once; what is waited for is that it has taken effect.
    */
   cancel(): Promise<void>;
   /**
@@ -24,6 +25,13 @@ export interface FarEnd {
    * @returns what is wrong, or undefined when all is well
    */
   settle(stop: AbortSignal): Promise<string | undefined>;
+  /** The stream has begun. @param emitted tells how many bytes it has moved */
+  follow?(emitted: () => number): void;
+  /**
+   * How a command has ended that has stopped taking the stream, such as "failed with status 22";
+   * undefined when it has not, after a moment.
+   */
+  howItEnded?(): Promise<string | undefined>;
   /** What has killed a command; undefined while it runs, and where it has ended by itself. */
   readonly killedBy?: NodeJS.Signals | number | undefined;
   /** Clears up; called in every case, last. */

@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { isSameFile } from "../../process/same-file.ts";
+import type { EndSignal } from "../../process/signals.ts";
 import { startSinkCommand, startSourceCommand } from "./command.ts";
 import { connectTcp, connectUnix, tcpName } from "./connect.ts";
 import { inheritDescriptor } from "./descriptor.ts";
@@ -104,14 +105,15 @@ export function isTarget(target: Target, path: string): boolean {
  * Opens, connects, makes or starts what the target names.
  *
  * @param size the stream's length in bytes where it is known
- * @param stop aborted when there is no time to wait any more
+ * @param interruption its `stop` is aborted when there is no time to wait any more; `raise` tells of a
+ *   signal from the terminal that only a command has got
  * @throws UnusableError when a stream cannot go that way; other errors when it cannot be had
  */
 export async function openFarEnd(
   target: Target,
   direction: Direction,
   size: bigint | undefined,
-  stop?: AbortSignal,
+  interruption?: { readonly stop: AbortSignal; raise(signal: EndSignal): void },
 ): Promise<FarEnd> {
   switch (target.kind) {
     case "path":
@@ -119,11 +121,11 @@ export async function openFarEnd(
     case "descriptor":
       return inheritDescriptor(target.name, target.fd, direction, size);
     case "tcp":
-      return await connectTcp(target.host, target.port, stop);
-    case "exec":
-      return direction === "write"
-        ? startSinkCommand(target.command, size)
-        : startSourceCommand(target.command, size);
+      return await connectTcp(target.host, target.port, interruption?.stop);
+    case "exec": {
+      const start = direction === "write" ? startSinkCommand : startSourceCommand;
+      return start(target.command, size, (signal) => interruption?.raise(signal));
+    }
   }
 }
 

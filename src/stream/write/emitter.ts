@@ -75,7 +75,7 @@ export class Emitter {
   dropUnanswered(): { gap: Offset; bytes: number } {
     const accepted = this.#queued - this.#vector.remaining;
     const bytes = this.#queued - Math.max(accepted, this.#promised);
-    this.#vector.truncate(bytes);
+    this.#vector.dropLast(bytes);
     this.#queued -= bytes;
     // Zeroes lead up to what is behind them.
     const gap = this.#vector.remaining === 0 ? this.#gap : 0;

@@ -1,0 +1,78 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { close } from "../../ffi/fd.ts";
+import { pipe } from "../../ffi/pipe.ts";
+import { Family } from "../../src/process/family.ts";
+import { Watchdog } from "../../src/process/watchdog.ts";
+import { LIMIT } from "../support/limit.ts";
+import { bounded, command, eventually } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
+
+setDefaultTimeout(LIMIT);
+
+const NAME = "NBD_STREAMING_TEST";
+
+test("a command that is watched is the same as without", async () => {
+  using folder = tempFolder();
+  const ends = pipe();
+  const watchdog = new Watchdog(ends.write);
+  const words = `printf '%s|' "$0" "$#"; tr '\\0' '|' < /proc/$$/cmdline; ls /proc/self/fd`;
+  const shell = `{ ${words}; } > ${folder.file("told")}`;
+  const family = new Family(NAME, {
+    ...watchdog.watch(shell, [ends.read, 1, 2]),
+    env: process.env,
+    group: true,
+  });
+  await bounded(family.leader.exited, "its end");
+  const told = readFileSync(folder.file("told"), "utf8");
+  expect(told).toBe(`/bin/sh|0|/bin/sh|-c|${shell}|0\n1\n2\n3\n`);
+  watchdog.release();
+  family.release();
+  for (const fd of [ends.read, ends.write]) close(fd);
+});
+
+test("it holds the pipe until it is released, and no longer", async () => {
+  using folder = tempFolder();
+  const ends = pipe();
+  const watchdog = new Watchdog(ends.write);
+  const done = folder.file("done");
+  const family = new Family(NAME, {
+    ...watchdog.watch(`cat; echo done > ${done}`, [ends.read, 1, 2]),
+    env: process.env,
+    group: true,
+  });
+  close(ends.read);
+  close(ends.write);
+  await eventually(() => family.members().length === 2, "both processes");
+  // Time to see the end of the pipe, if that were to be seen.
+  await Bun.sleep(100);
+  expect(existsSync(done)).toBe(false);
+  watchdog.release();
+  await bounded(family.leader.exited, "its end");
+  expect(family.leader.exitCode).toBe(0);
+  expect(existsSync(done)).toBe(true);
+  watchdog.release();
+  family.release();
+});
+
+test.each(["before the command", "when it has just been started", "while it reads"])(
+  "nothing is left of it and the command when we are killed %s",
+  async (when) => {
+    using folder = tempFolder();
+    const script = join(import.meta.dir, "watchdog.child.ts");
+    const line = `"$0" "$@" & wait $!; cat`;
+    // Whoever has our standard output or error would keep this waiting.
+    const words = ["sh", "-c", line, process.execPath, script, when, folder.file("done")];
+    await command(words);
+    const [watchdog = 0, leader = 0] = readFileSync(folder.file("done.pids"), "utf8")
+      .split(" ")
+      .map(Number);
+    const alive = (pid: number) => {
+      if (pid === 0 || !existsSync(`/proc/${pid}`)) return false;
+      return !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
+    };
+    await eventually(() => !alive(watchdog) && !alive(leader), "their end");
+    expect(existsSync(folder.file("done"))).toBe(false);
+  },
+);
