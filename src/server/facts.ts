@@ -18,7 +18,7 @@ export interface Facts {
   streamed: boolean;
   /** A client that moved the stream has left without NBD_CMD_DISC. */
   dropped: boolean;
-  /** A client that has not moved the stream, or not yet, has left without NBD_CMD_DISC. */
+  /** A client that has not moved the stream, or not yet, has left without a word. */
   abandoned: boolean;
   /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;

@@ -105,6 +105,8 @@ export class Service {
       },
       {
         onTransmission: (client, released) => this.#connected(client, released),
+        // What it would have written, or has written right behind its choice, is in no stream.
+        onAbandon: () => (this.facts.abandoned = true),
         onClose: (reason, fault) => {
           if (fault) this.#refusals.warn(`a connection was refused: ${reason}`);
           else this.#log.verbose(reason);

@@ -19,6 +19,8 @@ export interface SessionEvents {
   readonly onTransmission: (client: Client, released: () => void) => void;
   /** The connection ended before. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;
+  /** The client has left before, without a word: NBD_OPT_ABORT, or anything that is refused. */
+  readonly onAbandon: () => void;
 }
 
 export interface SessionOptions {
@@ -129,11 +131,11 @@ export class Session {
   closed(): void {
     this.#bridge?.ended();
     if (this.#state === "bridged") this.#state = "gone";
-    this.#gone(LEFT, false);
+    this.#abandoned();
   }
 
   #leftByClient(): void {
-    this.#gone(LEFT, false);
+    this.#abandoned();
     this.socket.terminate();
   }
 
@@ -228,6 +230,11 @@ export class Session {
     const wasOver = this.left;
     this.#gone(reason, true);
     if (!wasOver) this.#socket.terminate();
+  }
+
+  #abandoned(): void {
+    if (!this.left) this.#events.onAbandon();
+    this.#gone(LEFT, false);
   }
 
   #gone(reason: string, fault: boolean): void {

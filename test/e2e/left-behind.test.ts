@@ -360,3 +360,23 @@ function lives(pid: number): boolean {
     return false;
   }
 }
+
+describe("a client that is gone before anybody has heard what it said", () => {
+  const words = [
+    "Buffer.from([0, 0, 0, 3])",
+    // NBD_OPT_GO for the default export.
+    'Buffer.from("49484156454f5054000000070000000600000000" + "0000", "hex")',
+  ];
+  test.each([1, 2])(
+    "has truncated the stream, though its command hides it (%d parts)",
+    async (n) => {
+      const script = `const s = require("node:net").connect(process.env.unixsocket, () => { ${words
+        .slice(0, n)
+        .map((word) => `s.write(${word});`)
+        .join(" ")} s.end(() => process.exit()); })`;
+      const line = `nbdinfo "$uri" >&2; ${process.execPath} -e '${script}'; exit 0`;
+      await using trial = await Trial.run("command", [line], { args: ["size=64k"] });
+      await trial.fails({ status: 4, message: /truncated: a client left without NBD_CMD_DISC/ });
+    },
+  );
+});

@@ -56,6 +56,7 @@ function open(maxConnections = 2, negotiationTimeout = 30): void {
     },
     {
       onTransmission: (client) => clients.push(client),
+      onAbandon: () => {},
       onClose: (reason, fault) => closed.push([reason, fault]),
     },
   );

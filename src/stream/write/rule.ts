@@ -142,7 +142,7 @@ export class SequentialRule {
   /** Takes back the last `length` bytes that were promised and did not get there. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
-    this.#zeroRuns.truncate(this.head);
+    this.#zeroRuns.rewind(this.head);
   }
 
   /** The window that would have had room for a WRITE below the head, in bytes. */

@@ -24,7 +24,7 @@ export class ZeroRuns {
   }
 
   /** What lies at or behind `end` is not out after all. */
-  truncate(end: Offset): void {
+  rewind(end: Offset): void {
     const [starts, ends] = [this.#starts, this.#ends];
     while (starts.length > 0 && (starts.at(-1) as Offset) >= end) {
       starts.pop();
