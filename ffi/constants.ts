@@ -24,6 +24,7 @@ export const F_SETFD = 2;
 export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const FD_CLOEXEC = 1;
+export const F_SETSIG = 10;
 export const F_OFD_GETLK = 36;
 export const F_SETLEASE = 1024;
 export const F_DUPFD_CLOEXEC = 1030;

@@ -1,4 +1,5 @@
 /** Calls that any file descriptor takes: open(2), close(2), dup(2), read(2), write(2), writev(2). */
+import { constants } from "node:os";
 import type { Pointer } from "bun:ffi";
 import {
   BLKGETSIZE64,
@@ -11,6 +12,7 @@ import {
   F_SETFD,
   F_SETFL,
   F_SETLEASE,
+  F_SETSIG,
   F_UNLCK,
   F_WRLCK,
   FD_CLOEXEC,
@@ -123,6 +125,9 @@ export function lock(fd: number, subject: string): void {
  * @returns undefined where there are no leases, or not on a file of somebody else's
  */
 export function hasNoWriter(fd: number): boolean | undefined {
+  // Who opens it for writing in between waits until it is given back, which we are told of by a signal:
+  // by SIGIO, which ends a program, if not by one that is ignored.
+  libc.fcntl(fd, F_SETSIG, constants.signals.SIGURG);
   if (libc.fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
     return lastErrno() === ERRNO.EAGAIN ? false : undefined;
   }

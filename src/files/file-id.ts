@@ -1,10 +1,12 @@
 /** Files by what they are: what had a name of ours may be gone, and the name somebody else's by now. */
-import { lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
+import { type BigIntStats, lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
+
+const BIG = { bigint: true } as const;
 
 /** A file that was made or found under a name, as long as it has that name. */
 export class FileId {
-  /** Whatever becomes of the working directory. */
+  /** Whatever becomes of the working directory, where that can be. */
   readonly path: string;
   readonly #dev: bigint;
   readonly #ino: bigint;
@@ -15,8 +17,10 @@ export class FileId {
    * @throws Error of the file system when there is nothing
    */
   constructor(path: string) {
-    this.path = resolve(path);
-    ({ dev: this.#dev, ino: this.#ino } = lstatSync(this.path, { bigint: true }));
+    const full = resolve(path);
+    // A folder above the working directory may not be ours to go through.
+    this.path = lstatOrNothing(full) === undefined ? path : full;
+    ({ dev: this.#dev, ino: this.#ino } = lstatSync(this.path, BIG));
   }
 
   /**
@@ -24,12 +28,8 @@ export class FileId {
    * is free: where that matters, the file is kept open, or looked into.
    */
   get isThere(): boolean {
-    try {
-      const { dev, ino } = lstatSync(this.path, { bigint: true });
-      return dev === this.#dev && ino === this.#ino;
-    } catch {
-      return false;
-    }
+    const now = lstatOrNothing(this.path);
+    return now?.dev === this.#dev && now.ino === this.#ino;
   }
 
   /** unlink(2), or rmdir(2) for a folder, if the name is still that file's. */
@@ -46,5 +46,13 @@ export class FileId {
   /** Removes a folder of ours with all that is in it, if the name is still that folder's. */
   removeTree(): void {
     if (this.isThere) rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+function lstatOrNothing(path: string): BigIntStats | undefined {
+  try {
+    return lstatSync(path, BIG);
+  } catch {
+    return undefined;
   }
 }

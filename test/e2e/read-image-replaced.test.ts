@@ -16,6 +16,7 @@ import { mkfifo } from "../../ffi/pipe.ts";
 import { digestDisk } from "../support/copied.ts";
 import { digestSectors, type Image, pseudoRandom, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
+import { AS_NOBODY, noNobody } from "../support/nobody.ts";
 import {
   command,
   type Ended,
@@ -208,33 +209,25 @@ describe("an IMAGE that is there is as it was before when", () => {
     place.expectAsBefore("gate", "nbd.sock", place.hidden as string);
   });
 
-  test.skipIf(!IS_ROOT || Bun.which("setpriv") === null)(
-    "it may not be written (needs root)",
-    async () => {
-      using place = new Place();
-      chmodSync(place.path, 0o777);
-      chmodSync(place.image, 0o444);
-      const before = ["setpriv", "--reuid", "65534", "--clear-groups"];
-      const { status, stderr } = await place.make(undefined, before);
-      expect(status, stderr).toBe(3);
-      expect(stderr).toMatch(/cannot make the image disk.raw: EACCES.*; make it writable, or /);
-      place.expectAsBefore();
-    },
-  );
+  test.skipIf(noNobody !== undefined)("it may not be written (needs root)", async () => {
+    using place = new Place();
+    chmodSync(place.path, 0o777);
+    chmodSync(place.image, 0o444);
+    const { status, stderr } = await place.make(undefined, AS_NOBODY);
+    expect(status, stderr).toBe(3);
+    expect(stderr).toMatch(/cannot make the image disk.raw: EACCES.*; make it writable, or /);
+    place.expectAsBefore();
+  });
 
-  test.skipIf(!IS_ROOT || Bun.which("setpriv") === null)(
-    "nothing can be made beside it (needs root)",
-    async () => {
-      using place = new Place();
-      chmodSync(place.path, 0o755);
-      chmodSync(place.image, 0o666);
-      const before = ["setpriv", "--reuid", "65534", "--clear-groups"];
-      const { status, stderr } = await place.make(undefined, before);
-      expect(status, stderr).toBe(3);
-      expect(stderr).toMatch(/cannot make the image disk.raw: EACCES.*; check the folder/);
-      place.expectAsBefore();
-    },
-  );
+  test.skipIf(noNobody !== undefined)("nothing can be made beside it (needs root)", async () => {
+    using place = new Place();
+    chmodSync(place.path, 0o755);
+    chmodSync(place.image, 0o666);
+    const { status, stderr } = await place.make(undefined, AS_NOBODY);
+    expect(status, stderr).toBe(3);
+    expect(stderr).toMatch(/cannot make the image disk.raw: EACCES.*; check the folder/);
+    place.expectAsBefore();
+  });
 });
 
 describe("an IMAGE that is there is replaced", () => {

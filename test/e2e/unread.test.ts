@@ -15,6 +15,7 @@ import { nbdcopy } from "../support/clients.ts";
 import { rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
+import { AS_NOBODY, noNobody } from "../support/nobody.ts";
 import { bounded, command, eventually, PROGRAM } from "../support/program.ts";
 import { shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -81,15 +82,12 @@ async function junk(socket: string): Promise<void> {
   await client.closed();
 }
 
-const asNobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
-const cannotBeNobody = process.getuid?.() !== 0 || Bun.which("setpriv") === null;
-
 describe.each([
   { whose: "of ours", before: [] },
   // It cannot be opened a second time by its name in /proc.
-  { whose: "of another user's (needs root)", before: asNobody },
+  { whose: "of another user's (needs root)", before: AS_NOBODY },
 ])("a standard error $whose that nobody reads", ({ before }) => {
-  const skipped = before.length > 0 && cannotBeNobody;
+  const skipped = before.length > 0 && noNobody !== undefined;
 
   test.skipIf(skipped)("keeps no client from being served", async () => {
     const socket = folder.file(`serve-${before.length}.sock`);

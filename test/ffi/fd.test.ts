@@ -7,6 +7,8 @@ import {
   cstring,
   deviceSize,
   dup,
+  hasNoWriter,
+  isLocked,
   open,
   read,
   seekBy,
@@ -191,6 +193,46 @@ describe("deviceSize", () => {
     const fd = descriptors.keep(open("/dev/null", O_RDONLY));
     expect(thrownBy(() => deviceSize(fd))).toMatchObject({ syscall: "ioctl", code: "ENOTTY" });
   });
+});
+
+describe("hasNoWriter", () => {
+  test("tells whether somebody has the file open for writing, and leaves it to all", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    writeFileSync(folder.file("file"), "x");
+    const fd = descriptors.keep(open(folder.file("file"), O_RDONLY));
+    expect(hasNoWriter(fd)).toBeTrue();
+    descriptors.keep(open(folder.file("file"), O_RDONLY));
+    expect(hasNoWriter(fd)).toBeTrue();
+    // No lease is left that this would have to wait for (SIGIO).
+    const writer = descriptors.keep(open(folder.file("file"), O_RDWR));
+    expect(hasNoWriter(fd)).toBeFalse();
+    descriptors.close(writer);
+    expect(hasNoWriter(fd)).toBeTrue();
+  });
+
+  test("does not know of what is no file", () => {
+    using descriptors = new Descriptors();
+    expect(hasNoWriter(descriptors.keep(open("/dev/null", O_RDONLY)))).toBeUndefined();
+  });
+});
+
+test("isLocked tells whether somebody has a lock on a byte", () => {
+  using folder = tempFolder();
+  using descriptors = new Descriptors();
+  writeFileSync(folder.file("file"), "x");
+  const fd = descriptors.keep(open(folder.file("file"), O_RDONLY));
+  const other = descriptors.keep(open(folder.file("file"), O_RDONLY));
+  // `struct flock`: a shared lock on bytes 100 and 101, as qemu's programs take it.
+  const lock = new Memory(32);
+  lock.view.setBigInt64(8, 100n, true);
+  lock.view.setBigInt64(16, 2n, true);
+  const F_OFD_SETLK = 37;
+  expect(libc.fcntl(other, F_OFD_SETLK, lock.at(0))).toBe(0);
+  expect([99, 100, 101, 102].map((byte) => isLocked(fd, byte))).toEqual([false, true, true, false]);
+  expect(isLocked(other, 101)).toBeFalse();
+  descriptors.close(other);
+  expect(isLocked(fd, 101)).toBeFalse();
 });
 
 describe("seekBy", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { lstatSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   AF_INET,
@@ -8,6 +9,7 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
   O_RDWR,
+  POLLIN,
   POLLOUT,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
@@ -24,12 +26,16 @@ import {
   internetAddress,
   isStream,
   isUnix,
+  isListening,
+  listen,
   recv,
   send,
   shutdownWrite,
   socketError,
+  unixAddress,
 } from "../../ffi/socket.ts";
 import { command, eventually } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
 import { Descriptors, flagsOf, readAll, thrownBy } from "./descriptors.ts";
 
 /** Memory with the letters of `text`. */
@@ -167,6 +173,35 @@ describe("send with MSG_MORE", () => {
     const [one, other] = descriptors.socketpair();
     send(one, letters("header").at(0), 6, MSG_MORE);
     expect(readAll(other).toString()).toBe("header");
+  });
+});
+
+describe("listen", () => {
+  test("makes a socket that takes connections, that no child inherits, and its file", async () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    const path = folder.file("s");
+    const fd = descriptors.keep(listen(unixAddress(path), 5, path));
+    expect(isListening(fd)).toBeTrue();
+    expect(flagsOf(fd)).toBe(O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    expect(lstatSync(path).isSocket()).toBeTrue();
+    descriptors.keep(connect(unixAddress(path), path));
+    expect(pollOnce(fd, POLLIN)).toBeTrue();
+  });
+
+  test("fails where anything is, which stays, and leaves no descriptor", () => {
+    using folder = tempFolder();
+    const path = folder.file("s");
+    writeFileSync(path, "precious");
+    const before = readdirSync("/proc/self/fd").length;
+    for (let i = 0; i < 10; i++) {
+      expect(thrownBy(() => listen(unixAddress(path), 5, path))).toMatchObject({
+        code: "EADDRINUSE",
+        message: `bind ${path}: Address already in use`,
+      });
+    }
+    expect(readdirSync("/proc/self/fd").length).toBe(before);
+    expect(readFileSync(path, "latin1")).toBe("precious");
   });
 });
 

@@ -12,7 +12,8 @@ const FRAME = {
   log: { info: quiet, warn: quiet, verbose: quiet },
 };
 
-const of = (options: StreamOptions) => hostOptions({ pipe: "x", ...options }, FRAME);
+const of = (options: Parameters<typeof hostOptions>[0]) =>
+  hostOptions({ pipe: "x", ...options }, FRAME);
 
 test("what is not said has its default", () => {
   expect(of({})).toMatchObject({
@@ -78,6 +79,18 @@ describe("wrong options are refused:", () => {
   test.each(CASES)("%s", (_, options, message) => {
     expect(usageErrorOf(() => of(options))).toMatch(message);
   });
+});
+
+test.each([
+  ["the sink", { pipe: "x" }],
+  ["the source", { pipe: undefined, read: "./x" }],
+  ["the image", { image: "x" }],
+  ["the socket", { listen: { kind: "unix", path: "x" } }],
+] as const)("a pid file cannot be %s", (_, options) => {
+  expect(usageErrorOf(() => of({ pidFile: "x", pipe: "y", ...options }))).toMatch(
+    /^--pidfile and .* are one file, x: name another one$/,
+  );
+  expect(of({ pidFile: "z", pipe: "y", ...options }).pidFile).toBe("z");
 });
 
 test("0 is for ever, and nothing is what it is otherwise", () => {

@@ -1,6 +1,6 @@
 /** Streams of a program of its own: this one. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import {
   type Listening,
   type Message,
@@ -57,6 +57,34 @@ async function failure(stream: Streaming): Promise<UserError> {
   if (end instanceof UserError) return end;
   throw new Error(`it has ended with ${JSON.stringify(end)}`);
 }
+
+describe("what is called before the start", () => {
+  test("finds all in its place, and nobody served yet", async () => {
+    let seen: unknown;
+    const { path, stream } = serveInto(fresh("out"), {
+      beforeStart: () => {
+        seen = { socket: statSync(path).isSocket(), progress: stream.progress };
+      },
+    });
+    await listening(stream);
+    expect(seen).toEqual({ socket: true, progress: undefined });
+    await write(path);
+    await bounded<Summary>(stream, "the end");
+  });
+
+  test("keeps the stream from beginning by what it throws", async () => {
+    const [output, ran] = [fresh("out"), fresh("ran")];
+    const stream = run({
+      pipe: `exec:cat > /dev/null; touch ${output}`,
+      command: ["touch", ran],
+      beforeStart: () => {
+        throw new UserError("ERR_FILE", "not today");
+      },
+    });
+    expect(await failure(stream)).toMatchObject({ code: "ERR_FILE", message: "not today" });
+    expect([output, ran].filter((path) => existsSync(path))).toEqual([]);
+  });
+});
 
 describe("serve", () => {
   test("gives the summary of a complete stream", async () => {

@@ -1,7 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
+  chmodSync,
   existsSync,
   lstatSync,
+  mkdirSync,
   readFileSync,
   renameSync,
   unlinkSync,
@@ -12,7 +14,8 @@ import { Listener } from "../../src/server/listener.ts";
 import { thrownBy } from "../ffi/descriptors.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
-import { eventually } from "../support/program.ts";
+import { AS_NOBODY, noNobody } from "../support/nobody.ts";
+import { eventually, PROGRAM, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -136,3 +139,21 @@ test("somebody who is connected and was not accepted yet is waiting", async () =
     listener.close();
   }
 });
+
+test.skipIf(noNobody !== undefined)(
+  "a socket is removed though a folder above the program's own is closed to it (needs root)",
+  async () => {
+    using folder = tempFolder();
+    const inner = folder.file("inner");
+    mkdirSync(inner);
+    chmodSync(inner, 0o777);
+    chmodSync(folder.path, 0o700);
+    const words = [...AS_NOBODY, ...PROGRAM, "serve", "pipe=exec:cat >/dev/null", "-U", "s"];
+    await using program = start(words, { cwd: inner });
+    await program.saying(/listening on/);
+    expect(existsSync(`${inner}/s`)).toBeTrue();
+    program.process.kill("SIGTERM");
+    expect((await program.ended()).status).toBe(143);
+    expect(existsSync(`${inner}/s`)).toBeFalse();
+  },
+);
