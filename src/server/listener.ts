@@ -9,6 +9,9 @@ import type { Session } from "./session.ts";
 
 const STDIN = 0;
 
+/** A client that has said its last word (close_notify, shutdown(2)) still takes answers. */
+const allowHalfOpen = true;
+
 /** Accepts connections until {@link close}. */
 export class Listener {
   /**
@@ -34,11 +37,11 @@ export class Listener {
       case "activated":
         this.address = boundAddress(entrance.fd);
         // Bun's types do not know of this form.
-        this.#listener = Bun.listen<Session>({ fd: entrance.fd, socket } as never);
+        this.#listener = Bun.listen<Session>({ fd: entrance.fd, socket, allowHalfOpen } as never);
         break;
       case "single":
         // The rest of the program keeps its standard input, and the client its end.
-        void Bun.connect<Session>({ fd: dup(STDIN), socket } as never);
+        void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
     }
   }
 
@@ -58,7 +61,7 @@ function listenUnix(path: string, socket: SocketHandler<Session>): UnixSocketLis
     );
   }
   try {
-    return Bun.listen<Session>({ unix: path, socket });
+    return Bun.listen<Session>({ unix: path, socket, allowHalfOpen });
   } catch (error) {
     const there = statSync(path, { throwIfNoEntry: false });
     const inUse =
@@ -75,7 +78,7 @@ function listenTcp(
   socket: SocketHandler<Session>,
 ): TCPSocketListener<Session> {
   try {
-    return Bun.listen<Session>({ hostname: host, port, socket });
+    return Bun.listen<Session>({ hostname: host, port, socket, allowHalfOpen });
   } catch (error) {
     throw listenError(
       `${host} port ${port}`,
