@@ -1,19 +1,12 @@
 /** Between a client that speaks TLS and the stream thread, which does not. */
 import type { Socket } from "bun";
+import type { TlsEnd } from "./tls-end.ts";
 
 /**
  * Milliseconds for a client to take what was said last, or more of it, once the stream thread has
  * let go of it. A plain connection is then the kernel's alone, but here it is still ours.
  */
 const LINGER = 3000;
-
-/**
- * Shuts TLS down and closes the connection; what was written is the kernel's by now. Not by end():
- * with TLS that waits for the client to close as well, and nothing can be done to it any more.
- */
-export function closeSecure(socket: Socket<any>): void {
-  (socket as unknown as { close(): void }).close();
-}
 
 /** One direction: what has come from one socket and the other has not taken yet. */
 class Lane {
@@ -64,22 +57,27 @@ class Lane {
 
 /**
  * Passes bytes between a TLS socket and a plain one, no faster than they are taken. The owner of the
- * TLS socket says what happens to it.
+ * TLS socket tells what happens to it.
  */
 export class Bridge {
-  /** The client is gone both ways then, and the stream thread has to know. */
-  readonly #inward = new Lane((plain) => plain.terminate());
-  readonly #outward = new Lane(closeSecure);
-  readonly #secure: Socket<any>;
+  /** A client that has only ended its side still takes answers: the stream thread has to know. */
+  readonly #inward = new Lane((plain) => {
+    if (this.#over) plain.terminate();
+    else plain.shutdown();
+  });
+  readonly #outward = new Lane(() => this.#end.begin());
+  readonly #end: TlsEnd;
   #linger: ReturnType<typeof setTimeout> | undefined;
+  /** The connection is no more. */
   #over = false;
 
   /**
    * @param secure the TLS socket
+   * @param end the end of its connection
    * @param fd one end of a socket pair, which the bridge then owns
    */
-  constructor(secure: Socket<any>, fd: number) {
-    this.#secure = secure;
+  constructor(secure: Socket<any>, end: TlsEnd, fd: number) {
+    this.#end = end;
     this.#inward.from = secure;
     this.#outward.to = secure;
     void Bun.connect({
@@ -111,8 +109,13 @@ export class Bridge {
     this.#outward.drain();
   }
 
-  /** The client has gone. */
+  /** The client says nothing more, but may still listen. */
   ended(): void {
+    this.#inward.end();
+  }
+
+  /** The connection is gone. */
+  closed(): void {
     this.#over = true;
     clearTimeout(this.#linger);
     this.#inward.end();
@@ -125,6 +128,6 @@ export class Bridge {
 
   #expectProgress(): void {
     clearTimeout(this.#linger);
-    this.#linger = setTimeout(() => this.#secure.terminate(), LINGER);
+    this.#linger = setTimeout(() => this.#end.cut(), LINGER);
   }
 }

@@ -15,6 +15,9 @@ const STDIN = 0;
 /** Connections that may wait until the main thread has time for them; as many as Bun.listen() has. */
 const BACKLOG = 512;
 
+/** A client that has said its last word (close_notify, shutdown(2)) still takes answers. */
+const allowHalfOpen = true;
+
 /** Accepts connections until {@link close}. */
 export class Listener {
   /**
@@ -45,7 +48,7 @@ export class Listener {
         break;
       case "single":
         // The rest of the program keeps its standard input, and the client its end.
-        void Bun.connect<Session>({ fd: dup(STDIN), socket } as never);
+        void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
     }
   }
 
@@ -70,7 +73,7 @@ export class Listener {
 /** Takes connections from a socket that listens already, which Bun closes at the end. */
 function listenOn(fd: number, socket: SocketHandler<Session>): SocketListener<Session> {
   // Bun's types do not know of this form.
-  return Bun.listen<Session>({ fd, socket } as never);
+  return Bun.listen<Session>({ fd, socket, allowHalfOpen } as never);
 }
 
 /** Bun.listen({ unix }) would in the end unlink whatever has the path by then. */
@@ -117,7 +120,7 @@ function listenTcp(
   socket: SocketHandler<Session>,
 ): TCPSocketListener<Session> {
   try {
-    return Bun.listen<Session>({ hostname: host, port, socket });
+    return Bun.listen<Session>({ hostname: host, port, socket, allowHalfOpen });
   } catch (error) {
     throw listenError(
       `${host} port ${port}`,

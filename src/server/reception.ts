@@ -10,6 +10,12 @@ const KEEPALIVE = 30;
 /** Newcomers that may wait for a place at a time; the others are turned away at once. */
 const WAITING = 4;
 
+/**
+ * Milliseconds for clients with TLS to take what is on its way, and with it how the connection ends,
+ * when a signal has asked for the end.
+ */
+const STOP_GRACE = 300;
+
 /** Descriptors of one connection: with TLS there are a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
@@ -131,14 +137,23 @@ export class Reception {
 
   /**
    * Resolves when what was said last has reached all clients with TLS, or they do not take it; the
-   * stream thread has to be over.
+   * stream thread has to be over. After `stop` they have no longer than {@link STOP_GRACE}.
    */
   async farewell(stop: AbortSignal): Promise<void> {
-    while ([...this.#sessions].some((session) => session.bridged) && !stop.aborted) {
-      await new Promise<void>((resolve) => {
-        this.#gone = resolve;
-        stop.addEventListener("abort", () => resolve(), { once: true });
-      });
+    let grace: ReturnType<typeof setTimeout> | undefined;
+    let expire = () => {};
+    const hurry = () => (grace = setTimeout(() => expire(), STOP_GRACE));
+    const late = new Promise<void>((resolve) => (expire = resolve));
+    if (stop.aborted) hurry();
+    else stop.addEventListener("abort", hurry);
+    await Promise.race([late, this.#noneBridged()]);
+    stop.removeEventListener("abort", hurry);
+    clearTimeout(grace);
+  }
+
+  async #noneBridged(): Promise<void> {
+    while ([...this.#sessions].some((session) => session.bridged)) {
+      await new Promise<void>((resolve) => (this.#gone = resolve));
     }
   }
 

@@ -6,9 +6,10 @@ import { Negotiation } from "../handshake/negotiation.ts";
 import type { Outcome } from "../handshake/outcome.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import type { Client } from "../stream/channel.ts";
-import { Bridge, closeSecure } from "./bridge.ts";
+import { Bridge } from "./bridge.ts";
 import { takeDescriptor } from "./handover.ts";
 import type { Security } from "./tls.ts";
+import { TlsEnd } from "./tls-end.ts";
 
 /** What becomes of sessions. */
 export interface SessionEvents {
@@ -47,8 +48,14 @@ export class Session {
   /** What came after negotiation. */
   #leftover: Buffer[] = [];
   #agreed: Transmission | undefined;
+  /** Why negotiation is over without one. */
+  #closing: Extract<Outcome, { kind: "close" }> | undefined;
   #bridge: Bridge | undefined;
-  #state: "negotiating" | "securing" | "leaving" | "handed over" | "bridged" | "gone" =
+  /** How TLS ends; undefined until it has begun. */
+  #tlsEnd: TlsEnd | undefined;
+  /** The client says nothing more. */
+  #ended = false;
+  #state: "negotiating" | "securing" | "leaving" | "closing" | "handed over" | "bridged" | "gone" =
     "negotiating";
 
   /** When the client came, or has said something last, by performance.now(). */
@@ -102,9 +109,9 @@ export class Session {
     this.#send(output);
     if (outcome === undefined || this.left) return;
     if (outcome.kind === "close") {
-      this.#gone(outcome.reason, outcome.fault);
-      if (this.#socket === this.socket) this.#socket.end();
-      else closeSecure(this.#socket);
+      this.#state = "closing";
+      this.#closing = outcome;
+      this.#goOnWhenSent();
     } else if (outcome.kind === "starttls") {
       this.#state = "securing";
       this.#goOnWhenSent();
@@ -127,22 +134,32 @@ export class Session {
     this.#goOnWhenSent();
   }
 
-  /** The client has closed its side, or the connection is lost. */
-  closed(): void {
-    this.#bridge?.ended();
-    if (this.#state === "bridged") this.#state = "gone";
-    this.#abandoned();
+  /** The client has closed its side. */
+  #clientEnded(): void {
+    this.#ended = true;
+    if (this.#bridge !== undefined) this.#bridge.ended();
+    else if (this.#state === "negotiating") this.#hangUp();
   }
 
-  #leftByClient(): void {
-    this.#abandoned();
-    this.socket.terminate();
+  /** The connection is closed, or lost. */
+  closed(): void {
+    this.#tlsEnd?.closed();
+    this.#bridge?.closed();
+    if (this.#state === "bridged") this.#state = "gone";
+    this.#left();
+  }
+
+  /** The connection is over. @param why if it is not for what negotiation has ended by */
+  #left(why = LEFT): void {
+    if (this.#closing === undefined && why === LEFT && !this.left) this.#events.onAbandon();
+    const { reason, fault } = this.#closing ?? { reason: why, fault: false };
+    this.#gone(reason, fault);
   }
 
   /** Ends a connection that is still negotiating. */
   terminate(): void {
-    this.#gone("the server has no time for it any more", false);
-    this.#socket.terminate();
+    this.#left("the server has no time for it any more");
+    this.#hangUp();
   }
 
   #send(parts: readonly Uint8Array[]): void {
@@ -151,7 +168,8 @@ export class Session {
       const sent = this.#unsent.length > 0 ? 0 : this.#socket.write(bytes);
       if (sent < 0) {
         // There is nobody to tell. A socket that is paused, as it soon may be, would not notice.
-        this.#leftByClient();
+        this.#left();
+        this.socket.terminate();
         return;
       }
       if (sent < bytes.length) this.#unsent.push(bytes.subarray(sent));
@@ -162,6 +180,7 @@ export class Session {
   #goOnWhenSent(): void {
     if (this.#unsent.length > 0) return;
     if (this.#state === "securing") this.#secure();
+    else if (this.#state === "closing") this.#close();
     // Not at once: the callback that this is called from may be followed by another one with what
     // Bun had already read.
     else if (this.#state === "leaving") setImmediate(() => this.#leave());
@@ -173,12 +192,13 @@ export class Session {
     const socket: SocketHandler<undefined> = {
       data: (from, chunk) => this.data(from, chunk),
       drain: (from) => this.drain(from),
-      end: closeSecure,
+      end: () => this.#clientEnded(),
       close: () => this.closed(),
       error: () => {},
       handshake: (secure, done, error) => {
         // A certificate of another authority lets the handshake succeed all the same. Bun would end
         // the connection by itself then, but not tell why.
+        if (done) this.#tlsEnd = new TlsEnd(secure);
         const trusted = secure.authorized || security.options.rejectUnauthorized !== true;
         if (!done || !trusted) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
       },
@@ -200,8 +220,8 @@ export class Session {
     if (this.#state !== "leaving" || agreed === undefined) return;
     clearTimeout(this.#deadline);
     try {
-      if (this.#socket === this.socket) this.#handOver(agreed);
-      else this.#bridgeOver(agreed);
+      if (this.#tlsEnd === undefined) this.#handOver(agreed);
+      else this.#bridgeOver(agreed, this.#tlsEnd);
     } catch (error) {
       this.#state = "leaving";
       this.#cut(`cannot take over a connection: ${messageOf(error)}`);
@@ -214,9 +234,10 @@ export class Session {
     this.#transmit(takeDescriptor(this.socket), agreed);
   }
 
-  #bridgeOver(agreed: Transmission): void {
+  #bridgeOver(agreed: Transmission, end: TlsEnd): void {
     const [near, far] = socketpair();
-    this.#bridge = new Bridge(this.#socket, near);
+    this.#bridge = new Bridge(this.#socket, end, near);
+    if (this.#ended) this.#bridge.ended();
     this.#state = "bridged";
     this.#transmit(far, agreed);
   }
@@ -229,12 +250,23 @@ export class Session {
   #cut(reason: string): void {
     const wasOver = this.left;
     this.#gone(reason, true);
-    if (!wasOver) this.#socket.terminate();
+    if (!wasOver) this.#hangUp();
   }
 
-  #abandoned(): void {
-    if (!this.left) this.#events.onAbandon();
-    this.#gone(LEFT, false);
+  /** Closes a connection with which negotiation is over, behind what the client has been told. */
+  #close(): void {
+    if (this.#tlsEnd !== undefined) {
+      this.#tlsEnd.begin();
+    } else {
+      this.#left();
+      this.#socket.end();
+    }
+  }
+
+  /** Ends a connection without waiting for the client. */
+  #hangUp(): void {
+    if (this.#tlsEnd !== undefined) this.#tlsEnd.cut();
+    else this.#socket.terminate();
   }
 
   #gone(reason: string, fault: boolean): void {
