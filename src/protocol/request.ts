@@ -12,7 +12,7 @@ import { type Offset, readOffset, writeOffset } from "./offset.ts";
 
 /** A decoded request header; one object is filled again for every request of a connection. */
 export class Request {
-  /** `NBD_CMD_FLAG_*` bits; without NBD_CMD_FLAG_PAYLOAD_LEN where a WRITE has to have it. */
+  /** `NBD_CMD_FLAG_*` bits; without NBD_CMD_FLAG_PAYLOAD_LEN of a WRITE that has to have it. */
   flags = 0;
   /** `NBD_CMD_*`. */
   type = 0;
@@ -38,8 +38,8 @@ export class Request {
    * Decodes the {@link headerSize} bytes at `at`.
    *
    * @returns false when nothing after this can be trusted: they do not start with the request magic,
-   *   so the client is out of step or speaks something else; or they leave open where the next
-   *   request begins
+   *   so the client is out of step or speaks something else; or they announce a larger payload than a
+   *   client may send
    */
   decode(view: DataView, at: number): boolean {
     if (this.extended) return this.#decodeExtended(view, at);
@@ -56,15 +56,16 @@ export class Request {
     this.#decodeStart(view, at);
     this.length = readOffset(view, at + 24);
     this.payload = 0;
-    if ((this.flags & NBD_CMD_FLAG_PAYLOAD_LEN) === 0) {
-      // "The command NBD_CMD_WRITE MUST use the flag": without it there is no payload by the letter,
-      // but there are servers that take one, and data must never be taken for requests.
-      return this.type !== NBD_CMD_WRITE || this.length === 0;
+    if (this.type === NBD_CMD_WRITE) {
+      // It "MUST use the flag", but qemu's client (as of 10.0) does not, and sends the payload all the
+      // same; its server takes such a WRITE, too.
+      this.flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
+    } else if ((this.flags & NBD_CMD_FLAG_PAYLOAD_LEN) === 0) {
+      return true;
     }
     // "A server SHOULD initiate hard disconnect" when it is larger than that.
     if (this.length > BLOCK_SIZE.maximum) return false;
     this.payload = Number(this.length);
-    if (this.type === NBD_CMD_WRITE) this.flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
     return true;
   }
 

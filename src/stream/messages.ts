@@ -88,7 +88,7 @@ export type ConnectionEnd =
   | "dropped"
   /** The connection ended in the middle of a request. */
   | "cut"
-  /** What the client sent is not NBD, or leaves open where its next request begins. */
+  /** What the client sent is not NBD, or announces a larger payload than it may send. */
   | "garbage"
   /** The client was still connected when nobody waited for it any more. */
   | "left-behind"

@@ -206,8 +206,6 @@ describe.each(["written", "read"] as const)("a disk that is %s", (direction) => 
     // maximum payload length".
     ["too large a payload", encodeExtended(WRITE, 0, 32 * MiB + 1, { flags: PAYLOAD_LEN })],
     ["one of 64 bits", encodeExtended(READ, 0, 2n ** 64n - 1n, { flags: PAYLOAD_LEN })],
-    // "The command NBD_CMD_WRITE MUST use the flag".
-    ["a WRITE that does not say whether it has one", encodeExtended(WRITE, 0, 512)],
     // "the client MUST use the 32-byte extended request header".
     ["a compact header", Buffer.concat([encodeRequest(READ, 0, 512), Buffer.alloc(4)])],
   ])("ends the connection, and no other, after %s", async (_, wrong) => {
@@ -260,7 +258,13 @@ test("WRITEs of every size are one stream, and what is missing is one request, m
   using client = await transmission(trial);
   let at = 0;
   for (const length of [1, 511, 4096, 32 * KiB, 32 * KiB, MiB, 100_000, 31, 2 * MiB]) {
-    client.send(encodeExtendedWrite(at, DATA.subarray(at, at + length)));
+    const payload = DATA.subarray(at, at + length);
+    // "The command NBD_CMD_WRITE MUST use the flag", but qemu does not.
+    client.send(
+      at < MiB
+        ? encodeExtendedWrite(at, payload)
+        : Buffer.concat([encodeExtended(WRITE, at, length), payload]),
+    );
     const said = await takeExtended(client, at);
     expect([types(said), said.error]).toEqual([[NBD_REPLY_TYPE_NONE], 0]);
     at += length;

@@ -73,7 +73,10 @@ function request(
   return type === NBD_CMD_WRITE ? withPayload(header, length, random) : header;
 }
 
-/** Now and then a command has a payload that takes none, or a length that is no compact one. */
+/**
+ * Now and then a command has a payload that takes none, a WRITE does not say that it has one, or a
+ * length is no compact one.
+ */
 function extendedRequest(
   type: number,
   offset: number,
@@ -81,9 +84,10 @@ function extendedRequest(
   { cookie, flags }: Fields,
   random: Random,
 ): Buffer {
-  const carries = type === NBD_CMD_WRITE ? random.chance(0.99) : random.chance(0.05);
-  if (carries) {
-    const all = { cookie, flags: flags | NBD_CMD_FLAG_PAYLOAD_LEN };
+  const isWrite = type === NBD_CMD_WRITE;
+  if (isWrite || random.chance(0.05)) {
+    const flag = isWrite && random.chance(0.3) ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN;
+    const all = { cookie, flags: flags | flag };
     return withPayload(encodeExtended(type, offset, length, all), length, random);
   }
   const long = random.chance(0.05) ? random.pick(LONG_LENGTHS) : length;
@@ -137,14 +141,10 @@ export function takeApart(bytes: Buffer, extended: boolean): { found: Found[]; l
     let flags = bytes.readUInt16BE(at + 4);
     const type = bytes.readUInt16BE(at + 6);
     const length = extended ? bytes.readBigUInt64BE(at + 24) : bytes.readUInt32BE(at + 24);
-    const flagged = (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
-    const carries = extended ? flagged : type === NBD_CMD_WRITE;
-    if (extended) {
-      if (flagged ? length > LARGEST_PAYLOAD : type === NBD_CMD_WRITE && length > 0) {
-        return { found, leaving: "garbage" };
-      }
-      if (type === NBD_CMD_WRITE) flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
-    }
+    const flagged = extended && (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
+    const carries = flagged || type === NBD_CMD_WRITE;
+    if (extended && carries && length > LARGEST_PAYLOAD) return { found, leaving: "garbage" };
+    if (extended && type === NBD_CMD_WRITE) flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
     if (type === NBD_CMD_DISC) return { found, leaving: "disconnected" };
     const end = carries ? at + size + Number(length) : at;
     const payload = carries ? bytes.subarray(at + size, end) : EMPTY;

@@ -139,12 +139,13 @@ describe("an extended request header", () => {
     }
   });
 
-  test("is not to be trusted as a WRITE without the flag, unless it is one of nothing", () => {
-    expect(decode("0000", "0001", "0000000000000001").good).toBeFalse();
-    expect(decode("001f", "0001", "ffffffffffffffff").good).toBeFalse();
-    const { good, request } = decode("0000", "0001", "0000000000000000");
+  test("has the payload of a WRITE behind it even without the flag, as qemu sends it", () => {
+    const { good, request } = decode("0001", "0001", "0000000000001000");
     expect(good).toBeTrue();
-    expect(request).toMatchObject({ length: 0, payload: 0 });
+    expect(request).toMatchObject({ flags: 1, length: 4096, payload: 4096 });
+    expect(decode("0000", "0001", "0000000000000000").request.payload).toBe(0);
+    expect(decode("0000", "0001", "0000000002000001").good).toBeFalse();
+    expect(decode("0000", "0001", "ffffffffffffffff").good).toBeFalse();
   });
 
   test.each(["0001", "0000", "0007", "0063"])(

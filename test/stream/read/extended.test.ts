@@ -215,7 +215,7 @@ test("a header that is not to be trusted ends the connection, and no other", () 
   const { stream } = open(disk);
   using _ = stream;
   for (const wrong of [
-    encodeExtended(NBD_CMD_WRITE, 0, 1),
+    encodeExtended(NBD_CMD_WRITE, 0, 2n ** 32n),
     encodeExtended(NBD_CMD_READ, 0, 32 * MIB + 1, { flags: 32 }),
     Buffer.concat([encodeRequest(NBD_CMD_READ, 0, 512), Buffer.alloc(4)]),
   ]) {

@@ -130,6 +130,20 @@ describe("a WRITE", () => {
     expect(finish(stream).toString()).toBe("abc");
   });
 
+  test("that does not say that it has a payload has one, as qemu's", () => {
+    const { stream, peer } = open();
+    using _ = stream;
+    const sizes = [3, 32, 100_000, 40 * KIB, 7];
+    const parts = sizes.map((size, i) => pseudoRandom(size, i + 1));
+    let at = 0;
+    for (const part of parts) {
+      const header = encodeExtended(NBD_CMD_WRITE, at, part.length);
+      expect(askError(stream, peer, Buffer.concat([header, part]))).toBe(NBD_OK);
+      at += part.length;
+    }
+    expect(finish(stream).equals(Buffer.concat(parts))).toBeTrue();
+  });
+
   test("of nothing is answered, with the flag and without it", () => {
     const { stream, peer } = open();
     using _ = stream;
@@ -393,11 +407,11 @@ describe.each(WITHOUT_PAYLOAD)("a payload of %s", (_, type) => {
 
 describe("the connection, and no other, ends", () => {
   test.each([
-    ["a WRITE does not say that it has a payload", encodeExtended(NBD_CMD_WRITE, 3, 32)],
     [
       "a payload is larger than the largest that is advertised",
       encodeExtended(NBD_CMD_WRITE, 3, 32 * MIB + 1, { flags: 32 }),
     ],
+    ["it is of a WRITE without a flag", encodeExtended(NBD_CMD_WRITE, 3, 2n ** 64n - 1n)],
     [
       "the payload of a command that takes none is as large",
       encodeExtended(NBD_CMD_BLOCK_STATUS, 3, 2n ** 32n + 12n, { flags: 32 }),
