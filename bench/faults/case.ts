@@ -95,6 +95,16 @@ export interface Case {
   readonly plan: Plan;
 }
 
+/**
+ * False where no program can know what it would have to: a stage of a shell's pipeline dies, and the next
+ * one sees an ordinary end; the last one leaves with 0 when the one before has all that it waits for; a
+ * reader over TCP stops for ever, and its kernel has acknowledged all.
+ */
+export function isKnowable({ farEnd, plan }: Pick<Case, "farEnd" | "plan">): boolean {
+  if (farEnd === "exec: pipeline") return plan.stage === undefined && plan.turn === undefined;
+  return !(farEnd === "TCP socket" && plan.turn?.deed === "stop");
+}
+
 /** The fault of rows that show that the harness can tell. */
 export const CONTROL = "none (control)";
 

@@ -36,6 +36,8 @@ export interface Judgement {
   readonly hung: boolean;
   /** Somebody was told that all is well, and it was not. */
   readonly falseSuccess: boolean;
+  /** The same, where nothing that the program can ask would have told it. */
+  readonly beyondKnowing: boolean;
   /**
    * Another program's reader took a part for the whole, or a shell without `pipefail` would say so: it
    * needs the status to know better.
@@ -43,13 +45,19 @@ export interface Judgement {
   readonly misled: boolean;
 }
 
-export function judge({ status, whole, knows, captive, alone }: Observation): Judgement {
+/** @param knowable false where nobody but the other end itself can know that it has failed */
+export function judge(
+  { status, whole, knows, captive, alone }: Observation,
+  knowable = true,
+): Judgement {
   const took = !whole && knows === "an ordinary end";
   // One that has left by itself says 0 of itself, and not of the stream.
   const said = !whole && alone === 0 && knows !== "gone";
+  const taken = !whole && (status === 0 || (captive && took));
   return {
     hung: status === undefined,
-    falseSuccess: !whole && (status === 0 || (captive && took)),
+    falseSuccess: taken && knowable,
+    beyondKnowing: taken && !knowable,
     misled: (took || said) && !captive,
   };
 }

@@ -6,7 +6,7 @@ import { machine } from "../report/machine.ts";
 import { writeFormatted } from "../report/store.ts";
 import { positive } from "../run/positive.ts";
 import { withScratch } from "../run/scratch.ts";
-import { type Case, nameOf, type Program, PROGRAMS } from "./case.ts";
+import { type Case, isKnowable, nameOf, type Program, PROGRAMS } from "./case.ts";
 import { CASES, quick } from "./cases/index.ts";
 import { judge } from "./judge.ts";
 import { page, summary } from "./report/page.ts";
@@ -74,7 +74,7 @@ async function entry(one: Case, scene: Scene): Promise<Entry> {
   for (let tries = 1; tries <= TRIES; tries++) {
     try {
       seen = await trial(one, scene);
-      if (seen.injected) return entryOf(one, tries, { ...seen, ...judge(seen) });
+      if (seen.injected) return entryOf(one, tries, { ...seen, ...judge(seen, isKnowable(one)) });
     } catch (error) {
       why = error instanceof Error ? error.message : String(error);
     }

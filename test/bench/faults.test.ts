@@ -42,16 +42,33 @@ describe("a run", () => {
 
   test("with another status is one only if a reader of its own has taken a part for the whole", () => {
     const failed = { ...TRUNCATED, status: 4 };
-    expect(judge(failed)).toEqual({ hung: false, falseSuccess: false, misled: true });
+    expect(judge(failed)).toEqual({
+      hung: false,
+      falseSuccess: false,
+      beyondKnowing: false,
+      misled: true,
+    });
     expect(judge({ ...failed, captive: true })).toEqual({
-      ...{ hung: false, falseSuccess: true, misled: false },
+      ...{ hung: false, falseSuccess: true, beyondKnowing: false, misled: false },
     });
     expect(judge({ ...failed, captive: true, knows: "killed" }).falseSuccess).toBe(false);
   });
 
+  test("that nobody could have known is told apart, and is no false success", () => {
+    expect(judge({ ...TRUNCATED, captive: true }, false)).toEqual({
+      ...{ hung: false, falseSuccess: false, beyondKnowing: true, misled: false },
+    });
+    expect(judge(WHOLE, false).beyondKnowing).toBe(false);
+  });
+
   test("of a pipeline is misleading, too, if its last command says 0 of it", () => {
     const killed = { ...TRUNCATED, status: 137, alone: 0, knows: "nothing" } as const;
-    expect(judge(killed)).toEqual({ hung: false, falseSuccess: false, misled: true });
+    expect(judge(killed)).toEqual({
+      hung: false,
+      falseSuccess: false,
+      beyondKnowing: false,
+      misled: true,
+    });
     for (const other of [{ alone: 137 }, { knows: "gone" }, { whole: true }] as const) {
       expect(judge({ ...killed, ...other }).misled).toBe(false);
     }
@@ -59,7 +76,7 @@ describe("a run", () => {
 
   test("that has no status has hung, and can be a false success all the same", () => {
     expect(judge({ ...TRUNCATED, status: undefined, knows: "waits" })).toEqual({
-      ...{ hung: true, falseSuccess: false, misled: false },
+      ...{ hung: true, falseSuccess: false, beyondKnowing: false, misled: false },
     });
     expect(judge({ ...TRUNCATED, status: undefined, captive: true }).falseSuccess).toBe(true);
   });
@@ -139,14 +156,14 @@ describe("the page", () => {
       .slice(2, -1);
 
   test("has a row for each program, without those that were left out", () => {
-    expect(row("nbd-streaming")?.slice(0, 6)).toEqual(["4", "1", "1", "0", "1", "1 of 1"]);
-    expect(row("`qemu-img dd")?.slice(0, 6)).toEqual(["-", "-", "-", "-", "-", "0 of 1"]);
+    expect(row("nbd-streaming")?.slice(0, 7)).toEqual(["4", "1", "0", "1", "0", "1", "1 of 1"]);
+    expect(row("`qemu-img dd")?.slice(0, 7)).toEqual(["-", "-", "-", "-", "-", "-", "0 of 1"]);
     expect(row("nbdkit")).toBeUndefined();
   });
 
   test("has a row for each fault of a program", () => {
     expect(row("reader is killed")).toEqual([
-      ...["4, 1 not injected", "**1** of 4", "**1** of 4", "0"],
+      ...["4, 1 not injected", "**1** of 4", "0", "**1** of 4", "0"],
       ...["4 (2), hang (1), 0 (1)", "killed (2), waits (1), gone (1)"],
     ]);
   });

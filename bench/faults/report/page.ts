@@ -55,9 +55,10 @@ difference. In the tables:
   waited when all was over; or it was gone, because that was the fault, or it failed by itself; a file knows nothing.
 - **not injected**: the stream was over before the fault could take effect, three times. Such runs are in no other figure.
 
-In a pipeline of \`exec:\` only the shell knows how a stage has ended. If the first one is killed, the last sees an ordinary
-end before the server can see anything; and if the last one leaves with 0 when the first has all that it waits for,
-the command has succeeded. Both count as false successes here.
+- **beyond knowing**: what would be a false success, but where nothing that the program can ask would have told it. In a
+  pipeline of \`exec:\` only the shell knows how a stage has ended: if the first one is killed, the last sees an ordinary end
+  before the server can see anything; and if the last one leaves with 0 when the first has all that it waits for, the
+  command has succeeded. A reader over TCP that stops for ever has a kernel that acknowledges what it will never read.
 `;
 
 export function page(entries: readonly Entry[], facts: readonly string[]): string {
@@ -88,7 +89,8 @@ export function summary(entries: readonly Entry[], programs: readonly Program[])
     return [TITLES[program], ...figures(faults), whole, LINES[program]];
   });
   const head = [
-    ...["program", "faults", "false successes", "hangs", "misled", "not injected"],
+    ...["program", "faults", "false successes", "beyond knowing", "hangs", "misled"],
+    "not injected",
     ...["whole without a fault", "what runs"],
   ];
   return table(head, lines, [0, head.length - 1]);
@@ -100,9 +102,10 @@ function table(head: string[], lines: string[][], text: number[]): string {
   return markdownTable(head, escaped, text);
 }
 
-function figures({ runs, falseSuccesses, hangs, misled, notInjected }: Totals): string[] {
-  if (runs + notInjected === 0) return ["-", "-", "-", "-", "-"];
-  return [runs, falseSuccesses, hangs, misled, notInjected].map(String);
+function figures(of: Totals): string[] {
+  const { runs, falseSuccesses, beyondKnowing, hangs, misled, notInjected } = of;
+  if (runs + notInjected === 0) return ["-", "-", "-", "-", "-", "-"];
+  return [runs, falseSuccesses, beyondKnowing, hangs, misled, notInjected].map(String);
 }
 
 function section(program: Program, entries: readonly Entry[]): string {
@@ -115,7 +118,7 @@ function section(program: Program, entries: readonly Entry[]): string {
   const faults = byFault(entries);
   if (faults.size === 0) return [title, ...complaints].join("\n");
   const head = [
-    ...["fault", "runs", "false successes", "hangs", "misled"],
+    ...["fault", "runs", "false successes", "beyond knowing", "hangs", "misled"],
     ...["status", "what the reader could know"],
   ];
   const lines = [...faults].map(([fault, its]) => [fault, ...cells(totals(its))]);
@@ -130,7 +133,7 @@ function cells(of: Totals): string[] {
   const part = (count: number) => (count === 0 ? "0" : `**${count}** of ${runs}`);
   return [
     notInjected === 0 ? String(runs) : `${runs}, ${notInjected} not injected`,
-    ...[of.falseSuccesses, of.hangs].map(part),
+    ...[of.falseSuccesses, of.beyondKnowing, of.hangs].map(part),
     of.misled === 0 ? "0" : `${of.misled} of ${runs}`,
     frequent(of.statuses),
     frequent(of.knowledge),
@@ -146,7 +149,10 @@ function frequent(values: readonly [string, number][]): string {
 /** The same runs by what is at the other end of the stream. */
 function ends(entries: readonly Entry[]): string {
   const lines = [...byFarEnd(entries)].map(([end, its]) => [end, ...figures(totals(its))]);
-  const head = ["sink or source", "faults", "false successes", "hangs", "misled", "not injected"];
+  const head = [
+    ...["sink or source", "faults", "false successes", "beyond knowing", "hangs", "misled"],
+    "not injected",
+  ];
   return `The same runs by the sink or source:\n\n${table(head, lines, [0])}`;
 }
 

@@ -5,7 +5,8 @@ import type { Entry } from "./totals.ts";
 
 const COLUMNS = ["sink or source", "where", "status", "every byte", "knows", "verdict"] as const;
 
-export type Verdict = "ok" | "misled" | "false success" | "hang" | "not injected";
+export type Verdict =
+  "ok" | "misled" | "false success" | "beyond knowing" | "hang" | "not injected";
 
 /** In the order of {@link COLUMNS}; null for what is not known. */
 export type Line = readonly [
@@ -34,9 +35,11 @@ export function stored(entries: readonly Entry[], facts: readonly string[]): Sto
 }
 
 /** The worst of what is to be said of a run. */
-export function verdictOf({ injected, falseSuccess, hung, misled }: Entry): Verdict {
+export function verdictOf(entry: Entry): Verdict {
+  const { injected, falseSuccess, beyondKnowing, hung, misled } = entry;
   if (!injected) return "not injected";
   if (falseSuccess) return "false success";
+  if (beyondKnowing) return "beyond knowing";
   if (hung) return "hang";
   return misled ? "misled" : "ok";
 }

@@ -21,6 +21,7 @@ export interface Totals {
   /** Runs in which the fault took effect. */
   readonly runs: number;
   readonly falseSuccesses: number;
+  readonly beyondKnowing: number;
   readonly hangs: number;
   readonly misled: number;
   /** Those in which it did not, however often it was tried. */
@@ -36,6 +37,7 @@ export function totals(entries: readonly Entry[]): Totals {
   return {
     runs: injected.length,
     falseSuccesses: count((entry) => entry.falseSuccess),
+    beyondKnowing: count((entry) => entry.beyondKnowing),
     hangs: count((entry) => entry.hung),
     misled: count((entry) => entry.misled),
     notInjected: entries.length - injected.length,
@@ -85,12 +87,14 @@ export function entryOf(
 ): Entry {
   const common = { program, farEnd, fault, at, tries };
   if (seen === undefined) return { ...common, injected: false, ...(why && { said: why }) };
-  const { injected, status, whole, knows, hung, falseSuccess, misled, said } = seen;
+  const { injected, status, whole, knows, hung, falseSuccess, beyondKnowing, misled, said } = seen;
   // What went as it should needs no explanation.
-  const odd = !injected || hung || falseSuccess || (fault === CONTROL && status !== 0);
+  const odd =
+    !injected || hung || falseSuccess || beyondKnowing || (fault === CONTROL && status !== 0);
   return {
     ...common,
-    ...{ injected, status: status ?? null, whole, knows, hung, falseSuccess, misled },
+    ...{ injected, status: status ?? null, whole, knows, hung },
+    ...{ falseSuccess, beyondKnowing, misled },
     ...(odd && said !== "" && { said }),
   };
 }
