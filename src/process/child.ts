@@ -4,7 +4,7 @@ import { isIgnored, resetSignal } from "../../ffi/signal.ts";
 import { endOf, reap, spawn, type SpawnOptions, stopOf } from "../../ffi/spawn.ts";
 
 /** Milliseconds between two looks where SIGCHLD is not heard: in a Worker, or without its listener. */
-const LOOKING = 100;
+const LOOKING = 200;
 
 /** The status of a child whose end somebody else has asked for: 0 it must not be. */
 const UNKNOWN = 255;

@@ -14,6 +14,8 @@ import type { Family } from "./family.ts";
 
 /** Milliseconds between two looks at the command and the terminal. */
 const LOOKING = 100;
+/** Looks at a question that seems to be answered, after which it is: it may not have been asked yet. */
+const ANSWERED_LOOKS = 3;
 /** Milliseconds after which we are stopped if we are to be, or have been continued. */
 const STOPPING = 300;
 /** Looks at a command that has nothing to ask, after which it is to be stopped before there are more. */
@@ -46,6 +48,7 @@ export class TerminalLoan {
   #movedBefore = 0;
   /** It has been set otherwise since. */
   #used = false;
+  #answered = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #quiet = 0;
   /** Something in its group was stopped at the last look. */
@@ -118,6 +121,7 @@ export class TerminalLoan {
     this.granted = true;
     this.#before = settings;
     this.#used = false;
+    this.#answered = 0;
     this.#movedBefore = this.#moved();
     this.#stopped = false;
     this.#family.resume();
@@ -126,7 +130,9 @@ export class TerminalLoan {
   #isAnswered(): boolean {
     const asBefore = terminalSettings(this.#tty)?.mode === this.#before?.mode;
     this.#used ||= !asBefore;
-    return asBefore && (this.#used || this.#moved() > this.#movedBefore);
+    const answered = asBefore && (this.#used || this.#moved() > this.#movedBefore);
+    this.#answered = answered ? this.#answered + 1 : 0;
+    return this.#answered >= ANSWERED_LOOKS;
   }
 
   /** @returns false when it is not ours to take: the shell may have given it to somebody else */

@@ -7,7 +7,7 @@ import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/
 import { UnusableError } from "../endpoint/prepare/unusable.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
-import { signalStatus } from "../process/signals.ts";
+import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "./address.ts";
 import { type Facts, type Judge, shortcoming } from "./facts.ts";
@@ -254,7 +254,7 @@ async function conclude(
     : verdictOn(facts, problem);
 }
 
-/** What the far end's own end has to say about a verdict. */
+/** A verdict together with what the ends of other processes have to say about it. */
 async function explained(
   verdict: Verdict,
   service: Service,
@@ -267,10 +267,14 @@ async function explained(
   const gone = failure?.code === "READER_GONE" && why === failure.message;
   const how = gone ? await farEnd.howItEnded?.() : undefined;
   const { killedBy } = farEnd;
-  if (killedBy !== undefined) {
-    // A signal may be for all processes alike, and then the end of `exec:` may be heard of first.
+  if (killedBy !== undefined || verdict.status > 128) {
+    // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
+    // may be heard of first.
     await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
-    if (interruption.caught === killedBy) return interrupted(interruption);
+    const { caught } = interruption;
+    const isTheirs = (signal: EndSignal) =>
+      signal === killedBy || signalStatus(signal) === verdict.status;
+    if (caught !== undefined && isTheirs(caught)) return interrupted(interruption);
   }
   return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
 }

@@ -116,16 +116,22 @@ export class Service {
     );
     this.#listener = new Listener(options.entrance, this.#reception.handler);
     this.address = this.#listener.address;
-    this.#thread = new StreamThread({
-      workerUrl: options.workerUrl,
-      plan: options.plan,
-      onEvent: (event) => this.#heard(event),
-      onCrash: (error) => {
-        this.facts.crash ??= error;
-        this.facts.ended = true;
-        this.poke();
-      },
-    });
+    try {
+      this.#thread = new StreamThread({
+        workerUrl: options.workerUrl,
+        plan: options.plan,
+        onEvent: (event) => this.#heard(event),
+        onCrash: (error) => {
+          this.facts.crash ??= error;
+          this.facts.ended = true;
+          this.poke();
+        },
+      });
+    } catch (error) {
+      // No descriptor is left for it, for one.
+      this.#stopListening();
+      throw error;
+    }
     this.#patience = new Patience(options.reconnect, this.facts, {
       warn: (message) => this.#log.warn(message),
       giveUp: async () => {

@@ -38,7 +38,13 @@ export class StreamThread {
       wakeFd: this.#wake.fd,
       counters: this.counters.buffer,
     };
-    this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
+    try {
+      this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
+    } catch (error) {
+      port1.close();
+      this.#wake.close();
+      throw error;
+    }
     this.#worker.on("error", (error) => options.onCrash(error as Error));
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }

@@ -181,8 +181,7 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
       () => existsSync(folder.file("part")) && readFileSync(folder.file("part")).length > 0,
       "the stream",
     );
-    // It looks ten times a second.
-    await Bun.sleep(500);
+    await shell.returned();
     shell.type(CTRL_C);
     await shell.showing(/truncated: ended by SIGINT/);
     await expectTruncated(INTERRUPTED);

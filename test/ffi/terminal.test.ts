@@ -1,7 +1,14 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isInForeground, windowSize } from "../../ffi/terminal.ts";
+import {
+  foregroundGroup,
+  isInForeground,
+  ownGroup,
+  setForegroundGroup,
+  terminalSettings,
+  windowSize,
+} from "../../ffi/terminal.ts";
 import { eventually } from "../support/program.ts";
 import { LIMIT } from "../support/limit.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -16,6 +23,9 @@ test("what is no terminal has no size, and no foreground", () => {
   for (const fd of [read, -1]) {
     expect(windowSize(fd)).toBeUndefined();
     expect(isInForeground(fd)).toBe(false);
+    expect(foregroundGroup(fd)).toBeUndefined();
+    expect(terminalSettings(fd)).toBeUndefined();
+    expect(() => setForegroundGroup(fd, ownGroup())).toThrow(/^ioctl terminal: /);
   }
 });
 

@@ -55,17 +55,24 @@ export class JobShell implements AsyncDisposable {
 
   /** Waits until the terminal is with the command of `exec:`. */
   async lending(): Promise<void> {
-    const isShell = () => {
-      try {
-        const stat = readFileSync(`/proc/${this.#child.pid}/stat`, "latin1");
-        // Behind the name: state, ppid, pgrp, session, tty_nr, tpgid.
-        const group = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[5];
-        return readFileSync(`/proc/${group}/cmdline`, "latin1").startsWith("/bin/sh\0");
-      } catch {
-        return false;
-      }
-    };
-    await eventually(isShell, "the terminal to be lent");
+    await eventually(() => this.#foreground.startsWith("/bin/sh\0"), "the terminal to be lent");
+  }
+
+  /** Waits until the terminal is with the program again. */
+  async returned(): Promise<void> {
+    await eventually(() => this.#foreground.includes("main.ts"), "the terminal to be taken back");
+  }
+
+  /** The command line of the leader of the process group in the foreground. */
+  get #foreground(): string {
+    try {
+      const stat = readFileSync(`/proc/${this.#child.pid}/stat`, "latin1");
+      // Behind the name: state, ppid, pgrp, session, tty_nr, tpgid.
+      const group = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[5];
+      return readFileSync(`/proc/${group}/cmdline`, "latin1");
+    } catch {
+      return "";
+    }
   }
 
   /** Waits until it shows something that it has not shown when this was called last. */

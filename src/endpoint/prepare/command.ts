@@ -3,7 +3,7 @@ import { bytesReadable, close, dup } from "../../../ffi/fd.ts";
 import { growPipe, pipe } from "../../../ffi/pipe.ts";
 import { atExit } from "../../process/at-exit.ts";
 import { Family } from "../../process/family.ts";
-import type { EndSignal } from "../../process/signals.ts";
+import { type EndSignal, signalStatus } from "../../process/signals.ts";
 import { TerminalLoan } from "../../process/terminal-loan.ts";
 import { Watchdog } from "../../process/watchdog.ts";
 import type { FarEnd } from "./far-end.ts";
@@ -16,6 +16,9 @@ const MARK = "NBD_STREAMING_ENDPOINT";
 const KILL_LIMIT = 1000;
 /** Milliseconds for a command to end that has stopped taking or giving the stream. */
 const END_LIMIT = 200;
+
+/** What keys at the terminal send. */
+const INTERRUPTS = ["SIGINT", "SIGQUIT"] as const;
 
 /** @param signal what the user has pressed at the terminal while the command had it */
 type Interrupt = (signal: EndSignal) => void;
@@ -136,13 +139,17 @@ class CommandEnd implements FarEnd {
     leader.onStop = (signal) => loan.stopped(signal);
     void leader.exited.then(() => {
       loan.end();
-      const { killedBy } = this;
-      if (loan.granted && (killedBy === "SIGINT" || killedBy === "SIGQUIT")) interrupt(killedBy);
+      const signal = INTERRUPTS.find((one) => one === this.killedBy);
+      if (loan.granted && signal !== undefined) interrupt(signal);
     });
   }
 
   get killedBy(): NodeJS.Signals | number | undefined {
-    return this.#endedByUs ? undefined : (this.#family.leader.signalCode ?? undefined);
+    if (this.#endedByUs) return undefined;
+    const { exitCode, signalCode } = this.#family.leader;
+    // A command that has got Ctrl-C by itself may tell of it as shells do.
+    const told = INTERRUPTS.find((signal) => exitCode === signalStatus(signal));
+    return signalCode ?? (this.#loan.granted ? told : undefined);
   }
 
   follow(emitted: () => number): void {
@@ -206,7 +213,8 @@ class CommandEnd implements FarEnd {
 
   remove(): void {
     this.#loan.end();
-    if (this.#cancelled === undefined) this.#letGo();
+    // Neither settled nor cancelled, as after a fault: it is not let go alive.
+    if (this.#guard !== undefined) void this.cancel();
     this.#family.release();
   }
 
