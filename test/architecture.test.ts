@@ -40,7 +40,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
   ],
   "src/progress": ["ffi", "src/process", "src/server"],
-  "src/captive": ["src", "src/process", "src/server"],
+  "src/captive": ["src", "src/process", "src/protocol", "src/server"],
   "src/library": [
     "src",
     "src/protocol",

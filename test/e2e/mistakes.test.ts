@@ -127,7 +127,7 @@ const MISTAKES: Record<string, Mistake> = {
   "an image that does not exist": {
     wrong: "nbd-streaming run pipe=disk.fifo dist.qcow2",
     status: 3,
-    says: /^cannot read dist.qcow2: .*No such file or directory$/,
+    says: /^cannot read dist.qcow2: .*No such file or directory; check its name$/,
     right: "nbd-streaming run pipe=disk.fifo disk.qcow2",
   },
   "an image with a colon in its name": {
