@@ -23,7 +23,10 @@ export interface Summary {
   readonly bytesPerSecond: number;
   /** With `--checksum`: that of the bytes emitted, in hex; else null. */
   readonly checksum: { readonly algorithm: string; readonly digest: string } | null;
-  /** With `window=`: its size, and how much of it was needed; else null. Bytes. */
+  /**
+   * With `window=`: its size, and the most of it that had to be held at once, for what came or was
+   * asked for late; else null. Bytes.
+   */
   readonly window: { readonly size: number; readonly needed: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;

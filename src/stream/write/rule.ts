@@ -82,12 +82,14 @@ export class SequentialRule {
     // A payload of which nothing is emitted needs no gap now: it only lengthens the zeroes.
     plan.gap = plan.emit > 0 ? subtract(start, head) : 0;
     plan.kind = "emit";
-    if (plan.gap > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
+    if (plan.emit > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
     return NBD_OK;
   }
 
-  /** Where a WRITE of [start, end) goes that leaves a gap. */
+  /** Whether a WRITE of [start, end) goes into the window: if it leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
+    window.turnsBackTo(start);
+    if (this.plan.gap === 0) return;
     if (window.fits(start, end)) this.plan.kind = "hold";
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
@@ -107,11 +109,6 @@ export class SequentialRule {
     this.head = add(this.head, plan.emit);
     if (plan.tail > 0) this.#zeroed = this.size;
     this.window?.trim(this.head);
-  }
-
-  /** Counts a WRITE whose payload is in the window whole as held. */
-  hold(offset: Offset, length: number): void {
-    this.window?.hold(offset, add(offset, length));
   }
 
   /** True when the window's first run is next in sequence. */

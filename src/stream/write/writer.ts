@@ -39,8 +39,9 @@ export class Writer implements TurnHolder {
   readonly #unanswered = new Unanswered();
   /** What is still to come of the current WRITE. */
   readonly #payload = new Payload();
-  /** Of the current WRITE, how much goes into the window. */
-  #heldLength = 0;
+  /** What of the current WRITE goes into the window: from where to where in the stream. */
+  #heldStart: Offset = 0;
+  #heldEnd: Offset = 0;
   /** The answer to the current WRITE once all of it has been dropped; NBD_OK for a sector's rest. */
   #status = NBD_OK;
   /** The answer to all that is unanswered, after {@link abandon}. */
@@ -202,10 +203,11 @@ export class Writer implements TurnHolder {
   lose(): boolean {
     const queued = this.isWriter && !this.#stream.emitter.idle;
     const midRequest = queued || this.inPayload;
-    const { hold, holdAt } = this.#payload;
     const { request } = this.#channel;
     // What has come of a WRITE for the window counts for nothing without the rest.
-    if (hold > 0) this.#stream.rule.window?.forget(request.offset, holdAt);
+    if (this.#payload.hold > 0) {
+      this.#stream.rule.window?.forget(this.#heldStart, this.#heldEnd);
+    }
     if (queued || this.#payload.promised) this.#stream.cut(request, this.#payload);
     if (this.isWriter) this.#stream.writer = undefined;
     this.#payload.refuse(0);
@@ -252,10 +254,13 @@ export class Writer implements TurnHolder {
     this.#makingRoom = false;
     this.#status = NBD_OK;
     this.#payload.admit(plan, request.offset);
-    this.#heldLength = this.#payload.hold;
     if (plan.kind === "emit") {
       rule.claim();
       if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+    } else {
+      this.#heldStart = this.#payload.holdAt;
+      this.#heldEnd = add(this.#heldStart, this.#payload.hold);
+      rule.window?.reserve(this.#heldStart, this.#heldEnd, emitter.idle);
     }
     this.#stream.admitted(this, add(request.offset, plan.skip));
     if (this.#stream.emitted === undefined) {
@@ -317,16 +322,28 @@ export class Writer implements TurnHolder {
 
   #hold(): Step {
     const payload = this.#payload;
-    const { input, request } = this.#channel;
+    const { input } = this.#channel;
     const n = this.#available(payload.hold);
     if (n === 0) return this.#receive();
-    const { rule, emitter } = this.#stream;
-    rule.window?.put(payload.holdAt, input.peek(n), emitter.idle);
+    const { window } = this.#stream.rule;
+    window?.put(payload.holdAt, input.peek(n));
     input.consume(n);
     payload.holdAt = add(payload.holdAt, n);
     payload.hold -= n;
-    if (payload.hold === 0) rule.hold(request.offset, this.#heldLength);
+    if (payload.hold === 0) this.#arrive();
     return this.#moved();
+  }
+
+  /** A WRITE is in the window whole, unless the stream has passed its place meanwhile. */
+  #arrive(): void {
+    const { rule } = this.#stream;
+    if (this.#heldStart >= rule.head) {
+      rule.window?.hold(this.#heldStart, this.#heldEnd);
+      return;
+    }
+    rule.window?.forget(this.#heldStart, this.#heldEnd);
+    this.#stream.refuse(this.#channel.request, NBD_EIO);
+    this.#status = NBD_EIO;
   }
 
   #drop(): Step {
