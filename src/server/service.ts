@@ -277,7 +277,7 @@ export class Service {
         this.facts.refused ??= event;
         break;
       case "read-back":
-        this.facts.readBack = event.request;
+        this.facts.readBack = event.text;
         break;
       case "source-ended":
         void this.#settle();

@@ -99,8 +99,8 @@ export type StreamEvent =
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks what it held. */
   | { readonly type: "refused"; readonly request: string; readonly error: number }
-  /** A client wanted to read what has gone by. Sent once. */
-  | { readonly type: "read-back"; readonly request: string }
+  /** A client wanted to read what has gone by: what, and what to do about it. Sent once. */
+  | { readonly type: "read-back"; readonly text: string }
   /** The source is at its end; its process may have something to say to that. */
   | { readonly type: "source-ended" }
   /** The source has more than the stream's size. @see Surplus */

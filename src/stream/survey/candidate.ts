@@ -10,7 +10,7 @@ import { Window } from "../write/window.ts";
  * Runs that a window may hold: a client that scatters its data over more of them takes more time to
  * follow than it is worth.
  */
-const MOST_RUNS = 4096;
+const MOST_RUNS = 16_384;
 
 /** All windows but one have their blocks here: only the accounts matter. */
 const scratch = new Memory(WINDOW_BLOCK);
@@ -32,7 +32,7 @@ export class Candidate {
   /**
    * @param size of the stream in bytes
    * @param window bytes; 0 is none
-   * @param keeps it holds the data, too, and goes on after what it has refused: without that
+   * @param keeps it holds the data, too, and goes on after what it has refused, without that
    */
   constructor(
     size: Offset,
@@ -93,17 +93,18 @@ export class Candidate {
     this.#rule.window?.overwrite(at, bytes);
   }
 
-  /** A WRITE_ZEROES. */
-  zero(offset: Offset, length: number): void {
-    if (this.#over || this.#rule.zero(offset, length) === NBD_OK) return;
+  /** A WRITE_ZEROES. @returns false when it is late */
+  zero(offset: Offset, length: number): boolean {
+    if (this.#over || this.#rule.zero(offset, length) === NBD_OK) return true;
     this.alive = false;
     if (this.#keeps) this.#rule.zero(offset, length, true);
+    return false;
   }
 
   /** A READ. @returns as `SequentialRule.read` */
   read(offset: Offset, length: number): number {
     const error = this.#rule.read(offset, length);
-    if (error === NBD_OK) this.#rule.window?.turnsBackTo(offset);
+    if (error === NBD_OK && length > 0) this.#rule.window?.turnsBackTo(offset);
     return error;
   }
 

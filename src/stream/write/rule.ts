@@ -40,6 +40,8 @@ export class SequentialRule {
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
   readonly #zeroRuns = new ZeroRuns();
+  /** Where the first gap was that went out as zeroes: no window, however large, would hold what lies before. */
+  #firstGap: Offset | undefined;
 
   /**
    * @param size the stream's length in bytes
@@ -140,10 +142,15 @@ export class SequentialRule {
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
     this.#zeroRuns.truncate(this.head);
+    if (this.#firstGap !== undefined && this.#firstGap >= this.head) this.#firstGap = undefined;
   }
 
-  /** The window that would have had room for a WRITE below the head, in bytes. */
-  windowFor(offset: Offset): Offset {
+  /**
+   * The window in which a WRITE or a READ below the head would have been in time, in bytes, or less;
+   * undefined when there is none: all that came up to there was in order, and is out.
+   */
+  windowFor(offset: Offset): Offset | undefined {
+    if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
     return subtract(max(this.head, this.window?.end ?? 0), offset);
   }
 
@@ -196,6 +203,7 @@ export class SequentialRule {
   /** Moves the head over zeroes. @returns how many */
   #skipTo(end: Offset): Offset {
     if (end === this.head) return 0;
+    this.#firstGap ??= this.head;
     this.#zeroRuns.add(this.head, end);
     const zeroes = subtract(end, this.head);
     this.head = end;

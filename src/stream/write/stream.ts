@@ -11,6 +11,7 @@ import {
   clientCut,
   describe,
   type Failure,
+  readBack,
   readerGone,
   sinkFailed,
 } from "../failure.ts";
@@ -71,7 +72,12 @@ export class Stream {
 
   /** A client wants to read what has gone by. Only the first time is told. */
   readBack(request: Request): void {
-    if (!this.#readBack) this.post({ type: "read-back", request: describe(request) });
+    if (!this.#readBack) {
+      this.post({
+        type: "read-back",
+        text: readBack(request, this.rule.windowFor(request.offset)),
+      });
+    }
     this.#readBack = true;
   }
 

@@ -227,7 +227,7 @@ export class Window {
    */
   read(start: Offset, length: number): Uint8Array | undefined {
     let result: Uint8Array | undefined;
-    this.turnsBackTo(start);
+    if (length > 0) this.turnsBackTo(start);
     this.#eachHeld(start, add(start, length), (bytes, from) => {
       result ??= new Uint8Array(length);
       result.set(bytes, Number(subtract(from, start)));
