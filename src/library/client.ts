@@ -4,7 +4,6 @@ import { NewImage } from "../captive/new-image.ts";
 import { exportCommand, imageSize, importCommand, outputFormat } from "../captive/qemu-img.ts";
 import { isTarget, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
-import { doubtfulImage, doubtfulSource } from "./contents.ts";
 import type { FarEndChoice } from "./far-end.ts";
 import type { RunOptions } from "./options.ts";
 
@@ -13,8 +12,6 @@ export interface CaptiveClient {
   readonly command: (variables: Variables) => readonly string[];
   /** What qemu-img(1) copies; undefined for a command of the user's. */
   readonly image?: string;
-  /** What is likely wrong with what is copied: a warning. */
-  readonly doubt?: string | undefined;
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
   /** Who has to know the length, because all of the disk is copied. */
@@ -56,7 +53,6 @@ export function clientOf(
     return {
       command: ({ uri }) => exportCommand(image, format, uri),
       image,
-      doubt: doubtfulImage(image),
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
       settle,
@@ -73,7 +69,6 @@ export function clientOf(
       return importCommand(uri, made, place.path);
     },
     image,
-    doubt: target.kind === "path" ? doubtfulSource(target.path) : undefined,
     size: unknown,
     needsSize: `making ${image}`,
     settle: (complete) => (complete ? place?.keep() : place?.discard()),

@@ -30,6 +30,8 @@ export interface Summary {
   readonly window: { readonly size: number; readonly needed: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;
+  /** What was warned of that concerns the stream's bytes: a surplus, a beginning that is no disk's. */
+  readonly warnings: readonly string[];
 }
 
 /** What a summary is made of. */
@@ -42,11 +44,12 @@ export interface SummaryParts {
   readonly end: Ended | undefined;
   /** Bytes found behind the stream's size; undefined when none were. */
   readonly surplus: number | undefined;
+  readonly warnings: readonly string[];
 }
 
 export function summarize(
   { why }: Verdict,
-  { plan, counters, seconds, end, surplus }: SummaryParts,
+  { plan, counters, seconds, end, surplus, warnings }: SummaryParts,
 ): Summary {
   const { data, zeroes, emitted } = counters;
   const { checksum: algorithm, window: size } = plan;
@@ -61,6 +64,7 @@ export function summarize(
     checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
     window: size === 0 ? null : { size, needed },
     surplus: surplus ?? null,
+    warnings,
     bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
   };
 }

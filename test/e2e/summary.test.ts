@@ -105,6 +105,7 @@ describe("--summary=json", () => {
       checksum: null,
       window: null,
       surplus: null,
+      warnings: [],
     });
     expectRate(summary);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { MSG_MORE, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLOUT } from "../../ffi/constants.ts";
+import { MSG_MORE, MSG_PEEK, O_CLOEXEC, O_NONBLOCK, O_RDWR, POLLOUT } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { bytesReadable } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
@@ -66,6 +66,16 @@ describe("recv", () => {
     expect(recv(other, memory.at(1), 4)).toBe(4);
     expect(Buffer.from(memory.bytes).toString("latin1")).toBe("\0abcd\0\0\0");
     expect(bytesReadable(other)).toBe(2);
+  });
+
+  test("with MSG_PEEK leaves the bytes where they are", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    send(one, letters("abcdef").at(0), 6);
+    const memory = new Memory(4);
+    expect(recv(other, memory.at(0), 4, MSG_PEEK)).toBe(4);
+    expect(Buffer.from(memory.bytes).toString("latin1")).toBe("abcd");
+    expect(readAll(other).toString()).toBe("abcdef");
   });
 
   test("would block when nothing is there", () => {

@@ -15,7 +15,7 @@ import {
   readerGone,
   sinkFailed,
 } from "../failure.ts";
-import type { StreamEvent } from "../messages.ts";
+import { START, type StreamEvent } from "../messages.ts";
 import type { Payload } from "./payload.ts";
 import type { SequentialRule } from "./rule.ts";
 
@@ -29,6 +29,8 @@ export interface TurnHolder extends Mover {
 export class Stream {
   /** Set when the stream is broken, for good. */
   failure: Failure | undefined;
+  /** Its first bytes have been told, or there is nothing to tell of them. */
+  begun = false;
   /** The connection whose payload is on its way; requests of two are never mixed. */
   writer: TurnHolder | undefined;
   /** What is out, for clients that come back; undefined where they may not. */
@@ -59,6 +61,12 @@ export class Stream {
     if (this.failure !== undefined) return;
     this.failure = failure;
     this.post({ type: "broken", failure });
+  }
+
+  /** Tells what the stream begins with. @param bytes undefined for the zeroes of a gap */
+  begin(bytes: Uint8Array | undefined): void {
+    this.begun = true;
+    if (bytes !== undefined) this.post({ type: "begins", bytes: bytes.slice(0, START) });
   }
 
   /** A WRITE or WRITE_ZEROES is refused: below the head it breaks the stream. */

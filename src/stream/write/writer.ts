@@ -1,7 +1,9 @@
 /** A connection's WRITEs: from the header to the answer (doc/proto.md, NBD_CMD_WRITE). */
+import { MSG_PEEK } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
-import { shutdown } from "../../../ffi/socket.ts";
+import { Memory } from "../../../ffi/memory.ts";
+import { recv, shutdown } from "../../../ffi/socket.ts";
 import {
   NBD_CMD_FLAG_FUA,
   NBD_EINVAL,
@@ -13,6 +15,7 @@ import {
 import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Step } from "../flow.ts";
+import { START } from "../messages.ts";
 import { Payload } from "./payload.ts";
 import type { Stream, TurnHolder } from "./stream.ts";
 import { Unanswered } from "./unanswered.ts";
@@ -298,6 +301,7 @@ export class Writer implements TurnHolder {
     const n = this.#available(payload.emit);
     if (n > 0) {
       if (emitter.full) return this.settle();
+      if (!this.#stream.begun) this.#begin(input.peek(n));
       const { rule, emitted } = this.#stream;
       emitted?.put(subtract(rule.head, payload.emit), input.address, n);
       emitter.pushBytes(input.address, n);
@@ -310,6 +314,7 @@ export class Writer implements TurnHolder {
     if (!this.#channel.large) return this.#receive();
     if (!emitter.ready) return this.#channel.await("endpoint");
     this.#channel.calls--;
+    if (!this.#stream.begun) this.#begin(this.#peek());
     const spliced = emitter.splice(fd, payload.emit);
     if (spliced === WOULD_BLOCK) {
       this.#channel.needsInput = true;
@@ -318,6 +323,21 @@ export class Writer implements TurnHolder {
     if (spliced === 0) return "end";
     payload.emit -= spliced;
     return this.#moved();
+  }
+
+  /** What comes next goes out first of all, unless a gap was before it. @param bytes some of it */
+  #begin(bytes: Uint8Array): void {
+    const { rule } = this.#stream;
+    const first = rule.head === this.#payload.emit;
+    if (!first) this.#stream.begin(undefined);
+    else if (bytes.length > 0) this.#stream.begin(bytes);
+  }
+
+  /** What is in the socket of the payload, which stays there. */
+  #peek(): Uint8Array {
+    const start = new Memory(Math.min(START, this.#payload.emit));
+    const n = recv(this.#channel.fd, start.at(0), start.length, MSG_PEEK);
+    return start.bytes.subarray(0, Math.max(0, n));
   }
 
   #hold(): Step {
