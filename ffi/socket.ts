@@ -33,10 +33,15 @@ import { close } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 
-/** recv(2). @returns bytes received, 0 when the peer has finished, or WOULD_BLOCK */
-export function recv(fd: number, address: Pointer, length: number): number {
+/**
+ * recv(2).
+ *
+ * @param flags MSG_PEEK to leave the bytes where they are, or 0
+ * @returns bytes received, 0 when the peer has finished, or WOULD_BLOCK
+ */
+export function recv(fd: number, address: Pointer, length: number, flags = 0): number {
   let n: number;
-  do n = Number(libc.recv(fd, address, length, MSG_DONTWAIT));
+  do n = Number(libc.recv(fd, address, length, flags | MSG_DONTWAIT));
   while (n < 0 && interrupted("recv"));
   return n;
 }

@@ -42,7 +42,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
   ],
   "src/progress": ["ffi", "src/process", "src/server"],
-  "src/captive": ["src", "src/process", "src/files", "src/server"],
+  "src/captive": ["src", "src/process", "src/files", "src/protocol", "src/server"],
   "src/library": [
     "src",
     "src/protocol",

@@ -1,7 +1,9 @@
 /** The shortcuts `run pipe=SINK IMAGE` and `run read=SOURCE IMAGE`: qemu-img(1) as the command. */
 import { statSync } from "node:fs";
 import { extname } from "node:path";
-import { EXIT, UserError, usageError } from "../errors.ts";
+import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { causeOf, remedyForCause } from "./complaint.ts";
+import { exportAddress, exportSize } from "./export-size.ts";
 import { keepEndsOfChildren } from "../process/child.ts";
 
 /** The command that copies an image into the export at `uri`. */
@@ -60,7 +62,8 @@ export function requireQemuImg(): void {
 }
 
 /**
- * The size of the disk in an image, in bytes.
+ * The size of the disk in an image, in bytes. It is exact, but for what qemu-img reads over a network
+ * by another protocol than NBD: that is counted in whole sectors of 512 bytes.
  *
  * @param stop aborted when there is no time to wait any more
  * @throws UserError when qemu-img is missing or cannot read the image
@@ -71,6 +74,13 @@ export async function imageSize(
   stop: AbortSignal,
 ): Promise<bigint> {
   requireQemuImg();
+  // qemu-img would wait for a writer, or take away what has come.
+  if (statSync(image, { throwIfNoEntry: false })?.isFIFO()) {
+    throw unreadable(
+      image,
+      "it is a pipe; qemu-img needs a file, in which it can seek: a pipe is none",
+    );
+  }
   keepEndsOfChildren();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
@@ -89,26 +99,39 @@ export async function imageSize(
     const said = complaint.trim().replace(/\s*\n\s*/g, " ");
     const why =
       said === "" ? `qemu-img info has ended with ${status ?? "an unknown status"}` : said;
-    throw new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}${remedy(image, complaint)}`);
+    const remedy = remedyForCause(causeOf(complaint, image), { image, format });
+    throw unreadable(image, remedy === undefined ? why : `${why}; ${remedy}`);
   }
-  const { "virtual-size": size, format: found } = JSON.parse(output) as {
-    "virtual-size": number;
-    format: string;
-  };
-  return BigInt(found === "raw" ? rawSize(image, size) : size);
+  const found = JSON.parse(output) as Info;
+  const size = BigInt(found["virtual-size"]);
+  // Of other formats, the image itself says how large the disk is.
+  return found.format === "raw" || found.format === "nbd" ? exactSize(found, size, stop) : size;
 }
 
-function remedy(image: string, complaint: string): string {
-  if (complaint.includes("lock")) return "; end the program that uses it first";
-  if (complaint.includes("Unknown protocol")) return `; if it is a file, write ./${image}`;
-  if (statSync(image, { throwIfNoEntry: false })?.isFIFO()) {
-    return "; qemu-img needs a file, in which it can seek: a pipe is none";
-  }
-  return "";
+function unreadable(image: string, why: string): UserError {
+  return new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}`);
 }
 
-/** qemu-img counts sectors, but a raw image may end within one. */
-function rawSize(image: string, rounded: number): number {
-  const stats = statSync(image, { throwIfNoEntry: false });
-  return stats?.isFile() ? stats.size : rounded;
+/** Of what `qemu-img info --output=json` says. */
+interface Info {
+  readonly "virtual-size": number;
+  readonly format: string;
+  /** What was opened in the end, without protocols that only name it. */
+  readonly filename: string;
+}
+
+/** qemu-img counts sectors, but raw bytes may end within one. @param rounded what it has counted */
+async function exactSize({ filename }: Info, rounded: bigint, stop: AbortSignal): Promise<bigint> {
+  const stats = statSync(filename, { bigint: true, throwIfNoEntry: false });
+  if (stats?.isFile()) return stats.size;
+  const address = exportAddress(filename);
+  if (address === undefined) return rounded;
+  try {
+    return await exportSize(address, stop);
+  } catch (error) {
+    throw unreadable(
+      filename,
+      `its size is not known to the byte (${messageOf(error)}): give size=`,
+    );
+  }
 }

@@ -7,9 +7,11 @@ import {
   type ClientFindings,
   diagnose,
   type Disk,
+  ends,
   endsEarly,
   mayNeedSize,
   works,
+  wroteSomething,
 } from "./diagnosis.ts";
 import type { CheckContext } from "./context.ts";
 import { type Trial, tryOut } from "./dry-run.ts";
@@ -23,8 +25,14 @@ export interface ClientCheck {
 }
 
 /**
+ * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
+ * might have had what it wanted, the next of these is tried. The last is the largest that there is.
+ */
+const WINDOWS = [2 ** 26, 2 ** 30, 2 ** 34];
+
+/**
  * Runs the command without `size=`, unless one is given; where that does not work, and `size=` might
- * be why, once more the other way.
+ * be why, with others.
  *
  * @param sink what stands behind `pipe=` in the line to use
  * @returns a number, the exit status, when a signal has put an end to it
@@ -36,21 +44,44 @@ export async function checkClient(
   sink: string,
   context: CheckContext,
 ): Promise<ClientCheck | number> {
-  const first = await tryOut(command, size, context);
+  const first = await tryWindows(command, size, context);
   if (typeof first === "number") return first;
   const trials: Trial[] = [first];
   const disks = await disksAmong(command, context.interruption.stop);
   const short = copiesAll(command) && endsEarly(first, disks);
-  if (short || (!works(first) && mayNeedSize(first))) {
-    const other = size === undefined ? largest(disks) : undefined;
-    if (size !== undefined || other !== undefined) {
-      const second = await tryOut(command, other, context);
-      if (typeof second === "number") return second;
-      trials.push(second);
-    }
+  const unsettled = (last: Trial) => !works(last) && mayNeedSize(last);
+  for (const other of [size === undefined ? () => largest(disks) : () => null, ownEnd]) {
+    if (!(short && trials.length === 1) && !unsettled(trials.at(-1) as Trial)) break;
+    const next = other(trials);
+    if (next === undefined || trials.some((trial) => trial.size === next)) continue;
+    const trial = await tryWindows(command, next ?? undefined, context);
+    if (typeof trial === "number") return trial;
+    trials.push(trial);
   }
   const findings = diagnose(trials, size, { sink, command });
   return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
+}
+
+/** A dry run with as large a window as makes a difference. As {@link tryOut}. */
+async function tryWindows(
+  command: readonly string[],
+  size: bigint | undefined,
+  context: CheckContext,
+): Promise<Trial | number> {
+  let last: Trial | number = 0;
+  for (const window of WINDOWS) {
+    last = await tryOut(command, size, window, context);
+    if (typeof last === "number" || works(last) || !last.survey.undecided) break;
+  }
+  return last;
+}
+
+/** Where the command itself has come to an end: a format may want its disk to end there, too. */
+function ownEnd(trials: readonly Trial[]): bigint | undefined {
+  const free = trials.find(({ size }) => size === null);
+  return free && wroteSomething(free.survey) && ends(free.survey)
+    ? BigInt(free.survey.end)
+    : undefined;
 }
 
 /** True for programs that copy a disk whole: the zeroes at its end, too, which they may leave out. */

@@ -8,8 +8,6 @@ import type { Item } from "./item.ts";
 const LEAST_WINDOW = 64 * 2 ** 20;
 /** The order of a client's writes depends on timing: the next run may need more than this one. */
 const MARGIN = 4;
-/** As much as `window=` takes, in bytes. */
-const MOST_WINDOW = 2 ** 34;
 /** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
 const NO_END = 2 ** 60;
 
@@ -23,6 +21,8 @@ export interface ClientFindings {
   readonly line: string | null;
   /** Why none works; null when one does. */
   readonly why: string | null;
+  /** No `window=` would make a difference: the command cannot be streamed as it is. */
+  readonly impossible: boolean;
   /** Whether `size=` has to be given, or must not be the one that was; null where no line works. */
   readonly size: SizeRole | null;
   /** The `window=` of the line; 0 is none. */
@@ -56,11 +56,12 @@ export function endsEarly(trial: Trial, disks: readonly Disk[]): boolean {
   return works(trial) && trial.survey.end < disk.size;
 }
 
-function wroteSomething({ writes, zeroes }: Survey): boolean {
+export function wroteSomething({ writes, zeroes }: Survey): boolean {
   return writes.requests + zeroes.requests > 0;
 }
 
-function ends({ end }: Survey): boolean {
+/** True when there is an end to what was written. */
+export function ends({ end }: Survey): boolean {
   return end < NO_END;
 }
 
@@ -80,25 +81,33 @@ export function diagnose(
   const told = good ?? last;
   const common = { readsBack: told.survey.readsBack.requests > 0, trials };
   if (good === undefined) {
-    return { streams: false, line: null, why: whyNot(last), size: null, window: 0, ...common };
+    const none = { streams: false, line: null, size: null, window: 0 } as const;
+    return { ...none, why: whyNot(last), impossible: isImpossible(last), ...common };
   }
   const size = good.size ?? undefined;
   const window = windowFor(good.survey);
   const line = runLine({ sink, size, window, command });
   const role = sizeRole(good, given);
-  return { streams: true, line, why: null, size: role, window, ...common };
+  const yes = { streams: true, line, why: null, impossible: false } as const;
+  return { ...yes, size: role, window, ...common };
+}
+
+/** True when every stream of that size breaks, or fails the command by what it cannot read back. */
+function isImpossible({ status, survey }: Trial): boolean {
+  if (survey.window === undefined) return !survey.scattered && !survey.undecided;
+  return status !== 0 && survey.readsBack.requests > 0;
 }
 
 function sizeRole(good: Trial, given: bigint | undefined): SizeRole {
   if (given === undefined) return good.size === null ? "not needed" : "needed";
-  return good.size === null ? "minded" : "not tried without";
+  return good.size === given ? "not tried without" : "minded";
 }
 
 function windowFor({ window, concurrent }: Survey): number {
-  const size = window?.size ?? 0;
+  const { size, largest } = window ?? { size: 0, largest: 0 };
   // Several writes at a time may come in another order at any other time.
   if (size === 0 && !concurrent) return 0;
-  return Math.min(MOST_WINDOW, Math.max(LEAST_WINDOW, size * MARGIN));
+  return Math.min(largest, Math.max(LEAST_WINDOW, size * MARGIN));
 }
 
 function whyNot({ problem, survey }: Trial): string {
@@ -107,11 +116,14 @@ function whyNot({ problem, survey }: Trial): string {
   if (!ends(survey)) {
     return "the command writes up to the end of a disk that has none: give size=, the disk's size";
   }
+  if (survey.scattered) {
+    return "the command scatters its writes over more places than are followed here: try window=16G";
+  }
   const [first] = survey.places;
   const where = first === undefined ? "" : `, the first time with ${first.request}`;
   return (
     "the command does not write from start to end: it goes back " +
-    `${survey.backward.requests} times${where}, further than any window= has room for`
+    `${survey.backward.requests} times${where}, to what no window= has room for`
   );
 }
 
@@ -177,14 +189,18 @@ function orderItem({ backward, farthest, concurrent }: Survey): Item {
 
 function windowItem({ window, streams }: ClientFindings, survey: Survey): Item {
   const fit = survey.window;
-  if (fit === undefined) return item("window=", "failed", "none has room for that way back");
+  if (fit === undefined) return item("window=", "failed", noWindow(survey));
   if (fit.size === 0) {
     if (window === 0 || !streams) return item("window=", "ok", "not needed");
     const text = `not needed this time, but the order may be another one next time: ${sizeText(window)}`;
     return item("window=", "note", text);
   }
-  const text = `needed: ${sizeText(fit.size)} had room, of which ${fit.needed} bytes were taken`;
+  const text = `needed: ${sizeText(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
   return item("window=", "note", streams ? `${text}; ${sizeText(window)} to be safe` : text);
+}
+
+function noWindow({ scattered }: Survey): string {
+  return scattered ? "not known: too many places" : "none has room for what it goes back to";
 }
 
 function sizeItem(role: SizeRole, first: Trial, { size: tried }: Trial): Item {
@@ -193,15 +209,16 @@ function sizeItem(role: SizeRole, first: Trial, { size: tried }: Trial): Item {
     : "the command does not work";
   const texts = {
     needed: `needed: without it ${without}`,
-    minded: "it works only without the size= that was given: see the tries",
+    minded: `it works only ${tried === null ? "without" : `with ${tried} in place of`} the size= that was given`,
     "not needed": "not needed",
     "not tried without": `given: ${tried}`,
   };
   return item("size=", role === "minded" ? "warning" : "note", texts[role]);
 }
 
-function readsText({ reads, readsBack }: Survey): string {
+function readsText({ reads, readsHeld, readsBack }: Survey): string {
   if (reads.requests === 0) return "it reads nothing";
-  if (readsBack.requests === 0) return `${tally(reads)}, nothing of what it has written`;
-  return `${tally(readsBack)} of what it has written, which a stream cannot give back`;
+  if (readsBack.requests > 0) return `${tally(readsBack)} of what has gone by, which is lost`;
+  if (readsHeld.requests === 0) return `${tally(reads)}, nothing of what it has written`;
+  return `${tally(readsHeld)} of what it has written, out of the window`;
 }

@@ -26,19 +26,21 @@ export interface Trial {
  * late even so.
  *
  * @param size the stream's length in bytes; undefined is without end
+ * @param window what is ahead of its turn is kept in so much memory, in bytes, to be read back
  * @returns a number, the exit status, when a signal has put an end to it
  * @throws UserError when the command cannot be started
  */
 export async function tryOut(
   command: readonly string[],
   size: bigint | undefined,
+  window: number,
   context: CheckContext,
 ): Promise<Trial | number> {
   const { interruption } = context;
   let trial: Trial | undefined;
   const { status } = await runCaptive(
     {
-      ...privateHost(context, { pipe: "/dev/null", size }),
+      ...privateHost(context, { pipe: "/dev/null", size, window }),
       survey: true,
       short: "allow",
       address: undefined,

@@ -33,7 +33,8 @@ export function reportText({ ok, items, client }: Report): string {
   }
   lines.push("");
   if (client?.line != null) lines.push(client.line);
-  else if (client !== null) lines.push(`no run line works: ${client.why}`);
-  else lines.push(ok ? "all is well" : "something has failed: see above");
+  else if (client !== null) {
+    lines.push(`no run line ${client.impossible ? "works" : "was found"}: ${client.why}`);
+  } else lines.push(ok ? "all is well" : "something has failed: see above");
   return `${lines.join("\n")}\n`;
 }

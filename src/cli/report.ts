@@ -188,7 +188,7 @@ function summaryText(summary: Summary): string {
   const { bytes, data, zeroes, seconds, bytesPerSecond } = summary;
   const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
   const { window } = summary;
-  const held = window === null ? "" : `, window ${window.needed} of ${window.size} needed`;
+  const held = window === null ? "" : `, needed ${window.needed} of window=${window.size}`;
   const { checksum } = summary;
   const digest = checksum === null ? "" : `, ${checksum.algorithm} ${checksum.digest}`;
   return (

@@ -12,7 +12,6 @@ import {
 } from "../captive/qemu-img.ts";
 import { isTarget, targetText } from "../endpoint/prepare/target.ts";
 import { usageError } from "../errors.ts";
-import { doubtfulImage, doubtfulSource } from "./contents.ts";
 import type { FarEndChoice } from "./far-end.ts";
 import type { Log } from "../server/log.ts";
 import type { RunOptions } from "./options.ts";
@@ -22,8 +21,6 @@ export interface CaptiveClient {
   readonly command: (variables: Variables) => readonly string[];
   /** What qemu-img(1) copies; undefined for a command of the user's. */
   readonly image?: string;
-  /** What is likely wrong with what is copied: a warning. */
-  readonly doubt?: string | undefined;
   /**
    * Makes sure that it can be run, before anything begins.
    *
@@ -72,7 +69,6 @@ export function clientOf(
     return {
       command: ({ uri }) => exportCommand(image, format, uri),
       image,
-      doubt: doubtfulImage(image),
       prepare: requireQemuImg,
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
@@ -87,7 +83,6 @@ export function clientOf(
   return {
     command: ({ uri }) => importCommand(uri, made, place?.path ?? image),
     image,
-    doubt: target.kind === "path" ? doubtfulSource(target.path) : undefined,
     prepare(log) {
       requireQemuImg();
       place = NewImage.at(image);

@@ -1,60 +1,107 @@
-/** Files that are taken for the bytes of a disk, and look like something else. */
-import { isPlainWord } from "../captive/command.ts";
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+/** Streams that are taken for the bytes of a disk, and begin like something else. */
+import { type CaptiveCommand, isPlainWord } from "../captive/command.ts";
+import type { Target } from "../endpoint/prepare/target.ts";
+import type { Direction } from "../endpoint/spec.ts";
 
-/** What a file begins with, in latin1, and what that makes likely. */
-const COMPRESSED: readonly (readonly [magic: string, tool: string])[] = [
-  ["\x28\xb5\x2f\xfd", "zstd"],
-  ["\x1f\x8b", "gzip"],
-  ["\xfd7zXZ\0", "xz"],
-  ["BZh", "bzip2"],
-  ["\x04\x22\x4d\x18", "lz4"],
+/** What something begins with: bytes, as latin1, at a place. */
+interface Magic {
+  readonly bytes: RegExp | string;
+  readonly at?: number;
+  /** What has made it: a tool, or a format's name. */
+  readonly name: string;
+}
+
+/** What no disk begins with. */
+const COMPRESSED: readonly (Magic & {
+  /** How it is written to standard output again. */
+  readonly by: string;
+})[] = [
+  { bytes: "\x28\xb5\x2f\xfd", name: "zstd", by: "zstd -dc" },
+  { bytes: "\x1f\x8b\x08", name: "gzip", by: "gzip -dc" },
+  { bytes: "\xfd7zXZ\0", name: "xz", by: "xz -dc" },
+  { bytes: /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/, name: "bzip2", by: "bzip2 -dc" },
+  { bytes: "\x04\x22\x4d\x18", name: "lz4", by: "lz4 -dc" },
+  { bytes: "\x89LZO\0\r\n\x1a\n", name: "lzop", by: "lzop -dc" },
+  { bytes: "7z\xbc\xaf\x27\x1c", name: "7z", by: "7z x -so" },
+  { bytes: "PK\x03\x04", name: "zip", by: "unzip -p" },
 ];
 
-const IMAGES: readonly (readonly [magic: string, format: string])[] = [
-  ["QFI\xfb", "qcow2"],
-  ["KDMV", "vmdk"],
-  ["vhdxfile", "vhdx"],
+/** Formats in which one has to seek: as the bytes of a disk they are nearly always meant for the disk in them. */
+const IMAGES: readonly Magic[] = [
+  { bytes: "QFI\xfb\0\0\0\x01", name: "qcow" },
+  { bytes: "QFI\xfb", name: "qcow2" },
+  { bytes: "QED\0", name: "qed" },
+  { bytes: "vhdxfile", name: "vhdx" },
+  { bytes: "\x7f\x10\xda\xbe", at: 64, name: "vdi" },
+  { bytes: /^Withou(?:tFreeSpace|FreSpacExt)/, name: "parallels" },
+  { bytes: "EVF\x09\r\n\xff\0", name: "EWF" },
 ];
 
-/** What is likely wrong with a file as a raw disk that is read: a warning; undefined is nothing. */
-export function doubtfulSource(path: string): string | undefined {
-  const start = startOf(path);
-  const tool = match(start, COMPRESSED);
-  if (tool !== undefined) {
-    const name = isPlainWord(path) ? path : "FILE";
-    return `${path} is compressed, and is read as it is: for the disk in it, write read=exec:'${tool} -dc ${name}'`;
+/**
+ * Formats that programs make and read as streams, too, such as a VMDK inside of an OVA, so that a
+ * client may mean them as they are. Where the client is qemu-img with words of ours, it does not.
+ */
+const STREAMABLE: readonly Magic[] = [
+  { bytes: "KDMV", name: "vmdk" },
+  { bytes: "COWD", name: "vmdk" },
+  { bytes: "# Disk DescriptorFile", name: "vmdk" },
+  { bytes: "conectix", name: "vpc" },
+  { bytes: "ustar", at: 257, name: "tar (perhaps an OVA)" },
+];
+
+/** What the stream is between. */
+export interface Between {
+  readonly direction: Direction;
+  readonly target: Target;
+  /** What qemu-img(1) copies by words of ours; undefined for other clients. */
+  readonly image?: string | undefined;
+  /** The client, where it is known. */
+  readonly command?: CaptiveCommand | undefined;
+}
+
+/**
+ * What is likely wrong with a stream as a raw disk: a warning; undefined is nothing.
+ *
+ * @param start its first bytes, a few hundred
+ */
+export function doubtOf(start: Uint8Array, between: Between): string | undefined {
+  const text = Buffer.from(start).toString("latin1");
+  const compressed = COMPRESSED.find((magic) => matches(text, magic));
+  if (compressed !== undefined) {
+    const { name, by } = compressed;
+    return `${subject(between)} begins like what ${name} has compressed, and is taken as it is: ${decompressing(by, between)}`;
   }
-  const format = match(start, IMAGES);
-  if (format === undefined) return undefined;
-  return `${path} is a ${format} image, and is read as it is: qemu-img convert alone makes another image of it`;
+  const images = between.image === undefined ? IMAGES : [...IMAGES, ...STREAMABLE];
+  const image = images.find((magic) => matches(text, magic));
+  if (image === undefined || looksForFormats(between)) return undefined;
+  return `${subject(between)} begins like an image of the format ${image.name}, and is taken as it is: ${converting(between)}`;
 }
 
-/** The same of a raw image that is written. */
-export function doubtfulImage(path: string): string | undefined {
-  const tool = match(startOf(path), COMPRESSED);
-  if (tool === undefined) return undefined;
-  return `${path} is compressed, and is streamed as it is: for the disk in it, decompress it with ${tool} -d first`;
+function matches(start: string, { bytes, at = 0 }: Magic): boolean {
+  return typeof bytes === "string" ? start.startsWith(bytes, at) : bytes.test(start.slice(at));
 }
 
-function match(
-  start: string,
-  known: readonly (readonly [magic: string, name: string])[],
-): string | undefined {
-  return known.find(([magic]) => start.startsWith(magic))?.[1];
+function subject({ direction, target }: Between): string {
+  return direction === "read" && target.kind === "path" ? target.path : "the stream";
 }
 
-/** The first bytes; none of what cannot be read, or is no regular file: looking would take them away. */
-function startOf(path: string): string {
-  let fd = -1;
-  try {
-    if (!statSync(path).isFile()) return "";
-    fd = openSync(path, "r");
-    const bytes = Buffer.alloc(8);
-    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)).toString("latin1");
-  } catch {
-    return "";
-  } finally {
-    if (fd >= 0) closeSync(fd);
-  }
+function decompressing(by: string, { direction, target }: Between): string {
+  if (direction === "write") return `for the disk in it, decompress it first (${by})`;
+  if (target.kind !== "path") return `for the disk in it, decompress it on its way (${by})`;
+  const file = isPlainWord(target.path) ? target.path : "FILE";
+  return `for the disk in it, write read=exec:'${by} ${file}'`;
+}
+
+function converting({ direction, image }: Between): string {
+  if (direction === "write") return "for the disk in it, have qemu-img read it (run pipe=… IMAGE)";
+  return image === undefined
+    ? "for the disk in it, convert it to raw first (qemu-img convert -O raw)"
+    : "qemu-img convert alone makes another image of it";
+}
+
+/** True for a client that sees by itself what the disk holds, and reads the disk in it. */
+function looksForFormats({ direction, command }: Between): boolean {
+  if (direction === "write" || command === undefined) return false;
+  const line = typeof command === "string" ? command : command.join(" ");
+  return /\bqemu-/.test(line) && !/(?:-f\s*|driver=|format=)raw\b/.test(line);
 }

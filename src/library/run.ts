@@ -5,6 +5,7 @@ import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { Outcome } from "../server/host.ts";
 import { endedBefore } from "../server/interruption.ts";
 import { clientOf } from "./client.ts";
+import { doubtOf } from "./contents.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
 import type { RunOptions } from "./options.ts";
 import { Streaming } from "./streaming.ts";
@@ -16,9 +17,10 @@ import { Streaming } from "./streaming.ts";
 export function run(options: RunOptions): Streaming {
   return new Streaming(options, async (frame) => {
     const host = hostOptions(options, frame);
-    const { direction } = host;
+    const { direction, target } = host;
     const client = clientOf(options, host);
-    if (client.doubt !== undefined) host.log.warn(client.doubt);
+    const { command } = options;
+    const between = { direction, target, image: client.image, command };
     const { stop } = frame.interruption;
     let complete = false;
     return await cleaningUp(
@@ -29,6 +31,7 @@ export function run(options: RunOptions): Streaming {
         if (caught !== undefined) throw endedBefore(caught);
         const outcome = await runCaptive({
           ...host,
+          doubts: (start) => doubtOf(start, between),
           size,
           needsSize: client.needsSize ?? options.needsSize,
           // A command that has read a part of the stream and is content has had what it wanted.

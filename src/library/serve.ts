@@ -3,6 +3,7 @@ import type { Direction } from "../endpoint/spec.ts";
 import { NBD_PORT } from "../server/address.ts";
 import { serve as serveStream } from "../server/serve.ts";
 import type { ShortStream } from "../stream/messages.ts";
+import { doubtOf } from "./contents.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
 import type { ServeOptions } from "./options.ts";
 import { Streaming } from "./streaming.ts";
@@ -16,6 +17,7 @@ export function serve(options: ServeOptions): Streaming {
     const host = hostOptions(options, frame);
     return await serveStream({
       ...host,
+      doubts: (start) => doubtOf(start, host),
       needsSize: options.needsSize,
       short: shortStream(host.direction, options.pad),
       entrance: options.listen ?? { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },

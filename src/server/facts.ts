@@ -10,7 +10,7 @@ export interface Facts {
   crash: Error | undefined;
   /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
   refused: { readonly request: string; readonly error: number } | undefined;
-  /** The first request to read what had gone by. */
+  /** The first request to read what had gone by, and what to do about it. */
   readBack: string | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
@@ -57,11 +57,9 @@ export function noFacts(): Facts {
 export function commandFailure(facts: Facts, failed: string, remedy: string): string {
   if (facts.failure !== undefined) return facts.failure.message;
   if (facts.refused !== undefined) return refusal(facts.refused, undefined);
-  if (facts.readBack === undefined) return `${failed}: ${remedy}`;
-  return (
-    `${failed}, after ${facts.readBack}, which had gone by: only raw output can be streamed, ` +
-    "not a format like qcow2 that is read back while it is written"
-  );
+  return facts.readBack === undefined
+    ? `${failed}: ${remedy}`
+    : `${failed}, after ${facts.readBack}`;
 }
 
 /** Who says that the data is all there. */

@@ -59,6 +59,8 @@ export interface HostOptions {
   /** When written: nothing gets to the target; what the clients do is recorded instead. */
   readonly survey?: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
+  /** What is likely wrong with a stream that begins with these bytes: a warning. */
+  readonly doubts?: (start: Uint8Array) => string | undefined;
   readonly observer: Observer;
   readonly interruption: Interruption;
   readonly workerUrl: URL;

@@ -42,6 +42,8 @@ export interface ServiceOptions {
   readonly reconnect: number | undefined;
   /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
   readonly openTimeout: number | undefined;
+  /** What is likely wrong with a stream that begins with these bytes: a warning. */
+  readonly doubts?: (start: Uint8Array) => string | undefined;
   readonly security: Security;
   /** Seconds that negotiation may take. */
   readonly negotiationTimeout: number;
@@ -84,6 +86,8 @@ export class Service {
   readonly #patience: Patience;
   #end: Ended | undefined;
   #surplus: number | undefined;
+  /** What the user was warned of that concerns the stream's bytes. */
+  readonly #warnings: string[] = [];
 
   /** @throws UserError when the address is not to be had */
   constructor(options: ServiceOptions) {
@@ -327,7 +331,14 @@ export class Service {
       seconds: this.elapsed,
       end: this.#end,
       surplus: this.#surplus,
+      warnings: this.#warnings,
     });
+  }
+
+  #warn(text: string | undefined): void {
+    if (text === undefined) return;
+    this.#warnings.push(text);
+    this.#log.warn(text);
   }
 
   #connected(client: Client, released: () => void): void {
@@ -372,14 +383,17 @@ export class Service {
         this.facts.refused ??= event;
         break;
       case "read-back":
-        this.facts.readBack = event.request;
+        this.facts.readBack = event.text;
+        break;
+      case "begins":
+        this.#warn(this.#options.doubts?.(event.bytes));
         break;
       case "source-ended":
         void this.#settle();
         break;
       case "surplus":
         this.#surplus = event.bytes;
-        this.#log.warn(surplusText(this.#options, event.bytes, event.more));
+        this.#warn(surplusText(this.#options, event.bytes, event.more));
         break;
       case "echo":
         this.#echo();

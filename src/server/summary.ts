@@ -23,10 +23,15 @@ export interface Summary {
   readonly bytesPerSecond: number;
   /** With `--checksum`: that of the bytes emitted, in hex; else null. */
   readonly checksum: { readonly algorithm: string; readonly digest: string } | null;
-  /** With `window=`: its size, and how much of it was needed; else null. Bytes. */
+  /**
+   * With `window=`: its size, and the most of it that had to be held at once, for what came or was
+   * asked for late; else null. Bytes.
+   */
   readonly window: { readonly size: number; readonly needed: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;
+  /** What was warned of that concerns the stream's bytes: a surplus, a beginning that is no disk's. */
+  readonly warnings: readonly string[];
 }
 
 /** What a summary is made of. */
@@ -39,11 +44,12 @@ export interface SummaryParts {
   readonly end: Ended | undefined;
   /** Bytes found behind the stream's size; undefined when none were. */
   readonly surplus: number | undefined;
+  readonly warnings: readonly string[];
 }
 
 export function summarize(
   { why }: Verdict,
-  { plan, counters, seconds, end, surplus }: SummaryParts,
+  { plan, counters, seconds, end, surplus, warnings }: SummaryParts,
 ): Summary {
   const { data, zeroes, emitted } = counters;
   const { checksum: algorithm, window: size } = plan;
@@ -58,6 +64,7 @@ export function summarize(
     checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
     window: size === 0 ? null : { size, needed },
     surplus: surplus ?? null,
+    warnings,
     bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
   };
 }

@@ -7,7 +7,7 @@ import { Request } from "../protocol/request.ts";
 import { Answers, LARGEST_ANSWER } from "./answers.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import { Input } from "./input.ts";
-import { Replies } from "./replies.ts";
+import { BytesBody, Replies } from "./replies.ts";
 
 /** What a connection may have to wait for. */
 export type Need = "input" | "output" | "endpoint" | "turn";
@@ -117,6 +117,18 @@ export class Channel {
     return (this.request.flags & ~flags) === 0;
   }
 
+  /** Answers a READ of what has not gone by. @param held of it, where that is not only zeroes */
+  answerRead(held: Uint8Array | undefined): void {
+    const { request, answers, replies } = this;
+    const { offset, length } = request;
+    if (length === 0 || held === undefined) {
+      answers.zeroes(request);
+    } else {
+      answers.data(request, offset, held.length, true);
+      replies.follow(new BytesBody(held));
+    }
+  }
+
   /** True for a READ that keeps the specification's rules, wherever it leads. */
   get isValidRead(): boolean {
     const { readFlags } = this.answers;
@@ -169,15 +181,17 @@ export class Channel {
    * Throws away what has come of a payload that is not wanted.
    *
    * @param wanted the most bytes of it
+   * @param look gets them before
    * @returns how many they were, at least one; or what the step comes to, when none have come
    */
-  discard(wanted: number): number | false | "end" {
+  discard(wanted: number, look?: (bytes: Uint8Array) => void): number | false | "end" {
     if (this.input.available === 0) {
       const n = this.receive(true);
       if (n === WOULD_BLOCK) return this.await("input");
       if (n === 0) return "end";
     }
     const n = Math.min(wanted, this.input.available);
+    look?.(this.input.peek(n));
     this.input.consume(n);
     return n;
   }

@@ -46,21 +46,38 @@ export interface Failure {
 /**
  * A request below the head.
  *
- * @param needed the window, in bytes, in which it would have been in time
+ * @param needed the window, in bytes, in which it would have been in time; undefined is none
  */
-export function backwardWrite(request: Request, head: Offset, needed: Offset): Failure {
+export function backwardWrite(request: Request, head: Offset, needed: Offset | undefined): Failure {
+  const behind = `${describe(request)} lies behind the stream, which has reached byte ${head}`;
+  const message =
+    needed === undefined
+      ? `${behind}: the client writes again what is out, for which no window= has room; ${IN_A_FILE}`
+      : `${behind}: the client does not write from start to end; ${windowFor(needed)}, ` +
+        "or see that it writes in order (qemu-img without -W, nbdcopy --synchronous)";
+  return { code: "BACKWARD_WRITE", errno: NBD_EIO, message };
+}
+
+/**
+ * A request to read back what is out, for the case that its client fails for that.
+ *
+ * @param needed as of {@link backwardWrite}
+ */
+export function readBack(request: Request, needed: Offset | undefined): string {
   const remedy =
-    needed <= LARGEST_ADVICE
-      ? `window=${windowAdvice(Math.max(4 * Number(needed), LEAST_WINDOW))} has room for this`
-      : "only raw output can be streamed, not qcow2 or the like";
-  return {
-    code: "BACKWARD_WRITE",
-    errno: NBD_EIO,
-    message:
-      `${describe(request)} lies behind the stream, which has reached byte ${head}: the client ` +
-      `does not write from start to end; ${remedy}, ` +
-      "or see that it writes in order (qemu-img without -W, nbdcopy --synchronous)",
-  };
+    needed === undefined ? `no window= keeps that; ${IN_A_FILE}` : `${windowFor(needed)}`;
+  return `${describe(request)}, which had gone by: ${remedy}`;
+}
+
+/** What to do about a client that needs more of its disk than a stream has. */
+const IN_A_FILE =
+  "have it write raw data in order (-O raw), or into a file, and stream that afterwards";
+
+/** @param needed bytes, or less: only so much lies between */
+function windowFor(needed: Offset): string {
+  return needed <= LARGEST_ADVICE
+    ? `window=${windowAdvice(Math.max(4 * Number(needed), LEAST_WINDOW))} has room for this`
+    : "window=16G, the largest, may have room for this";
 }
 
 /**
@@ -126,7 +143,7 @@ export function unread(head: Offset, size: Offset): Failure {
   };
 }
 
-/** A larger window is no remedy, but a sign of a client that does not stream at all. */
+/** What is further back than this may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
 
 /**

@@ -34,6 +34,8 @@ export interface Survey {
   readonly farthest: Offset;
   /** NBD_CMD_READ. */
   readonly reads: Tally;
+  /** Of these, the ones that found something in the window that was held for them. */
+  readonly readsHeld: Tally;
   /** Of these, the ones that wanted data that has gone by. */
   readonly readsBack: Tally;
   readonly flushes: number;
@@ -42,8 +44,17 @@ export interface Survey {
   /** Where the stream would end: behind all that was written or zeroed. */
   readonly end: Offset;
   /**
-   * The smallest `window=` that was tried and had room for all that came ahead of its turn, and how
-   * much of it was needed, in bytes; 0 is none. Undefined when none had.
+   * The smallest `window=` with which the stream would have been the same for the client, and complete;
+   * how much of it was needed; and the largest such window. Bytes; 0 is none. Undefined when none
+   * would do.
    */
-  readonly window: { readonly size: number; readonly needed: number } | undefined;
+  readonly window:
+    { readonly size: number; readonly needed: number; readonly largest: number } | undefined;
+  /**
+   * A larger window would have answered the client otherwise than it was answered, with which it may
+   * have gone on in another way.
+   */
+  readonly undecided: boolean;
+  /** The client scatters its data over more places than are followed: larger windows may do. */
+  readonly scattered: boolean;
 }

@@ -6,6 +6,9 @@ import type { Client } from "./channel.ts";
 import type { Failure } from "./failure.ts";
 import type { Survey } from "./findings.ts";
 
+/** So many bytes from the start of a stream tell what it holds. */
+export const START = 512;
+
 /** What a stream is. */
 export interface StreamPlan {
   readonly direction: Direction;
@@ -122,8 +125,10 @@ export type StreamEvent =
   | { readonly type: "broken"; readonly failure: Failure }
   /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks what it held. */
   | { readonly type: "refused"; readonly request: string; readonly error: number }
-  /** A client wanted to read what has gone by. Sent once. */
-  | { readonly type: "read-back"; readonly request: string }
+  /** The stream's first bytes, at most START of them. Sent once, unless it begins with zeroes of a gap. */
+  | { readonly type: "begins"; readonly bytes: Uint8Array }
+  /** A client wanted to read what has gone by: what, and what to do about it. Sent once. */
+  | { readonly type: "read-back"; readonly text: string }
   /** The source is at its end; its process may have something to say to that. */
   | { readonly type: "source-ended" }
   /** The source has more than the stream's size. @see Surplus */

@@ -70,7 +70,7 @@ function createFlow(
   const sink = createSink(plan.endpoint);
   if (plan.survey === true) {
     sink.close();
-    return new SurveyFlow({ size, counters, post });
+    return new SurveyFlow({ size, window, counters, post });
   }
   return new WriteFlow({
     sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),

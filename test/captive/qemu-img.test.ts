@@ -1,9 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { exportCommand, imageSize } from "../../src/captive/qemu-img.ts";
 import { UserError } from "../../src/errors.ts";
-import { command } from "../support/program.ts";
+import { command, eventually, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -79,13 +79,39 @@ describe("an image that cannot be read", () => {
     const error = await refusal(path);
     expect(error).toMatchObject({ code: "ERR_QEMU_IMG", exitStatus: 3 });
     expect(error.message).toStartWith(`cannot read ${path}: qemu-img: `);
-    expect(error.message).toEndWith("No such file or directory");
+    expect(error.message).toEndWith("No such file or directory; check its name");
   });
 
   test("because it has another format is named", async () => {
     using folder = tempFolder();
     writeFileSync(folder.file("disk.raw"), Buffer.alloc(4096, 7));
     expect((await refusal(folder.file("disk.raw"), "qcow2")).message).toContain("qcow2 format");
+  });
+
+  test("because it is missing is not taken for one in use, whatever its name is", async () => {
+    using folder = tempFolder();
+    const names = ["block.img", "lock", 'Failed to get "write" lock'];
+    for (const name of names) {
+      const { message } = await refusal(folder.file(name));
+      expect(message).toEndWith("No such file or directory; check its name");
+    }
+  });
+
+  test("because another program has it open is named, and so is the remedy", async () => {
+    using folder = tempFolder();
+    await qcow2(folder.file("disk.qcow2"), "1M");
+    const socket = folder.file("nbd.sock");
+    await using _ = start(["qemu-nbd", "-t", "-k", socket, folder.file("disk.qcow2")]);
+    await eventually(() => existsSync(socket), "qemu-nbd to listen");
+    const { message } = await refusal(folder.file("disk.qcow2"));
+    expect(message).toEndWith("; end the program that uses it first");
+  });
+
+  test("because it is a pipe is refused, and nothing waits for its writer", async () => {
+    using folder = tempFolder();
+    mkfifo(folder.file("pipe"), 0o600);
+    const { message } = await refusal(folder.file("pipe"), "raw");
+    expect(message).toEndWith("a pipe is none");
   });
 
   test("because it is a folder is named", async () => {
@@ -98,9 +124,10 @@ describe("an image that cannot be read", () => {
 test("an image whose size takes too long is given up when asked", async () => {
   using folder = tempFolder();
   const stop = new AbortController();
-  // Nobody ever writes to it: qemu-img waits.
-  mkfifo(folder.file("image"), 0o600);
-  const size = imageSize(folder.file("image"), "raw", stop.signal);
-  setTimeout(() => stop.abort(), 100);
+  // It never says a word to qemu-img, which waits.
+  const unix = folder.file("nbd.sock");
+  const silent = Bun.listen({ unix, socket: { open: () => stop.abort(), data() {} } });
+  const size = imageSize(`nbd+unix:///?socket=${unix}`, "raw", stop.signal);
   expect(await size.catch((error: unknown) => error)).toBeInstanceOf(UserError);
+  silent.stop(true);
 });

@@ -14,11 +14,14 @@ const SURVEY: Survey = {
   places: [],
   farthest: 0,
   reads: NONE,
+  readsHeld: NONE,
   readsBack: NONE,
   flushes: 1,
   concurrent: false,
   end: 2 * MiB,
-  window: { size: 0, needed: 0 },
+  window: { size: 0, needed: 0, largest: 2 ** 34 },
+  undecided: false,
+  scattered: false,
 };
 
 function trial(survey: Partial<Survey> = {}, more: Partial<Trial> = {}): Trial {
@@ -49,8 +52,13 @@ describe("a client that streams", () => {
     [64 * MiB, 256 * MiB],
     [2 ** 32, 2 ** 34],
   ])("with a window of %d gets more of it to be safe", (size, advised) => {
-    const { window } = diagnose([trial({ window: { size, needed: size } })], undefined, WORDS);
-    expect(window).toBe(advised);
+    const survey = { window: { size, needed: size, largest: 2 ** 34 } };
+    expect(diagnose([trial(survey)], undefined, WORDS).window).toBe(advised);
+  });
+
+  test("gets no larger window than is known to do", () => {
+    const survey = { window: { size: MiB, needed: MiB, largest: 8 * MiB } };
+    expect(diagnose([trial(survey)], undefined, WORDS).window).toBe(8 * MiB);
   });
 
   test("only with size= gets it", () => {
@@ -68,6 +76,16 @@ describe("a client that streams", () => {
     const findings = diagnose(trials, 1000n, WORDS);
     expect(findings.size).toBe("minded");
     expect(findings.line).not.toContain("size=");
+  });
+
+  test("only with another size= than the one that was given gets that one", () => {
+    const trials = [trial({}, { ...FAILED, size: 1000n }), trial({}, FAILED)];
+    const findings = diagnose([...trials, trial({}, { size: 1512n })], 1000n, WORDS);
+    expect(findings.size).toBe("minded");
+    expect(findings.line).toContain(" size=1512 ");
+    expect(clientItems(findings, []).find(({ name }) => name === "size=")?.text).toBe(
+      "it works only with 1512 in place of the size= that was given",
+    );
   });
 
   test("with the size= that was given keeps it", () => {
@@ -97,6 +115,41 @@ describe("a client that does not stream", () => {
     });
     expect(clientItems(findings, []).at(-1)).toMatchObject({ name: "verdict", state: "failed" });
   });
+});
+
+describe("that no line was found", () => {
+  const BACK = { readsBack: { requests: 1, bytes: 512 } };
+
+  test.each([
+    ["a command that fails for itself", trial({}, FAILED), false],
+    ["one that writes nothing", trial({ writes: NONE }), false],
+    ["one that goes back too far", trial({ window: undefined }), true],
+    ["one that cannot read back and fails", trial(BACK, FAILED), true],
+    ["one that scatters its writes", trial({ window: undefined, scattered: true }), false],
+    [
+      "one for which a larger window might do",
+      trial({ window: undefined, undecided: true }),
+      false,
+    ],
+  ])("of %s is told from what is impossible", (_, one, impossible) => {
+    expect(diagnose([one], undefined, WORDS)).toMatchObject({ line: null, impossible });
+  });
+});
+
+test("what is read out of the window is told from what is lost", () => {
+  const text = (survey: Partial<Survey>) =>
+    clientItems(diagnose([trial(survey)], undefined, WORDS), []).find(
+      ({ name }) => name === "reads",
+    )?.text;
+  const reads = { requests: 3, bytes: 1536 };
+  const some = { requests: 1, bytes: 512 };
+  expect(text({ reads })).toBe("3 (1536 bytes), nothing of what it has written");
+  expect(text({ reads, readsHeld: some })).toBe(
+    "1 (512 bytes) of what it has written, out of the window",
+  );
+  expect(text({ reads, readsHeld: some, readsBack: some })).toBe(
+    "1 (512 bytes) of what has gone by, which is lost",
+  );
 });
 
 test("size= may be why a command fails, but not where it reads back or goes back too far", () => {

@@ -77,13 +77,36 @@ describe("out of order without a window", () => {
 });
 
 test.each([
+  { window: [], late: ["write 0 1M", "write 512k 64k"] },
+  { window: ["window=64M"], late: ["write 0 1M", "write 4M 1M", "write 512k 64k"] },
+])("what was in order and is written again has no window, and that is said", async (client) => {
+  const { status, stderr } = await run([...client.window, ...qemuIo(...client.late)]);
+  expect(status).not.toBe(0);
+  expect(stderr).toMatch(/the client writes again what is out, for which no window= has room; /);
+  expect(stderr).not.toMatch(/truncated: .*window=[0-9]/);
+});
+
+test("what is read back, and would be in a window, is told with that window", async () => {
+  const words = ["write -P 1 1M 1M", "read -P 1 1M 64k"];
+  const line = `qemu-io -f raw ${words.map((io) => `-c "${io}"`).join(" ")} "$nbd"`;
+  const { status, stderr } = await run(["--", line]);
+  expect(status).not.toBe(0);
+  expect(stderr).toMatch(
+    /after NBD_CMD_READ of \d+ bytes at 1048576, which had gone by: window=64M has room for this$/m,
+  );
+  expect((await run(["window=64M", "--", line])).status).toBe(0);
+});
+
+test.each([
   { how: "qemu-img convert -O qcow2", window: [] },
   { how: "qemu-img convert -O qcow2 with a window", window: ["window=64M"] },
-])("$how fails and says that only raw output can be streamed", async ({ window }) => {
+])("$how fails and says that no window keeps what it reads back", async ({ window }) => {
   const words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", `${disk.path}.raw`, "$nbd"];
   const { status, stderr } = await run([...window, "--", ...words]);
   expect(status).not.toBe(0);
-  expect(stderr).toMatch(/truncated: .*only raw output can be streamed/);
+  expect(stderr).toMatch(
+    /truncated: .*, which had gone by: no window= keeps that; have it write raw data in order/,
+  );
 });
 
 /** Runs `run` with a reader, however it ends. */

@@ -40,6 +40,7 @@ describe("--summary=json", () => {
       checksum: null,
       window: null,
       surplus: null,
+      warnings: [],
     });
   });
 

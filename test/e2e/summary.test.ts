@@ -75,7 +75,7 @@ describe("the last line on standard error", () => {
 
   test("tells the size of the window and how much of it was needed", async () => {
     const { stderr } = await run(["window=4M", ...qemuIo("write 1M 1M", "write 0 1M")]);
-    expect(stderr).toContain(`(data ${2 * MiB}, zeroes 0, window ${MiB} of ${4 * MiB} needed)`);
+    expect(stderr).toContain(`(data ${2 * MiB}, zeroes 0, needed ${MiB} of window=${4 * MiB})`);
   });
 
   test("is the last line of serve, too", async () => {
@@ -105,6 +105,7 @@ describe("--summary=json", () => {
       checksum: null,
       window: null,
       surplus: null,
+      warnings: [],
     });
     expectRate(summary);
   });
@@ -139,6 +140,12 @@ describe("--summary=json", () => {
       "window=2M",
       ...nbdcopy("--synchronous", full.path),
     ]);
+    expect(JSON.parse(stderr)).toMatchObject({ window: { size: 2 * MiB, needed: 0 } });
+  });
+
+  test("says so of a client in order that leaves holes, behind which the window fills", async () => {
+    const words = ["--summary=json", "window=2M", "-f", "qcow2", sparse.path];
+    const { stderr } = await run(words);
     expect(JSON.parse(stderr)).toMatchObject({ window: { size: 2 * MiB, needed: 0 } });
   });
 

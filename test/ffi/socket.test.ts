@@ -6,6 +6,7 @@ import {
   AF_UNIX,
   ERRNO,
   MSG_MORE,
+  MSG_PEEK,
   O_CLOEXEC,
   O_NONBLOCK,
   O_RDWR,
@@ -87,6 +88,16 @@ describe("recv", () => {
     expect(recv(other, memory.at(1), 4)).toBe(4);
     expect(Buffer.from(memory.bytes).toString("latin1")).toBe("\0abcd\0\0\0");
     expect(bytesReadable(other)).toBe(2);
+  });
+
+  test("with MSG_PEEK leaves the bytes where they are", () => {
+    using descriptors = new Descriptors();
+    const [one, other] = descriptors.socketpair();
+    send(one, letters("abcdef").at(0), 6);
+    const memory = new Memory(4);
+    expect(recv(other, memory.at(0), 4, MSG_PEEK)).toBe(4);
+    expect(Buffer.from(memory.bytes).toString("latin1")).toBe("abcd");
+    expect(readAll(other).toString()).toBe("abcdef");
   });
 
   test("would block when nothing is there", () => {

@@ -8,7 +8,7 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
-import type { StreamEvent, Surplus } from "../messages.ts";
+import { START, type StreamEvent, type Surplus } from "../messages.ts";
 import { type Mover, Succession } from "../succession.ts";
 import { History, KEPT, lengthInBlock, placeInBlock } from "./history.ts";
 import { Intake } from "./intake.ts";
@@ -63,6 +63,8 @@ export class ReadStream {
   #settling: "no" | "asked" | "done";
   /** A client that was lost has not been heard of since. */
   #awaited = false;
+  /** Its first bytes have been told. */
+  #begun = false;
 
   constructor(options: ReadStreamOptions) {
     this.#options = options;
@@ -288,7 +290,19 @@ export class ReadStream {
   /** Takes the next bytes into memory, as many as one call gives, but none behind the end. */
   takeIn(): number {
     const { size } = this.rule;
-    return this.intake.intoHistory(subtract(size, min(this.intake.taken, size)));
+    const n = this.intake.intoHistory(subtract(size, min(this.intake.taken, size)));
+    if (!this.#begun) this.#begin();
+    return n;
+  }
+
+  /** Tells what the stream begins with, once enough of it is there. */
+  #begin(): void {
+    const { taken, ended } = this.intake;
+    const whole = min(START, this.rule.size);
+    if (taken === 0 || (taken < whole && !ended)) return;
+    this.#begun = true;
+    const bytes = this.history.memoryAt(0).bytes.slice(0, Number(min(taken, whole)));
+    this.#options.post({ type: "begins", bytes });
   }
 
   /** Passes over bytes up to `end`, as many as one call takes. As `Intake`. */

@@ -7,8 +7,8 @@ import { describe } from "../failure.ts";
 import type { BackwardRequest, Survey, Tally } from "../findings.ts";
 import { Candidate } from "./candidate.ts";
 
-/** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 4 GiB. */
-const WINDOWS = [0, ...Array.from({ length: 13 }, (_, i) => 2 ** (20 + i))];
+/** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 16 GiB, the largest. */
+const WINDOWS = [0, ...Array.from({ length: 15 }, (_, i) => 2 ** (20 + i))];
 
 /** Backward requests that are remembered one by one. */
 const MOST_PLACES = 8;
@@ -27,7 +27,11 @@ class Count implements Tally {
   }
 }
 
-/** Judges requests as a disk would that takes all of them, and remembers what they come to. */
+/**
+ * Judges requests as a disk would that takes all of them, and remembers what they come to. What it
+ * answers to a READ is the answer of a stream with one of the windows; the others of which that is the
+ * answer, too, remain in question.
+ */
 export class Record {
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
@@ -45,15 +49,28 @@ export class Record {
   readonly #gaps = new Count();
   readonly #backward = new Count();
   readonly #reads = new Count();
+  readonly #readsHeld = new Count();
   readonly #readsBack = new Count();
+  /** The one that answers. */
+  readonly #lead: Candidate;
+  readonly #windowless: Candidate;
+  #undecided = false;
   readonly #places: BackwardRequest[] = [];
   #farthest: Offset = 0;
 
-  /** @param size the stream's length in bytes */
-  constructor(size: Offset) {
+  /**
+   * @param size the stream's length in bytes
+   * @param window of the stream that answers, in bytes: one of those that are tried
+   */
+  constructor(size: Offset, window: number) {
     this.#size = size;
     this.advertised = advertisedSize(size);
-    this.#candidates = WINDOWS.map((window) => new Candidate(size, window));
+    const kept = [0, window];
+    this.#candidates = WINDOWS.map((each) => new Candidate(size, each, kept.includes(each)));
+    const withWindow = (wanted: number) =>
+      this.#candidates.find((candidate) => candidate.window === wanted) as Candidate;
+    this.#windowless = withWindow(0);
+    this.#lead = withWindow(window);
   }
 
   /** READs of what has gone by. */
@@ -75,31 +92,78 @@ export class Record {
     return NBD_OK;
   }
 
+  /** The payload of an admitted WRITE as it comes. @returns NBD_OK, or NBD_ENOSPC for data past the end */
+  put(at: Offset, bytes: Uint8Array): number {
+    this.#lead.put(at, bytes);
+    const inside = Number(max(0, min(bytes.length, this.#room(at))));
+    return bytes.subarray(inside).some((byte) => byte !== 0) ? NBD_ENOSPC : NBD_OK;
+  }
+
+  /** Bytes of the stream from `at` on; beyond its end there may be the rest of a sector. */
+  #room(at: Offset): Offset {
+    return at < this.#size ? subtract(this.#size, at) : 0;
+  }
+
   /** A WRITE_ZEROES of at least one byte. @returns as {@link write} */
   zero(request: Request): number {
     const { offset, length } = request;
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     this.#zeroes.add(length);
-    for (const candidate of this.#candidates) candidate.zero(offset, length);
     // Zeroes for what the stream has as zeroes already are in order.
-    if (offset < this.front && this.#candidates[0]?.alive !== true) this.#goesBack(request);
+    const late = !this.#windowless.zero(offset, length);
+    for (const candidate of this.#candidates) {
+      if (candidate !== this.#windowless) candidate.zero(offset, length);
+    }
+    if (late) this.#goesBack(request);
     this.end = max(this.end, min(end, this.#size));
     return NBD_OK;
   }
 
-  /** A READ. @returns NBD_OK for zeroes; NBD_EIO for what has gone by; NBD_EINVAL past the end */
+  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has gone by; NBD_EINVAL past the end */
   read({ offset, length }: Request): number {
-    if (add(offset, length) > this.advertised) return NBD_EINVAL;
+    const answer = this.#lead.read(offset, length);
+    if (answer === NBD_EINVAL) return answer;
+    this.#keepThose((candidate) => candidate.read(offset, length) === answer);
     this.#reads.add(length);
-    if (offset >= this.front) return NBD_OK;
-    this.#readsBack.add(length);
-    return NBD_EIO;
+    if (answer === NBD_EIO) this.#readsBack.add(length);
+    return answer;
+  }
+
+  /** What such a READ gives, if that is not zeroes. */
+  data({ offset, length }: Request): Uint8Array | undefined {
+    const data = this.#lead.data(offset, Number(length));
+    if (data !== undefined) this.#readsHeld.add(length);
+    return data;
+  }
+
+  /** What there is in [offset, end), as `SequentialRule.dataAt` tells it. */
+  dataAt(offset: Offset, end: Offset): [data: boolean, until: Offset] {
+    const within = (candidate: Candidate): [boolean, Offset] => {
+      const [data, until] = candidate.dataAt(offset);
+      return [data, min(until ?? end, end)];
+    };
+    const answer = within(this.#lead);
+    this.#keepThose((candidate) => {
+      const [data, until] = within(candidate);
+      return data === answer[0] && until === answer[1];
+    });
+    return answer;
+  }
+
+  /** @param same whether a client would have had the answer that it had */
+  #keepThose(same: (candidate: Candidate) => boolean): void {
+    for (const candidate of this.#candidates) {
+      if (!candidate.alive || candidate === this.#lead || same(candidate)) continue;
+      candidate.alive = false;
+      this.#undecided ||= candidate.window > this.#lead.window;
+    }
   }
 
   /** All there is to tell. */
   get survey(): Survey {
-    const fit = this.#candidates.find((candidate) => candidate.alive);
+    const fits = this.#candidates.filter((candidate) => candidate.alive);
+    const [fit] = fits;
     return {
       writes: this.#writes.tally,
       zeroes: this.#zeroes.tally,
@@ -108,11 +172,18 @@ export class Record {
       places: this.#places,
       farthest: this.#farthest,
       reads: this.#reads.tally,
+      readsHeld: this.#readsHeld.tally,
       readsBack: this.#readsBack.tally,
       flushes: this.flushes,
       concurrent: this.concurrent,
       end: this.end,
-      window: fit && { size: fit.window, needed: fit.needed },
+      window: fit && {
+        size: fit.window,
+        needed: fit.needed,
+        largest: (fits.at(-1) as Candidate).window,
+      },
+      undecided: this.#undecided,
+      scattered: this.#candidates.some((candidate) => candidate.scattered),
     };
   }
 

@@ -10,6 +10,8 @@ import { SurveySide } from "./survey-side.ts";
 export interface SurveyFlowOptions {
   /** The stream's length in bytes. */
   readonly size: Offset;
+  /** Of the stream that it is to be like for who reads, in bytes: so much may be held in memory. */
+  readonly window: number;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
@@ -17,7 +19,8 @@ export interface SurveyFlowOptions {
 /**
  * Takes writes in any order, so that a client that a real stream would stop at its first backward
  * write goes on and shows all of them. What each window would have made of them is found out by the
- * rule that real streams have.
+ * rule that real streams have; and one of these windows is there, so that READs are answered as it
+ * would.
  */
 export class SurveyFlow implements Flow {
   readonly failure = undefined;
@@ -32,7 +35,7 @@ export class SurveyFlow implements Flow {
 
   constructor(options: SurveyFlowOptions) {
     this.#options = options;
-    this.#record = new Record(options.size);
+    this.#record = new Record(options.size, options.window);
   }
 
   get full(): boolean {

@@ -12,11 +12,13 @@ import {
   NBD_EIO,
   NBD_OK,
 } from "../../protocol/constants.ts";
+import { add, type Offset } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import type { Counters } from "../counters.ts";
-import { describe } from "../failure.ts";
+import { describe, readBack } from "../failure.ts";
 import type { Side } from "../flow.ts";
 import type { StreamEvent } from "../messages.ts";
+import { CREATION_PROBE } from "../write/write-side.ts";
 import type { Record } from "./record.ts";
 
 export class SurveySide implements Side {
@@ -28,8 +30,9 @@ export class SurveySide implements Side {
   readonly #record: Record;
   readonly #counters: Counters;
   readonly #post: (event: StreamEvent) => void;
-  /** Bytes of the current WRITE that are still to come. */
+  /** Bytes of the current WRITE that are still to come, and where the first of them belongs. */
   #left = 0;
+  #at: Offset = 0;
   /** The answer to it. */
   #status = NBD_OK;
 
@@ -52,7 +55,7 @@ export class SurveySide implements Side {
   /** Throws away what has come of the payload. */
   step(): Step {
     const { input, fd } = this.#channel;
-    const n = this.#channel.discard(this.#left);
+    const n = this.#channel.discard(this.#left, (bytes) => this.#look(bytes));
     if (typeof n !== "number") return n;
     this.#left -= n;
     if (this.#status === NBD_OK) this.#counters.addData(n);
@@ -65,6 +68,14 @@ export class SurveySide implements Side {
 
   refused(error: number): void {
     if (this.#channel.request.type === NBD_CMD_WRITE_ZEROES) this.#judged(error);
+  }
+
+  /** What has come of the payload of an admitted WRITE is put where it may be read back. */
+  #look(bytes: Uint8Array): void {
+    if (this.#status !== NBD_OK) return;
+    this.#status = this.#record.put(this.#at, bytes);
+    this.#at = add(this.#at, bytes.length);
+    if (this.#status !== NBD_OK) this.#judged(this.#status);
   }
 
   settle(): boolean {
@@ -109,6 +120,7 @@ export class SurveySide implements Side {
     const channel = this.#channel;
     const { request } = channel;
     this.#left = request.payload;
+    this.#at = request.offset;
     this.#status = channel.allows(NBD_CMD_FLAG_FUA) ? NBD_OK : NBD_EINVAL;
     if (this.#status === NBD_OK && this.#left > 0) this.#status = this.#record.write(request);
     if (this.#left === 0) channel.reply(this.#status);
@@ -122,7 +134,8 @@ export class SurveySide implements Side {
     if (!this.#channel.allows(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)) status = NBD_EINVAL;
     if (request.length === 0) return status;
     if (status === NBD_OK) status = this.#record.zero(request);
-    this.#judged(status);
+    const probe = add(request.offset, request.length) <= CREATION_PROBE;
+    if (status !== NBD_OK || !probe) this.#judged(status);
     return status;
   }
 
@@ -136,11 +149,11 @@ export class SurveySide implements Side {
     const { request, answers } = channel;
     const error = channel.isValidRead ? this.#record.read(request) : NBD_EINVAL;
     if (error === NBD_OK) {
-      answers.zeroes(request);
+      channel.answerRead(this.#record.data(request));
     } else if (error === NBD_EIO) {
-      // Only the first time, as of a real stream.
+      // Only the first time, as of a real stream. Where a window would keep it, that is tried.
       if (this.#record.readsBack === 1) {
-        this.#post({ type: "read-back", request: describe(request) });
+        this.#post({ type: "read-back", text: readBack(request, undefined) });
       }
       answers.refuse(request, error, "it has been streamed already");
     } else {
@@ -148,11 +161,10 @@ export class SurveySide implements Side {
     }
   }
 
-  /** As of a real stream: what has gone by counts as data, and all else as zeroes. */
+  /** As of a real stream: what has gone by, and what is held, counts as data, and all else as zeroes. */
   #blockStatus(): void {
-    const { front, advertised } = this.#record;
-    this.#channel.answerBlockStatus(advertised, (offset) =>
-      offset < front ? [true, front] : [false, undefined],
-    );
+    const { offset, length } = this.#channel.request;
+    const end = add(offset, length);
+    this.#channel.answerBlockStatus(this.#record.advertised, (at) => this.#record.dataAt(at, end));
   }
 }

@@ -40,6 +40,8 @@ export class SequentialRule {
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
   readonly #zeroRuns = new ZeroRuns();
+  /** Where the first gap was that went out as zeroes: no window, however large, would hold what lies before. */
+  #firstGap: Offset | undefined;
 
   /**
    * @param size the stream's length in bytes
@@ -82,12 +84,14 @@ export class SequentialRule {
     // A payload of which nothing is emitted needs no gap now: it only lengthens the zeroes.
     plan.gap = plan.emit > 0 ? subtract(start, head) : 0;
     plan.kind = "emit";
-    if (plan.gap > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
+    if (plan.emit > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
     return NBD_OK;
   }
 
-  /** Where a WRITE of [start, end) goes that leaves a gap. */
+  /** Whether a WRITE of [start, end) goes into the window: if it leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
+    window.turnsBackTo(start);
+    if (this.plan.gap === 0) return;
     if (window.fits(start, end)) this.plan.kind = "hold";
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
@@ -107,11 +111,6 @@ export class SequentialRule {
     this.head = add(this.head, plan.emit);
     if (plan.tail > 0) this.#zeroed = this.size;
     this.window?.trim(this.head);
-  }
-
-  /** Counts a WRITE whose payload is in the window whole as held. */
-  hold(offset: Offset, length: number): void {
-    this.window?.hold(offset, add(offset, length));
   }
 
   /** True when the window's first run is next in sequence. */
@@ -143,10 +142,15 @@ export class SequentialRule {
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
     this.#zeroRuns.rewind(this.head);
+    if (this.#firstGap !== undefined && this.#firstGap >= this.head) this.#firstGap = undefined;
   }
 
-  /** The window that would have had room for a WRITE below the head, in bytes. */
-  windowFor(offset: Offset): Offset {
+  /**
+   * The window in which a WRITE or a READ below the head would have been in time, in bytes, or less;
+   * undefined when there is none: all that came up to there was in order, and is out.
+   */
+  windowFor(offset: Offset): Offset | undefined {
+    if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
     return subtract(max(this.head, this.window?.end ?? 0), offset);
   }
 
@@ -199,6 +203,7 @@ export class SequentialRule {
   /** Moves the head over zeroes. @returns how many */
   #skipTo(end: Offset): Offset {
     if (end === this.head) return 0;
+    this.#firstGap ??= this.head;
     this.#zeroRuns.add(this.head, end);
     const zeroes = subtract(end, this.head);
     this.head = end;

@@ -11,10 +11,11 @@ import {
   clientCut,
   describe,
   type Failure,
+  readBack,
   readerGone,
   sinkFailed,
 } from "../failure.ts";
-import type { StreamEvent } from "../messages.ts";
+import { START, type StreamEvent } from "../messages.ts";
 import type { Payload } from "./payload.ts";
 import type { SequentialRule } from "./rule.ts";
 
@@ -35,6 +36,8 @@ export interface StreamOptions {
 export class Stream {
   /** Set when the stream is broken, for good. */
   failure: Failure | undefined;
+  /** Its first bytes have been told, or there is nothing to tell of them. */
+  begun = false;
   /** The connection whose payload is on its way; requests of two are never mixed. */
   writer: TurnHolder | undefined;
   /** What is out, for clients that come back; undefined where they may not. */
@@ -70,6 +73,12 @@ export class Stream {
     this.post({ type: "broken", failure });
   }
 
+  /** Tells what the stream begins with. @param bytes undefined for the zeroes of a gap */
+  begin(bytes: Uint8Array | undefined): void {
+    this.begun = true;
+    if (bytes !== undefined) this.post({ type: "begins", bytes: bytes.slice(0, START) });
+  }
+
   /** A WRITE or WRITE_ZEROES is refused: below the head it breaks the stream. */
   refuse(request: Request, error: number): void {
     if (error === NBD_EIO) {
@@ -81,7 +90,12 @@ export class Stream {
 
   /** A client wants to read what has gone by. Only the first time is told. */
   readBack(request: Request): void {
-    if (!this.#readBack) this.post({ type: "read-back", request: describe(request) });
+    if (!this.#readBack) {
+      this.post({
+        type: "read-back",
+        text: readBack(request, this.rule.windowFor(request.offset)),
+      });
+    }
     this.#readBack = true;
   }
 

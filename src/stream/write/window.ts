@@ -1,6 +1,6 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { add, max, min, type Offset, subtract, toOffset } from "../../protocol/offset.ts";
 import { blockOf, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
@@ -21,11 +21,17 @@ interface Run {
  * ahead with little data.
  */
 export class Window {
-  /** The most memory that was taken, in bytes. */
+  /**
+   * The most that had to be held at once, in bytes of memory: what came ahead of its turn, until what
+   * lies before it came or was asked for. What is held behind a gap that stays one does not count,
+   * however much it is: a smaller window would have let it out, and done as well.
+   */
   needed = 0;
   /** In order, disjoint, and never touching. */
   readonly #runs: Run[] = [];
   readonly #blocks = new Map<Offset, Memory>();
+  /** Blocks that WRITEs which are not complete belong into, and how many of those. */
+  readonly #arriving = new Map<Offset, number>();
   /** Blocks that may still be on their way to the sink, until the next call. */
   #leaving: Memory[] = [];
   readonly #free: Memory[] = [];
@@ -64,7 +70,7 @@ export class Window {
 
   /** The held run in which `offset` lies, or the first one behind it. */
   runAt(offset: Offset): Readonly<Run> | undefined {
-    return this.#runs.find((run) => run.end > offset);
+    return this.#runs[this.#indexAt(offset)];
   }
 
   /** True when there is room for [start, end). */
@@ -77,41 +83,44 @@ export class Window {
   }
 
   /**
-   * Copies bytes to their place, where they fit; they count as held only after {@link hold}.
+   * Takes the memory for [start, end), where it fits, until {@link hold} or {@link forget}.
    *
    * @param out what the last shift gave out is with the sink: its memory may be used again
    */
-  put(at: Offset, bytes: Uint8Array, out = true): void {
+  reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
+    eachBlock(BLOCK, start, end, (key) => {
+      if (!this.#blocks.has(key)) this.#blocks.set(key, this.#free.pop() ?? this.#allocate());
+      this.#arriving.set(key, (this.#arriving.get(key) ?? 0) + 1);
+    });
+  }
+
+  /** Copies bytes into memory that is reserved; they count as held only after {@link hold}. */
+  put(at: Offset, bytes: Uint8Array): void {
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
-      this.#blockAt(key).bytes.set(bytes.subarray(done, done + length), place);
+      this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
       done += length;
     });
-    this.needed = Math.max(this.needed, this.#blocks.size * BLOCK);
   }
 
-  /** Takes the memory that {@link put} would, and puts nothing there. */
-  reserve(start: Offset, end: Offset): void {
-    this.#recycle();
-    eachBlock(BLOCK, start, end, (key) => void this.#blockAt(key));
-    this.needed = Math.max(this.needed, this.#blocks.size * BLOCK);
+  /** Copies bytes to where they are held already; what is not held of their place is left out. */
+  overwrite(at: Offset, bytes: Uint8Array): void {
+    this.#eachHeld(at, add(at, bytes.length), (held, from) => {
+      const place = Number(subtract(from, at));
+      held.set(bytes.subarray(place, place + held.length));
+    });
   }
 
-  #blockAt(key: Offset): Memory {
-    let block = this.#blocks.get(key);
-    if (block === undefined) {
-      block = this.#free.pop() ?? this.#allocate();
-      this.#blocks.set(key, block);
-    }
-    return block;
+  #block(key: Offset): Memory {
+    return this.#blocks.get(key) as Memory;
   }
 
-  /** Counts [start, end) as held. */
+  /** Counts [start, end), which was reserved, as held. */
   hold(start: Offset, end: Offset): void {
     const runs = this.#runs;
-    let from = 0;
-    while (from < runs.length && (runs[from] as Run).end < start) from++;
+    let from = this.#indexAt(start);
+    if (from > 0 && (runs[from - 1] as Run).end === start) from--;
     let to = from;
     const merged = { start, end };
     while (to < runs.length && (runs[to] as Run).start <= end) {
@@ -120,6 +129,60 @@ export class Window {
       merged.end = max(merged.end, run.end);
     }
     runs.splice(from, to - from, merged);
+    eachBlock(BLOCK, start, end, (key) => this.#arrived(key));
+  }
+
+  /** A WRITE into [start, end) did not come whole: lets go of what only it has reserved. */
+  forget(start: Offset, end: Offset): void {
+    eachBlock(BLOCK, start, end, (key) => {
+      this.#arrived(key);
+      const from = startOf(key);
+      const run = this.runAt(from);
+      if (run === undefined || run.start >= add(from, BLOCK)) this.#release(key, this.#free);
+    });
+  }
+
+  #arrived(key: Offset): void {
+    const others = (this.#arriving.get(key) ?? 1) - 1;
+    if (others === 0) this.#arriving.delete(key);
+    else this.#arriving.set(key, others);
+  }
+
+  /**
+   * Something comes for `offset`, or is asked for there: what is held from there on could not have
+   * gone out before, nor a run in which it lies, as what follows on the head is not held. Called
+   * before that itself is held, and before anything goes out for it.
+   */
+  turnsBackTo(offset: Offset): void {
+    if (this.#blocks.size * BLOCK <= this.needed) return;
+    const index = this.#indexAt(offset);
+    if (index === this.#runs.length) return;
+    this.needed = Math.max(this.needed, this.#blocksFrom(index) * BLOCK);
+  }
+
+  /** Blocks in which the run of this index lies, or one behind it. */
+  #blocksFrom(index: number): number {
+    const runs = this.#runs;
+    // All there are, without those below: the shorter way, unless some hold nothing yet.
+    if (index > runs.length / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
+    const below = runs.slice(0, index);
+    const last = below.at(-1);
+    const first = blockOf((runs[index] as Run).start, BLOCK);
+    const shared = last !== undefined && lastBlockOf(last) === first;
+    return this.#blocks.size - blocksOf(below) + (shared ? 1 : 0);
+  }
+
+  /** Which run is the first that ends behind `offset`; the number of runs when none does. */
+  #indexAt(offset: Offset): number {
+    const runs = this.#runs;
+    let from = 0;
+    let to = runs.length;
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if ((runs[middle] as Run).end > offset) to = middle;
+      else from = middle + 1;
+    }
+    return from;
   }
 
   /** What lies below `head` has been overtaken. */
@@ -146,7 +209,7 @@ export class Window {
     const start = run.start;
     const end = min(min(run.end, limit ?? run.end), add(start, BLOCK * MAX_PIECES));
     eachBlock(BLOCK, start, end, (key, place, length) => {
-      push((this.#blocks.get(key) as Memory).at(place), length);
+      push(this.#block(key).at(place), length);
     });
     this.#drop(start, end, this.#leaving);
     run.start = end;
@@ -156,6 +219,9 @@ export class Window {
 
   /** Zeroes what is held of [start, end); it stays held. */
   zero(start: Offset, end: Offset): void {
+    const run = this.runAt(start);
+    if (run === undefined || run.start >= end) return;
+    this.turnsBackTo(run.start);
     this.#eachHeld(start, end, (bytes) => bytes.fill(0));
   }
 
@@ -166,6 +232,7 @@ export class Window {
    */
   read(start: Offset, length: number): Uint8Array | undefined {
     let result: Uint8Array | undefined;
+    if (length > 0) this.turnsBackTo(start);
     this.#eachHeld(start, add(start, length), (bytes, from) => {
       result ??= new Uint8Array(length);
       result.set(bytes, Number(subtract(from, start)));
@@ -179,23 +246,9 @@ export class Window {
     this.#leaving = [];
   }
 
-  /** A WRITE did not come whole: lets go of the memory that only its bytes are in. */
-  forget(start: Offset, end: Offset): void {
-    eachBlock(BLOCK, start, end, (key) => {
-      if (
-        !this.#runs.some(
-          (run) =>
-            blockOf(run.start, BLOCK) <= key && key < blockOf(add(run.end, BLOCK - 1), BLOCK),
-        )
-      ) {
-        this.#release(key, this.#free);
-      }
-    });
-  }
-
-  /** Lets go of the blocks of [start, end), the start of the first run; not of one shared. */
+  /** Lets go of the blocks of [start, end), the start of the first run; not of those that others share. */
   #drop(start: Offset, end: Offset, into: Memory[]): void {
-    const rest = this.#runs.find((run) => run.end > end);
+    const rest = this.runAt(end);
     const shared = rest === undefined ? undefined : blockOf(max(rest.start, end), BLOCK);
     eachBlock(BLOCK, start, end, (key) => {
       if (key !== shared) this.#release(key, into);
@@ -204,20 +257,43 @@ export class Window {
 
   #release(key: Offset, into: Memory[]): void {
     const block = this.#blocks.get(key);
-    if (block === undefined) return;
+    if (block === undefined || this.#arriving.has(key)) return;
     this.#blocks.delete(key);
     into.push(block);
   }
 
   #eachHeld(start: Offset, end: Offset, visit: (bytes: Uint8Array, from: Offset) => void): void {
-    for (const run of this.#runs) {
+    const runs = this.#runs;
+    for (let index = this.#indexAt(start); index < runs.length; index++) {
+      const run = runs[index] as Run;
       if (run.start >= end) return;
       let from = max(run.start, start);
       eachBlock(BLOCK, from, min(run.end, end), (key, place, length) => {
-        const block = this.#blocks.get(key) as Memory;
-        visit(block.bytes.subarray(place, place + length), from);
+        visit(this.#block(key).bytes.subarray(place, place + length), from);
         from = add(from, length);
       });
     }
   }
+}
+
+/** Where a block begins. */
+function startOf(block: Offset): Offset {
+  return toOffset(BigInt(block) * BigInt(BLOCK));
+}
+
+function lastBlockOf({ end }: Run): Offset {
+  return blockOf(subtract(end, 1), BLOCK);
+}
+
+/** How many blocks runs lie in, which are in order and disjoint. */
+function blocksOf(runs: readonly Run[]): number {
+  let blocks = 0;
+  let last: Offset = -1;
+  for (const run of runs) {
+    const first = blockOf(run.start, BLOCK);
+    const end = lastBlockOf(run);
+    blocks += Number(subtract(end, first)) + (first === last ? 0 : 1);
+    last = end;
+  }
+  return blocks;
 }

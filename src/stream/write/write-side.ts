@@ -14,7 +14,6 @@ import {
 import { add, min } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import type { Side } from "../flow.ts";
-import { BytesBody } from "../replies.ts";
 import type { Stream } from "./stream.ts";
 import { Writer } from "./writer.ts";
 
@@ -22,7 +21,7 @@ import { Writer } from "./writer.ts";
  * qemu-img without `-n` first "creates" the disk on a connection of its own, where it zeroes one
  * sector. Zeroes that end here do not make a client one that sent data.
  */
-const CREATION_PROBE = 512;
+export const CREATION_PROBE = 512;
 
 export class WriteSide implements Side {
   readonly #channel: Channel;
@@ -119,21 +118,9 @@ export class WriteSide implements Side {
     const error = valid ? rule.read(offset, length) : NBD_EINVAL;
     if (error === NBD_EIO) this.#stream.readBack(request);
     const { answers } = channel;
-    if (error === NBD_OK) this.#answerRead(rule.window?.read(offset, Number(length)));
+    if (error === NBD_OK) channel.answerRead(rule.window?.read(offset, Number(length)));
     else if (error === NBD_EIO) answers.refuse(request, error, "it has been streamed already");
     else answers.refuseInvalid(request);
-  }
-
-  /** @param held what the window has; all else are zeroes */
-  #answerRead(held: Uint8Array | undefined): void {
-    const { request, answers, replies } = this.#channel;
-    const { offset, length } = request;
-    if (length === 0 || held === undefined) {
-      answers.zeroes(request);
-    } else {
-      answers.data(request, offset, held.length, true);
-      replies.follow(new BytesBody(held));
-    }
   }
 
   /** What has been streamed counts as data; ahead of it there are zeroes, but for what is held. */

@@ -1,10 +1,13 @@
 /** A connection's WRITEs: from the header to the answer (doc/proto.md, NBD_CMD_WRITE). */
+import { MSG_PEEK } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
-import { shutdown } from "../../../ffi/socket.ts";
+import { Memory } from "../../../ffi/memory.ts";
+import { recv, shutdown } from "../../../ffi/socket.ts";
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
+import { START } from "../messages.ts";
 import { Payload } from "./payload.ts";
 import type { Stream, TurnHolder } from "./stream.ts";
 import { Unanswered } from "./unanswered.ts";
@@ -31,8 +34,9 @@ export class Writer implements TurnHolder {
   readonly #unanswered = new Unanswered();
   /** What is still to come of the current WRITE. */
   readonly #payload = new Payload();
-  /** Of the current WRITE, how much goes into the window. */
-  #heldLength = 0;
+  /** What of the current WRITE goes into the window: from where to where in the stream. */
+  #heldStart: Offset = 0;
+  #heldEnd: Offset = 0;
   /** The answer to the current WRITE once all of it has been dropped; NBD_OK for a sector's rest. */
   #status = NBD_OK;
   /** The answer to all that is unanswered, after {@link abandon}. */
@@ -194,10 +198,11 @@ export class Writer implements TurnHolder {
   lose(): boolean {
     const queued = this.isWriter && !this.#stream.emitter.idle;
     const midRequest = queued || this.inPayload;
-    const { hold, holdAt } = this.#payload;
     const { request } = this.#channel;
     // What has come of a WRITE for the window counts for nothing without the rest.
-    if (hold > 0) this.#stream.rule.window?.forget(request.offset, holdAt);
+    if (this.#payload.hold > 0) {
+      this.#stream.rule.window?.forget(this.#heldStart, this.#heldEnd);
+    }
     if (queued || this.#payload.promised) this.#stream.cut(request, this.#payload);
     if (this.isWriter) this.#stream.writer = undefined;
     this.#payload.refuse(0);
@@ -244,10 +249,13 @@ export class Writer implements TurnHolder {
     this.#makingRoom = false;
     this.#status = NBD_OK;
     this.#payload.admit(plan, request.offset);
-    this.#heldLength = this.#payload.hold;
     if (plan.kind === "emit") {
       rule.claim();
       if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+    } else {
+      this.#heldStart = this.#payload.holdAt;
+      this.#heldEnd = add(this.#heldStart, this.#payload.hold);
+      rule.window?.reserve(this.#heldStart, this.#heldEnd, emitter.idle);
     }
     this.#stream.admitted(this, add(request.offset, plan.skip));
     if (this.#stream.emitted === undefined) {
@@ -285,6 +293,7 @@ export class Writer implements TurnHolder {
     const n = this.#available(payload.emit);
     if (n > 0) {
       if (emitter.full) return this.settle();
+      if (!this.#stream.begun) this.#begin(input.peek(n));
       const { rule, emitted } = this.#stream;
       emitted?.put(subtract(rule.head, payload.emit), input.address, n);
       emitter.pushBytes(input.address, n);
@@ -297,6 +306,7 @@ export class Writer implements TurnHolder {
     if (!this.#channel.large) return this.#receive();
     if (!emitter.ready) return this.#channel.await("endpoint");
     this.#channel.calls--;
+    if (!this.#stream.begun) this.#begin(this.#peek());
     const spliced = emitter.splice(fd, payload.emit);
     if (spliced === WOULD_BLOCK) {
       this.#channel.needsInput = true;
@@ -307,18 +317,45 @@ export class Writer implements TurnHolder {
     return this.#moved();
   }
 
+  /** What comes next goes out first of all, unless a gap was before it. @param bytes some of it */
+  #begin(bytes: Uint8Array): void {
+    const { rule } = this.#stream;
+    const first = rule.head === this.#payload.emit;
+    if (!first) this.#stream.begin(undefined);
+    else if (bytes.length > 0) this.#stream.begin(bytes);
+  }
+
+  /** What is in the socket of the payload, which stays there. */
+  #peek(): Uint8Array {
+    const start = new Memory(Math.min(START, this.#payload.emit));
+    const n = recv(this.#channel.fd, start.at(0), start.length, MSG_PEEK);
+    return start.bytes.subarray(0, Math.max(0, n));
+  }
+
   #hold(): Step {
     const payload = this.#payload;
-    const { input, request } = this.#channel;
+    const { input } = this.#channel;
     const n = this.#available(payload.hold);
     if (n === 0) return this.#receive();
-    const { rule, emitter } = this.#stream;
-    rule.window?.put(payload.holdAt, input.peek(n), emitter.idle);
+    const { window } = this.#stream.rule;
+    window?.put(payload.holdAt, input.peek(n));
     input.consume(n);
     payload.holdAt = add(payload.holdAt, n);
     payload.hold -= n;
-    if (payload.hold === 0) rule.hold(request.offset, this.#heldLength);
+    if (payload.hold === 0) this.#arrive();
     return this.#moved();
+  }
+
+  /** A WRITE is in the window whole, unless the stream has passed its place meanwhile. */
+  #arrive(): void {
+    const { rule } = this.#stream;
+    if (this.#heldStart >= rule.head) {
+      rule.window?.hold(this.#heldStart, this.#heldEnd);
+      return;
+    }
+    rule.window?.forget(this.#heldStart, this.#heldEnd);
+    this.#stream.refuse(this.#channel.request, NBD_EIO);
+    this.#status = NBD_EIO;
   }
 
   #drop(): Step {

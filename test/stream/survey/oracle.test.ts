@@ -1,7 +1,7 @@
 /** What a survey says of a window, against the real stream with that window. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
+import { NBD_CMD_READ, NBD_CMD_WRITE_ZEROES, NBD_OK } from "../../../src/protocol/constants.ts";
 import { Candidate } from "../../../src/stream/survey/candidate.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
@@ -16,7 +16,7 @@ const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
 const SIZE = 1 << 20;
 
 interface Step {
-  readonly kind: "write" | "zero";
+  readonly kind: "write" | "zero" | "read";
   readonly offset: number;
   readonly length: number;
 }
@@ -25,7 +25,7 @@ interface Step {
 const steps = fc
   .array(
     fc.record({
-      kind: fc.constantFrom("write", "write", "write", "zero"),
+      kind: fc.constantFrom("write", "write", "write", "write", "zero", "read"),
       jump: fc.oneof(
         { weight: 6, arbitrary: fc.constant(0) },
         { weight: 3, arbitrary: fc.integer({ min: 0, max: 150_000 }) },
@@ -51,12 +51,25 @@ test.each([0, 65536, 200_000, 1 << 20])(
     fc.assert(
       fc.property(steps, (script) => {
         using stream = new StreamFixture({ size: SIZE, window });
-        const candidate = new Candidate(SIZE, window);
+        const candidate = new Candidate(SIZE, window, true);
         const peer = stream.connect();
-        for (const { kind, offset, length } of script) {
+        for (const [index, { kind, offset, length }] of script.entries()) {
+          if (kind === "read") {
+            peer.send(encodeRequest(NBD_CMD_READ, offset, length));
+            const answer = candidate.read(offset, length);
+            const payload = answer === NBD_OK ? length : 0;
+            stream.until(() => peer.available >= 16 + payload);
+            expect(peer.take(16).readUInt32BE(4)).toBe(answer);
+            if (answer !== NBD_OK) continue;
+            const held = candidate.data(offset, length) ?? new Uint8Array(length);
+            expect(Buffer.compare(peer.take(length), held)).toBe(0);
+            continue;
+          }
           if (kind === "write") {
+            const payload = Buffer.alloc(length, index + 1);
             candidate.write(offset, length);
-            peer.send(encodeWrite(offset, Buffer.alloc(length, 1)));
+            candidate.put(offset, payload);
+            peer.send(encodeWrite(offset, payload));
           } else {
             candidate.zero(offset, length);
             peer.send(encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length));

@@ -18,6 +18,7 @@ import { SurveyFlow } from "../../../src/stream/survey/survey-flow.ts";
 import { takeAnswer } from "../../support/answer.ts";
 import { takeStatus } from "../../support/block-status.ts";
 import { EngineFixture } from "../../support/engine.ts";
+import { pseudoRandom } from "../../support/images.ts";
 import {
   encodeExtended,
   encodeExtendedWrite,
@@ -31,7 +32,7 @@ const MiB = 1024 * 1024;
 
 class SurveyFixture extends EngineFixture {
   constructor(size: Offset) {
-    super(({ counters, post }) => new SurveyFlow({ size, counters, post }));
+    super(({ counters, post }) => new SurveyFlow({ size, window: 64 * MiB, counters, post }));
   }
 
   protected override moveFarEnd(): boolean {
@@ -85,7 +86,7 @@ test("writes that come before the last one is answered are told from those that 
   expect(stream.finish().concurrent).toBeTrue();
 });
 
-test("what has been written cannot be read back, and that is told once", () => {
+test("what has gone by cannot be read back, and that is told once", () => {
   using stream = new SurveyFixture(MiB);
   const peer = stream.connect();
   expect(stream.ask(peer, encodeWrite(0, Buffer.alloc(4096)))).toBe(NBD_OK);
@@ -99,6 +100,46 @@ test("what has been written cannot be read back, and that is told once", () => {
   expect(answer.readUInt32BE(4)).toBe(NBD_OK);
   expect(answer.subarray(16).every((byte) => byte === 0)).toBeTrue();
   expect(stream.finish().readsBack).toEqual({ requests: 3, bytes: 1536 });
+});
+
+test("what is ahead of its turn is read back as it was written, however it came", () => {
+  using stream = new SurveyFixture(16 * MiB);
+  const peer = stream.connect();
+  const payload = pseudoRandom(3 * MiB, 9);
+  expect(stream.ask(peer, encodeWrite(8 * MiB, payload))).toBe(NBD_OK);
+  expect(stream.ask(peer, encodeWrite(9 * MiB, payload.subarray(0, 1000)))).toBe(NBD_OK);
+  payload.copy(payload, MiB, 0, 1000);
+  peer.send(encodeRequest(NBD_CMD_READ, 8 * MiB, payload.length));
+  stream.until(() => peer.available >= 16 + payload.length);
+  expect(
+    peer
+      .take(16 + payload.length)
+      .subarray(16)
+      .equals(payload),
+  ).toBeTrue();
+  expect(stream.finish()).toMatchObject({
+    readsHeld: { requests: 1, bytes: payload.length },
+    window: { size: 4 * MiB },
+  });
+});
+
+test("a client that zeroes one sector to make the disk, and goes, has not moved the stream", () => {
+  using stream = new SurveyFixture(MiB);
+  const peer = stream.connect();
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_WRITE_ZEROES, 0, 512))).toBe(NBD_OK);
+  stream.hangUp(peer);
+  stream.until(() => stream.ends.length === 1);
+  expect(stream.events.findLast(({ type }) => type === "closed")).toMatchObject({
+    end: "dropped",
+    streamed: false,
+  });
+});
+
+test("data in the last sector's rest is refused as by a real stream", () => {
+  using stream = new SurveyFixture(1000);
+  const peer = stream.connect();
+  expect(stream.ask(peer, encodeWrite(0, Buffer.alloc(1024, 1)))).toBe(NBD_ENOSPC);
+  expect(stream.events.filter(({ type }) => type === "refused")).toHaveLength(1);
 });
 
 test("what a real stream would refuse is refused", () => {

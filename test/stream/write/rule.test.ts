@@ -72,6 +72,24 @@ describe("a write", () => {
     expect(rule.head).toBe(2n ** 53n);
   });
 
+  test("behind a gap has a window in which it would be in time, and before it none", () => {
+    const rule = new SequentialRule(1000);
+    const write = (offset: number, length: number) => {
+      rule.planWrite(offset, length);
+      rule.claim();
+    };
+    write(0, 100);
+    expect(rule.windowFor(50)).toBeUndefined();
+    write(300, 100);
+    expect(rule.windowFor(100)).toBe(300);
+    expect(rule.windowFor(350)).toBe(50);
+    expect(rule.windowFor(99)).toBeUndefined();
+    rule.rewind(300);
+    expect(rule.windowFor(50)).toBeUndefined();
+    write(200, 100);
+    expect(rule.windowFor(100)).toBe(200);
+  });
+
   test("is cut at a size within a sector, and its tail is told", () => {
     const rule = new SequentialRule(1000);
     expect(write(rule, 0, 1024)).toBe(NBD_OK);
