@@ -206,10 +206,7 @@ export class Channel {
   /** One step of throwing it away; only while there is something {@link unwanted}. */
   throwAway(): Step {
     const n = this.discard(this.unwanted);
-    if (typeof n !== "number") {
-      if (n === "end") this.unwanted = 0;
-      return n;
-    }
+    if (typeof n !== "number") return n;
     this.unwanted -= n;
     if (this.unwanted === 0) this.reply(this.#refusal);
     return true;

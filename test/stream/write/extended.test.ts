@@ -405,6 +405,49 @@ describe.each(WITHOUT_PAYLOAD)("a payload of %s", (_, type) => {
   });
 });
 
+describe("a client in the middle of a payload that is not wanted", () => {
+  const request = encodeWithPayload(NBD_CMD_FLUSH, 0, Buffer.alloc(1000));
+
+  test("cuts its connection when it is gone without having taken its answers", () => {
+    const { stream, peer } = open();
+    using _ = stream;
+    peer.deaf = true;
+    peer.send(encodeExtendedWrite(0, Buffer.from("abc")), request.subarray(0, 500));
+    stream.until(() => peer.allSent);
+    stream.settle();
+    stream.hangUp(peer);
+    stream.until(() => stream.ends.length === 1);
+    expect(stream.ends).toEqual(["cut"]);
+    expect(finish(stream).toString()).toBe("abc");
+  });
+
+  test("is not waited for longer than in the middle of any request", () => {
+    const { stream, peer } = open({ idleTimeout: 30 });
+    using _ = stream;
+    peer.send(request.subarray(0, 500));
+    stream.until(() => peer.allSent);
+    const since = performance.now();
+    stream.until(() => stream.ends.length === 1 || performance.now() - since > 5000);
+    expect(stream.ends).toEqual(["stalled"]);
+  });
+});
+
+test("a client that comes back with extended headers may repeat what was cut off", () => {
+  const { stream, peer } = open({ remembered: MIB });
+  using _ = stream;
+  const bytes = pseudoRandom(200_000);
+  expect(askError(stream, peer, encodeExtendedWrite(0, bytes.subarray(0, 50_000)))).toBe(NBD_OK);
+  peer.send(encodeExtendedWrite(50_000, bytes.subarray(50_000)).subarray(0, 100_000));
+  stream.until(() => peer.allSent);
+  stream.settle();
+  stream.hangUp(peer);
+  stream.until(() => stream.ends.length === 1);
+  const again = stream.connect();
+  expect(askError(stream, again, encodeExtendedWrite(0, bytes.subarray(0, 50_000)))).toBe(NBD_OK);
+  expect(askError(stream, again, encodeExtendedWrite(50_000, bytes.subarray(50_000)))).toBe(NBD_OK);
+  expect(finish(stream).equals(bytes)).toBeTrue();
+});
+
 describe("the connection, and no other, ends", () => {
   test.each([
     [
