@@ -24,7 +24,7 @@ export const STATUSES: readonly Entry[] = [
     "The stream is truncated, though the command did not fail: stderr says why, and where it stood; `check`: no line works for the command.",
   ],
   ["126,127", "The captive command, or qemu-img, cannot be executed or does not exist."],
-  ["128+N", "Signal N (SIGINT, SIGTERM, SIGHUP) has ended it."],
+  ["128+N", "Signal N has ended it, such as SIGINT (130) or SIGTERM (143)."],
   ["other", "The captive command's own status: it has failed, and so the stream is truncated."],
 ];
 

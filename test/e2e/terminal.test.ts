@@ -88,6 +88,7 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
     await eventually(() => existsSync(folder.file("begun")), "the command");
     shell.type(CTRL_Z);
     await shell.showing(/Stopped/);
+    await shell.ready();
     writeFileSync(folder.file("gate"), "");
     await Bun.sleep(200);
     expect(existsSync(folder.file("part")) && readFileSync(folder.file("part")).length > 0).toBe(
@@ -136,6 +137,7 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
       shell.type(CTRL_Z);
       await shell.showing(/Stopped/);
       await shell.showing(/status=148/);
+      await shell.ready();
       await shell.foreground();
       await shell.lending();
       shell.type("secret\n");

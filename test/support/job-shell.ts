@@ -47,10 +47,15 @@ export class JobShell implements AsyncDisposable {
     this.type(`{ ${PROGRAM.join(" ")} ${words}; echo status=$?; } &\n`);
   }
 
+  /** Waits until it takes the next line: what is typed before that may get lost. */
+  async ready(): Promise<void> {
+    await this.showing(/\$ $/);
+  }
+
   /** Puts what is stopped or in the background into the foreground. @param told its status is not yet told */
   async foreground(told = true): Promise<void> {
     this.type(told ? "fg; echo status=$?\n" : "fg\n");
-    await this.showing(/(?:\$ |\n)fg\b/);
+    await this.showing(/(?:^|\$ |\n)fg\b/);
   }
 
   /** Waits until the terminal is with the command of `exec:`. */
