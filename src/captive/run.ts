@@ -8,8 +8,7 @@ import type { Address } from "../server/address.ts";
 import { commandFailure } from "../server/facts.ts";
 import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
 import type { Verdict } from "../server/summary.ts";
-import { captiveVariables, type Variables } from "./command.ts";
-import { notExecutable } from "./executable.ts";
+import { captiveVariables, notExecutable, type Variables } from "./command.ts";
 import { PrivateFolder } from "./private-folder.ts";
 import { remedyFor } from "./remedy.ts";
 

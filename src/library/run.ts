@@ -21,7 +21,7 @@ export function run(options: RunOptions): Streaming {
     const { stop } = frame.interruption;
     let complete = false;
     try {
-      client.prepare(host.log);
+      await client.prepare(host.log);
       const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
       const { caught } = frame.interruption;
       if (caught !== undefined) throw endedBefore(caught);
