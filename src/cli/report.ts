@@ -147,7 +147,7 @@ async function writeReport(file: ReportFile, text: string): Promise<void> {
     draft.write(text);
     await draft.sync();
     // Somebody else may have put something there meanwhile.
-    reportPlace(file);
+    if (reportPlace(file).kind !== "name") throw new Error("it is not what it was a moment ago");
     draft.publish();
   } catch (error) {
     draft.discard();
