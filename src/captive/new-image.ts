@@ -3,16 +3,18 @@ import {
   accessSync,
   chmodSync,
   chownSync,
+  closeSync,
   constants,
+  fsync,
   lstatSync,
   mkdtempSync,
+  openSync,
   readlinkSync,
   realpathSync,
   renameSync,
   type Stats,
   statSync,
 } from "node:fs";
-import { open } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
@@ -163,13 +165,19 @@ function destination(path: string): string {
 
 /** Waits until a file is on stable storage. @returns false when there was no time for that */
 async function stored(path: string, stop: AbortSignal): Promise<boolean> {
-  const file = await open(path, "r");
-  const done = file.sync().finally(() => file.close());
+  const fd = openSync(path, "r");
+  const done = new Promise<boolean>((give, fail) => {
+    fsync(fd, (error) => {
+      closeSync(fd);
+      if (error === null) give(true);
+      else fail(error);
+    });
+  });
   const { promise: late, resolve: give } = Promise.withResolvers<boolean>();
   const giveUp = () => void setTimeout(() => give(false), SIGNAL_GRACE);
   if (stop.aborted) giveUp();
   stop.addEventListener("abort", giveUp, { once: true });
-  return await Promise.race([done.then(() => true), late]);
+  return await Promise.race([done, late]);
 }
 
 /** Gives a new file the owner, as far as we may, and the permissions of the one that it replaces. */

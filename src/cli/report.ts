@@ -3,8 +3,6 @@ import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { Target } from "../endpoint/prepare/target.ts";
 import { UserError } from "../errors.ts";
-import { deliver } from "../files/deliver.ts";
-import { Draft } from "../files/draft.ts";
 import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
 import { namedFiles, type StreamParts } from "../library/named-files.ts";
 import type { Summary } from "../server/summary.ts";
@@ -49,10 +47,10 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
  * @param parts what the stream is made of, for a report must not be written over that
  * @throws UserError ERR_USAGE, ERR_FILE
  */
-export function requireReports(
+export async function requireReports(
   options: ReportOptions,
   { pidFile, ...parts }: StreamParts & { readonly pidFile: string | undefined },
-): void {
+): Promise<void> {
   const others = namedFiles(parts);
   if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
   const files = reportFiles(options);
@@ -60,6 +58,19 @@ export function requireReports(
     requireOtherThan(file, [...others, ...files.slice(0, i)]);
   }
   for (const file of files) explained(file, () => reportPlace(file));
+  if (files.length > 0) await writers();
+}
+
+/**
+ * Loaded only for who wants a report in a file, but before the stream: hours later there may be another
+ * version of the program in their place.
+ */
+async function writers() {
+  const [{ deliver }, { Draft }] = await Promise.all([
+    import("../files/deliver.ts"),
+    import("../files/draft.ts"),
+  ]);
+  return { deliver, Draft };
 }
 
 function reportPlace({ path, what, isOne }: ReportFile): Place {
@@ -126,6 +137,7 @@ export async function report(
 /** There is a file only when all of the text is in it. */
 async function writeReport(file: ReportFile, text: string): Promise<void> {
   const place = reportPlace(file);
+  const { deliver, Draft } = await writers();
   if (place.kind !== "name") {
     await deliver(place, file.path, text, READER_LIMIT);
     return;
@@ -135,7 +147,7 @@ async function writeReport(file: ReportFile, text: string): Promise<void> {
     draft.write(text);
     await draft.sync();
     // Somebody else may have put something there meanwhile.
-    reportPlace(file);
+    if (reportPlace(file).kind !== "name") throw new Error("it is not what it was a moment ago");
     draft.publish();
   } catch (error) {
     draft.discard();

@@ -32,7 +32,7 @@ export const runCommand = defineCommand({
       description: "read=: format of IMAGE, as for qemu-img (default: by its extension)",
     },
   },
-  run({ args, data }) {
+  async run({ args, data }) {
     const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
     const { stream, outward } = streamOptions(parameters, args, context);
@@ -40,9 +40,14 @@ export const runCommand = defineCommand({
     const client = parseClient(context.captive, rest, parameters, formats, args._);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
-    requireReports(outward.reports, { ...parameters, ...client, listen, pidFile: args.pidfile });
+    await requireReports(outward.reports, {
+      ...parameters,
+      ...client,
+      listen,
+      pidFile: args.pidfile,
+    });
     const streaming = run({ ...stream, ...client, listen });
-    return conduct(streaming, parameters.target, outward);
+    return await conduct(streaming, parameters.target, outward);
   },
 });
 

@@ -34,7 +34,7 @@ export const serveCommand = defineCommand({
       description: "Go on listening after a client has finished; a signal ends the stream",
     },
   },
-  run({ args, data }) {
+  async run({ args, data }) {
     const context = data as CliContext;
     if (context.captive !== undefined) {
       throw usageError("serve takes no command: use run for one");
@@ -51,7 +51,7 @@ export const serveCommand = defineCommand({
     const { stream, outward } = streamOptions(parameters, args, context);
     const { log } = outward;
     const listen = entrance(parseAddress(args), args.single === true);
-    requireReports(outward.reports, { ...parameters, listen, pidFile: args.pidfile });
+    await requireReports(outward.reports, { ...parameters, listen, pidFile: args.pidfile });
     const streaming = serve({ ...stream, listen, keep: args.keep });
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
@@ -67,7 +67,7 @@ export const serveCommand = defineCommand({
     };
     // Before `conduct` hears of the end: its report is the last line.
     void streaming.then(stopping, stopping);
-    return conduct(streaming, parameters.target, outward);
+    return await conduct(streaming, parameters.target, outward);
   },
 });
 

@@ -1,6 +1,5 @@
 /** A file that has its name only when it is complete: until then another one, beside it. */
 import { closeSync, fdatasync, openSync, renameSync, writeFileSync } from "node:fs";
-import { promisify } from "node:util";
 import { FileId } from "./file-id.ts";
 import { temporaryName } from "./place.ts";
 
@@ -23,8 +22,10 @@ export class Draft {
   }
 
   /** Waits, without blocking, until what was written is on stable storage. */
-  async sync(): Promise<void> {
-    await promisify(fdatasync)(this.#fd);
+  sync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fdatasync(this.#fd, (error) => (error === null ? resolve() : reject(error)));
+    });
   }
 
   /** Gives it its name, in place of what has that, and in one step (rename(2)). */

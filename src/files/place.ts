@@ -16,7 +16,6 @@ import {
   type Stats,
   statSync,
 } from "node:fs";
-import { randomBytes } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
 import { openFlags } from "../../ffi/fd.ts";
@@ -168,5 +167,5 @@ function canonical(path: string): string {
 
 /** A name that nobody else has, for a file that is to be renamed to `path`. */
 export function temporaryName(path: string): string {
-  return join(dirname(path), `.nbd-streaming-${randomBytes(6).toString("hex")}`);
+  return join(dirname(path), `.nbd-streaming-${crypto.randomUUID().slice(-12)}`);
 }

@@ -1,8 +1,7 @@
 /** The client of `run`: a command, or qemu-img(1) with an image. */
 import { statSync } from "node:fs";
-import { captiveWords, type Variables } from "../captive/command.ts";
-import { requireExecutable } from "../captive/executable.ts";
-import { NewImage } from "../captive/new-image.ts";
+import { captiveWords, requireExecutable, type Variables } from "../captive/command.ts";
+import type { NewImage } from "../captive/new-image.ts";
 import {
   exportCommand,
   imageSize,
@@ -26,7 +25,7 @@ export interface CaptiveClient {
    *
    * @throws UserError
    */
-  readonly prepare: (log: Log) => void;
+  readonly prepare: (log: Log) => Promise<void>;
   /** The stream's length where it is the client that knows it; undefined when it does not. */
   readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
   /** Who has to know the length, because all of the disk is copied. */
@@ -48,7 +47,7 @@ export function clientOf(
     if (command.length === 0) throw usageError("the command is empty");
     return {
       command: (variables) => captiveWords(command, variables),
-      prepare: () => requireExecutable(command),
+      prepare: async () => requireExecutable(command),
       size: unknown,
       needsSize: undefined,
       product,
@@ -69,7 +68,7 @@ export function clientOf(
     return {
       command: ({ uri }) => exportCommand(image, format, uri),
       image,
-      prepare: requireQemuImg,
+      prepare: async () => requireQemuImg(),
       size: (stop) => imageSize(image, format, stop),
       needsSize: undefined,
       product,
@@ -83,8 +82,10 @@ export function clientOf(
   return {
     command: ({ uri }) => importCommand(uri, made, place?.path ?? image),
     image,
-    prepare(log) {
+    async prepare(log) {
       requireQemuImg();
+      // Only now: who makes no image need not wait for it to be loaded.
+      const { NewImage } = await import("../captive/new-image.ts");
       place = NewImage.at(image);
       // A device can only be written to as it is: there is no other one to put in its place.
       if (place === undefined && isBlockDevice(image)) {

@@ -25,7 +25,7 @@ export function run(options: RunOptions): Streaming {
     let complete = false;
     return await cleaningUp(
       async () => {
-        client.prepare(host.log);
+        await client.prepare(host.log);
         const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
         const { caught } = frame.interruption;
         if (caught !== undefined) throw endedBefore(caught);

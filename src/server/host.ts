@@ -14,7 +14,7 @@ import { type Facts, type Judge, shortcoming } from "./facts.ts";
 import { endedBefore, type Interruption } from "./interruption.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
-import { PidFile, requirePidFile } from "./pid-file.ts";
+import type { PidFile } from "./pid-file.ts";
 import { Service } from "./service.ts";
 import type { Security } from "./tls.ts";
 import type { Summary, Verdict } from "./summary.ts";
@@ -103,7 +103,9 @@ export async function host(
   const { direction, size: given, target } = options;
   // Before anything is started or connected to, where that could not tell either.
   if (given === undefined && !(direction === "read" && mayTellLength(target))) requireSize(options);
-  if (options.pidFile !== undefined) requirePidFile(options.pidFile);
+  // Only where there is one: the others need not wait for it to be loaded.
+  const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
+  if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
   const farEnd = await prepare(options);
   let pidFile: PidFile | undefined;
   return await cleaningUp(
@@ -115,7 +117,7 @@ export async function host(
       let verdict: Verdict | undefined;
       await cleaningUp(
         async () => {
-          if (options.pidFile !== undefined) pidFile = new PidFile(options.pidFile);
+          if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(options.pidFile as string);
           observer.watch(service, { direction, size }, service.uri);
           const judged = await body({
             service,
