@@ -11,6 +11,7 @@ import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
+import { MORE_RECIPES } from "../support/scenes/more-recipes.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
 import { adapted, type Scene, Stage } from "../support/scenes/stage.ts";
@@ -26,7 +27,16 @@ const DOCUMENTS = [
 const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types, or that others try: `diff` has old lines and new ones. */
 const OTHERS = ["", "ts", "json", "ini", "diff"];
-const SCENES = [RECIPES, WHOLE_COMMANDS, IMPORTS, NETWORK, INSTALLATION, CHECKING, LIBRARY].flat();
+const SCENES = [
+  RECIPES,
+  MORE_RECIPES,
+  WHOLE_COMMANDS,
+  IMPORTS,
+  NETWORK,
+  INSTALLATION,
+  CHECKING,
+  LIBRARY,
+].flat();
 
 /** The heading below which README has the synopsis: forms, no command lines. */
 const SYNOPSIS = "Use";
