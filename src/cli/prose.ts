@@ -13,7 +13,10 @@ export const VARIABLES: readonly Entry[] = [
 /** The exit statuses, as src/errors.ts has them. */
 export const STATUSES: readonly Entry[] = [
   ["0", "The stream is complete, and its reader has taken all of it."],
-  ["1", "A fault in nbd-streaming itself."],
+  [
+    "1",
+    'The captive command\'s own status, as of qemu-img and nbdcopy: see the last row. If stderr says "internal error", a fault in nbd-streaming itself.',
+  ],
   ["2", "The command line is wrong. Nothing was started."],
   [
     "3",
@@ -25,7 +28,10 @@ export const STATUSES: readonly Entry[] = [
   ],
   ["126,127", "The captive command, or qemu-img, cannot be executed or does not exist."],
   ["128+N", "Signal N has ended it, such as SIGINT (130) or SIGTERM (143)."],
-  ["other", "The captive command's own status: it has failed, and so the stream is truncated."],
+  [
+    "other",
+    "The captive command's own status: it has failed, by itself or because the stream has, and so the stream is truncated. stderr says which.",
+  ],
 ];
 
 export const PROSE: Prose = {

@@ -145,6 +145,11 @@ const CLIENTS: readonly Client[] = [
     brings: bytesOf("raw"),
   },
   {
+    title: "nbdcopy --destination-is-zero FILE",
+    args: ({ sparse }) => nbdcopy("--destination-is-zero", `${sparse.path}.raw`),
+    brings: bytesOf("sparse"),
+  },
+  {
     title: "nbdcopy -",
     args: ({ qcow2 }) => ["--", `nbdcopy - "$uri" < ${qcow2.path}.raw`],
     brings: bytesOf("qcow2"),
@@ -201,6 +206,7 @@ const CLIENTS: readonly Client[] = [
     args: (all) => making(all, "vpc", "-o", "subformat=dynamic,force_size"),
   },
   { title: "a VDI", args: (all) => making(all, "vdi") },
+  { title: "a VHDX", args: (all) => making(all, "vhdx") },
   {
     title: "a VMDK, monolithicFlat",
     args: (all) => making(all, "vmdk", "-o", "subformat=monolithicFlat"),

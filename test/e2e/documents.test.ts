@@ -11,6 +11,7 @@ import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
+import { MORE_RECIPES } from "../support/scenes/more-recipes.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
 import { RECONNECTING } from "../support/scenes/reconnecting.ts";
@@ -29,6 +30,7 @@ const SHELLS = ["sh", "zsh", "fish"];
 const OTHERS = ["", "ts", "json", "ini", "diff"];
 const SCENES = [
   RECIPES,
+  MORE_RECIPES,
   WHOLE_COMMANDS,
   IMPORTS,
   NETWORK,

@@ -1,5 +1,5 @@
 /** Real clients that do not quite write from start to end: with what helps them, the exact stream. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import {
   bench,
@@ -219,6 +219,41 @@ test.each([
   expect(ended.stderr).toMatch(told);
   const padding = filled(0, length - disks.odd.size);
   expect(await digest.sha256()).toBe(digestOf(await readFile(disks.odd.path), padding));
+});
+
+/** Clients that are told that the disk is zeroes already, and leave those at its end out. */
+const LEAVING_OUT = [
+  [
+    "qemu-img convert --target-is-zero",
+    (uri: string) => [...TARGET_IS_ZERO, disks.sparse.path, uri],
+  ],
+  [
+    "nbdcopy --destination-is-zero",
+    (uri: string) => ["nbdcopy", "--destination-is-zero", `${disks.sparse.path}.raw`, uri],
+  ],
+] as const;
+const TARGET_IS_ZERO = "qemu-img convert -n --target-is-zero -f qcow2 -O raw".split(" ");
+
+describe.each(LEAVING_OUT)("%s of a disk with a hole at its end", (_, client) => {
+  test("streams the exact disk by run with size=", async () => {
+    expect(await streamed(["size=192M", "--", ...client("$uri")])).toBe(disks.sparse.sha256);
+  });
+
+  test.each([
+    { options: [], status: 4 },
+    { options: ["--pad"], status: 0 },
+  ])("ends with $status by serve with size= and $options", async ({ options, status }) => {
+    using scratch = tempFolder();
+    const [fifo, socket] = [scratch.file("stream.fifo"), scratch.file("nbd.sock")];
+    await using digest = digestFifo(fifo);
+    const words = ["serve", `pipe=${fifo}`, "size=192M", "-U", socket, ...options];
+    await using serving = startProgram(words);
+    await serving.saying(/listening on /);
+    await command([...client(`nbd+unix:///?socket=${socket}`)]);
+    const ended = await serving.ended();
+    expect(ended.status, ended.stderr).toBe(status);
+    if (status === 0) expect(await digest.sha256()).toBe(disks.sparse.sha256);
+  });
 });
 
 /** nbdcopy's way to name an image behind a server of its own. */
