@@ -16,7 +16,7 @@ import {
   WSTOPPED,
 } from "./constants.ts";
 import { lastErrno, SyscallError } from "./errno.ts";
-import { closesOnExec, cstring } from "./fd.ts";
+import { closesOnExec, cstring, setNonBlocking } from "./fd.ts";
 import { libcName } from "./libc.ts";
 import { Memory } from "./memory.ts";
 import { signalSet } from "./signal.ts";
@@ -64,6 +64,9 @@ export interface SpawnOptions {
   readonly place: "here" | "group" | "session";
 }
 
+/** Descriptors below this are standard input, output and error. */
+const STANDARD = 3;
+
 /** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl, 336 bytes at most. */
 const OPAQUE_SIZE = 512;
 
@@ -82,6 +85,7 @@ const NO_SIGNALS = signalSet();
  * @throws SyscallError when it cannot be executed (ENOENT, EACCES), or not be started (EAGAIN)
  */
 export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
+  for (const fd of stdio) if (fd !== "null" && fd < STANDARD) makeBlocking(fd);
   const [attributes, actions] = [new Memory(OPAQUE_SIZE), new Memory(OPAQUE_SIZE)];
   succeed("posix_spawnattr_init", libc.posix_spawnattr_init(attributes.at(0)));
   try {
@@ -105,6 +109,15 @@ export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
     }
   } finally {
     libc.posix_spawnattr_destroy(attributes.at(0));
+  }
+}
+
+/** Programs expect their standard descriptors to block; the runtime makes them non-blocking by its own use. */
+function makeBlocking(fd: number): void {
+  try {
+    setNonBlocking(fd, false);
+  } catch {
+    // It is not open.
   }
 }
 

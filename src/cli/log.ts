@@ -1,5 +1,6 @@
 /** Messages on standard error, which is not a data channel. */
-import { createConsola, LogLevels } from "consola";
+// Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
+import { createConsola, LogLevels } from "consola/core";
 import { lineWriter } from "../process/line-writer.ts";
 import type { Log } from "../server/log.ts";
 

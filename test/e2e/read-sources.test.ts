@@ -220,6 +220,14 @@ test("what the command prints goes to standard output, as it is", async () => {
   expect(stdout.slice(0, 64)).toBe(holed.sha256);
 });
 
+test("standard output is as blocking as it was, for the command and for all who share it", async () => {
+  const flags = "cat /proc/self/fdinfo/1";
+  const line = `{ program run read="$FILE" -- '${flags}; exec nbdcopy "$uri" null:'; ${flags}; } | grep flags`;
+  const { stdout } = await shell(line, [], { env: { FILE: holed.path } });
+  // O_NONBLOCK is 04000.
+  expect(stdout).toMatch(/^flags:\s+0?1\nflags:\s+0?1\n$/);
+});
+
 test("a file that grows meanwhile is as long as it was, with a warning", async () => {
   using folder = tempFolder();
   const image = await rawImage(folder.file("growing.raw"), 2 * MiB);
