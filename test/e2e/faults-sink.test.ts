@@ -81,6 +81,27 @@ describe("a reader of a FIFO that dies", () => {
   });
 });
 
+test.each([
+  ["fails", "exit 22", "it failed with status 22"],
+  ["ends early, and content", "exit 0", "it ended with status 0"],
+  ["is killed", "kill -KILL $$", "it was killed by SIGKILL"],
+])("a command that %s is told of with its status", async (_, end, how) => {
+  for (const start of ["serve", "run"] as const) {
+    await using trial = await (start === "serve"
+      ? Trial.serve({ exec: `${GATE}; ${end}` })
+      : Trial.run({ exec: `${GATE}; ${end}` }, ['nbdcopy /dev/zero "$uri"'], {
+          args: ["size=100M"],
+        }));
+    if (start === "serve") await trial.settled();
+    trial.openGate();
+    await trial.fails({
+      status: start === "serve" ? 4 : 1,
+      message: new RegExp(`the reader of exec:.* went away with the stream at byte .*; ${how}$`),
+      whole: Buffer.alloc(0),
+    });
+  }
+});
+
 test("a reader of a socket that dies is an error to the client", async () => {
   await using trial = await Trial.serve({ socket: 100_000 });
   using client = await trial.client();
