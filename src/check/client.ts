@@ -1,4 +1,4 @@
-/** A small NBD client for the self-test: it needs no other program. */
+/** A small NBD client for the self-test and the demo: it needs no other program. */
 import { connect, type Socket } from "node:net";
 import {
   IHAVEOPT,
@@ -31,6 +31,7 @@ export class Client implements Disposable {
   readonly #socket: Socket;
   #received = Buffer.alloc(0);
   #over: Error | undefined;
+  #closed = false;
   #wake = () => {};
   #cookie = 0;
   /** Requests that have not been answered. */
@@ -43,7 +44,10 @@ export class Client implements Disposable {
       this.#wake();
     });
     this.#socket.on("error", (error) => this.#ended(error));
-    this.#socket.on("close", () => this.#ended(new Error("the server has closed the connection")));
+    this.#socket.on("close", () => {
+      this.#closed = true;
+      this.#ended(new Error("the server has closed the connection"));
+    });
   }
 
   /**
@@ -99,9 +103,10 @@ export class Client implements Disposable {
     await this.settle();
   }
 
-  /** Leaves as clients should (NBD_CMD_DISC). */
-  disconnect(): void {
-    this.#socket.end(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
+  /** Leaves as clients should (NBD_CMD_DISC), and waits until the server has closed the connection. */
+  async disconnect(): Promise<void> {
+    this.#socket.write(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
+    await this.#bounded(() => this.#closed);
   }
 
   [Symbol.dispose](): void {
@@ -137,11 +142,19 @@ export class Client implements Disposable {
   }
 
   async #receive(length: number): Promise<Buffer> {
+    await this.#bounded(() => this.#received.length >= length);
+    const bytes = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return bytes;
+  }
+
+  /** Waits until something is so, but not beyond the end of the connection, nor for ever. */
+  async #bounded(condition: () => boolean): Promise<void> {
     const timer = setTimeout(() => {
       this.#ended(new Error(`the server has not answered for ${PATIENCE / 1000} s`));
     }, PATIENCE);
     try {
-      while (this.#received.length < length) {
+      while (!condition()) {
         if (this.#over !== undefined) throw this.#over;
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -150,9 +163,6 @@ export class Client implements Disposable {
     } finally {
       clearTimeout(timer);
     }
-    const bytes = this.#received.subarray(0, length);
-    this.#received = this.#received.subarray(length);
-    return bytes;
   }
 
   #ended(why: Error): void {

@@ -134,7 +134,7 @@ async function meet(socket: string, talk: (client: Client) => Promise<void>): Pr
   const size = BigInt(advertisedSize(SIZE));
   if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
   await talk(client);
-  client.disconnect();
+  await client.disconnect();
 }
 
 async function writeAll(client: Client, disk: Uint8Array): Promise<void> {

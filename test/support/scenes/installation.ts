@@ -1,6 +1,6 @@
 /** How the program is installed, by README and by packaging/README.md. */
 import { expect } from "bun:test";
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../../package.json" with { type: "json" };
 import { documentedBlock } from "../documented.ts";
@@ -41,16 +41,12 @@ export const INSTALLATION: readonly Scene[] = [
     after: async (stage, { stdout }) =>
       expect(stdout).toEndWith(await stage.shell("nbd-streaming --help")),
   },
-  {
-    document: "README.md",
-    block: "run demo",
-    title: "shows the main job",
-    needs: ["qemu-io"],
-    checkout: true,
-    commands: { npx: NPX },
-    before: (stage) => cpSync(join(ROOT, "demo"), stage.file("demo"), { recursive: true }),
-    after: (_, { stdout }) => expect(stdout).toEndWith("demo: the digests agree\n"),
-  },
+  demo("shows the main job with a qcow2", /-- qemu-img convert -n .* '\$nbd'\n/, {
+    needs: ["qemu-img", "qemu-io"],
+  }),
+  demo("shows the main job where there is nothing but npm", /-- bun demo\/client\.ts /, {
+    only: ["bash", "sh"],
+  }),
   {
     document: "README.md",
     block: "run test:debian",
@@ -110,6 +106,25 @@ export const INSTALLATION: readonly Scene[] = [
     },
   },
 ];
+
+/** @param client what the line has that is shown @param rest what else is there, or not */
+function demo(title: string, client: RegExp, rest: Pick<Scene, "needs" | "only">): Scene {
+  return {
+    document: "README.md",
+    block: "run demo",
+    title,
+    checkout: true,
+    commands: { npx: NPX },
+    before: (stage) => cpSync(join(ROOT, "demo"), stage.file("demo"), { recursive: true }),
+    after(stage, { stdout, stderr }) {
+      expect(stdout).toMatch(client);
+      expect(stdout).toEndWith("demo: the digests agree\n");
+      expect(stderr).toMatch(/: complete\n$/);
+      expect(readdirSync(stage.temporary)).toEqual([]);
+    },
+    ...rest,
+  };
+}
 
 /** The binary is a script here: how it is built is another block's subject. */
 function withProgramAndUnits(stage: Stage): void {

@@ -1,5 +1,5 @@
 /** What a block of a document is run in: a folder of its own that holds what the text assumes. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { copyCheckout } from "../checkout.ts";
 import { binFolder, type Block } from "../documented.ts";
@@ -17,6 +17,8 @@ export interface Scene {
   readonly title: string;
   /** Programs without which it is skipped. */
   readonly needs?: readonly string[];
+  /** The only programs of this machine that are there, as if it had no others. Default: all. */
+  readonly only?: readonly string[];
   /** Scripts of sh(1) in front of all others in PATH, by their names. */
   readonly commands?: Readonly<Record<string, string>>;
   readonly env?: Readonly<Record<string, string>>;
@@ -42,6 +44,8 @@ export class Stage implements AsyncDisposable {
   readonly #folder = this.#stack.use(tempFolder());
   /** The working directory. */
   readonly cwd = this.#folder.file("here");
+  /** TMPDIR. */
+  readonly temporary = this.#folder.file("tmp");
   readonly #bin = this.#folder.file("bin");
   readonly #env: Record<string, string>;
 
@@ -51,11 +55,13 @@ export class Stage implements AsyncDisposable {
   ) {
     if (scene.checkout === true) copyCheckout(this.cwd);
     else mkdirSync(this.cwd);
-    mkdirSync(this.#folder.file("home"));
+    for (const path of [this.#folder.file("home"), this.temporary]) mkdirSync(path);
     binFolder(this.#bin, scene.commands);
+    for (const tool of scene.only ?? []) symlinkSync(found(tool), join(this.#bin, tool));
     this.#env = {
       HOME: this.#folder.file("home"),
-      PATH: `${this.#bin}:${process.env.PATH}`,
+      TMPDIR: this.temporary,
+      PATH: scene.only === undefined ? `${this.#bin}:${process.env.PATH}` : this.#bin,
       ...scene.env,
     };
   }
@@ -92,6 +98,13 @@ export class Stage implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
   }
+}
+
+/** Where a program is. @throws Error when it is nowhere */
+function found(tool: string): string {
+  const path = Bun.which(tool);
+  if (path === null) throw new Error(`there is no ${tool}`);
+  return path;
 }
 
 /** fish cannot be told to stop. */
