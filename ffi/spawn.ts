@@ -16,7 +16,7 @@ import {
   WSTOPPED,
 } from "./constants.ts";
 import { lastErrno, SyscallError } from "./errno.ts";
-import { closesOnExec, cstring } from "./fd.ts";
+import { closesOnExec, cstring, setNonBlocking } from "./fd.ts";
 import { libcName } from "./libc.ts";
 import { Memory } from "./memory.ts";
 import { signalSet } from "./signal.ts";
@@ -64,6 +64,8 @@ export interface SpawnOptions {
   readonly place: "here" | "group" | "session";
 }
 
+const STDERR = 2;
+
 /** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl, 336 bytes at most. */
 const OPAQUE_SIZE = 512;
 
@@ -88,6 +90,7 @@ export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
     setAttributes(attributes.at(0), place);
     succeed("posix_spawn", libc.posix_spawn_file_actions_init(actions.at(0)));
     try {
+      for (const fd of stdio) if (fd !== "null" && fd <= STDERR) block(fd);
       const devNull = new Memory(cstring("/dev/null"));
       addActions(actions.at(0), stdio, devNull);
       const pid = new Memory(4);
@@ -138,6 +141,18 @@ function addActions(actions: Pointer, stdio: SpawnOptions["stdio"], devNull: Mem
   }
   for (const fd of leaking(stdio.length)) {
     succeed("posix_spawn", libc.posix_spawn_file_actions_addclose(actions, fd));
+  }
+}
+
+/**
+ * The runtime has made what it writes to non-blocking, for all who share it, and most programs take that
+ * for an error.
+ */
+function block(fd: number): void {
+  try {
+    setNonBlocking(fd, false);
+  } catch {
+    // It is not open, which the program will notice itself.
   }
 }
 
