@@ -64,8 +64,7 @@ export interface SpawnOptions {
   readonly place: "here" | "group" | "session";
 }
 
-/** Descriptors below this are standard input, output and error. */
-const STANDARD = 3;
+const STDERR = 2;
 
 /** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl, 336 bytes at most. */
 const OPAQUE_SIZE = 512;
@@ -85,13 +84,13 @@ const NO_SIGNALS = signalSet();
  * @throws SyscallError when it cannot be executed (ENOENT, EACCES), or not be started (EAGAIN)
  */
 export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
-  for (const fd of stdio) if (fd !== "null" && fd < STANDARD) makeBlocking(fd);
   const [attributes, actions] = [new Memory(OPAQUE_SIZE), new Memory(OPAQUE_SIZE)];
   succeed("posix_spawnattr_init", libc.posix_spawnattr_init(attributes.at(0)));
   try {
     setAttributes(attributes.at(0), place);
     succeed("posix_spawn", libc.posix_spawn_file_actions_init(actions.at(0)));
     try {
+      for (const fd of stdio) if (fd !== "null" && fd <= STDERR) block(fd);
       const devNull = new Memory(cstring("/dev/null"));
       addActions(actions.at(0), stdio, devNull);
       const pid = new Memory(4);
@@ -109,15 +108,6 @@ export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
     }
   } finally {
     libc.posix_spawnattr_destroy(attributes.at(0));
-  }
-}
-
-/** Programs expect their standard descriptors to block; the runtime makes them non-blocking by its own use. */
-function makeBlocking(fd: number): void {
-  try {
-    setNonBlocking(fd, false);
-  } catch {
-    // It is not open.
   }
 }
 
@@ -151,6 +141,18 @@ function addActions(actions: Pointer, stdio: SpawnOptions["stdio"], devNull: Mem
   }
   for (const fd of leaking(stdio.length)) {
     succeed("posix_spawn", libc.posix_spawn_file_actions_addclose(actions, fd));
+  }
+}
+
+/**
+ * The runtime has made what it writes to non-blocking, for all who share it, and most programs take that
+ * for an error.
+ */
+function block(fd: number): void {
+  try {
+    setNonBlocking(fd, false);
+  } catch {
+    // It is not open, which the program will notice itself.
   }
 }
 

@@ -3,10 +3,10 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { open } from "../../ffi/fd.ts";
-import { O_WRONLY } from "../../ffi/constants.ts";
+import { O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
 import { type ChildState, endOf, reap, spawn, type SpawnOptions, stopOf } from "../../ffi/spawn.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, eventually } from "../support/program.ts";
+import { command, eventually, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { Descriptors, thrownBy } from "./descriptors.ts";
 
@@ -57,6 +57,18 @@ test("it has the descriptors that it is given, and not one that this program has
   expect((await list("ls", "/proc/self/fd")).trim().split("\n")).toEqual(["0", "1", "2", "3", "9"]);
   const listed = await list(process.execPath, script);
   expect(listed.trim().split("\n")).toEqual(["0", "1", "2", "3"]);
+});
+
+test("its standard descriptors wait, even if the runtime has made them non-blocking", async () => {
+  const script = join(import.meta.dir, "spawn.child.ts");
+  const words = "sed -n 's/^flags:[^0-9]*//p' /proc/self/fdinfo/1 /proc/self/fdinfo/2";
+  await using running = start([process.execPath, script, words]);
+  const { stdout } = await running.ended();
+  const flags = stdout
+    .trim()
+    .split("\n")
+    .map((octal) => Number.parseInt(octal, 8) & O_NONBLOCK);
+  expect(flags).toEqual([0, 0]);
 });
 
 test.each([
