@@ -4,7 +4,7 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMIT_FILE, commitOf, UNKNOWN_COMMIT } from "../src/cli/version.ts";
+import { COMMIT_FILE, commitOf, isKnown } from "../src/cli/version.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const COMPLETIONS = join(ROOT, "completions");
@@ -25,7 +25,7 @@ function prepare(): void {
     writeFileSync(join(folder, file), printed("completions", shell));
   }
   const commit = commitOf(ROOT);
-  if (commit !== UNKNOWN_COMMIT) writeFileSync(join(ROOT, COMMIT_FILE), `${commit}\n`);
+  if (isKnown(commit)) writeFileSync(join(ROOT, COMMIT_FILE), `${commit}\n`);
 }
 
 /** What the program prints. */

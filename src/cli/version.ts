@@ -7,7 +7,12 @@ import { keepEndsOfChildren } from "../process/child.ts";
 /** A binary's commit, which packaging/build.ts bakes in; not there in the sources. */
 declare const NBD_STREAMING_COMMIT: string | undefined;
 
-export const UNKNOWN_COMMIT = "unknown";
+const UNKNOWN = "unknown";
+
+/** Why there is no telling. In a binary these are of the place and the time where it was made. */
+const NO_CHECKOUT = `${UNKNOWN}: made of no git checkout`;
+const NO_GIT = `${UNKNOWN}: there was no git to ask`;
+const NOT_TOLD = `${UNKNOWN}: git could not tell`;
 
 /** The file in which a package has its commit, beside package.json; packaging/pack.ts writes it. */
 export const COMMIT_FILE = "COMMIT";
@@ -28,7 +33,7 @@ const EMBEDDED = "/$bunfs/";
 
 function ownCommit(): string {
   if (typeof NBD_STREAMING_COMMIT === "string") return NBD_STREAMING_COMMIT;
-  if (import.meta.dir.startsWith(EMBEDDED)) return UNKNOWN_COMMIT;
+  if (import.meta.dir.startsWith(EMBEDDED)) return UNKNOWN;
   return commitOf(join(import.meta.dir, "../.."));
 }
 
@@ -37,17 +42,23 @@ function ownCommit(): string {
  * what the package has noted.
  *
  * @returns the first 12 digits, with `-dirty` behind them if files differ from the commit;
- *   UNKNOWN_COMMIT when there is no telling
+ *   "unknown" and why when there is no telling: see {@link isKnown}
  */
 export function commitOf(root: string): string {
   const repository = join(root, ".git");
   // A folder that is merely inside of a repository, as in node_modules, is no part of its commits.
-  if (existsSync(repository)) return checkedOut(root, repository) ?? UNKNOWN_COMMIT;
-  return noted(join(root, COMMIT_FILE)) ?? UNKNOWN_COMMIT;
+  if (existsSync(repository)) return checkedOut(root, repository);
+  return noted(join(root, COMMIT_FILE)) ?? NO_CHECKOUT;
 }
 
-/** What git(1) says; undefined without git, or if it fails for whatever reason. */
-function checkedOut(root: string, repository: string): string | undefined {
+/** True for a commit that {@link commitOf} could tell. */
+export function isKnown(commit: string): boolean {
+  return !commit.startsWith(UNKNOWN);
+}
+
+/** What git(1) says, or why it does not. */
+function checkedOut(root: string, repository: string): string {
+  if (Bun.which("git") === null) return NO_GIT;
   try {
     keepEndsOfChildren();
     const { success, stdout } = Bun.spawnSync({
@@ -62,9 +73,9 @@ function checkedOut(root: string, repository: string): string | undefined {
       stdio: ["ignore", "pipe", "ignore"],
       timeout: PATIENCE,
     });
-    return success ? commitIn(stdout.toString()) : undefined;
+    return (success ? commitIn(stdout.toString()) : undefined) ?? NOT_TOLD;
   } catch {
-    return undefined;
+    return NOT_TOLD;
   }
 }
 

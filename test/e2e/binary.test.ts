@@ -15,7 +15,7 @@ const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());
 
 const binary = folder.file("nbd-streaming");
-let commit = "unknown";
+let commit = "unknown: made of no git checkout";
 
 beforeAll(async () => {
   const copy = folder.file("checkout");

@@ -1,6 +1,13 @@
 /** The package, installed where there is no checkout. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
@@ -16,6 +23,8 @@ const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());
 
 const NO_GIT = Bun.which("git") === null;
+const NO_NPM = Bun.which("npm") === null;
+const TARBALL = `nbd-streaming-${packageJson.version}.tgz`;
 
 /** The scripts of a package, and its program, look for `bun`. */
 const bin = folder.file("bin");
@@ -37,7 +46,7 @@ async function packed(name: string, cmd: readonly string[]): Promise<string> {
   const path = folder.file(name);
   mkdirSync(path);
   await command([...cmd, path], { cwd: checkout, env });
-  return join(path, `nbd-streaming-${packageJson.version}.tgz`);
+  return join(path, TARBALL);
 }
 
 async function contents(path: string): Promise<string[]> {
@@ -70,7 +79,7 @@ describe("the package", () => {
     expect(files.filter((name) => !isSource(name))).toEqual([...OTHERS, ...noted].toSorted());
   });
 
-  test.skipIf(Bun.which("npm") === null)("is the same by npm", async () => {
+  test.skipIf(NO_NPM)("is the same by npm", async () => {
     const other = await packed("by-npm", ["npm", "pack", "--pack-destination"]);
     expect(await contents(other)).toEqual(await contents(tarball));
   });
@@ -80,6 +89,28 @@ describe("the package", () => {
     expect(names).not.toContain("COMMIT");
     expect(names).not.toContain("completions");
   });
+
+  test.skipIf(NO_GIT || NO_NPM)("is nothing new for git where npm puts it", async () => {
+    await command(["npm", "pack"], { cwd: checkout, env });
+    expect(readdirSync(checkout)).toContain(TARBALL);
+    expect(await command(["git", "status", "--porcelain"], { cwd: checkout })).toBe("");
+  });
+});
+
+test.skipIf(NO_NPM)("npm install -g links the program and the man page", async () => {
+  const copy = folder.file("lonely");
+  copyCheckout(copy);
+  // What it needs would come from the registry.
+  const lonely = { ...packageJson, dependencies: {}, devDependencies: {} };
+  writeFileSync(join(copy, "package.json"), JSON.stringify(lonely));
+  await command(["npm", "pack", "--ignore-scripts"], { cwd: copy, env });
+  const prefix = folder.file("prefix");
+  const install = ["npm", "install", "-g", "--offline", "--prefix", prefix, join(copy, TARBALL)];
+  await command(install, { cwd: copy, env });
+  const own = realpathSync(join(prefix, "lib/node_modules/nbd-streaming"));
+  expect(realpathSync(join(prefix, "bin/nbd-streaming"))).toBe(join(own, "src/main.ts"));
+  const page = join(own, "man/nbd-streaming.1");
+  expect(realpathSync(join(prefix, "share/man/man1/nbd-streaming.1"))).toBe(page);
 });
 
 describe("the installed package", () => {

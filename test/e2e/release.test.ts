@@ -41,7 +41,9 @@ describe("bun run build:all without a registry", () => {
 
   test("makes the binary of this machine, which works", async () => {
     const binary = join(dist, `nbd-streaming-${OWN}`);
-    expect(await command([binary, "--version"])).toEndWith("(commit unknown)\n");
+    expect(await command([binary, "--version"])).toEndWith(
+      "(commit unknown: made of no git checkout)\n",
+    );
   });
 
   test("says in one line each what it cannot make, and fails", () => {
