@@ -5,6 +5,7 @@ import {
   AF_INET,
   AF_UNIX,
   ERRNO,
+  IPPROTO_TCP,
   MSG_MORE,
   MSG_PEEK,
   O_CLOEXEC,
@@ -12,9 +13,15 @@ import {
   O_RDWR,
   POLLIN,
   POLLOUT,
+  SO_KEEPALIVE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
+  SOL_SOCKET,
+  TCP_KEEPCNT,
+  TCP_KEEPIDLE,
+  TCP_KEEPINTVL,
+  TCP_USER_TIMEOUT,
 } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { bytesReadable } from "../../ffi/fd.ts";
@@ -29,6 +36,7 @@ import {
   isUnix,
   isListening,
   listen,
+  noticeDeadPeer,
   recv,
   send,
   shutdownWrite,
@@ -45,7 +53,6 @@ function letters(text: string): Memory {
 }
 
 // tcp(7), which the program has no use for
-const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const TCP_INFO = 11;
 /** Where `struct tcp_info` (linux/tcp.h) has `tcpi_data_segs_out`. */
@@ -301,5 +308,38 @@ test("no call waits, not even on a descriptor that blocks", async () => {
     last: WOULD_BLOCK,
     intoFull: WOULD_BLOCK,
     teed: WOULD_BLOCK,
+  });
+});
+
+describe("noticeDeadPeer", () => {
+  /** A TCP option of a socket, as the kernel has it. */
+  const optionOf = (fd: number, level: number, name: number) => {
+    const [value, length] = [new Memory(4), new Memory(4)];
+    length.view.setUint32(0, 4, true);
+    expect(libc.getsockopt(fd, level, name, value.at(0), length.at(0))).toBe(0);
+    return value.view.getInt32(0, true);
+  };
+
+  test.each([
+    [30, { user: 30_000, idle: 15, interval: 7 }],
+    [2, { user: 2000, idle: 1, interval: 1 }],
+    [0.5, { user: 500, idle: 1, interval: 1 }],
+  ])("has TCP give up after %d s, idle or not", (seconds, { user, idle, interval }) => {
+    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    using fds = new Descriptors();
+    const fd = fds.keep(connect(internetAddress(Uint8Array.of(127, 0, 0, 1), server.port), "tcp"));
+    noticeDeadPeer(fd, seconds);
+    const tcp = (name: number) => optionOf(fd, IPPROTO_TCP, name);
+    expect(tcp(TCP_USER_TIMEOUT)).toBe(user);
+    expect([tcp(TCP_KEEPIDLE), tcp(TCP_KEEPINTVL), tcp(TCP_KEEPCNT)]).toEqual([idle, interval, 2]);
+    expect(optionOf(fd, SOL_SOCKET, SO_KEEPALIVE)).toBe(1);
+    server.stop(true);
+  });
+
+  test("leaves a Unix socket alone", () => {
+    using fds = new Descriptors();
+    const [near] = fds.socketpair();
+    noticeDeadPeer(near, 1);
+    expect(optionOf(near, SOL_SOCKET, SO_KEEPALIVE)).toBe(0);
   });
 });
