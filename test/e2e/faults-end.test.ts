@@ -1,7 +1,8 @@
 /** What becomes of a stream whose data is all written, and whose end fails. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fstatSync, writeFileSync } from "node:fs";
-import type { Socket } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { Descriptors } from "../ffi/descriptors.ts";
@@ -95,6 +96,26 @@ describe("a reader over TCP sees an error, and no end, of a stream that is trunc
     await eventually(() => reader.destroyed || events.length > 0, "the end of the connection");
     expect(events).toEqual(["error"]);
   });
+});
+
+test("a reader over TCP sees an error, and no end, of a stream that comes to nothing", async () => {
+  const events: string[] = [];
+  await using server = createServer((reader) => {
+    for (const event of ["end", "error"]) reader.on(event, () => events.push(event));
+    reader.resume();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  using folder = tempFolder();
+  // The connection is there by the time that the address turns out to be none.
+  const where = folder.file("missing/nbd.sock");
+  const words = ["serve", `pipe=tcp:127.0.0.1:${port}`, "-U", where];
+  await using program = start([...PROGRAM, ...words]);
+  const { status, stderr } = await program.ended();
+  expect(status, stderr).toBe(3);
+  await eventually(() => events.length > 0, "the end of the connection");
+  expect(events).toEqual(["error"]);
 });
 
 /** Reads on. @returns how many bytes have come so far */
