@@ -196,6 +196,37 @@ describe.skipIf(!STRACE_WORKS)(`a call that fails at the end ${NEEDS_STRACE}`, (
     expectFailure(await program.ended(), fifo, "close: Input/output error");
   });
 
+  test.each([
+    { ends: "well", source: "", status: 0, says: ": complete\n" },
+    { ends: "badly", source: "; exit 3", status: 1, says: "failed with status 3" },
+  ])("does not hide that a stream ends $ends: unlinkat", async ({ source, status, says }) => {
+    using folder = tempFolder();
+    const file = folder.file("disk.raw");
+    writeFileSync(file, DATA.subarray(0, WRITTEN));
+    const fault = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EIO"];
+    const words = [
+      `read=exec:cat ${quoted(file)}${source}`,
+      `size=${WRITTEN}`,
+      folder.file("copy.raw"),
+    ];
+    const traced = [
+      "strace",
+      "-f",
+      "-qq",
+      "-o",
+      "/dev/null",
+      ...fault,
+      ...PROGRAM,
+      "run",
+      ...words,
+    ];
+    await using program = start(traced);
+    const ended = await program.ended();
+    expect(ended.status, ended.stderr).toBe(status);
+    expect(ended.stderr).toContain(says);
+    expect(ended.stderr).toMatch(/warn: cannot remove the folder \S+: .*; remove it yourself\n/);
+  });
+
   test("does not matter to a stream that was read", async () => {
     using folder = tempFolder();
     const file = folder.file("disk.raw");
