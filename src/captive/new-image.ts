@@ -38,6 +38,8 @@ export class NewImage {
   readonly #name: string;
   readonly #place: string;
   readonly #folder: FileId;
+  /** A warning of what could not be removed. */
+  left: string | undefined;
   /** What is to be replaced. */
   readonly #old: FileId | undefined;
 
@@ -110,7 +112,7 @@ export class NewImage {
 
   /** It is not complete: nobody is to take it for whole. */
   discard(): void {
-    this.#folder.removeTree();
+    this.left = this.#folder.removeTree();
   }
 
   async #stored(stop: AbortSignal): Promise<boolean> {

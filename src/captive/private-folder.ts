@@ -38,15 +38,16 @@ export class PrivateFolder {
     return this.#folder.path;
   }
 
-  /** With all that is in it, if the name is still that folder's. */
-  remove(): void {
-    if (!this.#folder.isThere) return;
+  /** As {@link FileId.removeTree}. */
+  remove(): string | undefined {
+    if (!this.#folder.isThere) return undefined;
     try {
       // Neither of the two needs a descriptor, as looking into the folder does: there may be none left.
       rmSync(this.socket, { force: true });
       rmdirSync(this.path);
+      return undefined;
     } catch {
-      this.#folder.removeTree();
+      return this.#folder.removeTree();
     }
   }
 }

@@ -68,7 +68,10 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<O
         return withCommand(options, address, hosted, attend);
       });
     },
-    () => folder?.remove(),
+    () => {
+      const left = folder?.remove();
+      if (left !== undefined) options.log.warn(left);
+    },
   );
 }
 

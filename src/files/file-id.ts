@@ -1,6 +1,7 @@
 /** Files by what they are: what had a name of ours may be gone, and the name somebody else's by now. */
 import { type BigIntStats, lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
+import { messageOf } from "../errors.ts";
 
 const BIG = { bigint: true } as const;
 
@@ -43,9 +44,18 @@ export class FileId {
     }
   }
 
-  /** Removes a folder of ours with all that is in it, if the name is still that folder's. */
-  removeTree(): void {
-    if (this.isThere) rmSync(this.path, { recursive: true, force: true });
+  /**
+   * Removes a folder of ours with all that is in it, if the name is still that folder's.
+   *
+   * @returns a warning when it could not: how a stream has ended matters more than this
+   */
+  removeTree(): string | undefined {
+    try {
+      if (this.isThere) rmSync(this.path, { recursive: true, force: true });
+      return undefined;
+    } catch (error) {
+      return `cannot remove the folder ${this.path}: ${messageOf(error)}; remove it yourself`;
+    }
   }
 }
 

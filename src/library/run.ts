@@ -53,7 +53,9 @@ export function run(options: RunOptions): Streaming {
       },
       // A complete one that cannot have its name stays where it is.
       () => {
-        if (!complete) client.product()?.discard();
+        const product = client.product();
+        if (!complete) product?.discard();
+        if (product?.left !== undefined) host.log.warn(product.left);
       },
     );
   });

@@ -1,7 +1,8 @@
 /** What becomes of a stream whose data is all written, and whose end fails. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fstatSync, writeFileSync } from "node:fs";
-import type { Socket } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { Descriptors } from "../ffi/descriptors.ts";
@@ -97,6 +98,26 @@ describe("a reader over TCP sees an error, and no end, of a stream that is trunc
   });
 });
 
+test("a reader over TCP sees an error, and no end, of a stream that comes to nothing", async () => {
+  const events: string[] = [];
+  await using server = createServer((reader) => {
+    for (const event of ["end", "error"]) reader.on(event, () => events.push(event));
+    reader.resume();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  using folder = tempFolder();
+  // The connection is there by the time that the address turns out to be none.
+  const where = folder.file("missing/nbd.sock");
+  const words = ["serve", `pipe=tcp:127.0.0.1:${port}`, "-U", where];
+  await using program = start([...PROGRAM, ...words]);
+  const { status, stderr } = await program.ended();
+  expect(status, stderr).toBe(3);
+  await eventually(() => events.length > 0, "the end of the connection");
+  expect(events).toEqual(["error"]);
+});
+
 /** Reads on. @returns how many bytes have come so far */
 function taken(reader: Socket): () => number {
   let received = 0;
@@ -173,6 +194,37 @@ describe.skipIf(!STRACE_WORKS)(`a call that fails at the end ${NEEDS_STRACE}`, (
     const words = ["run", `pipe=${fifo}`, "--", WRITE];
     await using program = start([...failing("close", "EIO", fifo), ...PROGRAM, ...words]);
     expectFailure(await program.ended(), fifo, "close: Input/output error");
+  });
+
+  test.each([
+    { ends: "well", source: "", status: 0, says: ": complete\n" },
+    { ends: "badly", source: "; exit 3", status: 1, says: "failed with status 3" },
+  ])("does not hide that a stream ends $ends: unlinkat", async ({ source, status, says }) => {
+    using folder = tempFolder();
+    const file = folder.file("disk.raw");
+    writeFileSync(file, DATA.subarray(0, WRITTEN));
+    const fault = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EIO"];
+    const words = [
+      `read=exec:cat ${quoted(file)}${source}`,
+      `size=${WRITTEN}`,
+      folder.file("copy.raw"),
+    ];
+    const traced = [
+      "strace",
+      "-f",
+      "-qq",
+      "-o",
+      "/dev/null",
+      ...fault,
+      ...PROGRAM,
+      "run",
+      ...words,
+    ];
+    await using program = start(traced);
+    const ended = await program.ended();
+    expect(ended.status, ended.stderr).toBe(status);
+    expect(ended.stderr).toContain(says);
+    expect(ended.stderr).toMatch(/warn: cannot remove the folder \S+: .*; remove it yourself\n/);
   });
 
   test("does not matter to a stream that was read", async () => {

@@ -5,7 +5,14 @@ import { POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
 import { PollSet } from "../../../ffi/poll.ts";
-import { connect, socketError, internetAddress, unixAddress } from "../../../ffi/socket.ts";
+import {
+  connect,
+  internetAddress,
+  resetOnClose,
+  socketError,
+  unixAddress,
+} from "../../../ffi/socket.ts";
+import type { Direction } from "../spec.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
 import { UnusableError } from "./unusable.ts";
 
@@ -33,12 +40,18 @@ export function tcpName(host: string, port: number): string {
 }
 
 /**
- * Connects over TCP, to the first address of the host that answers.
+ * Connects over TCP, to the first address of the host that answers. When written, the end of the connection
+ * is a reset from here on: the stream may come to nothing before there is a sink.
  *
  * @param stop aborted when there is no time to wait any more
  * @throws UnusableError
  */
-export async function connectTcp(host: string, port: number, stop?: AbortSignal): Promise<FarEnd> {
+export async function connectTcp(
+  host: string,
+  port: number,
+  direction: Direction,
+  stop?: AbortSignal,
+): Promise<FarEnd> {
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
@@ -52,6 +65,7 @@ export async function connectTcp(host: string, port: number, stop?: AbortSignal)
     if (stop?.aborted === true) break;
     try {
       const fd = connect(internetAddress(addressBytes(address), port), name);
+      if (direction === "write") resetOnClose(fd, true);
       const errno = await connected(fd, stop);
       if (errno === 0) return farEnd(name, fd);
       close(fd);

@@ -5,7 +5,7 @@ import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
-import { isListening, isStream } from "../../../ffi/socket.ts";
+import { isListening, isStream, resetOnClose } from "../../../ffi/socket.ts";
 import type { Direction } from "../spec.ts";
 import { claimBehind, requireRoom } from "./block-device.ts";
 import { type FarEnd, PLAIN } from "./far-end.ts";
@@ -125,6 +125,8 @@ export function describe(
   if (stats.isSocket()) {
     requireConnection(fd);
     refuseOwnPeer(stats, direction, fd);
+    // As for a connection of our own: there may never be a sink.
+    if (direction === "write") resetOnClose(fd, true);
     return { spec: { kind: "socket", name, fd } };
   }
   if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {

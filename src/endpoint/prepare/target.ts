@@ -121,7 +121,7 @@ export async function openFarEnd(
     case "descriptor":
       return inheritDescriptor(target.name, target.fd, direction, size);
     case "tcp":
-      return await connectTcp(target.host, target.port, interruption?.stop);
+      return await connectTcp(target.host, target.port, direction, interruption?.stop);
     case "exec": {
       const start = direction === "write" ? startSinkCommand : startSourceCommand;
       return start(target.command, size, (signal) => interruption?.raise(signal));
