@@ -87,7 +87,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 const ONLY_IN: Record<string, readonly string[]> = {
   "bun:ffi": ["ffi"],
   citty: ["src/cli"],
-  consola: ["src/cli"],
+  // Its core only: all of it would open standard output, and make that non-blocking.
+  "consola/core": ["src/cli"],
+  consola: [],
 };
 
 interface Import {
@@ -153,7 +155,7 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
   const all = imports();
   for (const [target, rooms] of Object.entries(ONLY_IN)) {
     const users = all.filter((one) => one.target === target);
-    expect(users.length).toBeGreaterThan(0);
+    expect(users.length > 0).toBe(rooms.length > 0);
     expect(users.filter((one) => !rooms.includes(one.room))).toEqual([]);
   }
 });

@@ -102,10 +102,20 @@ export async function imageSize(
     const remedy = remedyForCause(causeOf(complaint, image), { image, format });
     throw unreadable(image, remedy === undefined ? why : `${why}; ${remedy}`);
   }
-  const found = JSON.parse(output) as Info;
+  const found = parseInfo(output);
+  if (found === undefined) throw unreadable(image, "qemu-img info has not told what it is");
   const size = BigInt(found["virtual-size"]);
   // Of other formats, the image itself says how large the disk is.
   return found.format === "raw" || found.format === "nbd" ? exactSize(found, size, stop) : size;
+}
+
+/** @returns undefined for what is no such answer: it may have been cut off */
+function parseInfo(output: string): Info | undefined {
+  try {
+    return JSON.parse(output) as Info;
+  } catch {
+    return undefined;
+  }
 }
 
 function unreadable(image: string, why: string): UserError {
