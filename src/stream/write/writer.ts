@@ -216,6 +216,8 @@ export class Writer implements TurnHolder {
     if (stream.failure !== undefined) return stream.failure.errno;
     const valid = this.#channel.allows(stream.fua);
     if (request.payload === 0) return valid ? NBD_OK : NBD_EINVAL;
+    const end = add(request.offset, request.payload);
+    if (stream.overtakes(this, request.offset, end)) return NBD_EIO;
     const error = valid
       ? stream.rule.planWrite(request.offset, request.payload, this.#isRepeat())
       : NBD_EINVAL;
