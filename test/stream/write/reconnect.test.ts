@@ -295,6 +295,29 @@ describe("a WRITE below the head", () => {
     },
   );
 
+  test.each([
+    ["the same data", 0, undefined],
+    ["other data", 1, "BACKWARD_WRITE"],
+  ])("is compared once it is there if the head passes it on its way (%s)", (_, flip, broken) => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    const start = encodeWrite(0, part(0, 8 * KiB));
+    first.send(start.subarray(0, 1000));
+    stream.settle();
+    const repeated = Buffer.from(encodeWrite(8 * KiB, part(8 * KiB, 64 * KiB)));
+    repeated[100] = (repeated[100] as number) ^ flip;
+    second.send(repeated.subarray(0, 40 * KiB));
+    stream.settle();
+    first.send(start.subarray(1000), encodeWrite(8 * KiB, part(8 * KiB, 32 * KiB)));
+    stream.settle();
+    second.send(repeated.subarray(40 * KiB));
+    stream.settle();
+    expect(stream.broken).toBe(broken);
+    if (broken !== undefined) return;
+    second.send(DISC);
+    expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+  });
+
   test("takes a repeat of zeroes where there are only zeroes, however they came there", () => {
     using stream = open();
     const [first, second] = [stream.connect(), stream.connect()];
