@@ -86,9 +86,10 @@ export class Emitted {
     return true;
   }
 
-  /** True when `bytes` are what is out at `at`; all of it must be known, and out. */
+  /** True when `bytes` are known to be what is out at `at`; all of it must be out. */
   matches(at: Offset, bytes: Uint8Array): boolean {
-    let same = true;
+    // It may have been forgotten while it was on its way.
+    let same = this.knows(at);
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
       const there = this.#blocks.get(key)?.bytes ?? ZEROES;

@@ -140,6 +140,19 @@ export class Stream {
     return emitted.knows(offset);
   }
 
+  /**
+   * A request for [start, end), where something waits in the window. From a connection that a later
+   * one has succeeded it is one that came late: what is held may be newer, and its client has been
+   * told that it is safe. That connection is cut.
+   */
+  overtakes(by: TurnHolder, start: Offset, end: Offset): boolean {
+    if (this.#succession?.isOld(by) !== true) return false;
+    const held = this.rule.window?.runAt(start);
+    if (held === undefined || held.start >= end) return false;
+    this.#succession.replace(by);
+    return true;
+  }
+
   /** True where clients may come back, and a connection that began earlier has its payload on its way. */
   isTakenByOlder(by: TurnHolder): boolean {
     return this.emitted !== undefined && this.writer !== undefined && this.writer.id < by.id;

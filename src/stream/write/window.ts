@@ -104,6 +104,17 @@ export class Window {
     });
   }
 
+  /** A copy of what was put into [start, end), which is reserved. */
+  reserved(start: Offset, end: Offset): Uint8Array {
+    const result = new Uint8Array(Number(subtract(end, start)));
+    let done = 0;
+    eachBlock(BLOCK, start, end, (key, place, length) => {
+      result.set(this.#block(key).bytes.subarray(place, place + length), done);
+      done += length;
+    });
+    return result;
+  }
+
   /** Copies bytes to where they are held already; what is not held of their place is left out. */
   overwrite(at: Offset, bytes: Uint8Array): void {
     this.#eachHeld(at, add(at, bytes.length), (held, from) => {

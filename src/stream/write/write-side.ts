@@ -135,6 +135,7 @@ export class WriteSide implements Side {
     const { offset, length } = request;
     const stream = this.#stream;
     let error = stream.failure?.errno ?? NBD_OK;
+    if (stream.overtakes(this.#writer, offset, add(offset, length))) return;
     if (error === NBD_OK) {
       const valid = this.#channel.allows(stream.fua | NBD_CMD_FLAG_NO_HOLE);
       error = valid ? NBD_OK : NBD_EINVAL;

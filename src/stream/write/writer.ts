@@ -5,7 +5,7 @@ import { bytesReadable } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { recv, shutdown } from "../../../ffi/socket.ts";
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
-import { add, type Offset, subtract } from "../../protocol/offset.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import { START } from "../messages.ts";
 import { Payload } from "./payload.ts";
@@ -216,6 +216,8 @@ export class Writer implements TurnHolder {
     if (stream.failure !== undefined) return stream.failure.errno;
     const valid = this.#channel.allows(stream.fua);
     if (request.payload === 0) return valid ? NBD_OK : NBD_EINVAL;
+    const end = add(request.offset, request.payload);
+    if (stream.overtakes(this, request.offset, end)) return NBD_EIO;
     const error = valid
       ? stream.rule.planWrite(request.offset, request.payload, this.#isRepeat())
       : NBD_EINVAL;
@@ -346,16 +348,31 @@ export class Writer implements TurnHolder {
     return this.#moved();
   }
 
-  /** A WRITE is in the window whole, unless the stream has passed its place meanwhile. */
+  /** A WRITE is in the window whole, unless the stream has passed its place with other data meanwhile. */
   #arrive(): void {
     const { rule } = this.#stream;
-    if (this.#heldStart >= rule.head) {
+    if (this.#heldStart >= rule.head || this.#isOut()) {
       rule.window?.hold(this.#heldStart, this.#heldEnd);
+      rule.window?.trim(rule.head);
       return;
     }
     rule.window?.forget(this.#heldStart, this.#heldEnd);
+    if (this.#channel.replaced) return;
     this.#stream.refuse(this.#channel.request, NBD_EIO);
     this.#status = NBD_EIO;
+  }
+
+  /**
+   * True when the stream has passed the place of what has just come with the same data: an older
+   * connection of the same client said it, too, and is cut.
+   */
+  #isOut(): boolean {
+    const { rule, emitted } = this.#stream;
+    if (emitted === undefined || rule.window === undefined) return false;
+    const bytes = rule.window.reserved(this.#heldStart, min(this.#heldEnd, rule.head));
+    if (!emitted.matches(this.#heldStart, bytes)) return false;
+    // The head may be lower after it: all of the WRITE is held then.
+    return this.#stream.mayRepeat(this, this.#heldStart, false);
   }
 
   #drop(): Step {

@@ -278,6 +278,46 @@ describe("a WRITE below the head", () => {
     },
   );
 
+  test.each(["write", "zero"])(
+    "of what waits in the window is the end of an older connection, and changes nothing (%s)",
+    (kind) => {
+      using stream = open();
+      const [first, second] = [stream.connect(), stream.connect()];
+      expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
+      expect(ask(stream, second, encodeWrite(8 * KiB, part(8 * KiB, 64 * KiB)))).toBe(0);
+      if (kind === "write") first.send(encodeWrite(8 * KiB, part(0, 4 * KiB)));
+      else first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 8 * KiB, 4 * KiB));
+      stream.until(() => first.finished);
+      expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+      second.send(DISC);
+      expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+      expect(stream.ends).toEqual(["replaced", "disconnected"]);
+    },
+  );
+
+  test.each([
+    ["the same data", 0, undefined],
+    ["other data", 1, "BACKWARD_WRITE"],
+  ])("is compared once it is there if the head passes it on its way (%s)", (_, flip, broken) => {
+    using stream = open();
+    const [first, second] = [stream.connect(), stream.connect()];
+    const start = encodeWrite(0, part(0, 8 * KiB));
+    first.send(start.subarray(0, 1000));
+    stream.settle();
+    const repeated = Buffer.from(encodeWrite(8 * KiB, part(8 * KiB, 64 * KiB)));
+    repeated[100] = (repeated[100] as number) ^ flip;
+    second.send(repeated.subarray(0, 40 * KiB));
+    stream.settle();
+    first.send(start.subarray(1000), encodeWrite(8 * KiB, part(8 * KiB, 32 * KiB)));
+    stream.settle();
+    second.send(repeated.subarray(40 * KiB));
+    stream.settle();
+    expect(stream.broken).toBe(broken);
+    if (broken !== undefined) return;
+    second.send(DISC);
+    expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
+  });
+
   test("takes a repeat of zeroes where there are only zeroes, however they came there", () => {
     using stream = open();
     const [first, second] = [stream.connect(), stream.connect()];
