@@ -90,3 +90,18 @@ export const libc = loaded.symbols;
 
 /** The name under which the C library was found, one of {@link LIBC_NAMES}. */
 export const libcName = loaded.name;
+
+/**
+ * The version of glibc, such as "2.36" (gnu_get_libc_version(3)); undefined on another C library.
+ * {@link libcName} does not tell: musl's loader finds itself by glibc's name, too.
+ */
+export function glibcVersion(): string | undefined {
+  try {
+    const { symbols } = dlopen(libcName, {
+      gnu_get_libc_version: { args: [], returns: "cstring" },
+    });
+    return String(symbols.gnu_get_libc_version());
+  } catch {
+    return undefined;
+  }
+}

@@ -1,9 +1,10 @@
 /** Whether this machine can run the program. */
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { libcName } from "../../ffi/libc.ts";
+import { glibcVersion, libcName } from "../../ffi/libc.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
+import { problemOfProc } from "../process/proc.ts";
 import { isBunRecent, WANTED_BUN } from "../runtime.ts";
 import { MAX_SOCKET_PATH } from "../server/address.ts";
 import { pipeCapacity, PROBES, tryProbe } from "./probes.ts";
@@ -14,7 +15,7 @@ const SMALL_PIPE = 1 << 20;
 
 /** Looks at all of it. */
 export function checkMachine(): Item[] {
-  return [version(), system(), library(), ...folderAndCalls(), largestPipe()];
+  return [version(), system(), library(), processes(), ...folderAndCalls(), largestPipe()];
 }
 
 function item(name: string, state: State, text: string): Item {
@@ -35,11 +36,16 @@ function system(): Item {
 }
 
 function library(): Item {
-  return item(
-    "C library",
-    "ok",
-    `${libcName}${libcName.includes("musl") ? " (musl)" : " (glibc)"}`,
-  );
+  const version = glibcVersion();
+  const text = version === undefined ? `musl (found as ${libcName})` : `glibc ${version}`;
+  return item("C library", "ok", text);
+}
+
+function processes(): Item {
+  const problem = problemOfProc();
+  if (problem === undefined) return item("/proc", "ok", "finding the processes of a command");
+  const remedy = "is proc(5) mounted there, and of this PID namespace (mount -t proc proc /proc)?";
+  return item("/proc", "failed", `${problem}: it is needed for exec: and run; ${remedy}`);
 }
 
 /** The folder for sockets, and the system calls, which are tried out in it. */

@@ -1,17 +1,19 @@
 /** `check` of this machine, and of what may be at the far end of a stream. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { glibcVersion } from "../../ffi/libc.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { unixAddress } from "../../ffi/socket.ts";
 import { check, said } from "../support/check.ts";
 import { digestOf, filled, qemuIo } from "../support/clients.ts";
-import { bounded, eventually, runProgram, start } from "../support/program.ts";
+import { bounded, eventually, PROGRAM, runProgram, start } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { GATE } from "../support/scene.ts";
 import { shell } from "../support/shell.ts";
 import { unheard } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
+import type { Report } from "../../src/check/report.ts";
 import { pipeUsers } from "../../src/process/pipe-users.ts";
 
 setDefaultTimeout(LIMIT);
@@ -49,6 +51,27 @@ describe("check alone", () => {
     expect(said(report, "temporary folder")).toEqual([hint]);
     expect(said(report, "pipe=")).toEqual([hint]);
     expect(said(report, "read=")).toEqual([hint]);
+  });
+
+  // As root it is possible: unshare(1) makes a PID namespace, and leaves /proc as it is.
+  test.skipIf(process.getuid?.() !== 0)(
+    "finds that /proc is not that of its processes",
+    async () => {
+      const words = ["unshare", "--fork", "--pid", ...PROGRAM, "check", "--json"];
+      await using running = start(words);
+      const { status, stdout } = await running.ended();
+      const report = JSON.parse(stdout) as Report;
+      expect({ status, ok: report.ok }).toEqual({ status: 3, ok: false });
+      expect(said(report, "/proc")).toEqual([
+        expect.stringMatching(/^failed: it is that of another PID namespace, .*mount -t proc/),
+      ]);
+    },
+  );
+
+  test("tells of which kind the C library is", async () => {
+    const { report } = await check([]);
+    const kind = glibcVersion() === undefined ? /^ok: musl/ : /^ok: glibc [0-9.]+$/;
+    expect(said(report, "C library")).toEqual([expect.stringMatching(kind)]);
   });
 
   test("does not mind a reader that has seen enough", async () => {

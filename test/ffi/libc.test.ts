@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { LIBC_NAMES, libc } from "../../ffi/libc.ts";
+import { glibcVersion, LIBC_NAMES, libc } from "../../ffi/libc.ts";
 
 test("the C library goes by glibc's name first, then by musl's for this machine", () => {
   const machine = process.arch === "arm64" ? "aarch64" : "x86_64";
@@ -14,4 +14,9 @@ test("the library that this process runs on is among the names", () => {
 
 test("text that the library returns is a JavaScript string", () => {
   expect(libc.strerror(2)).toBe("No such file or directory");
+});
+
+test("glibc tells its version, and another library none", () => {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  expect(glibcVersion()).toBe(header.glibcVersionRuntime);
 });
