@@ -24,14 +24,13 @@ export class Patience {
     this.#handlers = handlers;
   }
 
-  /** A client that moved the stream has left without a word. @param succeeded it is back already */
-  lost(succeeded: boolean): void {
+  /** A client that moved the stream has left without a word, and nobody has taken its place. */
+  lost(): void {
     const seconds = this.#seconds;
     if (seconds === undefined) {
       this.#facts.dropped = true;
       return;
     }
-    if (succeeded) return;
     this.#handlers.warn(`a client was lost; it has ${seconds} s to come back`);
     this.#facts.awaited = true;
     clearTimeout(this.#timer);

@@ -363,7 +363,7 @@ export class Service {
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
         this.facts.streamed ||= event.streamed;
-        if (event.streamed && isLoss(event.end)) this.#patience.lost(event.succeeded);
+        if (event.streamed && isLoss(event.end)) this.#patience.lost();
         this.facts.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;

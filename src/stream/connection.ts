@@ -109,6 +109,11 @@ export class Connection {
     this.#ended = how;
   }
 
+  /** The client is lost, and no other one has taken its place. */
+  clientLost(): void {
+    this.#side.clientLost();
+  }
+
   close(): void {
     this.#side.leave();
     close(this.channel.fd);

@@ -125,7 +125,7 @@ export class Engine {
     // Too late: nothing may move behind a finish.
     if (this.#state !== "running") {
       close(client.fd);
-      const nothing = { end: "dropped", streamed: false, succeeded: false } as const;
+      const nothing = { end: "dropped", streamed: false } as const;
       this.#options.post({ type: "closed", id, ...nothing });
       return;
     }
@@ -214,11 +214,9 @@ export class Engine {
       if (ended === undefined) continue;
       connection.close();
       this.#connections.splice(i, 1);
-      // A client may be back before it is missed.
-      const succeeded = [...this.#connections, ...this.#idle].some((c) => c.counts);
-      if (counts && ended !== "disconnected") this.#flow.clientLost(succeeded);
+      if (counts && ended !== "disconnected") connection.clientLost();
       const { id } = connection.channel;
-      this.#options.post({ type: "closed", id, end: ended, streamed: counts, succeeded });
+      this.#options.post({ type: "closed", id, end: ended, streamed: counts });
     }
   }
 

@@ -32,8 +32,6 @@ export interface Flow {
   readonly clientsReturn: boolean;
   /** The part that a new connection takes in it. */
   takePart(channel: Channel): Side;
-  /** A client that moved the stream is lost. @param succeeded another one goes on with what it did */
-  clientLost(succeeded: boolean): void;
   /** No client comes back any more: what is missing now breaks the stream. */
   closeBooks(): void;
   /** The clients are gone; from now on {@link finish} is called. */
@@ -75,6 +73,8 @@ export interface Side {
   settle(): boolean;
   /** The client is gone. @returns true when that was in the middle of a request */
   lose(): boolean;
+  /** The connection is lost, and no other one has taken its place. */
+  clientLost(): void;
   /** The connection has ended, one way or another. */
   leave(): void;
 }

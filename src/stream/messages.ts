@@ -114,8 +114,6 @@ export type StreamEvent =
       readonly end: ConnectionEnd;
       /** True when the client moved the stream, and no later one has taken its place. */
       readonly streamed: boolean;
-      /** Another client that did is connected. */
-      readonly succeeded: boolean;
     }
   /** Of a client that moved the stream: whether another one that came later has taken its place. */
   | { readonly type: "superseded"; readonly id: number; readonly superseded: boolean }

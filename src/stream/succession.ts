@@ -15,6 +15,9 @@ export interface Mover {
   readonly id: number;
   /** A later connection has moved the stream, and this one has not since. */
   superseded: boolean;
+  /** Which of all moves of the stream were its first and its last so far; 0 is none. */
+  firstMove: number;
+  lastMove: number;
   /** Drops what is under way, and ends the connection. */
   replace(): void;
 }
@@ -25,6 +28,11 @@ export class Succession {
   readonly #movers = new Set<Mover>();
   /** The last that has moved the stream; 0 is none. */
   #newest = 0;
+  #moves = 0;
+  /** Of each client that was lost and has not come back, its last move. */
+  readonly #lost: number[] = [];
+  /** Those that have come back. */
+  readonly #returned = new WeakSet<Mover>();
 
   constructor(post: (event: StreamEvent) => void) {
     this.#post = post;
@@ -35,8 +43,33 @@ export class Succession {
     return id < this.#newest;
   }
 
-  /** A connection moves the stream. */
-  moved(mover: Mover): void {
+  /** A client that has moved the stream, and whose place nobody has taken, is lost. */
+  lost({ lastMove }: Mover): void {
+    this.#lost.push(lastMove);
+  }
+
+  /**
+   * A connection moves the stream. If it began to after a client had moved it for the last time that was
+   * lost, it is that client, come back; one that had moved the stream before is another one.
+   *
+   * @returns true when nobody is waited for any more, and somebody was
+   */
+  moved(mover: Mover): boolean {
+    mover.lastMove = ++this.#moves;
+    mover.firstMove ||= mover.lastMove;
+    this.#order(mover);
+    return this.#lost.length > 0 && this.#takesPlace(mover);
+  }
+
+  #takesPlace(mover: Mover): boolean {
+    const place = this.#lost.findIndex((last) => mover.firstMove > last);
+    if (place < 0 || this.#returned.has(mover)) return false;
+    this.#returned.add(mover);
+    this.#lost.splice(place, 1);
+    return this.#lost.length === 0;
+  }
+
+  #order(mover: Mover): void {
     if (mover.id > this.#newest) {
       this.#newest = mover.id;
       for (const other of this.#movers) this.#mark(other, true);

@@ -89,10 +89,6 @@ export class ReadFlow implements Flow {
     this.#stream.failed(error);
   }
 
-  clientLost(succeeded: boolean): void {
-    this.#stream.clientLost(succeeded);
-  }
-
   closeBooks(): void {
     // A client that does not come back leaves nothing behind that is incomplete.
   }

@@ -41,6 +41,8 @@ const INLINE_MAX = 64 * 1024;
 
 export class ReadSide implements Side {
   streamed: boolean;
+  firstMove = 0;
+  lastMove = 0;
   readonly #channel: Channel;
   readonly #stream: ReadStream;
   /** Data may go by splice(2). */
@@ -90,6 +92,10 @@ export class ReadSide implements Side {
 
   isReading(offset: Offset, length: Offset): boolean {
     return this.#active && offset < this.#end && this.#start < add(offset, length);
+  }
+
+  clientLost(): void {
+    this.#stream.clientLost(this);
   }
 
   leave(): void {
@@ -179,8 +185,7 @@ export class ReadSide implements Side {
       this.#end = add(offset, length);
       // It takes the place of one that was lost.
       if (stream.rule.goesOn(this.#end)) {
-        stream.succession?.moved(this);
-        if (stream.resumed()) this.streamed = true;
+        if (stream.moved(this)) this.streamed = true;
       }
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !answers.negotiated.structured || length < SPLICE_MIN;

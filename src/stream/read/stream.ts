@@ -61,8 +61,6 @@ export class ReadStream {
   #surplus = 0;
   /** What the source's process has to say to its end. */
   #settling: "no" | "asked" | "done";
-  /** A client that was lost has not been heard of since. */
-  #awaited = false;
   /** Its first bytes have been told. */
   #begun = false;
 
@@ -123,17 +121,16 @@ export class ReadStream {
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
   }
 
-  /** A client goes on with the stream. @returns true when one that was lost had been waited for */
-  resumed(): boolean {
-    const awaited = this.#awaited;
-    if (awaited) this.#options.post({ type: "resumed" });
-    this.#awaited = false;
-    return awaited;
+  /** A client goes on with the stream. @returns true when it has taken the place of one that was lost */
+  moved(by: Reader): boolean {
+    const resumed = this.succession?.moved(by) === true;
+    if (resumed) this.#options.post({ type: "resumed" });
+    return resumed;
   }
 
-  /** A client has lost its connection. @param succeeded another one goes on with what it did */
-  clientLost(succeeded: boolean): void {
-    this.#awaited = !succeeded;
+  /** A client that has gone on with the stream is lost. */
+  clientLost(by: Reader): void {
+    this.succession?.lost(by);
   }
 
   /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */

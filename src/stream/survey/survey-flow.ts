@@ -74,7 +74,6 @@ export class SurveyFlow implements Flow {
   reported(): void {}
   failed(): void {}
   readonly clientsReturn = false;
-  clientLost(): void {}
   closeBooks(): void {}
   beginFinish(): void {}
   settled(): void {}

@@ -88,6 +88,7 @@ export class SurveySide implements Side {
     return midRequest;
   }
 
+  clientLost(): void {}
   leave(): void {}
 
   serve(): boolean {

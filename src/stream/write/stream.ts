@@ -48,8 +48,6 @@ export class Stream {
   #interrupted: { from: Offset; end: Offset; readonly failure: Failure } | undefined;
   /** It has been told that a client wanted to read what has gone by. */
   #readBack = false;
-  /** A client that was lost has not been heard of since. */
-  #awaited = false;
 
   /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
   readonly fua: number;
@@ -115,9 +113,7 @@ export class Stream {
 
   /** A client goes on with the stream. */
   moved(by: TurnHolder): void {
-    this.#succession?.moved(by);
-    if (this.#awaited) this.post({ type: "resumed" });
-    this.#awaited = false;
+    if (this.#succession?.moved(by) === true) this.post({ type: "resumed" });
   }
 
   /**
@@ -163,9 +159,9 @@ export class Stream {
     this.#succession?.left(by);
   }
 
-  /** A client has lost its connection. @param succeeded another one goes on with what it did */
-  clientLost(succeeded: boolean): void {
-    this.#awaited = !succeeded;
+  /** A client that has moved the stream is lost. */
+  clientLost(by: TurnHolder): void {
+    this.#succession?.lost(by);
   }
 
   /**

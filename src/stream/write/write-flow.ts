@@ -117,10 +117,6 @@ export class WriteFlow implements Flow {
     this.#stream.sinkFailed(error);
   }
 
-  clientLost(succeeded: boolean): void {
-    this.#stream.clientLost(succeeded);
-  }
-
   closeBooks(): void {
     this.#stream.closeBooks();
   }

@@ -72,6 +72,10 @@ export class WriteSide implements Side {
     return this.#writer.lose();
   }
 
+  clientLost(): void {
+    this.#stream.clientLost(this.#writer);
+  }
+
   leave(): void {
     this.#stream.left(this.#writer);
   }

@@ -29,6 +29,8 @@ const OWN_REMEMBERED = 128;
 export class Writer implements TurnHolder {
   /** True when the client sent data. */
   wrote = false;
+  firstMove = 0;
+  lastMove = 0;
   readonly #channel: Channel;
   readonly #stream: Stream;
   readonly #unanswered = new Unanswered();
@@ -230,6 +232,8 @@ export class Writer implements TurnHolder {
     const stream = this.#stream;
     const { offset, payload } = this.#channel.request;
     if (stream.emitted === undefined || offset >= stream.rule.head) return false;
+    // It is refused anyway.
+    if (add(offset, payload) > stream.rule.advertised) return false;
     return stream.mayRepeat(this, offset, this.#hasSent(offset, payload));
   }
 

@@ -355,3 +355,60 @@ describe("a WRITE below the head", () => {
     expect(stream.event("closed")?.streamed).toBeFalse();
   });
 });
+
+describe("a client that is lost", () => {
+  const KiB = 1024;
+  const data = pseudoRandom(64 * KiB, 3);
+  const write = (stream: StreamFixture, peer: Peer, at: number) =>
+    expect(ask(stream, peer, encodeWrite(at * KiB, data.subarray(at * KiB, (at + 4) * KiB)))).toBe(
+      0,
+    );
+  const resumed = (stream: StreamFixture) => stream.event("resumed") !== undefined;
+
+  test("is not back when another one goes on that was there before", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    for (const [peer, at] of [
+      [first, 0],
+      [second, 4],
+      [first, 8],
+    ] as const)
+      write(stream, peer, at);
+    stream.hangUp(first);
+    stream.settle();
+    expect(stream.event("closed")?.streamed).toBeTrue();
+    write(stream, second, 12);
+    expect(resumed(stream)).toBeFalse();
+    write(stream, stream.connect(), 16);
+    expect(resumed(stream)).toBeTrue();
+  });
+
+  test("is back only when as many have come as were lost", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    for (const [peer, at] of [
+      [first, 0],
+      [second, 4],
+      [first, 8],
+    ] as const)
+      write(stream, peer, at);
+    for (const peer of [first, second]) stream.hangUp(peer);
+    stream.settle();
+    const third = stream.connect();
+    write(stream, third, 12);
+    write(stream, third, 16);
+    expect(resumed(stream)).toBeFalse();
+    write(stream, stream.connect(), 20);
+    expect(resumed(stream)).toBeTrue();
+  });
+
+  test("is back with the first thing that it does, though its loss was not noticed before", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    write(stream, first, 0);
+    stream.hangUp(first);
+    stream.settle();
+    write(stream, second, 4);
+    expect(resumed(stream)).toBeTrue();
+  });
+});
