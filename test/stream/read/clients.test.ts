@@ -123,7 +123,7 @@ describe("a client that goes", () => {
   });
 
   test("in the middle of a reply out of memory leaves the rest where it was", () => {
-    using stream = ReadFixture.of(disk, { window: 8 * MIB, checksum: "md5" });
+    using stream = ReadFixture.of(disk, { window: 8 * MIB, reconnect: true, checksum: "md5" });
     stream.negotiated = { structured: true, allocation: false };
     const peer = stream.connect();
     stream.ask(peer, 0, 8 * MIB);
