@@ -83,7 +83,11 @@ async function untilDone(service: Service, course: Course): Promise<void> {
     const { open } = service;
     const standing = await service.look();
     let pause = LOOK;
-    if (service.open === 0) continue;
+    // A client may have been lost meanwhile, and has to find us when it comes back.
+    if (service.open === 0 || !isFinished()) {
+      since = undefined;
+      continue;
+    }
     if (standing?.engaged === 0) {
       since ??= performance.now();
       const silence = Math.max(standing.silence, performance.now() - since);

@@ -1,6 +1,6 @@
 /** `serve --reconnect`: clients whose connection is lost come back and go on. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../../src/protocol/constants.ts";
 import { encodeRequest, encodeWrite, type RawClient } from "../support/nbd-client.ts";
 import { command, eventually } from "../support/program.ts";
 import { DATA, ERROR, GATE, Trial } from "../support/trial.ts";
@@ -139,6 +139,25 @@ test("a client that comes back before it is missed goes on", async () => {
   expect(await again.write(0, part(0, MiB))).toBe(0);
   again.disconnect();
   await trial.completes(part(0, MiB));
+});
+
+test("the server listens on while a client is away, though zeroes up to the end were asked for", async () => {
+  await using trial = await Trial.serve("FIFO", { args: ["size=1M", "--reconnect=60"] });
+  const half = 512 * KiB;
+  using first = await trial.client();
+  first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, half, half));
+  await drop(trial, first, 0, half, 100_000);
+  using second = await trial.client();
+  second.send(encodeRequest(NBD_CMD_WRITE, 0, half), part(0, 200_000));
+  await trial.settled();
+  // It has moved nothing when the one before it is missed.
+  using third = await trial.client();
+  await hangUp(trial, second);
+  third.socket.destroy();
+  using fourth = await trial.client();
+  expect(await fourth.write(0, part(0, half))).toBe(0);
+  fourth.disconnect();
+  await trial.completes(Buffer.concat([part(0, half), Buffer.alloc(half)]));
 });
 
 test("a client that comes back and writes on behind its WRITE has truncated the stream", async () => {

@@ -193,6 +193,11 @@ export class Stream {
     };
   }
 
+  /** True while a WRITE was cut off that has not been repeated: zeroes that were asked for may lie behind it. */
+  get isMissingData(): boolean {
+    return this.#interrupted !== undefined;
+  }
+
   /** No client comes back any more: what was cut off and not repeated breaks the stream. */
   closeBooks(): void {
     if (this.#interrupted !== undefined) this.break(this.#interrupted.failure);

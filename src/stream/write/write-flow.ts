@@ -68,7 +68,7 @@ export class WriteFlow implements Flow {
   /** With data in the window there is a gap before it, of which nobody has said what belongs there. */
   get full(): boolean {
     const { pending, size, window } = this.#stream.rule;
-    return pending >= size && window?.start === undefined;
+    return pending >= size && window?.start === undefined && !this.#stream.isMissingData;
   }
 
   get mark(): string {
