@@ -18,7 +18,7 @@ const SIZE = Number(
 /** Generous: 1 TiB through a FIFO takes minutes where pipes are small. */
 const LIMIT = 30 * 60_000;
 /** How much memory may grow. */
-const GROWTH = 10 * MiB;
+const GROWTH = 20 * MiB;
 /** Until here, memory grows because parts of the program run for the first time. */
 const WARM_UP = Math.min(8 * GiB, SIZE / 4);
 
