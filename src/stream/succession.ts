@@ -7,19 +7,18 @@
  * they do not count any more, unless they move the stream again themselves. One that repeats what an
  * older one has sent is that client, come back: the older one is cut.
  */
+import { shutdown } from "../../ffi/socket.ts";
+import type { Channel } from "./channel.ts";
 import type { StreamEvent } from "./messages.ts";
 
 /** A connection, as far as it matters here. */
 export interface Mover {
-  /** They are numbered in the order in which they began. */
-  readonly id: number;
-  /** A later connection has moved the stream, and this one has not since. */
-  superseded: boolean;
+  readonly channel: Channel;
   /** Which of all moves of the stream were its first and its last so far; 0 is none. */
   firstMove: number;
   lastMove: number;
-  /** Drops what is under way, and ends the connection. */
-  replace(): void;
+  /** Drops what is under way. */
+  lose(): boolean;
 }
 
 export class Succession {
@@ -39,8 +38,8 @@ export class Succession {
   }
 
   /** True when a connection that began later than this one has moved the stream. */
-  isOld({ id }: Mover): boolean {
-    return id < this.#newest;
+  isOld({ channel }: Mover): boolean {
+    return channel.id < this.#newest;
   }
 
   /** A client that has moved the stream, and whose place nobody has taken, is lost. */
@@ -70,8 +69,8 @@ export class Succession {
   }
 
   #order(mover: Mover): void {
-    if (mover.id > this.#newest) {
-      this.#newest = mover.id;
+    if (mover.channel.id > this.#newest) {
+      this.#newest = mover.channel.id;
       for (const other of this.#movers) this.#mark(other, true);
     } else {
       this.#mark(mover, false);
@@ -82,14 +81,17 @@ export class Succession {
   /** A connection repeats what older ones have sent. */
   replaceOlder(mover: Mover): void {
     for (const other of [...this.#movers]) {
-      if (other.id < mover.id) this.replace(other);
+      if (other.channel.id < mover.channel.id) this.replace(other);
     }
   }
 
   /** Cuts a connection whose client has come back on another one. */
   replace(mover: Mover): void {
     this.#mark(mover, true);
-    mover.replace();
+    mover.lose();
+    mover.channel.replaced = true;
+    // The loop hears of it, wherever the connection waits, and so does the client.
+    shutdown(mover.channel.fd);
   }
 
   /** A connection has ended. */
@@ -97,9 +99,9 @@ export class Succession {
     this.#movers.delete(mover);
   }
 
-  #mark(mover: Mover, superseded: boolean): void {
-    if (mover.superseded === superseded) return;
-    mover.superseded = superseded;
-    this.#post({ type: "superseded", id: mover.id, superseded });
+  #mark({ channel }: Mover, superseded: boolean): void {
+    if (channel.superseded === superseded) return;
+    channel.superseded = superseded;
+    this.#post({ type: "superseded", id: channel.id, superseded });
   }
 }

@@ -1,5 +1,5 @@
 /** A connection to a stream that is read: its requests, one by one. */
-import { boundAddress, shutdown } from "../../../ffi/socket.ts";
+import { boundAddress } from "../../../ffi/socket.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
@@ -71,23 +71,8 @@ export class ReadSide implements Side {
     this.streamed = stream.rule.goesOn(0);
   }
 
-  get id(): number {
-    return this.#channel.id;
-  }
-
-  get superseded(): boolean {
-    return this.#channel.superseded;
-  }
-
-  set superseded(superseded: boolean) {
-    this.#channel.superseded = superseded;
-  }
-
-  replace(): void {
-    this.lose();
-    this.#channel.replaced = true;
-    // The loop hears of it, wherever the connection waits, and so does the client.
-    shutdown(this.#channel.fd);
+  get channel(): Channel {
+    return this.#channel;
   }
 
   isReading(offset: Offset, length: Offset): boolean {

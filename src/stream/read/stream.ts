@@ -103,7 +103,7 @@ export class ReadStream {
    */
   succeed(side: Reader, offset: Offset, length: Offset): void {
     const { reader } = this;
-    if (reader === undefined || reader.id >= side.id) return;
+    if (reader === undefined || reader.channel.id >= side.channel.id) return;
     const again = offset < this.rule.head && add(offset, length) > KEPT;
     if (again || reader.isReading(offset, length)) this.succession?.replace(reader);
   }

@@ -151,7 +151,11 @@ export class Stream {
 
   /** True where clients may come back, and a connection that began earlier has its payload on its way. */
   isTakenByOlder(by: TurnHolder): boolean {
-    return this.emitted !== undefined && this.writer !== undefined && this.writer.id < by.id;
+    return (
+      this.emitted !== undefined &&
+      this.writer !== undefined &&
+      this.writer.channel.id < by.channel.id
+    );
   }
 
   /** A connection that moved the stream has ended. */

@@ -3,7 +3,7 @@ import { MSG_PEEK } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
-import { recv, shutdown } from "../../../ffi/socket.ts";
+import { recv } from "../../../ffi/socket.ts";
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
@@ -55,23 +55,8 @@ export class Writer implements TurnHolder {
     this.#stream = stream;
   }
 
-  get id(): number {
-    return this.#channel.id;
-  }
-
-  get superseded(): boolean {
-    return this.#channel.superseded;
-  }
-
-  set superseded(superseded: boolean) {
-    this.#channel.superseded = superseded;
-  }
-
-  replace(): void {
-    this.lose();
-    this.#channel.replaced = true;
-    // The loop hears of it, wherever the connection waits, and so does the client.
-    shutdown(this.#channel.fd);
+  get channel(): Channel {
+    return this.#channel;
   }
 
   /** True in the middle of a payload. */
