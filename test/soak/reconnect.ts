@@ -158,13 +158,19 @@ await command(["qemu-img", "--version"]);
 const numbers =
   values.only === undefined ? Array.from({ length: copies }, (_, i) => i) : [Number(values.only)];
 let whole = 0;
+let slowest = { number: -1, seconds: 0 };
 for (const number of numbers) {
   const conditions = conditionsOf(Number(values.seed) * 100_000 + number);
+  const begun = performance.now();
   const problem = await bounded(copy(conditions, disk, source), "a copy").catch((error) =>
     String(error),
   );
+  const seconds = (performance.now() - begun) / 1000;
+  if (seconds > slowest.seconds) slowest = { number, seconds };
   if (problem === undefined) whole++;
   else console.log(`${number} ${JSON.stringify(conditions)}: ${problem}`);
 }
-console.log(`${numbers.length} interrupted copies: ${whole} whole`);
+console.log(
+  `${numbers.length} interrupted copies: ${whole} whole; the slowest, --only ${slowest.number}, took ${slowest.seconds.toFixed(1)} s`,
+);
 process.exit(whole === numbers.length ? 0 : 1);
