@@ -12,5 +12,5 @@ export {
   TruncatedError,
 } from "./library/streaming.ts";
 export type { Snapshot as Progress } from "./progress/watch.ts";
-export type { Address, Entrance } from "./server/address.ts";
+export type { Address, Entrance } from "./net/address.ts";
 export type { Summary } from "./server/summary.ts";

@@ -1,86 +1,129 @@
 import { expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
-import { join, normalize } from "node:path";
+import { readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 
-/** Which rooms a room may import, itself aside; ARCHITECTURE.md says the same in words. */
+/**
+ * Which rooms a room may import, itself aside, from the bottom to the top; ARCHITECTURE.md says the same
+ * in words.
+ */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   ffi: [],
+  "src/errors.ts": [],
+  "src/log.ts": [],
+  "src/clean-up.ts": [],
+  "src/runtime.ts": ["src/errors.ts"],
   "src/protocol": [],
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
-  "src/files": ["ffi", "src", "src/process"],
-  "src/endpoint": ["ffi"],
-  "src/endpoint/sink": ["ffi", "src/endpoint"],
-  "src/endpoint/source": ["ffi", "src/endpoint"],
-  "src/endpoint/prepare": ["ffi", "src/process", "src/endpoint"],
+  "src/inherited.ts": ["src/process"],
+  "src/files": ["ffi", "src/errors.ts", "src/process"],
+  "src/endpoint": ["ffi", "src/process"],
+  "src/endpoint/sinks": ["ffi", "src/endpoint"],
+  "src/endpoint/sources": ["ffi", "src/endpoint"],
+  "src/endpoint/opening": ["ffi", "src/process", "src/endpoint"],
   "src/stream": ["ffi", "src/protocol", "src/endpoint"],
-  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sink", "src/stream"],
-  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/source", "src/stream"],
-  "src/stream/survey": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
-  "src/worker": [
+  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sinks", "src/stream"],
+  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sources", "src/stream"],
+  "src/stream/dry-run": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
+  "src/stream.worker.ts": [
     "ffi",
     "src/protocol",
     "src/endpoint",
-    "src/endpoint/sink",
-    "src/endpoint/source",
+    "src/endpoint/sinks",
+    "src/endpoint/sources",
     "src/stream",
     "src/stream/write",
     "src/stream/read",
-    "src/stream/survey",
+    "src/stream/dry-run",
   ],
-  "src/server": [
+  "src/tls": ["ffi", "src/errors.ts", "src/handshake"],
+  "src/net": [
     "ffi",
-    "src",
-    "src/process",
-    "src/files",
+    "src/errors.ts",
     "src/protocol",
     "src/handshake",
-    "src/endpoint",
-    "src/endpoint/prepare",
+    "src/files",
     "src/stream",
+    "src/tls",
+  ],
+  "src/systemd": ["ffi", "src/errors.ts", "src/log.ts"],
+  "src/server": [
+    "ffi",
+    "src/errors.ts",
+    "src/log.ts",
+    "src/clean-up.ts",
+    "src/protocol",
+    "src/process",
+    "src/files",
+    "src/endpoint",
+    "src/endpoint/opening",
+    "src/stream",
+    "src/tls",
+    "src/net",
   ],
   "src/progress": ["ffi", "src/process", "src/server"],
-  "src/captive": ["src", "src/process", "src/files", "src/protocol", "src/server"],
+  "src/captive": [
+    "src/errors.ts",
+    "src/clean-up.ts",
+    "src/protocol",
+    "src/process",
+    "src/files",
+    "src/tls",
+    "src/net",
+    "src/server",
+  ],
   "src/library": [
-    "src",
+    "src/errors.ts",
+    "src/log.ts",
+    "src/clean-up.ts",
+    "src/runtime.ts",
     "src/protocol",
     "src/process",
     "src/files",
     "src/endpoint",
-    "src/endpoint/prepare",
+    "src/endpoint/opening",
     "src/stream",
+    "src/tls",
+    "src/net",
     "src/server",
-    "src/captive",
     "src/progress",
+    "src/captive",
   ],
-  "src/manual": [],
+  "src/index.ts": ["src/errors.ts", "src/net", "src/server", "src/progress", "src/library"],
   "src/check": [
     "ffi",
-    "src",
-    "src/process",
+    "src/errors.ts",
+    "src/log.ts",
+    "src/runtime.ts",
     "src/protocol",
+    "src/process",
     "src/endpoint",
-    "src/endpoint/prepare",
+    "src/endpoint/opening",
     "src/stream",
+    "src/net",
     "src/server",
     "src/captive",
     "src/library",
   ],
+  "src/reference": [],
   "src/cli": [
-    "src",
-    "src/manual",
-    "src/check",
-    "src/library",
+    "src/errors.ts",
+    "src/log.ts",
+    "src/process",
     "src/files",
     "src/endpoint",
-    "src/endpoint/prepare",
-    "src/process",
+    "src/net",
+    "src/systemd",
+    "src/server",
     "src/progress",
     "src/captive",
-    "src/server",
+    "src/library",
+    "src/check",
+    "src/reference",
   ],
+  "src/main.ts": ["src/inherited.ts", "src/cli"],
 };
 
 /** Packages and built-in modules that only these rooms may import. */
@@ -94,43 +137,63 @@ const ONLY_IN: Record<string, readonly string[]> = {
 
 interface Import {
   readonly file: string;
-  readonly room: string;
   readonly target: string;
+  /** The room of the file, and the one that the import leads to; undefined where it is none of ours. */
+  readonly room: string;
+  readonly other: string | undefined;
 }
 
+/** All files of the program. */
+const FILES = [...new Bun.Glob("{src,ffi}/**/*.ts").scanSync(ROOT)].toSorted();
+
+/** A file that stands right in `src/` is a room of its own. */
+function roomOf(file: string): string {
+  const folder = dirname(file);
+  return folder === "src" ? file : folder;
+}
+
+/** The imports and re-exports of all files, and what is imported when it is needed. */
 function imports(): Import[] {
-  const found: Import[] = [];
-  for (const room of Object.keys(MAY_IMPORT)) {
-    const names = readdirSync(join(ROOT, room)).filter((name) => name.endsWith(".ts"));
-    for (const name of names) {
-      const file = join(room, name);
-      const text = readFileSync(join(ROOT, file), "utf8");
-      for (const [, target] of text.matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"/gms)) {
-        found.push({ file, room, target: target as string });
-      }
-    }
-  }
-  return found;
+  return FILES.flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8");
+    const found = text.matchAll(
+      /^(?:import|export)\b[^;]*?from "([^"]+)"|^import "([^"]+)"|\bimport\(\s*"([^"]+)"/gms,
+    );
+    return [...found].map((match) => {
+      const target = match.slice(1).find(Boolean) as string;
+      const ours = target.startsWith(".") && target.endsWith(".ts");
+      const other = ours ? roomOf(normalize(join(file, "..", target))) : undefined;
+      return { file, target, room: roomOf(file), other };
+    });
+  });
 }
 
-/** The room that an import leads to; undefined where it is none of ours. */
-function otherRoom({ file, target }: Import): string | undefined {
-  if (!target.startsWith(".") || target.endsWith(".json")) return undefined;
-  return normalize(join(file, "..", target, ".."));
-}
+test("every room is in the table", () => {
+  const rooms = new Set(FILES.map(roomOf));
+  expect([...rooms].toSorted()).toEqual(Object.keys(MAY_IMPORT).toSorted());
+});
 
 test("imports between rooms go one way", () => {
-  const wrong = imports().filter((one) => {
-    const other = otherRoom(one);
-    return other !== undefined && other !== one.room && !MAY_IMPORT[one.room]?.includes(other);
+  const wrong = imports().filter(({ room, other }) => {
+    return other !== undefined && other !== room && !MAY_IMPORT[room]?.includes(other);
   });
   expect(wrong).toEqual([]);
 });
 
+test("no room imports one that imports it, directly or not", () => {
+  const reached = (room: string, seen = new Set<string>()): Set<string> => {
+    for (const other of MAY_IMPORT[room] ?? []) {
+      if (!seen.has(other)) reached(other, seen.add(other));
+    }
+    return seen;
+  };
+  expect(Object.keys(MAY_IMPORT).filter((room) => reached(room).has(room))).toEqual([]);
+});
+
 test("no files import each other in a circle", () => {
   const graph = new Map<string, string[]>();
-  for (const { file, target } of imports()) {
-    if (!target.startsWith(".") || target.endsWith(".json")) continue;
+  for (const { file, target, other } of imports()) {
+    if (other === undefined) continue;
     graph.set(file, [...(graph.get(file) ?? []), normalize(join(file, "..", target))]);
   }
   // A file that imports nothing more can be taken away, and so on; only circles are left.
@@ -144,7 +207,7 @@ test("no files import each other in a circle", () => {
 });
 
 test("no room may import what it does not", () => {
-  const used = new Set(imports().map((one) => `${one.room} ${otherRoom(one)}`));
+  const used = new Set(imports().map((one) => `${one.room} ${one.other}`));
   const pairs = Object.entries(MAY_IMPORT).flatMap(([room, others]) =>
     others.map((other) => `${room} ${other}`),
   );
@@ -185,11 +248,11 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
     calls: ["rm"],
     why: "a report of an earlier stream, which has been looked into, or a symbolic link",
   },
-  "src/endpoint/prepare/fifo.ts": {
+  "src/endpoint/opening/fifo.ts": {
     calls: ["mkfifo", "unlink"],
     why: "where nothing is; removed if it is still the one that was made",
   },
-  "src/endpoint/sink/file-sink.ts": {
+  "src/endpoint/sinks/file-sink.ts": {
     calls: ["truncate"],
     why: "the file that the user has opened for the stream, and only to lengthen it",
   },

@@ -8,12 +8,12 @@ export type Program = (typeof PROGRAMS)[number];
 export type Direction = "write" | "read";
 
 /** What is at the other end of a stream, in the order of the page. */
-export const FAR_ENDS = [
+export const ENDPOINTS = [
   ...["FIFO", "Unix socket", "TCP socket", "stdout pipe", "fd:N"],
   ...["exec: command", "exec: pipeline", "stdout file", "block device", "character device"],
   ...["read= FIFO", "read= Unix socket", "read= TCP socket", "stdin pipe", "read= exec:"],
 ] as const;
-export type FarEnd = (typeof FAR_ENDS)[number];
+export type Endpoint = (typeof ENDPOINTS)[number];
 
 /** The length of the disk, in bytes. Nothing in it is like another part. */
 export const SIZE = 4 * 2 ** 20;
@@ -61,7 +61,7 @@ export type Client =
 /** A signal from outside. */
 export interface Act {
   /** Who has to be at its turn before. */
-  readonly when: "client" | "far end";
+  readonly when: "client" | "endpoint";
   readonly signal: NodeJS.Signals;
   /** `group` is the program's process group; `source` the NBD server that is copied from or to. */
   readonly to: "client" | "program" | "server" | "group" | "source";
@@ -88,7 +88,7 @@ export interface Plan {
 /** One fault, or none. */
 export interface Case {
   readonly program: Program;
-  readonly farEnd: FarEnd;
+  readonly endpoint: Endpoint;
   readonly fault: string;
   /** Where in the stream; `-` if that is not a question. */
   readonly at: string;
@@ -100,14 +100,14 @@ export interface Case {
  * one sees an ordinary end; the last one leaves with 0 when the one before has all that it waits for; a
  * reader over TCP stops for ever, and its kernel has acknowledged all.
  */
-export function isKnowable({ farEnd, plan }: Pick<Case, "farEnd" | "plan">): boolean {
-  if (farEnd === "exec: pipeline") return plan.stage === undefined && plan.turn === undefined;
-  return !(farEnd === "TCP socket" && plan.turn?.deed === "stop");
+export function isKnowable({ endpoint, plan }: Pick<Case, "endpoint" | "plan">): boolean {
+  if (endpoint === "exec: pipeline") return plan.stage === undefined && plan.turn === undefined;
+  return !(endpoint === "TCP socket" && plan.turn?.deed === "stop");
 }
 
 /** The fault of rows that show that the harness can tell. */
 export const CONTROL = "none (control)";
 
-export function nameOf({ program, farEnd, fault, at }: Case): string {
-  return `${program}, ${farEnd}: ${fault}${at === "-" ? "" : `, ${at}`}`;
+export function nameOf({ program, endpoint, fault, at }: Case): string {
+  return `${program}, ${endpoint}: ${fault}${at === "-" ? "" : `, ${at}`}`;
 }

@@ -1,6 +1,5 @@
 /** What the runs of a row amount to. */
-import type { Column, Row } from "../rows/row.ts";
-import { GIB } from "../rows/row.ts";
+import { type Column, GIB, type Row } from "../rows/row.ts";
 import type { Measured, Run } from "./store.ts";
 
 export interface Spread {

@@ -1,6 +1,6 @@
 /** The CPU time of a program and of all that it has started. */
 import type { Subprocess } from "bun";
-import { processes, statOf } from "../../src/process/descendants.ts";
+import { processes, statOf } from "../../src/process/proc.ts";
 
 export { adoptOrphans } from "../../ffi/process.ts";
 

@@ -1,8 +1,8 @@
 /** The captive command: what is executed, and what it is told about the server. */
 import { existsSync } from "node:fs";
 import { EXIT, UserError } from "../errors.ts";
-import { type Address, nbdUri } from "../server/address.ts";
-import { requiredCertificates, type Security } from "../server/tls.ts";
+import { type Address, nbdUri } from "../net/address.ts";
+import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
 /** What `$name` stands for in the command, and what is in its environment. */
 export type Variables = Readonly<Record<VariableName, string>>;

@@ -18,7 +18,7 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
-import { isBeingWritten } from "../files/writers.ts";
+import { isBeingWritten } from "../files/place.ts";
 import { imagePath } from "./qemu-img.ts";
 
 /** Milliseconds that the disk is given when a signal has asked for the end. */

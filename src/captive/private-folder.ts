@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
-import { MAX_SOCKET_PATH } from "../server/address.ts";
+import { MAX_SOCKET_PATH } from "../net/address.ts";
 
 const SOCKET = "nbd.sock";
 

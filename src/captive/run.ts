@@ -1,17 +1,17 @@
 /** `run`: a private server, the command that is its client, and how both ended. */
 import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
-import { signalAll } from "../process/descendants.ts";
-import { Family } from "../process/family.ts";
+import { signalAll } from "../process/proc.ts";
+import { ProcessTree } from "../process/process-tree.ts";
 import { askingToEnd, signalStatus } from "../process/signals.ts";
-import type { Address } from "../server/address.ts";
-import { commandFailure, type Facts } from "../server/facts.ts";
-import { host, type Hosted, type HostOptions, type Outcome } from "../server/host.ts";
+import type { Address } from "../net/address.ts";
+import { commandFailure, type StreamState } from "../server/stream-state.ts";
+import { host, type HostedStream, type HostOptions, type StreamResult } from "../server/host.ts";
 import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, notExecutable, type Variables } from "./command.ts";
-import { seeOff, Survivors } from "./left-behind.ts";
+import { drainCaptive, Survivors } from "./drain.ts";
 import { PrivateFolder } from "./private-folder.ts";
-import { remedyFor } from "./remedy.ts";
+import { remedyFor } from "./complaint.ts";
 
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_COMMAND";
@@ -32,7 +32,7 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
   readonly outputTaken?: boolean;
 }
 
-/** The command while it runs; the service's conditions are looked at again when it has ended. */
+/** The command while it runs; the server's conditions are looked at again when it has ended. */
 export interface Captive {
   /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
   readonly status: number | undefined;
@@ -41,7 +41,11 @@ export interface Captive {
 }
 
 /** How a command is seen through to its end. */
-export type Attend = (captive: Captive, hosted: Hosted, options: RunOptions) => Promise<Verdict>;
+export type Attend = (
+  captive: Captive,
+  stream: HostedStream,
+  options: RunOptions,
+) => Promise<Verdict>;
 
 /**
  * Runs the command with the server as its disk. The status of the outcome is 0 when the command has
@@ -49,7 +53,7 @@ export type Attend = (captive: Captive, hosted: Hosted, options: RunOptions) => 
  *
  * @throws UserError when something cannot be started
  */
-export function run(options: RunOptions): Promise<Outcome> {
+export function run(options: RunOptions): Promise<StreamResult> {
   return runCaptive(options, accompany);
 }
 
@@ -58,14 +62,14 @@ export function run(options: RunOptions): Promise<Outcome> {
  *
  * @throws UserError when something cannot be started
  */
-export async function runCaptive(options: RunOptions, attend: Attend): Promise<Outcome> {
+export async function runCaptive(options: RunOptions, attend: Attend): Promise<StreamResult> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   return await cleaningUp(
     () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      return host({ ...options, entrance }, (hosted) => {
-        const address = hosted.service.address ?? entrance;
-        return withCommand(options, address, hosted, attend);
+      return host({ ...options, entrance }, (stream) => {
+        const address = stream.server.address ?? entrance;
+        return withCommand(options, address, stream, attend);
       });
     },
     () => {
@@ -78,34 +82,34 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<O
 async function withCommand(
   options: RunOptions,
   address: Address,
-  hosted: Hosted,
+  stream: HostedStream,
   attend: Attend,
 ): Promise<Verdict> {
-  const { interruption, exportName = "", security } = options;
-  const family = spawn(options, captiveVariables(address, exportName, security));
+  const { stopSignal, exportName = "", security } = options;
+  const tree = spawn(options, captiveVariables(address, exportName, security));
   let verdict: Verdict | undefined;
   return await cleaningUp(
-    async () => (verdict = await attend(follow(family, hosted), hosted, options)),
+    async () => (verdict = await attend(follow(tree, stream), stream, options)),
     async () => {
       if (verdict !== undefined && verdict.why === undefined) return;
       // In this order: the command is given time, in which whoever takes the stream must not go on.
-      const cancelled = hosted.cancel();
-      await endFamily(family, askingToEnd(interruption.caught ?? "SIGTERM"));
+      const cancelled = stream.cancel();
+      await endFamily(tree, askingToEnd(stopSignal.caught ?? "SIGTERM"));
       await cancelled;
     },
-    () => family.release(),
+    () => tree.release(),
   );
 }
 
-function spawn(options: RunOptions, variables: Variables): Family {
-  const { target, direction, outputTaken = false } = options;
+function spawn(options: RunOptions, variables: Variables): ProcessTree {
+  const { spec, direction, outputTaken = false } = options;
   const cmd = options.command(variables);
   // Where standard output or input is the stream, the command's own would get in between.
-  const taken = target.kind === "descriptor" ? target.fd : undefined;
+  const taken = spec.kind === "descriptor" ? spec.fd : undefined;
   const stdin = direction === "read" && taken === 0 ? "null" : 0;
   const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : 1;
   try {
-    return new Family(MARK, {
+    return new ProcessTree(MARK, {
       cmd,
       env: { ...process.env, ...variables },
       stdio: [stdin, stdout, 2],
@@ -116,60 +120,59 @@ function spawn(options: RunOptions, variables: Variables): Family {
   }
 }
 
-function follow(family: Family, { service }: Hosted): Captive {
-  const child = family.leader;
+function follow(tree: ProcessTree, { server }: HostedStream): Captive {
+  const child = tree.leader;
   const captive: { status: number | undefined; readonly survivors: Survivors } = {
     status: undefined,
-    survivors: new Survivors(family),
+    survivors: new Survivors(tree),
   };
   void child.exited.then(() => {
     const { signalCode, exitCode } = child;
     captive.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
-    service.poke();
+    server.poke();
   });
   return captive;
 }
 
 async function accompany(
   captive: Captive,
-  hosted: Hosted,
-  { interruption, direction, image }: RunOptions,
+  stream: HostedStream,
+  { stopSignal, direction, image }: RunOptions,
 ): Promise<Verdict> {
-  const { service } = hosted;
-  const { facts } = service;
-  const over = () =>
-    captive.status !== undefined || interruption.caught !== undefined || facts.ended;
-  await service.until(() => over() || facts.failure !== undefined);
+  const { server } = stream;
+  const { state } = server;
+  const over = () => captive.status !== undefined || stopSignal.caught !== undefined || state.ended;
+  await server.until(() => over() || state.failure !== undefined);
   // The stream is lost: the command sees the errors, and most end by themselves.
-  if (!over()) await service.until(over, ERROR_GRACE);
-  if (interruption.caught !== undefined) return hosted.interrupted();
+  if (!over()) await server.until(over, ERROR_GRACE);
+  if (stopSignal.caught !== undefined) return stream.interrupted();
   const { status } = captive;
-  if (status === undefined) return hosted.conclude("command");
+  if (status === undefined) return stream.conclude("command");
   if (status !== 0) {
     // The command may have failed because of what the stream thread is about to report.
-    await service.heardAll();
-    const { emitted } = service.counters;
-    const remedy = remedyFor({ direction, image, connected: facts.connected, emitted });
+    await server.sync();
+    const { emitted } = server.counters;
+    const remedy = remedyFor({ direction, image, connected: state.connected, emitted });
     const failed = `the command failed with the stream at byte ${emitted}`;
-    return { status, why: commandFailure(facts, failed, remedy) };
+    return { status, why: commandFailure(state, failed, remedy) };
   }
-  await seeOff({
-    service,
+  await drainCaptive({
+    server,
     survivors: captive.survivors,
-    over: () => interruption.caught !== undefined || facts.ended || isLost(facts),
+    over: () => stopSignal.caught !== undefined || state.ended || isLost(state),
   });
-  return interruption.caught === undefined ? hosted.conclude("command") : hosted.interrupted();
+  return stopSignal.caught === undefined ? stream.conclude("command") : stream.interrupted();
 }
 
 /** True when the stream is truncated, whoever may have something to say yet. */
-function isLost({ failure, refused, dropped }: Facts): boolean {
+function isLost({ failure, refused, dropped }: StreamState): boolean {
   return failure !== undefined || refused !== undefined || dropped;
 }
 
 /** Ends the command and all that it has started: asks, then kills. */
-async function endFamily(family: Family, signal: NodeJS.Signals): Promise<void> {
+async function endFamily(tree: ProcessTree, signal: NodeJS.Signals): Promise<void> {
   const deadline = performance.now() + KILL_GRACE;
-  signalAll(family.members(), signal);
-  while (family.members().length > 0 && performance.now() < deadline) await Bun.sleep(10);
-  signalAll(family.members(), "SIGKILL");
+  signalAll(tree.members(), signal);
+  while (tree.members().length > 0 && performance.now() < deadline) await Bun.sleep(10);
+  signalAll(tree.members(), "SIGKILL");
 }

@@ -2,7 +2,7 @@
 import { accessSync, constants } from "node:fs";
 import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
-import { farEndItem, type Item } from "./item.ts";
+import { endpointItem, type Item } from "./item.ts";
 
 /** @param remark what else there is to say where it can be */
 export function accessItem(path: string, direction: Direction, remark = ""): Item {
@@ -11,8 +11,8 @@ export function accessItem(path: string, direction: Direction, remark = ""): Ite
     accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
   } catch (error) {
     const text = `${messageOf(error)}: check its mode and owner (chmod, chown)`;
-    return farEndItem(name, "failed", text);
+    return endpointItem(name, "failed", text);
   }
   const way = direction === "write" ? "writing" : "reading";
-  return farEndItem(name, "ok", `for ${way}, by its mode${remark}`);
+  return endpointItem(name, "ok", `for ${way}, by its mode${remark}`);
 }

@@ -47,7 +47,7 @@ export async function checkClient(
   const first = await tryWindows(command, size, context);
   if (typeof first === "number") return first;
   const trials: Trial[] = [first];
-  const disks = await disksAmong(command, context.interruption.stop);
+  const disks = await disksAmong(command, context.stopSignal.stop);
   const short = copiesAll(command) && endsEarly(first, disks);
   const unsettled = (last: Trial) => !works(last) && mayNeedSize(last);
   for (const other of [size === undefined ? () => largest(disks) : () => null, ownEnd]) {

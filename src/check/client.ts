@@ -25,7 +25,7 @@ import { encodeRequest } from "../protocol/request.ts";
 const PATIENCE = 10_000;
 
 /** One connection, in the transmission phase (doc/proto.md). */
-export class Client implements Disposable {
+export class SelfTestClient implements Disposable {
   /** The disk's size as the server tells it, in bytes. */
   size = 0n;
   readonly #socket: Socket;
@@ -55,8 +55,8 @@ export class Client implements Disposable {
    *
    * @throws Error when the server does not answer as it should
    */
-  static async connect(path: string): Promise<Client> {
-    const client = new Client(path);
+  static async connect(path: string): Promise<SelfTestClient> {
+    const client = new SelfTestClient(path);
     try {
       await client.#negotiate();
       return client;

@@ -2,22 +2,19 @@
 import { hostOptions } from "../library/host-options.ts";
 import type { StreamOptions } from "../library/options.ts";
 import type { HostOptions } from "../server/host.ts";
-import type { Interruption } from "../server/interruption.ts";
-import type { Log } from "../server/log.ts";
+import type { StopSignal } from "../server/stop-signal.ts";
+import type { Log } from "../log.ts";
 import { NOBODY } from "../server/observer.ts";
 
 export interface CheckContext {
-  readonly interruption: Interruption;
+  readonly stopSignal: StopSignal;
   readonly workerUrl: URL;
   readonly log: Log;
 }
 
 /** A stream whose end is the check's business, and not the user's; what is not said has its default. */
-export function privateHost(
-  { interruption, workerUrl, log }: CheckContext,
-  options: StreamOptions,
-) {
-  const frame = { interruption, observer: NOBODY, log: quiet(log) };
+export function privateHost({ stopSignal, workerUrl, log }: CheckContext, options: StreamOptions) {
+  const frame = { stopSignal, observer: NOBODY, log: quiet(log) };
   return {
     ...hostOptions({ ...options, workerUrl }, frame),
     needsSize: undefined,

@@ -4,12 +4,11 @@ import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
 import { bytesReadable, close } from "../../ffi/fd.ts";
 import { pipeSize } from "../../ffi/pipe.ts";
 import { PollSet } from "../../ffi/poll.ts";
-import { findDescriptor } from "../endpoint/prepare/descriptor.ts";
-import type { FarEnd } from "../endpoint/prepare/far-end.ts";
-import { UnusableError } from "../endpoint/prepare/unusable.ts";
-import type { Direction } from "../endpoint/spec.ts";
+import { findDescriptor } from "../endpoint/opening/descriptor.ts";
+import type { Endpoint } from "../endpoint/opening/endpoint.ts";
+import { type Direction, UnusableError } from "../endpoint/spec.ts";
 import { deviceUseItem } from "./file.ts";
-import { farEndItem as item, type Item } from "./item.ts";
+import { endpointItem as item, type Item } from "./item.ts";
 
 /** A descriptor is open already, so looking at it disturbs nobody. */
 export function checkDescriptor(
@@ -18,17 +17,17 @@ export function checkDescriptor(
   direction: Direction,
   size: bigint | undefined,
 ): Item[] {
-  let farEnd: FarEnd;
+  let endpoint: Endpoint;
   try {
-    farEnd = findDescriptor(name, number, direction, size);
+    endpoint = findDescriptor(name, number, direction, size);
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
     return [item("kind", "failed", `${name}: ${error.message}; ${error.hint}`)];
   }
-  const { spec, length } = farEnd;
-  if (spec.kind === "fifo") return [];
+  const { handle, length } = endpoint;
+  if (handle.kind === "fifo") return [];
   try {
-    const stats = fstatSync(spec.fd, { bigint: true });
+    const stats = fstatSync(handle.fd, { bigint: true });
     const what = stats.isFile()
       ? "a file"
       : stats.isFIFO()
@@ -39,10 +38,10 @@ export function checkDescriptor(
     const left = length === undefined ? "" : `, with ${length} bytes left`;
     const items = [item("kind", "ok", `${name}: ${what}${left}`)];
     if (stats.isBlockDevice() && direction === "write") items.push(deviceUseItem(stats));
-    if (spec.kind === "pipe") items.push(...pipeItems(spec.fd, direction));
+    if (handle.kind === "pipe") items.push(...pipeItems(handle.fd, direction));
     return items;
   } finally {
-    close(spec.fd);
+    close(handle.fd);
   }
 }
 

@@ -1,5 +1,5 @@
 /** What dry runs of a client come to: whether it streams, and by which line. */
-import type { Survey } from "../stream/findings.ts";
+import type { DryRunFindings } from "../stream/dry-run-findings.ts";
 import { type RunLine, runLine, sizeText } from "./command-line.ts";
 import type { Trial } from "./dry-run.ts";
 import type { Item } from "./item.ts";
@@ -56,12 +56,12 @@ export function endsEarly(trial: Trial, disks: readonly Disk[]): boolean {
   return works(trial) && trial.survey.end < disk.size;
 }
 
-export function wroteSomething({ writes, zeroes }: Survey): boolean {
+export function wroteSomething({ writes, zeroes }: DryRunFindings): boolean {
   return writes.requests + zeroes.requests > 0;
 }
 
 /** True when there is an end to what was written. */
-export function ends({ end }: Survey): boolean {
+export function ends({ end }: DryRunFindings): boolean {
   return end < NO_END;
 }
 
@@ -103,7 +103,7 @@ function sizeRole(good: Trial, given: bigint | undefined): SizeRole {
   return good.size === given ? "not tried without" : "minded";
 }
 
-function windowFor({ window, concurrent }: Survey): number {
+function windowFor({ window, concurrent }: DryRunFindings): number {
   const { size, largest } = window ?? { size: 0, largest: 0 };
   // Several writes at a time may come in another order at any other time.
   if (size === 0 && !concurrent) return 0;
@@ -160,7 +160,7 @@ export function clientItems(findings: ClientFindings, disks: readonly Disk[]): I
 }
 
 /** The first backward requests one by one, and how many more there are. */
-function backItems({ places, backward }: Survey): Item[] {
+function backItems({ places, backward }: DryRunFindings): Item[] {
   const items = places.map(({ request, head }) => {
     return item("goes back", "note", `${request} came when the data had reached byte ${head}`);
   });
@@ -176,18 +176,18 @@ function tryText(trial: Trial, told: string | null): string {
   return why === told ? `${how} it does not work` : `${how} it does not work: ${why}`;
 }
 
-function tally({ requests, bytes }: Survey["writes"]): string {
+function tally({ requests, bytes }: DryRunFindings["writes"]): string {
   return `${requests} (${bytes} bytes)`;
 }
 
-function orderItem({ backward, farthest, concurrent }: Survey): Item {
+function orderItem({ backward, farthest, concurrent }: DryRunFindings): Item {
   const several = concurrent ? ", several at a time" : ", one after the other";
   if (backward.requests === 0) return item("order", "ok", `from start to end${several}`);
   const text = `${tally(backward)} went back, up to ${farthest} bytes${several}`;
   return item("order", "warning", text);
 }
 
-function windowItem({ window, streams }: ClientFindings, survey: Survey): Item {
+function windowItem({ window, streams }: ClientFindings, survey: DryRunFindings): Item {
   const fit = survey.window;
   if (fit === undefined) return item("window=", "failed", noWindow(survey));
   if (fit.size === 0) {
@@ -199,7 +199,7 @@ function windowItem({ window, streams }: ClientFindings, survey: Survey): Item {
   return item("window=", "note", streams ? `${text}; ${sizeText(window)} to be safe` : text);
 }
 
-function noWindow({ scattered }: Survey): string {
+function noWindow({ scattered }: DryRunFindings): string {
   return scattered ? "not known: too many places" : "none has room for what it goes back to";
 }
 
@@ -216,7 +216,7 @@ function sizeItem(role: SizeRole, first: Trial, { size: tried }: Trial): Item {
   return item("size=", role === "minded" ? "warning" : "note", texts[role]);
 }
 
-function readsText({ reads, readsHeld, readsBack }: Survey): string {
+function readsText({ reads, readsHeld, readsBack }: DryRunFindings): string {
   if (reads.requests === 0) return "it reads nothing";
   if (readsBack.requests > 0) return `${tally(readsBack)} of what has gone by, which is lost`;
   if (readsHeld.requests === 0) return `${tally(reads)}, nothing of what it has written`;

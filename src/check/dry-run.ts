@@ -1,10 +1,10 @@
 /** A command with a stream as its disk that goes nowhere. */
 import { captiveWords, commandOf } from "../captive/command.ts";
-import { seeOff } from "../captive/left-behind.ts";
+import { drainCaptive } from "../captive/drain.ts";
 import { runCaptive } from "../captive/run.ts";
-import { commandFailure, type Facts, shortcoming } from "../server/facts.ts";
+import { commandFailure, type StreamState, incompleteReason } from "../server/stream-state.ts";
 import { signalStatus } from "../process/signals.ts";
-import type { Survey } from "../stream/findings.ts";
+import type { DryRunFindings } from "../stream/dry-run-findings.ts";
 import { type CheckContext, privateHost } from "./context.ts";
 
 /** One run of the command, and what it has done. */
@@ -15,7 +15,7 @@ export interface Trial {
   readonly status: number;
   /** What `run` would say is wrong, the order of the writes aside; null is nothing. */
   readonly problem: string | null;
-  readonly survey: Survey;
+  readonly survey: DryRunFindings;
 }
 
 /**
@@ -36,7 +36,7 @@ export async function tryOut(
   window: number,
   context: CheckContext,
 ): Promise<Trial | number> {
-  const { interruption } = context;
+  const { stopSignal } = context;
   let trial: Trial | undefined;
   const { status } = await runCaptive(
     {
@@ -47,23 +47,23 @@ export async function tryOut(
       command: (variables) => captiveWords(commandOf(command), variables),
       outputTaken: true,
     },
-    async (captive, hosted) => {
-      const { service } = hosted;
-      const { facts } = service;
-      const over = () => facts.ended || interruption.caught !== undefined;
-      await service.until(() => over() || captive.status !== undefined);
+    async (captive, stream) => {
+      const { server } = stream;
+      const { state } = server;
+      const over = () => state.ended || stopSignal.caught !== undefined;
+      await server.until(() => over() || captive.status !== undefined);
       // Of a command that has failed, no more is expected.
       const survivors = captive.status === 0 ? captive.survivors : undefined;
-      if (!over()) await seeOff({ service, survivors, over });
-      await service.heardAll();
-      if (!over()) service.finish("allow");
-      await service.until(over);
-      if (facts.crash !== undefined) throw facts.crash;
-      if (interruption.caught !== undefined) return hosted.interrupted();
-      const { survey } = service.end ?? {};
+      if (!over()) await drainCaptive({ server, survivors, over });
+      await server.sync();
+      if (!over()) server.finish("allow");
+      await server.until(over);
+      if (state.crash !== undefined) throw state.crash;
+      if (stopSignal.caught !== undefined) return stream.interrupted();
+      const { survey } = server.end ?? {};
       if (survey === undefined) throw new Error("the stream thread has not told what it saw");
       const ended = captive.status ?? signalStatus("SIGKILL");
-      const problem = problemOf(ended, facts, size);
+      const problem = problemOf(ended, state, size);
       trial = { size: size ?? null, status: ended, problem, survey };
       // What it has left running goes with a stream that is truncated.
       return { status: 0, why: problem ?? undefined };
@@ -72,14 +72,14 @@ export async function tryOut(
   return trial ?? status;
 }
 
-function problemOf(status: number, facts: Facts, size: bigint | undefined): string | null {
-  if (status !== 0) return commandProblem(status, facts);
-  return shortcoming(facts, "command", size) ?? null;
+function problemOf(status: number, state: StreamState, size: bigint | undefined): string | null {
+  if (status !== 0) return commandProblem(status, state);
+  return incompleteReason(state, "command", size) ?? null;
 }
 
-function commandProblem(status: number, facts: Facts): string {
-  if (facts.readBack === undefined && facts.refused === undefined) {
+function commandProblem(status: number, state: StreamState): string {
+  if (state.readBack === undefined && state.refused === undefined) {
     return `the command has failed with status ${status}: see its message`;
   }
-  return commandFailure(facts, `the command failed with status ${status}`, "see its message");
+  return commandFailure(state, `the command failed with status ${status}`, "see its message");
 }

@@ -1,13 +1,12 @@
 /** `check pipe=FIFO` and `check read=FIFO`. */
 import type { BigIntStats } from "node:fs";
-import { refuseOwnPipeEnd } from "../endpoint/prepare/own-end.ts";
-import { UnusableError } from "../endpoint/prepare/unusable.ts";
-import type { Direction } from "../endpoint/spec.ts";
+import { refuseOwnPipeEnd } from "../endpoint/opening/own-end.ts";
+import { type Direction, UnusableError } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { type PipeUser, pipeUsers } from "../process/pipe-users.ts";
 import { accessItem } from "./access.ts";
 import { pipeCapacity } from "./probes.ts";
-import { farEndItem as item, type Item } from "./item.ts";
+import { endpointItem as item, type Item } from "./item.ts";
 
 /** @param stats what stat(2) says of it */
 export function checkFifo(path: string, stats: BigIntStats, direction: Direction): Item[] {

@@ -3,7 +3,7 @@ import { type BigIntStats, readFileSync } from "node:fs";
 import { deviceName, deviceUsers } from "../process/device-users.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { accessItem } from "./access.ts";
-import { farEndItem as item, type Item } from "./item.ts";
+import { endpointItem as item, type Item } from "./item.ts";
 
 /** Major numbers of terminals (proc(5), tty_drivers; Documentation/admin-guide/devices.txt). */
 const TERMINALS = new Set([4, 5, ...Array.from({ length: 8 }, (_, i) => 136 + i)]);

@@ -8,14 +8,14 @@ export type State = "ok" | "note" | "warning" | "failed";
 
 /** One thing that was looked at. */
 export interface Item {
-  readonly topic: "machine" | "self-test" | "far end" | "client";
+  readonly topic: "machine" | "self-test" | "endpoint" | "client";
   readonly name: string;
   readonly state: State;
   /** What it is like and, where something is wrong, what to do. */
   readonly text: string;
 }
 
-/** What was found about a far end. */
-export function farEndItem(name: string, state: State, text: string): Item {
-  return { topic: "far end", name, state, text };
+/** What was found about an endpoint. */
+export function endpointItem(name: string, state: State, text: string): Item {
+  return { topic: "endpoint", name, state, text };
 }

@@ -6,7 +6,7 @@ import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
 import { problemOfProc } from "../process/proc.ts";
 import { isBunRecent, WANTED_BUN } from "../runtime.ts";
-import { MAX_SOCKET_PATH } from "../server/address.ts";
+import { MAX_SOCKET_PATH } from "../net/address.ts";
 import { pipeCapacity, PROBES, tryProbe } from "./probes.ts";
 import type { Item, State } from "./item.ts";
 

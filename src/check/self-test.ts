@@ -6,9 +6,9 @@ import type { Direction } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import { host } from "../server/host.ts";
-import { Client } from "./client.ts";
+import { SelfTestClient } from "./client.ts";
 import { type CheckContext, privateHost } from "./context.ts";
-import { Reader, Writer } from "./far-side.ts";
+import { FifoReader, FifoWriter } from "./fifo-ends.ts";
 import type { Item } from "./item.ts";
 
 /** Milliseconds that all of it may take. */
@@ -74,7 +74,7 @@ async function writes(
 ): Promise<string | undefined> {
   const disk = new Uint8Array(SIZE);
   for (const [offset, length] of WRITES) randomFillSync(disk, offset, length);
-  using reader = new Reader(path);
+  using reader = new FifoReader(path);
   const why = await stream("write", path, socket, context, (client) => writeAll(client, disk));
   if (why !== undefined) return `the stream was truncated: ${why}`;
   const { length, digest } = await reader.end();
@@ -91,7 +91,7 @@ async function reads(
   const disk = randomFillSync(new Uint8Array(SIZE));
   let read: string | undefined;
   const why = await stream("read", path, socket, context, async (client) => {
-    using _ = new Writer(path, disk);
+    using _ = new FifoWriter(path, disk);
     read = await readAll(client);
   });
   if (why !== undefined) return `the stream was truncated: ${why}`;
@@ -104,7 +104,7 @@ async function stream(
   path: string,
   socket: string,
   context: CheckContext,
-  talk: (client: Client) => Promise<void>,
+  talk: (client: SelfTestClient) => Promise<void>,
 ): Promise<string | undefined> {
   const { why } = await host(
     {
@@ -112,14 +112,14 @@ async function stream(
       short: "fail",
       entrance: { kind: "unix", path: socket },
     },
-    async ({ service, conclude, interrupted }) => {
-      const { facts } = service;
-      const limit = setTimeout(() => service.abort(), LIMIT);
+    async ({ server, conclude, interrupted }) => {
+      const { state } = server;
+      const limit = setTimeout(() => server.abort(), LIMIT);
       try {
         await meet(socket, talk);
-        const over = () => facts.ended || context.interruption.caught !== undefined;
-        await service.until(() => over() || (facts.streamed && service.open === 0));
-        const stopped = context.interruption.caught !== undefined;
+        const over = () => state.ended || context.stopSignal.caught !== undefined;
+        await server.until(() => over() || (state.streamed && server.open === 0));
+        const stopped = context.stopSignal.caught !== undefined;
         return stopped ? interrupted() : await conclude("clients");
       } finally {
         clearTimeout(limit);
@@ -129,15 +129,18 @@ async function stream(
   return why;
 }
 
-async function meet(socket: string, talk: (client: Client) => Promise<void>): Promise<void> {
-  using client = await Client.connect(socket);
+async function meet(
+  socket: string,
+  talk: (client: SelfTestClient) => Promise<void>,
+): Promise<void> {
+  using client = await SelfTestClient.connect(socket);
   const size = BigInt(advertisedSize(SIZE));
   if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
   await talk(client);
   await client.disconnect();
 }
 
-async function writeAll(client: Client, disk: Uint8Array): Promise<void> {
+async function writeAll(client: SelfTestClient, disk: Uint8Array): Promise<void> {
   const write = ([offset, length]: Part) => {
     client.write(offset, disk.subarray(offset, offset + length));
   };
@@ -150,7 +153,7 @@ async function writeAll(client: Client, disk: Uint8Array): Promise<void> {
 }
 
 /** @returns the digest of what it has got */
-async function readAll(client: Client): Promise<string> {
+async function readAll(client: SelfTestClient): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
   for (let offset = 0, turn = 0; offset < SIZE; turn++) {
     const length = Math.min(READS[turn % READS.length] as number, SIZE - offset);

@@ -4,7 +4,7 @@ import type { Direction } from "../endpoint/spec.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import { toOffset } from "../protocol/offset.ts";
 import { WINDOW_BLOCK } from "../stream/blocks.ts";
-import { farEndItem as item, type Item } from "./item.ts";
+import { endpointItem as item, type Item } from "./item.ts";
 
 /** @param size bytes; undefined when not given @param window bytes; 0 when not given */
 export function checkSizes(direction: Direction, size: bigint | undefined, window: number): Item[] {

@@ -2,17 +2,17 @@
 import { checkClient } from "../check/check-client.ts";
 import type { CheckContext } from "../check/context.ts";
 import type { ClientFindings } from "../check/diagnosis.ts";
-import { checkFarEnd } from "../check/far-end.ts";
+import { checkEndpoint } from "../check/endpoint.ts";
 import { checkMachine } from "../check/machine.ts";
 import type { Item } from "../check/item.ts";
 import { reportJson, reportOf, reportText } from "../check/report.ts";
 import { selfTests } from "../check/self-test.ts";
 import { checkSizes } from "../check/sizes.ts";
-import { targetText } from "../endpoint/prepare/target.ts";
+import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
 import { lineWriter } from "../process/line-writer.ts";
-import { Interruption } from "../server/interruption.ts";
+import { StopSignal } from "../server/stop-signal.ts";
 import type { CliContext } from "./context.ts";
 import { requireReference } from "./hints.ts";
 import { type CliLog, createLog } from "./log.ts";
@@ -41,68 +41,68 @@ export async function runCheck(
     throw usageError(`unknown argument ${rest[0]}: a command comes after --`);
   }
   checkWords(parameters, captive);
-  const interruption = new Interruption();
-  const release = catchSignals((signal) => interruption.raise(signal));
+  const stopSignal = new StopSignal();
+  const release = catchSignals((signal) => stopSignal.raise(signal));
   // It asks for the progress of a stream. By default it would end the program on the spot.
   listen("SIGUSR1", () => {});
   const log = createLog(args.verbose === true ? "verbose" : "normal");
   const context: CheckContext = {
-    interruption,
+    stopSignal,
     workerUrl,
     log,
   };
-  const { farEnd, size, window } = parameters;
+  const { endpoint, size, window } = parameters;
   const items: Item[] = [];
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
-  if (farEnd !== undefined) {
-    items.push(...(await checkFarEnd(farEnd.target, farEnd.direction, size)));
-    items.push(...checkSizes(farEnd.direction, size, window));
+  if (endpoint !== undefined) {
+    items.push(...(await checkEndpoint(endpoint.spec, endpoint.direction, size)));
+    items.push(...checkSizes(endpoint.direction, size, window));
   }
   if (captive !== undefined) {
-    const sink = farEnd === undefined ? ANY_PIPE : targetText(farEnd.target);
+    const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
     const checked = await checkClient(captive, size, sink, context);
-    if (typeof checked === "number") return interrupted(interruption, log);
+    if (typeof checked === "number") return interrupted(stopSignal, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }
-  if (farEnd === undefined && captive === undefined) {
+  if (endpoint === undefined && captive === undefined) {
     items.push(...checkMachine(), ...(await selfTests(context)));
   }
-  if (interruption.caught !== undefined) return interrupted(interruption, log);
+  if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
   // Nothing is left to be put in order, and whoever is to read the report may keep us waiting.
   release();
   const report = reportOf(items, client);
   // What is looked at is not written to.
-  const looked = farEnd?.direction === "write" && farEnd.target.kind === "descriptor";
-  const to = looked && farEnd.target.fd === STDOUT ? STDERR : STDOUT;
+  const looked = endpoint?.direction === "write" && endpoint.spec.kind === "descriptor";
+  const to = looked && endpoint.spec.fd === STDOUT ? STDERR : STDOUT;
   const writer = lineWriter(to);
   writer.write(args.json === true ? reportJson(report) : reportText(report));
   // A reader may take its time; one that has seen enough, such as head(1), is none of our business.
-  await writer.flushed(interruption.stop);
-  if (interruption.caught !== undefined) return interrupted(interruption, log);
+  await writer.flushed(stopSignal.stop);
+  if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
   if (status !== EXIT.COMPLETE) return status;
   return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
 }
 
-function interrupted({ caught = "SIGTERM" }: Interruption, log: CliLog): number {
+function interrupted({ caught = "SIGTERM" }: StopSignal, log: CliLog): number {
   log.error(`the check was ended by ${caught}`);
   return signalStatus(caught);
 }
 
 /** Refuses what goes with no check. @throws UserError ERR_USAGE */
 function checkWords(
-  { farEnd, size, window }: CheckParameters,
+  { endpoint, size, window }: CheckParameters,
   captive: readonly string[] | undefined,
 ): void {
   if (captive !== undefined) {
     if (captive.length === 0) throw usageError("the command after -- is missing");
-    if (farEnd?.direction === "read") {
+    if (endpoint?.direction === "read") {
       throw usageError("a command is checked for how it writes: it goes without read=");
     }
     requireReference(captive);
     if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
-  } else if (farEnd === undefined && (size !== undefined || window > 0)) {
+  } else if (endpoint === undefined && (size !== undefined || window > 0)) {
     throw usageError("size= and window= go with pipe=, read= or a command after --");
   }
 }

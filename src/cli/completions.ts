@@ -1,7 +1,7 @@
 /** `nbd-streaming completions` and `nbd-streaming man` */
 import { defineCommand } from "citty";
 import { EXIT, usageError } from "../errors.ts";
-import type { Outline } from "../manual/outline.ts";
+import type { Outline } from "../reference/outline.ts";
 import type { CliContext } from "./context.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;

@@ -1,5 +1,5 @@
 /** What the entry point hands to a command. */
-import type { Outline } from "../manual/outline.ts";
+import type { Outline } from "../reference/outline.ts";
 
 export interface CliContext {
   /** The words after `--`; undefined without one. */

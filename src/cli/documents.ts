@@ -1,9 +1,9 @@
 /** What is printed of the whole command line. */
-import { bashCompletions } from "../manual/bash.ts";
-import { fishCompletions } from "../manual/fish.ts";
-import type { Outline } from "../manual/outline.ts";
-import { manPage } from "../manual/page.ts";
-import { zshCompletions } from "../manual/zsh.ts";
+import { bashCompletions } from "../reference/bash.ts";
+import { fishCompletions } from "../reference/fish.ts";
+import type { Outline } from "../reference/outline.ts";
+import { manPage } from "../reference/man-page.ts";
+import { zshCompletions } from "../reference/zsh.ts";
 import { PROSE } from "./prose.ts";
 
 /** The completions for each shell. */

@@ -2,7 +2,7 @@
 // Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
 import { createConsola, LogLevels } from "consola/core";
 import { lineWriter } from "../process/line-writer.ts";
-import type { Log } from "../server/log.ts";
+import type { Log } from "../log.ts";
 
 const STDERR = 2;
 

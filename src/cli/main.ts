@@ -10,7 +10,7 @@ import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
 import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
-import { releaseFarEnds } from "./parameters.ts";
+import { releaseEndpoints } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
@@ -54,7 +54,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
     if (error instanceof UserError) {
       const { exitStatus } = error;
       const nothingBegan = exitStatus === EXIT.USAGE || exitStatus === EXIT.SETUP;
-      if (nothingBegan && argv[0] !== "check") releaseFarEnds(ownWords(argv));
+      if (nothingBegan && argv[0] !== "check") releaseEndpoints(ownWords(argv));
       log.error(error.message);
       return error.exitStatus;
     }

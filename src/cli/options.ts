@@ -4,7 +4,7 @@ import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksu
 import { usageError } from "../errors.ts";
 import { checkConnections, checkSeconds } from "../library/numbers.ts";
 import type { TlsOptions } from "../library/options.ts";
-import { type Address, NBD_PORT } from "../server/address.ts";
+import { type Address, NBD_PORT } from "../net/address.ts";
 import type { ReportOptions, SummaryFormat } from "./report.ts";
 
 /** Options that `serve` and `run` share. */

@@ -3,8 +3,8 @@ import type { ArgDef, ArgsDef, BooleanArgDef, CommandDef, CommandMeta } from "ci
 import packageJson from "../../package.json" with { type: "json" };
 import { FORMATS } from "../captive/qemu-img.ts";
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
-import type { Command, Key, Option, Outline } from "../manual/outline.ts";
-import { valueOf } from "../manual/value.ts";
+import type { Command, Key, Option, Outline } from "../reference/outline.ts";
+import { valueOf } from "../reference/value.ts";
 import { WITHOUT_VALUE } from "./check-options.ts";
 import { EXAMPLES, OPTIONS_OF_ALL, SYNOPSES } from "./help.ts";
 import { PARAMETERS } from "./parameters.ts";

@@ -1,6 +1,6 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
 import { usageError } from "../errors.ts";
-import { chooseFarEnd, type FarEndChoice, releaseFarEnd } from "../library/far-end.ts";
+import { chooseEndpoint, type EndpointChoice, releaseEndpoint } from "../library/endpoint.ts";
 import type { StreamOptions } from "../library/options.ts";
 import { parseSize, toWindow } from "../library/size.ts";
 
@@ -29,17 +29,17 @@ export const PARAMETERS = [
   ],
 ] as const;
 
-export interface Parameters extends FarEndChoice {
+export interface StreamParameters extends EndpointChoice {
   /** `pipe=`, `write=` or `read=` as it stands there. */
-  readonly farEnd: Pick<StreamOptions, "pipe" | "read">;
+  readonly endpoint: Pick<StreamOptions, "pipe" | "read">;
   /** Bytes; undefined when not given. */
   readonly size: bigint | undefined;
   /** Bytes; 0 when not given. */
   readonly window: number;
 }
 
-const FAR_ENDS = ["pipe", "write", "read"] as const;
-const KEYS = new Set<string>([...FAR_ENDS, "size", "window"]);
+const ENDPOINTS = ["pipe", "write", "read"] as const;
+const KEYS = new Set<string>([...ENDPOINTS, "size", "window"]);
 
 /**
  * Sorts the words of the command line.
@@ -48,16 +48,16 @@ const KEYS = new Set<string>([...FAR_ENDS, "size", "window"]);
  * @throws UserError ERR_USAGE for unknown, repeated, missing and bad ones
  */
 export function parseParameters(words: readonly string[]): {
-  parameters: Parameters;
+  parameters: StreamParameters;
   rest: string[];
 } {
   const { values, rest } = sortWords(words);
-  return { parameters: { ...parseFarEnd(values), ...parseSizes(values) }, rest };
+  return { parameters: { ...parseEndpoint(values), ...parseSizes(values) }, rest };
 }
 
 /** What `check` takes: all of it may be left out. */
-export interface CheckParameters extends Pick<Parameters, "size" | "window"> {
-  readonly farEnd: FarEndChoice | undefined;
+export interface CheckParameters extends Pick<StreamParameters, "size" | "window"> {
+  readonly endpoint: EndpointChoice | undefined;
 }
 
 /** As {@link parseParameters}, for `check`. @throws UserError ERR_USAGE */
@@ -66,16 +66,16 @@ export function parseCheckParameters(words: readonly string[]): {
   rest: string[];
 } {
   const { values, rest } = sortWords(words);
-  const named = FAR_ENDS.some((key) => values.has(key));
-  const farEnd = named ? parseFarEnd(values) : undefined;
-  return { parameters: { farEnd, ...parseSizes(values) }, rest };
+  const named = ENDPOINTS.some((key) => values.has(key));
+  const endpoint = named ? parseEndpoint(values) : undefined;
+  return { parameters: { endpoint, ...parseSizes(values) }, rest };
 }
 
 /** For words that were refused before there was a stream: nobody is to wait for it. */
-export function releaseFarEnds(words: readonly string[]): void {
+export function releaseEndpoints(words: readonly string[]): void {
   for (const word of words) {
     const [, key, value] = /^(pipe|write|read)=(.+)$/s.exec(word) ?? [];
-    if (key !== undefined) releaseFarEnd(key === "read" ? { read: value } : { pipe: value });
+    if (key !== undefined) releaseEndpoint(key === "read" ? { read: value } : { pipe: value });
   }
 }
 
@@ -103,7 +103,9 @@ function sortWords(words: readonly string[]): { values: Map<string, string>; res
   return { values, rest };
 }
 
-function parseSizes(values: ReadonlyMap<string, string>): Pick<Parameters, "size" | "window"> {
+function parseSizes(
+  values: ReadonlyMap<string, string>,
+): Pick<StreamParameters, "size" | "window"> {
   const size = values.get("size");
   return {
     size: size === undefined ? undefined : parseSize("size", size),
@@ -111,11 +113,13 @@ function parseSizes(values: ReadonlyMap<string, string>): Pick<Parameters, "size
   };
 }
 
-function parseFarEnd(values: ReadonlyMap<string, string>): Omit<Parameters, "size" | "window"> {
+function parseEndpoint(
+  values: ReadonlyMap<string, string>,
+): Omit<StreamParameters, "size" | "window"> {
   const write = values.get("write");
   if (write !== undefined && values.has("pipe")) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
-  const farEnd = { pipe: values.get("pipe") ?? write, read: values.get("read") };
-  return { farEnd, ...chooseFarEnd(farEnd) };
+  const endpoint = { pipe: values.get("pipe") ?? write, read: values.get("read") };
+  return { endpoint, ...chooseEndpoint(endpoint) };
 }

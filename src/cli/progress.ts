@@ -1,7 +1,7 @@
 /** The options that say what is shown of a stream while it runs. */
 import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
-import type { Target } from "../endpoint/prepare/target.ts";
+import type { EndpointSpec } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
@@ -24,10 +24,10 @@ interface ProgressArgs {
 /**
  * What the options, the terminal and the environment ask for.
  *
- * @param target where the stream goes or comes from, which is not to be written to
+ * @param spec where the stream goes or comes from, which is not to be written to
  * @throws UserError ERR_USAGE
  */
-export function createDisplay(args: ProgressArgs, target: Target): ProgressDisplay {
+export function createDisplay(args: ProgressArgs, spec: EndpointSpec): ProgressDisplay {
   const { progress, "progress-fd": fd, "progress-interval": interval } = args;
   if (args.quiet === true && args.verbose === true) {
     throw usageError("--quiet goes without --verbose: it is less or more");
@@ -40,7 +40,7 @@ export function createDisplay(args: ProgressArgs, target: Target): ProgressDispl
     interval: 1000 * (parseSeconds("--progress-interval", interval) ?? INTERVAL),
     // no-color.org: any value that is not empty.
     colour: (process.env["NO_COLOR"] ?? "") === "",
-    percentFd: fd === undefined ? undefined : percentFd(fd, target),
+    percentFd: fd === undefined ? undefined : percentFd(fd, spec),
   });
 }
 
@@ -58,14 +58,14 @@ function display({ progress, quiet }: ProgressArgs): Display {
 }
 
 /** The descriptor for percentages, which the program has to have been started with. */
-function percentFd(text: string, target: Target): number {
+function percentFd(text: string, spec: EndpointSpec): number {
   const fd = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
   const option = `--progress-fd=${text}`;
   if (Number.isNaN(fd)) throw usageError(`${option} is no descriptor: give a number, such as 3`);
   if (!isInherited(fd) || inode(fd) === undefined) {
     throw usageError(`${option} is not open: redirect it where the program is started: ${fd}>FILE`);
   }
-  if (target.kind === "descriptor" && (target.fd === fd || inode(target.fd) === inode(fd))) {
+  if (spec.kind === "descriptor" && (spec.fd === fd || inode(spec.fd) === inode(fd))) {
     throw usageError(`${option} is where the stream is: give another descriptor`);
   }
   return fd;

@@ -1,5 +1,5 @@
 /** What the man page says beyond the options; `--help` has the exit statuses from here, too. */
-import type { Entry, Prose } from "../manual/outline.ts";
+import type { Entry, Prose } from "../reference/outline.ts";
 
 /** What stands for the server in a captive command. */
 export const VARIABLES: readonly Entry[] = [
@@ -49,7 +49,7 @@ export const PROSE: Prose = {
     "The end of a pipe looks the same whether the stream was complete or not. The exit status is 0 " +
       "only for a complete stream, and the last line on standard error says complete, or truncated " +
       "and why. A command of `pipe=exec:` is killed before it could see the end of a truncated stream.",
-    "`check` finds out beforehand whether this machine can do it, what is at the far end of a pipe, and " +
+    "`check` finds out beforehand whether this machine can do it, what is at the endpoint of a pipe, and " +
       "whether a command streams.",
     "All messages go to standard error.",
   ],

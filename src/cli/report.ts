@@ -1,7 +1,7 @@
 /** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
 import { rmSync } from "node:fs";
 import { basename } from "node:path";
-import type { Target } from "../endpoint/prepare/target.ts";
+import type { EndpointSpec } from "../endpoint/spec.ts";
 import { UserError } from "../errors.ts";
 import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
 import { namedFiles, type StreamParts } from "../library/named-files.ts";
@@ -103,20 +103,20 @@ function unwritable(path: string, error: unknown): string {
 }
 
 /**
- * Tells how the stream to or from `target` has ended.
+ * Tells how the stream to or from `spec` has ended.
  *
  * @returns false when a report has not got to its file
  */
 export async function report(
   summary: Summary,
-  target: Target,
+  spec: EndpointSpec,
   options: ReportOptions,
   log: CliLog,
 ): Promise<boolean> {
   const { checksum, complete } = summary;
   let written = true;
   for (const file of reportFiles(options)) {
-    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, target);
+    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, spec);
     if (text === undefined) continue;
     try {
       await writeReport(file, text);
@@ -171,9 +171,9 @@ function isSummary(text: string): boolean {
 }
 
 /** Of a stream that is truncated there is none: what is there of it can have no meaning. */
-function digestLine({ checksum, complete }: Summary, target: Target): string | undefined {
+function digestLine({ checksum, complete }: Summary, spec: EndpointSpec): string | undefined {
   if (checksum === null || !complete) return undefined;
-  return checksumLine(checksum.digest, subjectOf(target));
+  return checksumLine(checksum.digest, subjectOf(spec));
 }
 
 /** True for one line of `sha256sum` and its kin. */
@@ -182,8 +182,8 @@ function isChecksum(text: string): boolean {
 }
 
 /** What the digest is of: a file that can be checked, or else whatever comes out of a pipe. */
-function subjectOf(target: Target): string {
-  return target.kind === "path" ? basename(target.path) : "-";
+function subjectOf(spec: EndpointSpec): string {
+  return spec.kind === "path" ? basename(spec.path) : "-";
 }
 
 /** What `sha256sum -c` and its kin read. */

@@ -4,11 +4,11 @@ import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import type { RunOptions } from "../library/options.ts";
 import { run } from "../library/run.ts";
-import { conduct } from "./conduct.ts";
+import { runStream } from "./run-stream.ts";
 import type { CliContext } from "./context.ts";
 import { quotesHint, requireReference } from "./hints.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
-import { type Parameters, parseParameters } from "./parameters.ts";
+import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { requireReports } from "./report.ts";
 import { streamOptions } from "./stream-options.ts";
 
@@ -35,19 +35,19 @@ export const runCommand = defineCommand({
   async run({ args, data }) {
     const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
-    const { stream, outward } = streamOptions(parameters, args, context);
+    const { stream, output } = streamOptions(parameters, args, context);
     const formats = { input: args.format, output: args["output-format"] };
     const client = parseClient(context.captive, rest, parameters, formats, args._);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
-    await requireReports(outward.reports, {
+    await requireReports(output.reports, {
       ...parameters,
       ...client,
       listen,
       pidFile: args.pidfile,
     });
     const streaming = run({ ...stream, ...client, listen });
-    return await conduct(streaming, parameters.target, outward);
+    return await runStream(streaming, parameters.spec, output);
   },
 });
 
@@ -60,7 +60,7 @@ interface Formats {
 function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
-  { direction }: Parameters,
+  { direction }: StreamParameters,
   { input, output }: Formats,
   words: readonly string[],
 ): Pick<RunOptions, "command" | "image" | "format"> {

@@ -3,10 +3,10 @@ import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
 import { serve } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
-import { activatedSocket, requireClient } from "../server/activation.ts";
-import type { Address, Entrance } from "../server/address.ts";
-import { notify } from "../server/notify.ts";
-import { conduct } from "./conduct.ts";
+import { activatedSocket, requireClient } from "../systemd/activation.ts";
+import type { Address, Entrance } from "../net/address.ts";
+import { notify } from "../systemd/notify.ts";
+import { runStream } from "./run-stream.ts";
 import type { CliContext } from "./context.ts";
 import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
@@ -48,10 +48,10 @@ export const serveCommand = defineCommand({
     if (args.unix === "-") {
       throw usageError("-U - is a private socket, which only run has: name a path");
     }
-    const { stream, outward } = streamOptions(parameters, args, context);
-    const { log } = outward;
+    const { stream, output } = streamOptions(parameters, args, context);
+    const { log } = output;
     const listen = entrance(parseAddress(args), args.single === true);
-    await requireReports(outward.reports, { ...parameters, listen, pidFile: args.pidfile });
+    await requireReports(output.reports, { ...parameters, listen, pidFile: args.pidfile });
     const streaming = serve({ ...stream, listen, keep: args.keep });
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
@@ -67,7 +67,7 @@ export const serveCommand = defineCommand({
     };
     // Before `conduct` hears of the end: its report is the last line.
     void streaming.then(stopping, stopping);
-    return await conduct(streaming, parameters.target, outward);
+    return await runStream(streaming, parameters.spec, output);
   },
 });
 

@@ -2,7 +2,7 @@
 import { usageError } from "../errors.ts";
 import type { StreamOptions } from "../library/options.ts";
 import type { CliContext } from "./context.ts";
-import type { Outward } from "./conduct.ts";
+import type { Output } from "./run-stream.ts";
 import { createLog } from "./log.ts";
 import {
   parseChecksum,
@@ -12,7 +12,7 @@ import {
   parseSummary,
   parseTls,
 } from "./options.ts";
-import type { Parameters } from "./parameters.ts";
+import type { StreamParameters } from "./parameters.ts";
 import { createDisplay } from "./progress.ts";
 import { removeReports } from "./report.ts";
 
@@ -46,10 +46,10 @@ interface CommonArgs {
  * @throws UserError ERR_USAGE
  */
 export function streamOptions(
-  { direction, farEnd, target, size, window }: Parameters,
+  { direction, endpoint, spec, size, window }: StreamParameters,
   args: CommonArgs,
   { workerUrl }: CliContext,
-): { stream: StreamOptions; outward: Outward } {
+): { stream: StreamOptions; output: Output } {
   const reading = direction === "read";
   if (reading && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout goes with pipe=: for read= it is --writer-timeout");
@@ -61,7 +61,7 @@ export function streamOptions(
   const reports = { summary: parseSummary(args.summary), checksumFile };
   return {
     stream: {
-      ...farEnd,
+      ...endpoint,
       size,
       window,
       pad: args.pad,
@@ -81,9 +81,9 @@ export function streamOptions(
       needsSize: args["progress-fd"] === undefined ? undefined : "--progress-fd",
       workerUrl,
     },
-    outward: {
+    output: {
       reports,
-      display: createDisplay(args, target),
+      display: createDisplay(args, spec),
       log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
     },
   };

@@ -1,8 +1,8 @@
-/** One end of a pipe as a far end: what sinks and sources share that need no detour. */
+/** One end of a pipe as an endpoint: what sinks and sources share that need no detour. */
 import { close, closeWritten } from "../../ffi/fd.ts";
 import { growPipe } from "../../ffi/pipe.ts";
-import { guarded } from "./guarded.ts";
-import { reopenPipe } from "./reopen.ts";
+import { guarded } from "./error.ts";
+import { reopenPipe } from "./shared-descriptor.ts";
 
 /** A pipe that somebody else has opened, by its descriptor, which this object then owns. */
 export abstract class PipeEnd {

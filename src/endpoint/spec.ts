@@ -1,9 +1,108 @@
-/** A far end as plain data, which can be sent to the thread that opens it. */
+/** What `pipe=` and `read=` name: the user's text, parsed; and what is open, as plain data for a thread. */
+import { isIPv6 } from "node:net";
+import { resolve } from "node:path";
+import { isSameFile } from "../process/same-file.ts";
 
 /** Which way a stream goes: from clients to a sink, or from a source to clients. */
 export type Direction = "write" | "read";
 
+/** What the value of `pipe=` or `read=` names. */
 export type EndpointSpec =
+  | { readonly kind: "path"; readonly path: string }
+  | { readonly kind: "descriptor"; readonly name: string; readonly fd: number }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "exec"; readonly command: string };
+
+/** Where `-` stands for. */
+const STANDARD = {
+  write: { kind: "descriptor", name: "standard output", fd: 1 },
+  read: { kind: "descriptor", name: "standard input", fd: 0 },
+} as const;
+
+/**
+ * Reads the value of `pipe=` or `read=`. A path that looks like one of the other forms is written with `./`.
+ *
+ * @throws UnusableError for one that starts like another form but is not
+ */
+export function parseEndpoint(text: string, direction: Direction): EndpointSpec {
+  if (text === "-") return STANDARD[direction];
+  const [, scheme, rest = ""] = /^(fd|tcp|exec):(.*)$/s.exec(text) ?? [];
+  if (scheme === "fd") {
+    if (!/^[0-9]{1,9}$/.test(rest)) {
+      throw new UnusableError("fd: takes a number", "name a descriptor, such as fd:3");
+    }
+    return { kind: "descriptor", name: text, fd: Number(rest) };
+  }
+  if (scheme === "tcp") return parseTcp(rest);
+  if (scheme === "exec") {
+    if (rest.trim() === "") {
+      throw new UnusableError("exec: takes a command", "write it behind, such as exec:'zstd -c'");
+    }
+    return { kind: "exec", command: rest };
+  }
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
+    throw new UnusableError(
+      "an address of the web or of a store is no path",
+      direction === "write"
+        ? `name a command that writes there, such as exec:'aws s3 cp - ${text}'`
+        : `name a command that reads it, such as exec:'curl -fsS ${text}'`,
+    );
+  }
+  return { kind: "path", path: text };
+}
+
+function parseTcp(text: string): EndpointSpec {
+  const [, v6, name, digits] = /^(?:\[([^\]]+)\]|([^:]+)):([0-9]{1,5})$/.exec(text) ?? [];
+  const host = v6 ?? name;
+  const port = Number(digits);
+  if (host === undefined || !(port >= 1 && port <= 65535)) {
+    throw new UnusableError(
+      "tcp: takes a host and a port",
+      "write tcp:HOST:PORT or tcp:[IPV6]:PORT",
+    );
+  }
+  return { kind: "tcp", host, port };
+}
+
+/** The specification as the user wrote it. */
+export function endpointText(spec: EndpointSpec): string {
+  switch (spec.kind) {
+    case "path":
+      return spec.path;
+    case "descriptor":
+      return spec.fd <= 1 && spec.name.startsWith("standard") ? "-" : spec.name;
+    case "tcp":
+      return tcpName(spec.host, spec.port);
+    case "exec":
+      return `exec:${spec.command}`;
+  }
+}
+
+/** True when a source of this kind may know how long it is, once it is open. */
+export function mayTellLength({ kind }: EndpointSpec): boolean {
+  return kind === "path" || kind === "descriptor";
+}
+
+/** True when `path` leads to the very file that the specification names, by whatever name. */
+export function isEndpointFile(spec: EndpointSpec, path: string): boolean {
+  switch (spec.kind) {
+    case "path":
+      // A FIFO may be yet to be made.
+      return resolve(spec.path) === resolve(path) || isSameFile(spec.path, path);
+    case "descriptor":
+      return isSameFile(spec.fd, path);
+    default:
+      return false;
+  }
+}
+
+/** A TCP endpoint as the user writes it. */
+export function tcpName(host: string, port: number): string {
+  return `tcp:${isIPv6(host) ? `[${host}]` : host}:${port}`;
+}
+
+/** An endpoint as the stream thread gets it, which opens the FIFO and owns the descriptor. */
+export type EndpointHandle =
   | { readonly kind: "fifo"; readonly path: string }
   /** A descriptor that the receiver then owns. */
   | {
@@ -12,3 +111,15 @@ export type EndpointSpec =
       readonly name: string;
       readonly fd: number;
     };
+
+/** What the user named cannot be a sink or a source. */
+/** `it …` what it is instead, or what went wrong; `hint` says what to do about it. */
+export class UnusableError extends Error {
+  override readonly name = "UnusableError";
+  constructor(
+    message: string,
+    readonly hint: string,
+  ) {
+    super(message);
+  }
+}

@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
-import { openFlags } from "../../ffi/fd.ts";
+import { close, hasNoWriter, isLocked, open, openFlags } from "../../ffi/fd.ts";
 import { messageOf, usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
 
@@ -168,4 +168,29 @@ function canonical(path: string): string {
 /** A name that nobody else has, for a file that is to be renamed to `path`. */
 export function temporaryName(path: string): string {
   return join(dirname(path), `.nbd-streaming-${crypto.randomUUID().slice(-12)}`);
+}
+
+/**
+ * The byte on which all programs of qemu's have a lock that have an image open for writing
+ * (block/file-posix.c: RAW_LOCK_PERM_BASE, and the bit of BLK_PERM_WRITE).
+ */
+const QEMU_WRITES = 101;
+
+/** True when a program is known to have the file open for writing, such as a VM or a loop device. */
+export function isBeingWritten(path: string): boolean {
+  let fd: number;
+  try {
+    fd = open(path, O_RDONLY);
+  } catch {
+    return false;
+  }
+  try {
+    const none = hasNoWriter(fd);
+    return none === undefined ? isLocked(fd, QEMU_WRITES) : !none;
+  } catch {
+    // There are no locks on this file system.
+    return false;
+  } finally {
+    close(fd);
+  }
 }

@@ -30,11 +30,10 @@ import {
   ALLOCATION_CONTEXT,
   ALLOCATION_ID,
   type ExportInfo,
+  type Negotiated,
   UNBOUNDED_SIZE,
 } from "../protocol/export.ts";
-import { decodeInfoRequest } from "./info-request.ts";
-import { decodeMetaContextRequest } from "./meta-context.ts";
-import { decodeString } from "./option-data.ts";
+import { decodeInfoRequest, decodeMetaContextRequest, decodeString } from "./option-data.ts";
 import {
   encodeExportNameReply,
   encodeInfoBlockSize,
@@ -45,7 +44,6 @@ import {
   encodeServer,
   encodeText,
 } from "./option-reply.ts";
-import type { Outcome, Step } from "./outcome.ts";
 
 const EMPTY = new Uint8Array(0);
 
@@ -69,7 +67,7 @@ export class Haggling {
   /** The option that is being answered, and what has come of it. */
   #option = 0;
   #output: Uint8Array[] = [];
-  #outcome: Outcome | undefined;
+  #outcome: NegotiationResult | undefined;
 
   constructor(info: ExportInfo, tls: TlsPolicy) {
     this.#info = info;
@@ -88,7 +86,7 @@ export class Haggling {
   }
 
   /** Answers an option. Bytes that came after it are for the caller to hand over. */
-  answer(option: number, data: Uint8Array): Step {
+  answer(option: number, data: Uint8Array): NegotiationStep {
     this.#begin(option);
     if (this.#refusesInsecure(option)) return this.#step();
     switch (option) {
@@ -126,7 +124,7 @@ export class Haggling {
   }
 
   /** Answers an option whose data was too long to be looked at. */
-  answerTooBig(option: number): Step {
+  answerTooBig(option: number): NegotiationStep {
     this.#begin(option);
     if (this.#refusesInsecure(option)) return this.#step();
     const text = "the option's data is too long";
@@ -145,7 +143,7 @@ export class Haggling {
     if (option === NBD_OPT_SET_META_CONTEXT) this.#allocationFor = undefined;
   }
 
-  #step(): Step {
+  #step(): NegotiationStep {
     const output = this.#output;
     return this.#outcome === undefined ? { output } : { output, outcome: this.#outcome };
   }
@@ -320,4 +318,32 @@ export class Haggling {
   #close(reason: string): void {
     this.#outcome = { kind: "close", reason, fault: true };
   }
+}
+
+/** How negotiation ended. */
+export type NegotiationResult =
+  /** The transmission phase begins; `leftover` are bytes of it that came early. */
+  | {
+      readonly kind: "transmission";
+      readonly exportName: string;
+      readonly negotiated: Negotiated;
+      readonly leftover: Uint8Array;
+    }
+  /**
+   * TLS begins: once the output is sent, all bytes belong to it, and what comes out of it goes on to
+   * `Negotiation.secured` and then `push`.
+   */
+  | { readonly kind: "starttls" }
+  /**
+   * The connection is to be closed once the output is sent. `reason` is for the log; `fault` is true
+   * when the client broke the protocol.
+   */
+  | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
+
+/** What a chunk of input, or an option, led to. */
+export interface NegotiationStep {
+  /** Bytes for the client, in order. */
+  readonly output: readonly Uint8Array[];
+  /** Set when negotiation is over, or TLS has to begin; no further input may be pushed. */
+  readonly outcome?: NegotiationResult;
 }

@@ -8,9 +8,13 @@ import {
   NBD_FLAG_C_NO_ZEROES,
 } from "../protocol/constants.ts";
 import type { ExportInfo } from "../protocol/export.ts";
-import { Haggling, type TlsPolicy } from "./haggling.ts";
+import {
+  Haggling,
+  type NegotiationResult,
+  type NegotiationStep,
+  type TlsPolicy,
+} from "./haggling.ts";
 import { encodeGreeting } from "./option-reply.ts";
-import type { Outcome, Step } from "./outcome.ts";
 
 /**
  * Option data up to this length is looked at; the longest valid data of INFO and GO fits well, and
@@ -40,7 +44,7 @@ export class Negotiation {
   #options = 0;
   #total = 0;
   #output: Uint8Array[] = [];
-  #outcome: Outcome | undefined;
+  #outcome: NegotiationResult | undefined;
 
   constructor(info: ExportInfo, tls: TlsPolicy) {
     this.#haggling = new Haggling(info, tls);
@@ -58,7 +62,7 @@ export class Negotiation {
   }
 
   /** Takes bytes from the client. */
-  push(chunk: Uint8Array): Step {
+  push(chunk: Uint8Array): NegotiationStep {
     if (this.#state === "over" || this.#state === "tls") throw new Error("negotiation is over");
     let input: Uint8Array =
       this.#buffered.length === 0 ? chunk : Buffer.concat([this.#buffered, chunk]);
@@ -88,7 +92,7 @@ export class Negotiation {
     return { output, outcome };
   }
 
-  #injected(): Step {
+  #injected(): NegotiationStep {
     this.#state = "over";
     const reason = "data in the clear came behind NBD_OPT_STARTTLS";
     return { output: [], outcome: { kind: "close", reason, fault: true } };
@@ -156,7 +160,7 @@ export class Negotiation {
     }
   }
 
-  #take({ output, outcome }: Step): void {
+  #take({ output, outcome }: NegotiationStep): void {
     this.#output.push(...output);
     this.#outcome = outcome;
   }

@@ -9,10 +9,10 @@ import {
   outputFormat,
   requireQemuImg,
 } from "../captive/qemu-img.ts";
-import { isTarget, targetText } from "../endpoint/prepare/target.ts";
+import { isEndpointFile, endpointText } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import type { FarEndChoice } from "./far-end.ts";
-import type { Log } from "../server/log.ts";
+import type { EndpointChoice } from "./endpoint.ts";
+import type { Log } from "../log.ts";
 import type { RunOptions } from "./options.ts";
 
 /** What is run with the stream as its disk. */
@@ -37,7 +37,7 @@ export interface CaptiveClient {
 /** @throws UserError ERR_USAGE */
 export function clientOf(
   { command, image, format }: RunOptions,
-  { direction, target }: FarEndChoice,
+  { direction, spec }: EndpointChoice,
 ): CaptiveClient {
   const unknown = () => Promise.resolve(undefined);
   const product = () => undefined;
@@ -58,11 +58,11 @@ export function clientOf(
     throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
   }
   if (image === "") throw usageError("the image has no name: give its path");
-  const same = isTarget(target, image);
+  const same = isEndpointFile(spec, image);
   if (direction === "write") {
     if (same) {
       throw usageError(
-        `pipe=${targetText(target)} is IMAGE itself: name a pipe, or another file for pipe=-`,
+        `pipe=${endpointText(spec)} is IMAGE itself: name a pipe, or another file for pipe=-`,
       );
     }
     return {
@@ -75,7 +75,7 @@ export function clientOf(
     };
   }
   if (same) {
-    throw usageError(`read=${targetText(target)} and IMAGE are the same file: name another one`);
+    throw usageError(`read=${endpointText(spec)} and IMAGE are the same file: name another one`);
   }
   const made = outputFormat(image, format);
   let place: NewImage | undefined;

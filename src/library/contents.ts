@@ -1,7 +1,6 @@
 /** Streams that are taken for the bytes of a disk, and begin like something else. */
 import { type CaptiveCommand, isPlainWord } from "../captive/command.ts";
-import type { Target } from "../endpoint/prepare/target.ts";
-import type { Direction } from "../endpoint/spec.ts";
+import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
 
 /** What something begins with: bytes, as latin1, at a place. */
 interface Magic {
@@ -52,7 +51,7 @@ const STREAMABLE: readonly Magic[] = [
 /** What the stream is between. */
 export interface Between {
   readonly direction: Direction;
-  readonly target: Target;
+  readonly spec: EndpointSpec;
   /** What qemu-img(1) copies by words of ours; undefined for other clients. */
   readonly image?: string | undefined;
   /** The client, where it is known. */
@@ -81,14 +80,14 @@ function matches(start: string, { bytes, at = 0 }: Magic): boolean {
   return typeof bytes === "string" ? start.startsWith(bytes, at) : bytes.test(start.slice(at));
 }
 
-function subject({ direction, target }: Between): string {
-  return direction === "read" && target.kind === "path" ? target.path : "the stream";
+function subject({ direction, spec }: Between): string {
+  return direction === "read" && spec.kind === "path" ? spec.path : "the stream";
 }
 
-function decompressing(by: string, { direction, target }: Between): string {
+function decompressing(by: string, { direction, spec }: Between): string {
   if (direction === "write") return `for the disk in it, decompress it first (${by})`;
-  if (target.kind !== "path") return `for the disk in it, decompress it on its way (${by})`;
-  const file = isPlainWord(target.path) ? target.path : "FILE";
+  if (spec.kind !== "path") return `for the disk in it, decompress it on its way (${by})`;
+  const file = isPlainWord(spec.path) ? spec.path : "FILE";
   return `for the disk in it, write read=exec:'${by} ${file}'`;
 }
 

@@ -4,8 +4,8 @@ import { usageError } from "../errors.ts";
 import { requireOtherThan } from "../files/place.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import type { HostOptions } from "../server/host.ts";
-import { loadCertificates, type Security } from "../server/tls.ts";
-import { chooseFarEnd } from "./far-end.ts";
+import { loadCertificates, type Security } from "../tls/certificates.ts";
+import { chooseEndpoint } from "./endpoint.ts";
 import { checkConnections, checkSeconds } from "./numbers.ts";
 import { namedFiles, type StreamParts } from "./named-files.ts";
 import type { StreamOptions } from "./options.ts";
@@ -27,7 +27,7 @@ export function hostOptions(
   options: StreamOptions & Pick<StreamParts, "image" | "listen">,
   frame: Frame,
 ): Omit<HostOptions, Particular> {
-  const { direction, target } = chooseFarEnd(options);
+  const { direction, spec } = chooseEndpoint(options);
   const { size, window, pad, exact, openTimeout, reconnect, checksum } = options;
   const { negotiationTimeout = NEGOTIATION_TIMEOUT, maxConnections = MAX_CONNECTIONS } = options;
   const reading = direction === "read";
@@ -42,13 +42,13 @@ export function hostOptions(
   const { pidFile } = options;
   if (pidFile !== undefined) {
     const { image, listen } = options;
-    const others = namedFiles({ direction, target, image, listen });
+    const others = namedFiles({ direction, spec, image, listen });
     requireOtherThan({ name: "--pidfile", path: pidFile }, others);
   }
   return {
     ...frame,
     direction,
-    target,
+    spec,
     size: size === undefined ? undefined : toSize("size", size),
     window: window === undefined ? 0 : toWindow(window),
     pad: reading && pad === true,

@@ -1,26 +1,23 @@
 /** What the user has named that a stream is made of, or is reached by. */
 import { imagePath } from "../captive/qemu-img.ts";
-import type { Target } from "../endpoint/prepare/target.ts";
-import type { Direction } from "../endpoint/spec.ts";
+import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
 import type { NamedFile } from "../files/place.ts";
-import type { Entrance } from "../server/address.ts";
+import type { Entrance } from "../net/address.ts";
 
 export interface StreamParts {
   readonly direction: Direction;
-  readonly target: Target;
+  readonly spec: EndpointSpec;
   readonly image?: string | undefined;
   readonly listen?: Entrance | undefined;
 }
 
 /** The files that a report or a pid file must not be. */
-export function namedFiles({ direction, target, image, listen }: StreamParts): NamedFile[] {
+export function namedFiles({ direction, spec, image, listen }: StreamParts): NamedFile[] {
   const files: (NamedFile | undefined)[] = [
-    target.kind === "path"
-      ? { name: `${direction === "write" ? "pipe" : "read"}=`, path: target.path }
+    spec.kind === "path"
+      ? { name: `${direction === "write" ? "pipe" : "read"}=`, path: spec.path }
       : undefined,
-    target.kind === "descriptor"
-      ? { name: target.name, path: `/proc/self/fd/${target.fd}` }
-      : undefined,
+    spec.kind === "descriptor" ? { name: spec.name, path: `/proc/self/fd/${spec.fd}` } : undefined,
     listen?.kind === "unix" ? { name: "--unix", path: listen.path } : undefined,
   ];
   const path = image === undefined ? undefined : imagePath(image);

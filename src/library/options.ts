@@ -1,7 +1,7 @@
 /** What a program says of a stream when it calls `serve` or `run`. */
 import type { CaptiveCommand } from "../captive/command.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
-import type { Address, Entrance } from "../server/address.ts";
+import type { Address, Entrance } from "../net/address.ts";
 import type { Size } from "./size.ts";
 
 /**

@@ -2,8 +2,8 @@
 import { run as runCaptive } from "../captive/run.ts";
 import { cleaningUp } from "../clean-up.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
-import type { Outcome } from "../server/host.ts";
-import { endedBefore } from "../server/interruption.ts";
+import type { StreamResult } from "../server/host.ts";
+import { endedBefore } from "../server/stop-signal.ts";
 import { clientOf } from "./client.ts";
 import { doubtOf } from "./contents.ts";
 import { hostOptions, idleTimeoutOf } from "./host-options.ts";
@@ -17,17 +17,17 @@ import { Streaming } from "./streaming.ts";
 export function run(options: RunOptions): Streaming {
   return new Streaming(options, async (frame) => {
     const host = hostOptions(options, frame);
-    const { direction, target } = host;
+    const { direction, spec } = host;
     const client = clientOf(options, host);
     const { command } = options;
-    const between = { direction, target, image: client.image, command };
-    const { stop } = frame.interruption;
+    const between = { direction, spec, image: client.image, command };
+    const { stop } = frame.stopSignal;
     let complete = false;
     return await cleaningUp(
       async () => {
         await client.prepare(host.log);
         const size = host.size ?? (await client.size(stop).catch(unlessStopped(stop)));
-        const { caught } = frame.interruption;
+        const { caught } = frame.stopSignal;
         if (caught !== undefined) throw endedBefore(caught);
         const outcome = await runCaptive({
           ...host,
@@ -44,7 +44,7 @@ export function run(options: RunOptions): Streaming {
         complete = outcome.why === undefined;
         const product = client.product();
         if (complete && product !== undefined && !(await product.keep(stop))) {
-          return endedAfter(outcome, frame.interruption.caught ?? "SIGTERM");
+          return endedAfter(outcome, frame.stopSignal.caught ?? "SIGTERM");
         }
         if (!complete && product?.isReplacement) {
           host.log.info(`${client.image} is as it was before`);
@@ -62,7 +62,7 @@ export function run(options: RunOptions): Streaming {
 }
 
 /** All has been streamed, but not all of it was stored when the signal came. */
-function endedAfter({ summary }: Outcome, signal: EndSignal): Outcome {
+function endedAfter({ summary }: StreamResult, signal: EndSignal): StreamResult {
   const why = `ended by ${signal} before the image was on the disk: it is as it was before`;
   const status = signalStatus(signal);
   return { status, why, summary: { ...summary, complete: false, reason: why } };

@@ -1,6 +1,6 @@
 /** `serve` for programs. */
 import type { Direction } from "../endpoint/spec.ts";
-import { NBD_PORT } from "../server/address.ts";
+import { NBD_PORT } from "../net/address.ts";
 import { serve as serveStream } from "../server/serve.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import { doubtOf } from "./contents.ts";

@@ -4,10 +4,10 @@ import { UserError } from "../errors.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { type Snapshot, Watch } from "../progress/watch.ts";
 import { requireRecentBun } from "../runtime.ts";
-import type { HostOptions, Outcome } from "../server/host.ts";
-import { Interruption } from "../server/interruption.ts";
+import type { HostOptions, StreamResult } from "../server/host.ts";
+import { StopSignal } from "../server/stop-signal.ts";
 import type { Summary } from "../server/summary.ts";
-import { releaseFarEnd } from "./far-end.ts";
+import { releaseEndpoint } from "./endpoint.ts";
 import type { StreamOptions } from "./options.ts";
 import { checkSeconds } from "./numbers.ts";
 
@@ -56,7 +56,7 @@ type CallersOptions = Pick<
 >;
 
 /** What the host needs of its caller. */
-export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
+export type Frame = Pick<HostOptions, "stopSignal" | "observer" | "log">;
 
 /**
  * A stream that has been started. It is awaited for its {@link Summary}, which there is only when it
@@ -65,7 +65,7 @@ export type Frame = Pick<HostOptions, "interruption" | "observer" | "log">;
  */
 export class Streaming extends EventEmitter<StreamingEvents> implements Promise<Summary> {
   readonly [Symbol.toStringTag] = "Streaming";
-  readonly #interruption = new Interruption();
+  readonly #stopSignal = new StopSignal();
   readonly #result: Promise<Summary>;
   #watch: Watch | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -74,7 +74,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #opened = () => false;
 
   /** @param body runs the stream from its start to its end */
-  constructor(options: CallersOptions, body: (frame: Frame) => Promise<Outcome>) {
+  constructor(options: CallersOptions, body: (frame: Frame) => Promise<StreamResult>) {
     super();
     this.#result = this.#run(options, body);
   }
@@ -90,7 +90,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
    * and only the end has to get out, that is given half a second; a second call does not wait.
    */
   stop(signal: EndSignal = "SIGTERM"): void {
-    this.#interruption.raise(signal);
+    this.#stopSignal.raise(signal);
   }
 
   then<Value = Summary, Reason = never>(
@@ -110,20 +110,23 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     return this.#result.finally(onFinally);
   }
 
-  async #run(options: CallersOptions, body: (frame: Frame) => Promise<Outcome>): Promise<Summary> {
+  async #run(
+    options: CallersOptions,
+    body: (frame: Frame) => Promise<StreamResult>,
+  ): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
     await undefined;
     try {
       return await this.#attend(options, body);
     } catch (error) {
-      if (!this.#opened()) releaseFarEnd(options);
+      if (!this.#opened()) releaseEndpoint(options);
       throw error;
     }
   }
 
   async #attend(
     { signal, progressInterval = PROGRESS_INTERVAL, beforeStart }: CallersOptions,
-    body: (frame: Frame) => Promise<Outcome>,
+    body: (frame: Frame) => Promise<StreamResult>,
   ): Promise<Summary> {
     requireRecentBun(Bun.version);
     const interval = checkSeconds("progressInterval", progressInterval);
@@ -135,7 +138,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     };
     try {
       const { why, status, summary } = await body({
-        interruption: this.#interruption,
+        stopSignal: this.#stopSignal,
         observer: {
           watch: (stream, kind, uri) => {
             this.#opened = () => stream.opened;

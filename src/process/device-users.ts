@@ -19,18 +19,18 @@ export function deviceName(rdev: bigint): string {
  */
 export function deviceUsers({ rdev }: Pick<BigIntStats, "rdev">): string[] {
   const own = deviceName(rdev);
-  const family = new Map([[own, ""], ...relatives(own)]);
+  const tree = new Map([[own, ""], ...relatives(own)]);
   const found: string[] = [];
   const add = (device: string | undefined, use: string) => {
-    const prefix = device === undefined ? undefined : family.get(device);
+    const prefix = device === undefined ? undefined : tree.get(device);
     if (prefix !== undefined && !found.includes(prefix + use)) found.push(prefix + use);
   };
   for (const { device, source, place } of mounts()) {
     // Some file systems have a number of their own, and the device by its path.
-    add(family.has(device) ? device : deviceAt(source), `mounted at ${place}`);
+    add(tree.has(device) ? device : deviceAt(source), `mounted at ${place}`);
   }
   for (const path of swaps()) add(deviceAt(path), "used for swapping");
-  for (const device of family.keys()) {
+  for (const device of tree.keys()) {
     for (const holder of holders(device)) add(device, `a part of ${holder}`);
   }
   return found;

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
-import { processes } from "./descendants.ts";
+import { processes } from "./proc.ts";
 import { isSameFile } from "./same-file.ts";
 
 /** The flag of a socket for which listen(2) was called (__SO_ACCEPTCON). */

@@ -14,7 +14,7 @@ import {
   readSync,
   statSync,
 } from "node:fs";
-import { processes } from "./descendants.ts";
+import { processes } from "./proc.ts";
 
 /** A process at one end of the pipe, or at both. */
 export interface PipeUser {

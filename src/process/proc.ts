@@ -1,5 +1,113 @@
-/** Whether /proc is what the program takes it for. */
+/** What /proc tells about processes (proc(5)). */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** Process ids of all that there are, ended but not reaped ones included. */
+export function processes(): number[] {
+  return readdirSync("/proc").map(Number).filter(Number.isInteger);
+}
+
+/** Whose child a process is, the process group that it is in, and whether a signal has stopped it. */
+export interface Relations {
+  readonly parent: number;
+  readonly group: number;
+  readonly stopped: boolean;
+}
+
+/** All processes that have not ended, reaped or not (proc(5), stat). */
+export function livingProcesses(): Map<number, Relations> {
+  const living = new Map<number, Relations>();
+  for (const pid of processes()) {
+    const [state, parent, group] = statOf(pid) ?? ["X"];
+    if (state === "Z" || state === "X") continue;
+    living.set(pid, { parent: Number(parent), group: Number(group), stopped: state === "T" });
+  }
+  return living;
+}
+
+/** Process ids of all living descendants of `roots`, these not included. */
+export function descendants(
+  roots: readonly number[],
+  living: ReadonlyMap<number, Relations> = livingProcesses(),
+): number[] {
+  const children = new Map<number, number[]>();
+  for (const [pid, { parent }] of living) {
+    const siblings = children.get(parent);
+    if (siblings === undefined) children.set(parent, [pid]);
+    else siblings.push(pid);
+  }
+  const found = new Set<number>();
+  const queue = roots.flatMap((root) => children.get(root) ?? []);
+  for (let pid = queue.shift(); pid !== undefined; pid = queue.shift()) {
+    if (found.has(pid)) continue;
+    found.add(pid);
+    queue.push(...(children.get(pid) ?? []));
+  }
+  return [...found].filter((pid) => !roots.includes(pid));
+}
+
+/** Since the machine's start, in clock ticks; undefined if there is no such process. */
+export function startTime(pid: number): number | undefined {
+  const time = statOf(pid)?.[19];
+  return time === undefined ? undefined : Number(time);
+}
+
+/** What proc(5), stat, has of a process from its state on, the third field; undefined if there is none. */
+export function statOf(pid: number): string[] | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The second field is the name in parentheses, in which anything may stand.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * True when the process was started with `mark` as a word of the variable `name`, as all are that
+ * its parents passed it on to; false for one that has ended, or is another user's.
+ */
+export function hasMark(pid: number, name: string, mark: string): boolean {
+  try {
+    const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    const value = environment.find((one) => one.startsWith(`${name}=`));
+    return (
+      value
+        ?.slice(name.length + 1)
+        .split(" ")
+        .includes(mark) === true
+    );
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * True when the process has a pipe open for reading.
+ *
+ * @param pipe as readlink(2) tells of its descriptors in /proc: `pipe:[…]`
+ */
+export function readsPipe(pid: number, pipe: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      if (readlinkSync(`/proc/${pid}/fd/${fd}`) !== pipe) return false;
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
+      return /^flags:\s*[0-7]*0$/m.test(info);
+    });
+  } catch {
+    return false;
+  }
+}
+
+/** Sends a signal to each process that is still there. */
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It has ended in the meantime.
+    }
+  }
+}
 
 /**
  * Looks for this process as for the processes of a command, which are found by their parents, their

@@ -10,7 +10,7 @@ import {
   terminalSettings,
 } from "../../ffi/terminal.ts";
 import { send } from "./child.ts";
-import type { Family } from "./family.ts";
+import type { ProcessTree } from "./process-tree.ts";
 
 /** Milliseconds between two looks at the command and the terminal. */
 const LOOKING = 100;
@@ -40,7 +40,7 @@ const QUIET_LOOKS = 20;
  * puts the terminal in order first, as ssh does, stops itself some time after the others.
  */
 export class TerminalLoan {
-  readonly #family: Family;
+  readonly #tree: ProcessTree;
   readonly #moved: () => number;
   #tty = -1;
   /** As it was set when it was lent; undefined while it is not. */
@@ -59,8 +59,8 @@ export class TerminalLoan {
   granted = false;
 
   /** @param moved a number that grows as the command takes or gives bytes of the stream */
-  constructor(family: Family, moved: () => number) {
-    this.#family = family;
+  constructor(tree: ProcessTree, moved: () => number) {
+    this.#tree = tree;
     this.#moved = moved;
   }
 
@@ -89,7 +89,7 @@ export class TerminalLoan {
   }
 
   get #isLent(): boolean {
-    return this.#before !== undefined && foregroundGroup(this.#tty) === this.#family.leader.pid;
+    return this.#before !== undefined && foregroundGroup(this.#tty) === this.#tree.leader.pid;
   }
 
   #open(): boolean {
@@ -98,13 +98,13 @@ export class TerminalLoan {
   }
 
   #look(): void {
-    const { stopped } = this.#family;
+    const { stopped } = this.#tree;
     const still = stopped && this.#stopped;
     this.#stopped = stopped;
     this.#quiet = stopped ? 0 : this.#quiet + 1;
     if (this.#isLent) {
       // Not at the first sight of it: Ctrl-Z may have done it, of which the command itself tells.
-      if (still) this.#family.resume();
+      if (still) this.#tree.resume();
       else if (!stopped && this.#isAnswered()) this.#takeBack();
       else this.#quiet = 0;
     } else if (stopped) {
@@ -116,7 +116,7 @@ export class TerminalLoan {
 
   #lend(): void {
     const settings = terminalSettings(this.#tty);
-    const lent = attempt(() => setForegroundGroup(this.#tty, this.#family.leader.pid));
+    const lent = attempt(() => setForegroundGroup(this.#tty, this.#tree.leader.pid));
     if (settings === undefined || !lent) return;
     this.granted = true;
     this.#before = settings;
@@ -124,7 +124,7 @@ export class TerminalLoan {
     this.#answered = 0;
     this.#movedBefore = this.#moved();
     this.#stopped = false;
-    this.#family.resume();
+    this.#tree.resume();
   }
 
   #isAnswered(): boolean {

@@ -2,8 +2,7 @@
 import { lineWriter } from "../process/line-writer.ts";
 import { listen } from "../process/signals.ts";
 import { BottomRow } from "./bottom-row.ts";
-import { percentOf } from "./figures.ts";
-import { barText, jsonText, lineText } from "./text.ts";
+import { barText, jsonText, lineText, percentOf } from "./text.ts";
 import type { Snapshot } from "./watch.ts";
 
 const STDERR = 2;

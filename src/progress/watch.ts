@@ -92,7 +92,7 @@ export class Watch {
         return left !== 0 && now - this.#movedAt < SLOW ? undefined : "finishing";
       case "running":
         if (now - this.#movedAt < SLOW) return undefined;
-        return this.#stream.counters.farEndAwaited ? `${other} is slow` : "nothing moves";
+        return this.#stream.counters.endpointAwaited ? `${other} is slow` : "nothing moves";
     }
   }
 }

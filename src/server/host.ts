@@ -2,21 +2,26 @@
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
-import type { FarEnd } from "../endpoint/prepare/far-end.ts";
-import { mayTellLength, openFarEnd, type Target, targetText } from "../endpoint/prepare/target.ts";
-import { UnusableError } from "../endpoint/prepare/unusable.ts";
-import type { Direction } from "../endpoint/spec.ts";
+import type { Endpoint } from "../endpoint/opening/endpoint.ts";
+import { openEndpoint } from "../endpoint/opening/open.ts";
+import {
+  type Direction,
+  type EndpointSpec,
+  endpointText,
+  mayTellLength,
+  UnusableError,
+} from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
-import type { Entrance } from "./address.ts";
-import { type Facts, type Judge, shortcoming } from "./facts.ts";
-import { endedBefore, type Interruption } from "./interruption.ts";
-import type { Log } from "./log.ts";
+import type { Entrance } from "../net/address.ts";
+import { type StreamState, type CompletedBy, incompleteReason } from "./stream-state.ts";
+import { endedBefore, type StopSignal } from "./stop-signal.ts";
+import type { Log } from "../log.ts";
 import type { Observer } from "./observer.ts";
 import type { PidFile } from "./pid-file.ts";
-import { Service } from "./service.ts";
-import type { Security } from "./tls.ts";
+import { StreamServer } from "./stream-server.ts";
+import type { Security } from "../tls/certificates.ts";
 import type { Summary, Verdict } from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
@@ -27,7 +32,7 @@ const SIGNAL_DELAY = 20;
 export interface HostOptions {
   readonly direction: Direction;
   /** Where the stream goes, or comes from. */
-  readonly target: Target;
+  readonly spec: EndpointSpec;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
   /** Who cannot do without a known length, for the message to the user; undefined is nobody. */
@@ -56,31 +61,31 @@ export interface HostOptions {
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
-  /** When written: nothing gets to the target; what the clients do is recorded instead. */
+  /** When written: nothing gets to the spec; what the clients do is recorded instead. */
   readonly survey?: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
   /** What is likely wrong with a stream that begins with these bytes: a warning. */
   readonly doubts?: (start: Uint8Array) => string | undefined;
   readonly observer: Observer;
-  readonly interruption: Interruption;
+  readonly stopSignal: StopSignal;
   readonly workerUrl: URL;
   readonly log: Log;
 }
 
 /** How a stream has ended, and what there is to tell about it. */
-export interface Outcome extends Verdict {
+export interface StreamResult extends Verdict {
   readonly summary: Summary;
 }
 
 /** What `body` gets to work with. */
-export interface Hosted {
-  readonly service: Service;
+export interface HostedStream {
+  readonly server: StreamServer;
   /**
    * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
    *
-   * @param judge who says whether the data is all there
+   * @param completedBy who says whether the data is all there
    */
-  conclude(judge: Judge): Promise<Verdict>;
+  conclude(completedBy: CompletedBy): Promise<Verdict>;
   /** The stream ends because of the signal that has been caught. */
   interrupted(): Verdict;
   /**
@@ -91,62 +96,63 @@ export interface Hosted {
 }
 
 /**
- * Runs `body` with a service for one stream. Whatever happens, nothing is left behind: no socket, no
+ * Runs `body` with a server for one stream. Whatever happens, nothing is left behind: no socket, no
  * thread, no process, no pid file, and no FIFO that was not there before.
  *
  * @throws UserError when something that the stream needs cannot be had
  */
 export async function host(
   options: HostOptions,
-  body: (hosted: Hosted) => Promise<Verdict>,
-): Promise<Outcome> {
-  const { direction, size: given, target } = options;
+  body: (stream: HostedStream) => Promise<Verdict>,
+): Promise<StreamResult> {
+  const { direction, size: given, spec } = options;
   // Before anything is started or connected to, where that could not tell either.
-  if (given === undefined && !(direction === "read" && mayTellLength(target))) requireSize(options);
+  if (given === undefined && !(direction === "read" && mayTellLength(spec))) requireSize(options);
   // Only where there is one: the others need not wait for it to be loaded.
   const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
   if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
-  const farEnd = await prepare(options);
+  const endpoint = await prepare(options);
   let pidFile: PidFile | undefined;
   return await cleaningUp(
     async () => {
-      const { service, size } = await begin(options, farEnd);
-      const { interruption, observer } = options;
-      farEnd.follow?.(() => service.counters.emitted);
-      const unsubscribe = interruption.subscribe(() => service.poke());
+      const { server, size } = await begin(options, endpoint);
+      const { stopSignal, observer } = options;
+      endpoint.follow?.(() => server.counters.emitted);
+      const unsubscribe = stopSignal.subscribe(() => server.poke());
       let verdict: Verdict | undefined;
       await cleaningUp(
         async () => {
           if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(options.pidFile as string);
-          observer.watch(service, { direction, size }, service.uri);
+          observer.watch(server, { direction, size }, server.uri);
           const judged = await body({
-            service,
-            conclude: (judge) => conclude(service, farEnd, { ...options, size }, judge),
-            interrupted: () => interrupted(interruption),
-            cancel: () => farEnd.cancel(),
+            server,
+            conclude: (completedBy) =>
+              conclude(server, endpoint, { ...options, size }, completedBy),
+            interrupted: () => interrupted(stopSignal),
+            cancel: () => endpoint.cancel(),
           });
-          verdict = await explained(judged, service, farEnd, interruption);
+          verdict = await explained(judged, server, endpoint, stopSignal);
         },
         // The order matters: an abort is end of file for whoever still reads.
         async () => {
-          if (verdict === undefined || verdict.why !== undefined) await farEnd.cancel();
+          if (verdict === undefined || verdict.why !== undefined) await endpoint.cancel();
         },
         () => {
-          if (!service.facts.ended) service.abort();
+          if (!server.state.ended) server.abort();
         },
-        () => service.close(),
+        () => server.close(),
         unsubscribe,
         () => observer.end(),
       );
-      return ending(verdict as Verdict, service);
+      return ending(verdict as Verdict, server);
     },
     () => pidFile?.remove(),
-    () => farEnd.remove(),
+    () => endpoint.remove(),
   );
 }
 
-function ending(verdict: Verdict, service: Service): Outcome {
-  return { ...verdict, summary: service.summary(verdict) };
+function ending(verdict: Verdict, server: StreamServer): StreamResult {
+  return { ...verdict, summary: server.summary(verdict) };
 }
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
@@ -158,44 +164,48 @@ function requireSize({ direction, pad, exact, needsSize }: HostOptions): void {
   throw usageError(`${who} needs size=: the length of the ${what} is not known; ${remedy}`);
 }
 
-/** Starts the service; without one, the far end is let go like that of a truncated stream. */
+/** Starts the server; without one, the endpoint is let go like that of a truncated stream. */
 async function begin(
   options: HostOptions,
-  farEnd: FarEnd,
-): Promise<{ service: Service; size: bigint | undefined }> {
+  endpoint: Endpoint,
+): Promise<{ server: StreamServer; size: bigint | undefined }> {
   try {
-    const size = options.size ?? farEnd.length;
+    const size = options.size ?? endpoint.length;
     if (options.direction === "read" && size === undefined) {
       requireSize(options);
       options.log.warn(
-        `the length of ${farEnd.name} is not known: most clients that copy need size=`,
+        `the length of ${endpoint.name} is not known: most clients that copy need size=`,
       );
     }
-    return { service: startService(options, farEnd, size), size };
+    return { server: startServer(options, endpoint, size), size };
   } catch (error) {
-    const { spec } = farEnd;
+    const { handle } = endpoint;
     return await cleaningUp<never>(
       () => {
         throw error;
       },
-      () => farEnd.cancel(),
+      () => endpoint.cancel(),
       // There is no stream thread that would do it: whoever is at the other end would wait for ever.
       () => {
-        if (spec.kind !== "fifo") close(spec.fd);
+        if (handle.kind !== "fifo") close(handle.fd);
       },
     );
   }
 }
 
-function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undefined): Service {
+function startServer(
+  options: HostOptions,
+  endpoint: Endpoint,
+  size: bigint | undefined,
+): StreamServer {
   const { direction, window, checksum, pad, exact, idleTimeout } = options;
-  return new Service({
+  return new StreamServer({
     ...options,
-    farEnd,
-    stop: options.interruption.stop,
+    endpoint,
+    stop: options.stopSignal.stop,
     plan: {
       direction,
-      endpoint: farEnd.spec,
+      endpoint: endpoint.handle,
       size,
       window,
       reconnect: options.reconnect !== undefined,
@@ -203,93 +213,93 @@ function startService(options: HostOptions, farEnd: FarEnd, size: bigint | undef
       checksum,
       pad,
       exact,
-      settles: farEnd.settles,
+      settles: endpoint.settles,
       survey: options.survey === true,
     },
   });
 }
 
-async function prepare({ target, direction, size, interruption }: HostOptions): Promise<FarEnd> {
+async function prepare({ spec, direction, size, stopSignal }: HostOptions): Promise<Endpoint> {
   try {
-    return await openFarEnd(target, direction, size, interruption);
+    return await openEndpoint(spec, direction, size, stopSignal);
   } catch (error) {
-    if (interruption.caught !== undefined) throw endedBefore(interruption.caught);
+    if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const parameter = direction === "write" ? "pipe" : "read";
     const why =
       error instanceof UnusableError
         ? `${error.message}; ${error.hint}`
         : `${messageOf(error)}; check the folder and the permissions`;
-    throw new UserError("ERR_PIPE", `${parameter}=${targetText(target)} cannot be used: ${why}`);
+    throw new UserError("ERR_PIPE", `${parameter}=${endpointText(spec)} cannot be used: ${why}`);
   }
 }
 
 async function conclude(
-  service: Service,
-  farEnd: FarEnd,
-  { direction, size, short, interruption, entrance }: HostOptions,
-  judge: Judge,
+  server: StreamServer,
+  endpoint: Endpoint,
+  { direction, size, short, stopSignal, entrance }: HostOptions,
+  completedBy: CompletedBy,
 ): Promise<Verdict> {
-  const { facts } = service;
-  const missing = shortcoming(facts, judge, size);
-  if (missing !== undefined) return verdictOn(facts, missing);
-  service.finish(size === undefined ? "allow" : short);
+  const { state } = server;
+  const missing = incompleteReason(state, completedBy, size);
+  if (missing !== undefined) return verdictOn(state, missing);
+  server.finish(size === undefined ? "allow" : short);
   // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
   // others it is a wish to end soon, and a second one a wish to end now.
   const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
-    await service.until(() => interruption.caught !== undefined);
-    await service.until(() => interruption.count > 1, patience);
+    await server.until(() => stopSignal.caught !== undefined);
+    await server.until(() => stopSignal.count > 1, patience);
     stop.abort();
-    service.poke();
+    server.poke();
   })();
-  await service.until(() => facts.ended || stop.signal.aborted);
-  if (!facts.ended) return interrupted(interruption);
-  const lost = shortcoming(facts, judge, size);
-  if (lost !== undefined) return verdictOn(facts, lost);
+  await server.until(() => state.ended || stop.signal.aborted);
+  if (!state.ended) return interrupted(stopSignal);
+  const lost = incompleteReason(state, completedBy, size);
+  if (lost !== undefined) return verdictOn(state, lost);
   // What is left of a source that nobody wants any more has nothing to say.
-  if (direction === "read" && !facts.sourceEnded) {
-    await farEnd.cancel();
-    return verdictOn(facts, undefined);
+  if (direction === "read" && !state.sourceEnded) {
+    await endpoint.cancel();
+    return verdictOn(state, undefined);
   }
-  const problem = await farEnd.settle(stop.signal);
+  const problem = await endpoint.settle(stop.signal);
   return stop.signal.aborted && problem !== undefined
-    ? interrupted(interruption)
-    : verdictOn(facts, problem);
+    ? interrupted(stopSignal)
+    : verdictOn(state, problem);
 }
 
 /** A verdict together with what the ends of other processes have to say about it. */
 async function explained(
   verdict: Verdict,
-  service: Service,
-  farEnd: FarEnd,
-  interruption: Interruption,
+  server: StreamServer,
+  endpoint: Endpoint,
+  stopSignal: StopSignal,
 ): Promise<Verdict> {
   const { why } = verdict;
-  if (why === undefined || why === interrupted(interruption).why) return verdict;
-  const { failure } = service.facts;
+  if (why === undefined || why === interrupted(stopSignal).why) return verdict;
+  const { failure } = server.state;
   const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await farEnd.howItEnded?.() : undefined;
-  const { killedBy } = farEnd;
+  const how = gone ? await endpoint.howItEnded?.() : undefined;
+  const { killedBy } = endpoint;
   if (killedBy !== undefined || verdict.status > 128) {
     // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
     // may be heard of first.
-    await service.until(() => interruption.caught !== undefined, SIGNAL_DELAY);
-    const { caught } = interruption;
+    await server.until(() => stopSignal.caught !== undefined, SIGNAL_DELAY);
+    const { caught } = stopSignal;
     const isTheirs = (signal: EndSignal) =>
       signal === killedBy || signalStatus(signal) === verdict.status;
-    if (caught !== undefined && isTheirs(caught)) return interrupted(interruption);
+    if (caught !== undefined && isTheirs(caught)) return interrupted(stopSignal);
   }
   return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
 }
 
 /** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */
-function verdictOn({ crash }: Facts, why: string | undefined): Verdict {
+function verdictOn({ crash }: StreamState, why: string | undefined): Verdict {
   if (crash !== undefined) throw crash;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 
-function interrupted({ caught }: Interruption): Verdict {
+function interrupted({ caught }: StopSignal): Verdict {
   const signal = caught ?? "SIGTERM";
   return { status: signalStatus(signal), why: `ended by ${signal}` };
 }

@@ -7,8 +7,8 @@ export interface Observed {
   readonly counters: {
     readonly data: number;
     readonly zeroes: number;
-    /** Something waits for the far end; means something only of a stream that does not move. */
-    readonly farEndAwaited: boolean;
+    /** Something waits for the endpoint; means something only of a stream that does not move. */
+    readonly endpointAwaited: boolean;
   };
   /** Seconds since the first client came; 0 before. */
   readonly elapsed: number;
@@ -32,7 +32,7 @@ export type Stage =
   | "deserted"
   /** A client is connected. */
   | "running"
-  /** The clients are done: what is pending is brought out, and the far end has to be done, too. */
+  /** The clients are done: what is pending is brought out, and the endpoint has to be done, too. */
   | "ending";
 
 export interface Observer {

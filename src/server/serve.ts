@@ -1,8 +1,8 @@
 /** `serve`: listen until the stream is done. */
 import { EXIT } from "../errors.ts";
-import { host, type Hosted, type HostOptions, type Outcome } from "./host.ts";
-import { hasAll, lastWords } from "./last-words.ts";
-import type { Service } from "./service.ts";
+import { host, type HostedStream, type HostOptions, type StreamResult } from "./host.ts";
+import { hasAll, drain } from "./drain.ts";
+import type { StreamServer } from "./stream-server.ts";
 import type { Verdict } from "./summary.ts";
 
 /** Milliseconds for clients to get the error of a broken stream before they are cut off. */
@@ -16,38 +16,38 @@ export interface ServeOptions extends HostOptions {
 }
 
 /** Serves one stream. @throws UserError when it cannot start */
-export function serve(options: ServeOptions): Promise<Outcome> {
-  return host(options, (hosted) => attend(hosted, options));
+export function serve(options: ServeOptions): Promise<StreamResult> {
+  return host(options, (stream) => attend(stream, options));
 }
 
-async function attend(hosted: Hosted, options: ServeOptions): Promise<Verdict> {
-  const { interruption, keep, entrance, idleTimeout } = options;
-  const { service } = hosted;
-  const { facts } = service;
-  const isFinished = () => facts.streamed && !facts.awaited && (facts.dropped || !keep);
-  const isAlone = () => entrance.kind === "single" && service.deserted && !facts.awaited;
+async function attend(stream: HostedStream, options: ServeOptions): Promise<Verdict> {
+  const { stopSignal, keep, entrance, idleTimeout } = options;
+  const { server } = stream;
+  const { state } = server;
+  const isFinished = () => state.streamed && !state.awaited && (state.dropped || !keep);
+  const isAlone = () => entrance.kind === "single" && server.deserted && !state.awaited;
   const isOver = () =>
-    interruption.caught !== undefined || facts.failure !== undefined || facts.ended || isAlone();
-  await untilDone(service, {
+    stopSignal.caught !== undefined || state.failure !== undefined || state.ended || isAlone();
+  await untilDone(server, {
     isOver,
     isFinished,
     patience: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
   });
-  if (interruption.caught !== undefined) {
+  if (stopSignal.caught !== undefined) {
     // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
     // last word to a server that it has started. With --keep, a signal between two clients is the
     // regular end of the stream.
-    await service.heardAll();
+    await server.sync();
     const mayEnd = keep || isFinished();
-    if (!mayEnd || !(await isBetweenClients(service, keep))) return hosted.interrupted();
-    await service.giveUpLost();
-  } else if (isAlone() && !facts.streamed && facts.failure === undefined) {
+    if (!mayEnd || !(await isBetweenClients(server, keep))) return stream.interrupted();
+    await server.giveUpLost();
+  } else if (isAlone() && !state.streamed && state.failure === undefined) {
     return { status: EXIT.TRUNCATED, why: "the client has left and has not moved the stream" };
   }
-  if (facts.failure !== undefined) {
-    await service.until(() => service.open === 0 || interruption.caught !== undefined, ERROR_GRACE);
+  if (state.failure !== undefined) {
+    await server.until(() => server.open === 0 || stopSignal.caught !== undefined, ERROR_GRACE);
   }
-  return hosted.conclude("clients");
+  return stream.conclude("clients");
 }
 
 interface Course {
@@ -63,43 +63,43 @@ interface Course {
  * Waits until a client that moved the stream has left and none is connected that does, or may: who has
  * moved nothing is given some time, and who negotiates as long as it goes on.
  */
-async function untilDone(service: Service, course: Course): Promise<void> {
+async function untilDone(server: StreamServer, course: Course): Promise<void> {
   const { isOver, isFinished, patience } = course;
-  const { facts } = service;
+  const { state } = server;
   /** Since when nobody has had a part in the stream. */
   let since: number | undefined;
   for (;;) {
-    await service.until(() => isOver() || isFinished());
-    await service.acceptAll();
+    await server.until(() => isOver() || isFinished());
+    await server.acceptAll();
     if (isOver()) return;
-    if (service.open === 0) {
+    if (server.open === 0) {
       // Those who come from now on come too late.
-      const { visitors } = service;
-      const over = () => isOver() || service.open > 0 || facts.dropped;
-      await lastWords(service, { over, visitors, processes: () => [] });
+      const { visitors } = server;
+      const over = () => isOver() || server.open > 0 || state.dropped;
+      await drain(server, { over, visitors, processes: () => [] });
       if (isOver()) return;
-      if (service.open === 0 && isFinished()) return;
+      if (server.open === 0 && isFinished()) return;
     }
-    const { open } = service;
-    const standing = await service.look();
+    const { open } = server;
+    const standing = await server.look();
     let pause = LOOK;
     // A client may have been lost meanwhile, and has to find us when it comes back.
-    if (service.open === 0 || !isFinished()) {
+    if (server.open === 0 || !isFinished()) {
       since = undefined;
       continue;
     }
     if (standing?.engaged === 0) {
       since ??= performance.now();
       const silence = Math.max(standing.silence, performance.now() - since);
-      if (facts.dropped || hasAll(standing) || silence >= patience) {
-        await service.dismiss("silent");
-        if (service.open === 0 && isFinished()) return;
+      if (state.dropped || hasAll(standing) || silence >= patience) {
+        await server.dismiss("silent");
+        if (server.open === 0 && isFinished()) return;
       }
       pause = Math.min(LOOK, Math.max(1, patience - silence));
     } else {
       since = undefined;
     }
-    await service.until(() => isOver() || service.open !== open, pause);
+    await server.until(() => isOver() || server.open !== open, pause);
   }
 }
 
@@ -108,10 +108,10 @@ async function untilDone(service: Service, course: Course): Promise<void> {
  *
  * @param always though the stream may not have all that it can have
  */
-async function isBetweenClients(service: Service, always: boolean): Promise<boolean> {
-  if (service.open === 0) return true;
-  const standing = await service.look();
+async function isBetweenClients(server: StreamServer, always: boolean): Promise<boolean> {
+  if (server.open === 0) return true;
+  const standing = await server.look();
   if (!hasAll(standing) && !(always && standing?.engaged === 0)) return false;
-  await service.dismiss("silent");
-  return service.open === 0;
+  await server.dismiss("silent");
+  return server.open === 0;
 }

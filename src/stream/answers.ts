@@ -14,17 +14,17 @@ import {
 } from "../protocol/constants.ts";
 import { ALLOCATION_ID, type Negotiated } from "../protocol/export.ts";
 import type { Offset } from "../protocol/offset.ts";
-import { encodeSimpleReply } from "../protocol/reply.ts";
-import type { Request } from "../protocol/request.ts";
 import {
   encodeBlockStatus,
   encodeChunkHeader,
   encodeErrorChunk,
   encodeOffsetData,
   encodeOffsetHole,
+  encodeSimpleReply,
   MAX_ERROR_CHUNK_SIZE,
   type RequestKey,
-} from "../protocol/structured-reply.ts";
+} from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
 import { type Replies, ZeroBody } from "./replies.ts";
 
 /** Room that any answer finds enough, its payload aside. */

@@ -22,7 +22,7 @@ export type Step =
   | "end";
 
 /** A connection as it comes out of negotiation. */
-export interface Client {
+export interface NegotiatedConnection {
   readonly fd: number;
   /** What the client sent while it negotiated. */
   readonly leftover: Uint8Array;
@@ -38,7 +38,7 @@ export class Channel {
   needsInput = false;
   /** The socket has to take more replies. */
   needsOutput = false;
-  /** The far end has to take or give more. */
+  /** The endpoint has to take or give more. */
   needsEndpoint = false;
   /** Another connection's request has to be complete. */
   needsTurn = false;
@@ -74,7 +74,7 @@ export class Channel {
    */
   constructor(
     readonly id: number,
-    { fd, leftover, negotiated }: Client,
+    { fd, leftover, negotiated }: NegotiatedConnection,
     pool: BufferPool,
     capacity: number,
   ) {

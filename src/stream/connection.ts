@@ -1,7 +1,7 @@
 /** One client in the transmission phase (doc/proto.md, "Transmission"). */
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close } from "../../ffi/fd.ts";
-import { EndpointError } from "../endpoint/guarded.ts";
+import { EndpointError } from "../endpoint/error.ts";
 import { NBD_CMD_DISC, NBD_CMD_WRITE, NBD_EINVAL } from "../protocol/constants.ts";
 import type { Channel, Step } from "./channel.ts";
 import type { Flow, Side } from "./flow.ts";
@@ -79,7 +79,7 @@ export class Connection {
     this.#guarded(() => this.channel.replies.flush());
   }
 
-  /** Runs what may find that the client, or the far end, has failed. */
+  /** Runs what may find that the client, or the endpoint, has failed. */
   #guarded(work: () => void): void {
     try {
       work();

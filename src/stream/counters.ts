@@ -2,7 +2,7 @@
 
 const DATA = 0;
 const ZEROES = 1;
-const FAR_END_AWAITED = 2;
+const ENDPOINT_AWAITED = 2;
 const FIELDS = 3;
 
 /**
@@ -33,15 +33,15 @@ export class Counters {
   }
 
   /**
-   * The far end has to take or give something before a request, or the end of the stream, can go on.
+   * The endpoint has to take or give something before a request, or the end of the stream, can go on.
    * It changes all the time in a stream that moves: it means something only of one that does not.
    */
-  get farEndAwaited(): boolean {
-    return this.#values[FAR_END_AWAITED] === 1;
+  get endpointAwaited(): boolean {
+    return this.#values[ENDPOINT_AWAITED] === 1;
   }
 
-  set farEndAwaited(awaited: boolean) {
-    this.#values[FAR_END_AWAITED] = awaited ? 1 : 0;
+  set endpointAwaited(awaited: boolean) {
+    this.#values[ENDPOINT_AWAITED] = awaited ? 1 : 0;
   }
 
   addData(bytes: number): void {

@@ -1,18 +1,18 @@
 /**
- * The stream thread's loop: one synchronous poll(2) over the wake descriptor, the far end and every
+ * The stream thread's loop: one synchronous poll(2) over the wake descriptor, the endpoint and every
  * client. Nothing else in the thread waits.
  */
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constants.ts";
 import { close } from "../../ffi/fd.ts";
 import { PollSet, type WakeUp } from "../../ffi/poll.ts";
-import { EndpointError } from "../endpoint/guarded.ts";
+import { EndpointError } from "../endpoint/error.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";
 import type { Flow } from "./flow.ts";
 import { IdleConnections } from "./idle.ts";
 import type { Command, Standing, StreamEvent } from "./messages.ts";
-import { Vigil } from "./vigil.ts";
+import { BusyPoll } from "./busy-poll.ts";
 
 /** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
 const OPEN_INTERVAL = 20;
@@ -44,7 +44,7 @@ export class Engine {
   readonly #flow: Flow;
   readonly #pool = new BufferPool();
   readonly #poll = new PollSet();
-  readonly #vigil = new Vigil();
+  readonly #busyPoll = new BusyPoll();
   /** Those that take part in every turn. */
   readonly #connections: Connection[] = [];
   readonly #idle = new IdleConnections();
@@ -103,13 +103,13 @@ export class Engine {
         this.#makeRoom();
         break;
       case "give-up":
-        this.#flow.closeBooks();
+        this.#flow.endReconnect();
         break;
       case "settled":
         this.#flow.settled(command.problem);
         break;
       case "finish":
-        this.#flow.closeBooks();
+        this.#flow.endReconnect();
         this.#flow.beginFinish(command.short);
         this.#state = "finishing";
         break;
@@ -193,11 +193,11 @@ export class Engine {
   #open(): void {
     if (this.#flow.isOpen || this.#flow.failure !== undefined) return;
     this.#guarded(() => {
-      if (this.#flow.open()) this.#options.post({ type: "far-end-open" });
+      if (this.#flow.open()) this.#options.post({ type: "endpoint-open" });
     });
   }
 
-  /** Runs what may find that the far end has failed. */
+  /** Runs what may find that the endpoint has failed. */
   #guarded(work: () => void): void {
     try {
       work();
@@ -245,9 +245,9 @@ export class Engine {
     poll.add(this.#options.wake.fd, POLLIN);
     const idleAt = poll.add(this.#idle.fd, POLLIN);
     const finishing = this.#state === "finishing";
-    const wantedEvents = fd < 0 ? -1 : this.#flow.events(finishing || this.#wantFarEnd);
-    const farEndAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
-    const first = farEndAt < 0 ? idleAt + 1 : farEndAt + 1;
+    const wantedEvents = fd < 0 ? -1 : this.#flow.events(finishing || this.#wantEndpoint);
+    const endpointAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
+    const first = endpointAt < 0 ? idleAt + 1 : endpointAt + 1;
     for (const { channel } of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
       // silent.
@@ -255,9 +255,9 @@ export class Engine {
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
     if (limit === 0 || this.#hasWork) poll.wait(0);
-    else if (!this.#vigil.stayAwake(poll)) this.#vigil.sleep(poll, this.#timeout(limit));
+    else if (!this.#busyPoll.spin(poll)) this.#busyPoll.sleep(poll, this.#timeout(limit));
     this.#woken = poll.revents(0) !== 0;
-    if (farEndAt >= 0) this.#flow.reported(poll.revents(farEndAt), finishing);
+    if (endpointAt >= 0) this.#flow.reported(poll.revents(endpointAt), finishing);
     for (let i = 0; i < this.#connections.length; i++) {
       const revents = poll.revents(first + i);
       if (revents !== 0) clientReported(this.#connections[i] as Connection, revents);
@@ -267,7 +267,7 @@ export class Engine {
     this.#partFromIdle(now, poll.revents(idleAt) !== 0);
   }
 
-  get #wantFarEnd(): boolean {
+  get #wantEndpoint(): boolean {
     for (const { channel } of this.#connections) if (channel.needsEndpoint) return true;
     return false;
   }
@@ -349,7 +349,7 @@ function clientEvents({ needsInput, replies, halfClosed }: Channel): number {
 
 /**
  * True for a client that has moved the stream, if no later one has taken its place since, or that waits
- * for the far end or for others.
+ * for the endpoint or for others.
  */
 function isEngaged({ counts, channel }: Connection): boolean {
   return counts || !waitsForClient(channel);

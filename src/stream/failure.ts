@@ -1,6 +1,6 @@
 /** Why a stream is broken: stable codes, what a client is told, and the line for the user. */
 import { ERRNO } from "../../ffi/constants.ts";
-import type { EndpointError } from "../endpoint/guarded.ts";
+import type { EndpointError } from "../endpoint/error.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import type { Offset } from "../protocol/offset.ts";

@@ -1,30 +1,30 @@
 /** What the engine and the connections know of a stream, whichever way it goes. */
-import type { EndpointError } from "../endpoint/guarded.ts";
+import type { EndpointError } from "../endpoint/error.ts";
 import type { Channel, Step } from "./channel.ts";
 import type { Failure } from "./failure.ts";
 import type { Ended, ShortStream } from "./messages.ts";
 
-/** A stream, from its far end to where the connections take part in it. */
+/** A stream, from its endpoint to where the connections take part in it. */
 export interface Flow {
   /** Set when the stream is broken, for good. */
   readonly failure: Failure | undefined;
-  /** The far end to poll; -1 when there is none to hear of. */
+  /** The endpoint to poll; -1 when there is none to hear of. */
   readonly fd: number;
-  /** False from the moment the far end would have blocked until poll(2) says that it does not. */
+  /** False from the moment the endpoint would have blocked until poll(2) says that it does not. */
   readonly ready: boolean;
-  /** True while the far end is open. */
+  /** True while the endpoint is open. */
   readonly isOpen: boolean;
   /** True when the stream was written, or zeroed, up to its size, or read up to it. */
   readonly full: boolean;
   /** Where the stream stands, with what is noted or held: another text when it has moved. */
   readonly mark: string;
-  /** Tries to open the far end. @throws EndpointError */
+  /** Tries to open the endpoint. @throws EndpointError */
   open(): boolean;
-  /** What to poll the far end for; -1 is not at all. @param wanted something waits for it */
+  /** What to poll the endpoint for; -1 is not at all. @param wanted something waits for it */
   events(wanted: boolean): number;
-  /** What poll(2) has said of the far end. @param finishing no more is expected of clients */
+  /** What poll(2) has said of the endpoint. @param finishing no more is expected of clients */
   reported(revents: number, finishing: boolean): void;
-  /** The far end has failed. */
+  /** The endpoint has failed. */
   failed(error: EndpointError): void;
   /** Bytes of replies that a connection may collect before they have to be sent. */
   readonly repliesCapacity: number;
@@ -33,16 +33,16 @@ export interface Flow {
   /** The part that a new connection takes in it. */
   takePart(channel: Channel): Side;
   /** No client comes back any more: what is missing now breaks the stream. */
-  closeBooks(): void;
+  endReconnect(): void;
   /** The clients are gone; from now on {@link finish} is called. */
   beginFinish(short: ShortStream): void;
   /** Goes on towards the end. @returns true when there. @throws EndpointError */
   finish(): boolean;
   /** Milliseconds after which {@link finish} has to be called again, if nothing else happens. */
   readonly finishInterval: number;
-  /** Something that the far end's process has come to is known. */
+  /** Something that the endpoint's process has come to is known. */
   settled(problem: string | undefined): void;
-  /** Lets go of the far end. @returns what there is to tell about the stream */
+  /** Lets go of the endpoint. @returns what there is to tell about the stream */
   close(): Ended;
 }
 

@@ -1,10 +1,10 @@
 /** What the main thread and the stream thread say to each other: plain data. */
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
-import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
-import type { Client } from "./channel.ts";
+import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
+import type { NegotiatedConnection } from "./channel.ts";
 import type { Failure } from "./failure.ts";
-import type { Survey } from "./findings.ts";
+import type { DryRunFindings } from "./dry-run-findings.ts";
 
 /** So many bytes from the start of a stream tell what it holds. */
 export const START = 512;
@@ -12,7 +12,7 @@ export const START = 512;
 /** What a stream is. */
 export interface StreamPlan {
   readonly direction: Direction;
-  readonly endpoint: EndpointSpec;
+  readonly endpoint: EndpointHandle;
   /** The stream's length in bytes; undefined is without end. */
   readonly size: bigint | undefined;
   /** Bytes held in memory, when written ahead of the head, when read behind it; 0 is none. */
@@ -31,7 +31,7 @@ export interface StreamPlan {
   readonly exact: boolean;
   /** When read: the end of the source is its end only after a {@link Command} "settled". */
   readonly settles: boolean;
-  /** When written: nothing gets to the far end; what the clients do is recorded instead. */
+  /** When written: nothing gets to the endpoint; what the clients do is recorded instead. */
   readonly survey?: boolean;
 }
 
@@ -56,7 +56,7 @@ export interface StreamThreadData extends StreamPlan {
 /** From the main thread. */
 export type Command =
   /** A client has finished negotiation. The stream thread owns its descriptor from now on. */
-  | { readonly type: "connection"; readonly id: number; readonly client: Client }
+  | { readonly type: "connection"; readonly id: number; readonly client: NegotiatedConnection }
   /** After "source-ended": what its process came to; undefined is well. */
   | { readonly type: "settled"; readonly problem: string | undefined }
   /** Tell where things stand, at once. */
@@ -107,7 +107,7 @@ export type ConnectionEnd =
 /** From the stream thread. */
 export type StreamEvent =
   /** The reader of a sink, or the writer of a source, is there. */
-  | { readonly type: "far-end-open" }
+  | { readonly type: "endpoint-open" }
   | {
       readonly type: "closed";
       readonly id: number;
@@ -137,7 +137,7 @@ export type StreamEvent =
   | ({ readonly type: "standing" } & Standing)
   /** The answer to "make-room", behind the event of the connection that has ended, if one has. */
   | { readonly type: "room"; readonly made: boolean }
-  /** The last event: the far end is closed. */
+  /** The last event: the endpoint is closed. */
   | ({ readonly type: "ended" } & Ended);
 
 /** Where a stream and its clients stand. */
@@ -148,9 +148,9 @@ export interface Standing {
   readonly full: boolean;
   /** It has moved since the last look, be it in memory only. */
   readonly moved: boolean;
-  /** Clients that have moved it, or that wait for the far end or for other clients. */
+  /** Clients that have moved it, or that wait for the endpoint or for other clients. */
   readonly engaged: number;
-  /** One of them waits for the far end. */
+  /** One of them waits for the endpoint. */
   readonly held: boolean;
   /** Milliseconds since the last word of a client; Infinity where there is none. */
   readonly silence: number;
@@ -172,5 +172,5 @@ export interface Ended {
   /** The source was read to its end. */
   readonly sourceEnded: boolean;
   /** What the clients have done, if that was asked for. */
-  readonly survey?: Survey | undefined;
+  readonly survey?: DryRunFindings | undefined;
 }

@@ -94,7 +94,7 @@ test.each([
 });
 
 const CASE: Case = {
-  ...{ program: "ours", farEnd: "exec: command", fault: "reader is killed", at: "middle" },
+  ...{ program: "ours", endpoint: "exec: command", fault: "reader is killed", at: "middle" },
   plan: { direction: "write", client: { kind: "copy" } },
 };
 
@@ -108,8 +108,8 @@ const ENTRIES = [
   entry({}, { fault: CONTROL, at: "-" }),
   entry({ status: 4, whole: false, knows: "killed", captive: true }),
   entry({ status: 4, whole: false, knows: "killed", captive: true }, { at: "end" }),
-  entry({ status: undefined, whole: false, knows: "waits" }, { farEnd: "FIFO" }),
-  entry({ status: 0, whole: false, knows: "gone" }, { farEnd: "TCP socket" }),
+  entry({ status: undefined, whole: false, knows: "waits" }, { endpoint: "FIFO" }),
+  entry({ status: 0, whole: false, knows: "gone" }, { endpoint: "TCP socket" }),
   notInjected,
   entry({ status: 1, whole: false }, { program: "qemu-img", fault: CONTROL, at: "-" }),
 ];
@@ -203,24 +203,24 @@ describe("the cases", () => {
   test("are at least 300 faults of ours, in all kinds of sinks and sources", () => {
     const ours = faults.filter(({ program }) => program === "ours");
     expect(ours.length).toBeGreaterThanOrEqual(300);
-    expect(new Set(ours.map(({ farEnd }) => farEnd)).size).toBe(15);
+    expect(new Set(ours.map(({ endpoint }) => endpoint)).size).toBe(15);
   });
 
   test("have a run without any fault for whatever has one with", () => {
-    for (const { program, farEnd } of faults) {
+    for (const { program, endpoint } of faults) {
       // A device without room has none that is whole.
-      if (farEnd === "character device" || (program === "nbdcopy" && farEnd === "stdout file"))
+      if (endpoint === "character device" || (program === "nbdcopy" && endpoint === "stdout file"))
         continue;
       const control = CASES.find(
-        (one) => one.fault === CONTROL && one.program === program && one.farEnd === farEnd,
+        (one) => one.fault === CONTROL && one.program === program && one.endpoint === endpoint,
       );
-      expect(control, `${program}, ${farEnd}`).toBeDefined();
+      expect(control, `${program}, ${endpoint}`).toBeDefined();
     }
   });
 
   test("of --quick are fewer, and have every fault of every program and sink", () => {
     const kinds = (cases: readonly Case[]) =>
-      new Set(cases.map(({ program, farEnd, fault }) => `${program}, ${farEnd}: ${fault}`));
+      new Set(cases.map(({ program, endpoint, fault }) => `${program}, ${endpoint}: ${fault}`));
     const some = quick(CASES);
     expect(some.length).toBeLessThan(CASES.length / 2 + 100);
     expect(kinds(some)).toEqual(kinds(CASES));
@@ -284,7 +284,7 @@ describe("bun run faults", () => {
     using folder = tempFolder();
     const scene = { scratch: folder.path, disk: await makeDisk(folder.path), peer: undefined };
     const late: Case = {
-      ...{ program: "ours", farEnd: "FIFO", fault: "client is killed", at: "after the end" },
+      ...{ program: "ours", endpoint: "FIFO", fault: "client is killed", at: "after the end" },
       plan: {
         direction: "write",
         client: {

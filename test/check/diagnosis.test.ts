@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { clientItems, diagnose, endsEarly, mayNeedSize } from "../../src/check/diagnosis.ts";
 import type { Trial } from "../../src/check/dry-run.ts";
-import type { Survey } from "../../src/stream/findings.ts";
+import type { DryRunFindings } from "../../src/stream/dry-run-findings.ts";
 
 const MiB = 2 ** 20;
 const NONE = { requests: 0, bytes: 0 };
 
-const SURVEY: Survey = {
+const SURVEY: DryRunFindings = {
   writes: { requests: 2, bytes: 2 * MiB },
   zeroes: NONE,
   gaps: NONE,
@@ -24,7 +24,7 @@ const SURVEY: Survey = {
   scattered: false,
 };
 
-function trial(survey: Partial<Survey> = {}, more: Partial<Trial> = {}): Trial {
+function trial(survey: Partial<DryRunFindings> = {}, more: Partial<Trial> = {}): Trial {
   return { size: null, status: 0, problem: null, survey: { ...SURVEY, ...survey }, ...more };
 }
 
@@ -137,7 +137,7 @@ describe("that no line was found", () => {
 });
 
 test("what is read out of the window is told from what is lost", () => {
-  const text = (survey: Partial<Survey>) =>
+  const text = (survey: Partial<DryRunFindings>) =>
     clientItems(diagnose([trial(survey)], undefined, WORDS), []).find(
       ({ name }) => name === "reads",
     )?.text;

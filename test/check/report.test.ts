@@ -3,9 +3,9 @@ import type { Item } from "../../src/check/item.ts";
 import { reportJson, reportOf, reportText } from "../../src/check/report.ts";
 
 const OK: Item = { topic: "machine", name: "Bun", state: "ok", text: "new enough" };
-const NOTE: Item = { topic: "far end", name: "other end", state: "note", text: "nobody yet" };
-const WARNING: Item = { topic: "far end", name: "window=", state: "warning", text: "large" };
-const FAILED: Item = { topic: "far end", name: "kind", state: "failed", text: "a folder" };
+const NOTE: Item = { topic: "endpoint", name: "other end", state: "note", text: "nobody yet" };
+const WARNING: Item = { topic: "endpoint", name: "window=", state: "warning", text: "large" };
+const FAILED: Item = { topic: "endpoint", name: "kind", state: "failed", text: "a folder" };
 
 test("a report is good until something has failed", () => {
   expect(reportOf([]).ok).toBeTrue();
@@ -19,7 +19,7 @@ test("a report is a table by topics, and the last line says what it comes to", (
       "machine",
       "  ok       Bun        new enough",
       "",
-      "far end",
+      "endpoint",
       "  note     other end  nobody yet",
       "  warning  window=    large",
       "",

@@ -9,9 +9,9 @@ describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
     expect(parseParameters([`${key}=disk.fifo`])).toEqual({
       parameters: {
-        farEnd: { pipe: "disk.fifo", read: undefined },
+        endpoint: { pipe: "disk.fifo", read: undefined },
         direction: "write",
-        target: { kind: "path", path: "disk.fifo" },
+        spec: { kind: "path", path: "disk.fifo" },
         size: undefined,
         window: 0,
       },
@@ -20,7 +20,7 @@ describe("the pipe", () => {
   });
 
   test.each(["a=b", "=", "a b", "/ä/\n", "-x", "pipe=x"])("may be called %p", (path) => {
-    expect(parseParameters([`pipe=${path}`]).parameters.target).toEqual({ kind: "path", path });
+    expect(parseParameters([`pipe=${path}`]).parameters.spec).toEqual({ kind: "path", path });
   });
 
   test("has to be there", () => {
@@ -34,9 +34,9 @@ describe("the pipe", () => {
 });
 
 test("the size is in bytes, before or after the pipe", () => {
-  const target = { kind: "path" as const, path: "x" };
-  const farEnd = { pipe: "x", read: undefined };
-  const parameters = { farEnd, direction: "write" as const, target, size: 3n << 20n, window: 0 };
+  const spec = { kind: "path" as const, path: "x" };
+  const endpoint = { pipe: "x", read: undefined };
+  const parameters = { endpoint, direction: "write" as const, spec, size: 3n << 20n, window: 0 };
   expect(parseParameters(["pipe=x", "size=3M"]).parameters).toEqual(parameters);
   expect(parseParameters(["size=3M", "pipe=x"]).parameters).toEqual(parameters);
 });

@@ -1,4 +1,4 @@
-/** `check` of this machine, and of what may be at the far end of a stream. */
+/** `check` of this machine, and of what may be at the endpoint of a stream. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { glibcVersion } from "../../ffi/libc.ts";

@@ -45,7 +45,7 @@ const EARLY: readonly Early[] = [
   { what: "a bad size", status: 2, words: (target) => ["run", target, "size=big", "--", "true"] },
   { what: "an unknown parameter", status: 2, words: (target) => ["serve", target, "sice=1G"] },
   { what: "nothing to run", status: 2, words: (target) => ["run", target] },
-  { what: "a second far end", status: 2, words: (target) => ["serve", target, target] },
+  { what: "a second endpoint", status: 2, words: (target) => ["serve", target, target] },
   {
     what: "a private socket for serve",
     status: 2,

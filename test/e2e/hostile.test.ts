@@ -41,7 +41,7 @@ describe("CVE-2019-14850: before a client has chosen the export", () => {
     expect(trial.program.stderr.match(/client \d+ connected/g)).toHaveLength(1);
   });
 
-  test("it is answered without any work at the far end, where nobody is yet", async () => {
+  test("it is answered without any work at the endpoint, where nobody is yet", async () => {
     await using trial = await Trial.serve({ fifo: undefined });
     using client = await RawClient.negotiating(trial.socket);
     expect((await client.option(NBD_OPT_INFO, infoRequest(""))).type).toBe(NBD_REP_ACK);

@@ -95,7 +95,7 @@ describe.each(["pipe", "read"])("a socket whose other end the program has, too (
   });
 });
 
-/** `run` with descriptor 3 as its far end, and another one, 4, for nothing. */
+/** `run` with descriptor 3 as its endpoint, and another one, 4, for nothing. */
 async function passing(key: string, passed: readonly number[]): Promise<Ended> {
   const words = ["run", `${key}=fd:3`, "size=1M", "--", "false"];
   await using program = start([...PROGRAM, ...words], { passed });

@@ -39,7 +39,7 @@ const GARBAGE = Buffer.alloc(28, "garbage");
 const WRITE = encodeWrite(0, DATA.subarray(0, 64 * KiB));
 const HALF = [encodeRequest(NBD_CMD_WRITE, 0, 64 * KiB), DATA.subarray(0, 1000)];
 
-/** What is at the far end, and a client's part in the stream that it makes. */
+/** What is at the endpoint, and a client's part in the stream that it makes. */
 const WRITES = { begins: WRITE, stops: HALF } as const;
 const READS = {
   begins: read(64 * KiB),

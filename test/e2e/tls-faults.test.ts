@@ -1,4 +1,4 @@
-/** Clients that do not get through TLS, or die in it, and far ends that are slow behind it. */
+/** Clients that do not get through TLS, or die in it, and endpoints that are slow behind it. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   NBD_CMD_WRITE,

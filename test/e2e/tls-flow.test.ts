@@ -1,4 +1,4 @@
-/** TLS between a client and a far end of which one is slower than the other. */
+/** TLS between a client and an endpoint of which one is slower than the other. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";

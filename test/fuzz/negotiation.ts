@@ -1,6 +1,6 @@
 /** Hostile negotiations with the real state machine. */
 import { Negotiation } from "../../src/handshake/negotiation.ts";
-import type { Outcome } from "../../src/handshake/outcome.ts";
+import type { NegotiationResult } from "../../src/handshake/haggling.ts";
 import { NBD_OPT_EXPORT_NAME, NBD_REP_ACK, NBD_REP_MAGIC } from "../../src/protocol/constants.ts";
 import type { ExportInfo } from "../../src/protocol/export.ts";
 import { flatten, mutate, split } from "./mutate.ts";
@@ -41,7 +41,7 @@ function converse(bytes: Buffer, pieces: readonly Buffer[], policy: Policy): voi
   const ends: number[] = [];
   let at = 0;
   for (const piece of pieces) ends.push((at += piece.length));
-  let outcome: Outcome | undefined;
+  let outcome: NegotiationResult | undefined;
   let fed = 0;
   for (const piece of pieces) {
     const step = negotiation.push(new Uint8Array(piece));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { decodeInfoRequest } from "../../src/handshake/info-request.ts";
+import { decodeInfoRequest } from "../../src/handshake/option-data.ts";
 import { infoRequest } from "./conversation.ts";
 
 describe("decodeInfoRequest", () => {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { decodeMetaContextRequest } from "../../src/handshake/meta-context.ts";
+import { decodeMetaContextRequest } from "../../src/handshake/option-data.ts";
 import { hex, metaContextRequest, u32 } from "./conversation.ts";
 
 test("a request decodes into a name and queries", () => {

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
-import type { Target } from "../../src/endpoint/prepare/target.ts";
+import type { EndpointSpec } from "../../src/endpoint/spec.ts";
 import { type Between, doubtOf } from "../../src/library/contents.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -19,14 +19,14 @@ async function startOf(name: string, line: string): Promise<Uint8Array> {
   return readFileSync(folder.file(name)).subarray(0, 512);
 }
 
-const PIPE: Target = { kind: "descriptor", name: "standard input", fd: 0 };
-const path = (name: string): Target => ({ kind: "path", path: name });
+const PIPE: EndpointSpec = { kind: "descriptor", name: "standard input", fd: 0 };
+const path = (name: string): EndpointSpec => ({ kind: "path", path: name });
 
 /** Streams between all kinds of ends, whose bytes are to be those of a disk. */
-const IMPORT: Between = { direction: "read", target: PIPE, image: "disk.qcow2" };
-const READ: Between = { direction: "read", target: PIPE };
-const EXPORT: Between = { direction: "write", target: PIPE, image: "disk.qcow2" };
-const WRITTEN: Between = { direction: "write", target: PIPE };
+const IMPORT: Between = { direction: "read", spec: PIPE, image: "disk.qcow2" };
+const READ: Between = { direction: "read", spec: PIPE };
+const EXPORT: Between = { direction: "write", spec: PIPE, image: "disk.qcow2" };
+const WRITTEN: Between = { direction: "write", spec: PIPE };
 const ALL = [IMPORT, READ, EXPORT, WRITTEN];
 
 describe.each([
@@ -47,12 +47,12 @@ describe.each([
       expect(doubt).toStartWith(`the stream begins like what ${tool} has compressed, `);
       expect(doubt).toEndWith(`(${by})`);
     }
-    const file = { ...IMPORT, target: path("disk.z") };
+    const file = { ...IMPORT, spec: path("disk.z") };
     expect(doubtOf(start, file)).toBe(
       `disk.z begins like what ${tool} has compressed, and is taken as it is: ` +
         `for the disk in it, write read=exec:'${by} disk.z'`,
     );
-    const odd = { ...IMPORT, target: path("a disk.z") };
+    const odd = { ...IMPORT, spec: path("a disk.z") };
     expect(doubtOf(start, odd)).toEndWith(`write read=exec:'${by} FILE'`);
   });
 });

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { hostOptions, idleTimeoutOf } from "../../src/library/host-options.ts";
 import type { StreamOptions } from "../../src/library/options.ts";
-import { Interruption } from "../../src/server/interruption.ts";
+import { StopSignal } from "../../src/server/stop-signal.ts";
 import { NOBODY } from "../../src/server/observer.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 const quiet = () => {};
 const FRAME = {
-  interruption: new Interruption(),
+  stopSignal: new StopSignal(),
   observer: NOBODY,
   log: { info: quiet, warn: quiet, verbose: quiet },
 };
@@ -18,7 +18,7 @@ const of = (options: Parameters<typeof hostOptions>[0]) =>
 test("what is not said has its default", () => {
   expect(of({})).toMatchObject({
     direction: "write",
-    target: { kind: "path", path: "x" },
+    spec: { kind: "path", path: "x" },
     size: undefined,
     window: 0,
     exportName: undefined,
@@ -41,7 +41,7 @@ test.each([
 });
 
 test("a descriptor may be given by its number", () => {
-  expect(of({ pipe: 7 }).target).toEqual({ kind: "descriptor", name: "fd:7", fd: 7 });
+  expect(of({ pipe: 7 }).spec).toEqual({ kind: "descriptor", name: "fd:7", fd: 7 });
 });
 
 test("an export name has up to 4096 bytes", () => {
@@ -55,8 +55,8 @@ test("an export name has up to 4096 bytes", () => {
 
 describe("wrong options are refused:", () => {
   const CASES: [string, StreamOptions, RegExp][] = [
-    ["nothing at the far end", { pipe: undefined }, /^pipe=SINK is missing/],
-    ["two far ends", { read: "y" }, /^read= goes without pipe=/],
+    ["nothing at the endpoint", { pipe: undefined }, /^pipe=SINK is missing/],
+    ["two endpoints", { read: "y" }, /^read= goes without pipe=/],
     ["half a byte", { size: 1.5 }, /^size=1\.5 is not a size: give a whole number of bytes$/],
     ["a number that is not exact", { size: 2 ** 60 }, /^size=1152921504606847000 is not a size/],
     ["no number", { window: Number.NaN }, /^window=NaN is not a size/],

@@ -236,7 +236,7 @@ describe("run", () => {
       await eventually(() => !lives(orphan), "the orphan's end");
       expect(mine.exitCode).toBeNull();
       expect(mine.signalCode).toBeNull();
-      // Nor another stream's far end.
+      // Nor another stream's endpoint.
       await write(other.path);
       expect((await bounded<Summary>(other.stream, "the end")).complete).toBe(true);
     } finally {

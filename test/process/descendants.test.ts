@@ -1,7 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { descendants } from "../../src/process/descendants.ts";
+import { descendants } from "../../src/process/proc.ts";
 import { command, eventually } from "../support/program.ts";
 import { LIMIT } from "../support/limit.ts";
 

@@ -1,6 +1,6 @@
 /** A process that signals what it has started; says on stdout what is left of it. */
 import { adoptOrphans } from "../../ffi/process.ts";
-import { descendants, signalAll } from "../../src/process/descendants.ts";
+import { descendants, signalAll } from "../../src/process/proc.ts";
 import { eventually } from "../support/program.ts";
 
 adoptOrphans();

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
-import { Family } from "../../src/process/family.ts";
+import { ProcessTree } from "../../src/process/process-tree.ts";
 import { Watchdog } from "../../src/process/watchdog.ts";
 import { eventually } from "../support/program.ts";
 
@@ -12,15 +12,15 @@ const watchdog = new Watchdog(ends.write);
 const children = readFileSync(`/proc/self/task/${process.pid}/children`, "latin1").trim();
 let leader = "";
 if (when !== "before the command") {
-  const family = new Family("NBD_STREAMING_TEST", {
+  const tree = new ProcessTree("NBD_STREAMING_TEST", {
     ...watchdog.watch(`cat; echo done > ${done}`, [ends.read, 1, 2]),
     env: process.env,
     group: true,
   });
   close(ends.read);
-  leader = String(family.leader.pid);
+  leader = String(tree.leader.pid);
   const isCat = (pid: number) => readFileSync(`/proc/${pid}/comm`, "latin1") === "cat\n";
-  if (when === "while it reads") await eventually(() => family.members().some(isCat), "cat");
+  if (when === "while it reads") await eventually(() => tree.members().some(isCat), "cat");
 }
 writeFileSync(`${done}.pids`, `${children} ${leader}`);
 process.kill(process.pid, "SIGKILL");

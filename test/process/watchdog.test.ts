@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
-import { Family } from "../../src/process/family.ts";
+import { ProcessTree } from "../../src/process/process-tree.ts";
 import { Watchdog } from "../../src/process/watchdog.ts";
 import { LIMIT } from "../support/limit.ts";
 import { bounded, command, eventually } from "../support/program.ts";
@@ -19,16 +19,16 @@ test("a command that is watched is the same as without", async () => {
   const watchdog = new Watchdog(ends.write);
   const words = `printf '%s|' "$0" "$#"; tr '\\0' '|' < /proc/$$/cmdline; ls /proc/self/fd`;
   const shell = `{ ${words}; } > ${folder.file("told")}`;
-  const family = new Family(NAME, {
+  const tree = new ProcessTree(NAME, {
     ...watchdog.watch(shell, [ends.read, 1, 2]),
     env: process.env,
     group: true,
   });
-  await bounded(family.leader.exited, "its end");
+  await bounded(tree.leader.exited, "its end");
   const told = readFileSync(folder.file("told"), "utf8");
   expect(told).toBe(`/bin/sh|0|/bin/sh|-c|${shell}|0\n1\n2\n3\n`);
   watchdog.release();
-  family.release();
+  tree.release();
   for (const fd of [ends.read, ends.write]) close(fd);
 });
 
@@ -37,23 +37,23 @@ test("it holds the pipe until it is released, and no longer", async () => {
   const ends = pipe();
   const watchdog = new Watchdog(ends.write);
   const done = folder.file("done");
-  const family = new Family(NAME, {
+  const tree = new ProcessTree(NAME, {
     ...watchdog.watch(`cat; echo done > ${done}`, [ends.read, 1, 2]),
     env: process.env,
     group: true,
   });
   close(ends.read);
   close(ends.write);
-  await eventually(() => family.members().length === 2, "both processes");
+  await eventually(() => tree.members().length === 2, "both processes");
   // Time to see the end of the pipe, if that were to be seen.
   await Bun.sleep(100);
   expect(existsSync(done)).toBe(false);
   watchdog.release();
-  await bounded(family.leader.exited, "its end");
-  expect(family.leader.exitCode).toBe(0);
+  await bounded(tree.leader.exited, "its end");
+  expect(tree.leader.exitCode).toBe(0);
   expect(existsSync(done)).toBe(true);
   watchdog.release();
-  family.release();
+  tree.release();
 });
 
 test.each(["before the command", "when it has just been started", "while it reads"])(

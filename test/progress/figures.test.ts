@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { formatBytes, formatDuration, percentOf } from "../../src/progress/figures.ts";
+import { formatBytes, formatDuration, percentOf } from "../../src/progress/text.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

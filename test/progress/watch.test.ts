@@ -80,10 +80,10 @@ describe("the state", () => {
     ["write", false, "nothing moves"],
     ["read", false, "nothing moves"],
   ] as const)(
-    "%s with the far end awaited (%p) is %p after 2 s of silence",
+    "%s with the endpoint awaited (%p) is %p after 2 s of silence",
     (way, awaited, state) => {
       const { stream, look } = watched(1000n, way);
-      stream.counters.farEndAwaited = awaited;
+      stream.counters.endpointAwaited = awaited;
       expect(look(1, 1).state).toBeUndefined();
       expect(look(2.9).state).toBeUndefined();
       expect(look(3).state).toBe(state);

@@ -8,7 +8,7 @@ import {
   MAX_ERROR_CHUNK_SIZE,
   MAX_ERROR_MESSAGE,
   type RequestKey,
-} from "../../src/protocol/structured-reply.ts";
+} from "../../src/protocol/reply.ts";
 
 const DONE = 1;
 

@@ -48,7 +48,7 @@ test("the event of the one that goes comes before the answer", () => {
   stream.connect();
   rest(stream);
   expect(makeRoom(stream)).toBeTrue();
-  const types = stream.events.map(({ type }) => type).filter((type) => type !== "far-end-open");
+  const types = stream.events.map(({ type }) => type).filter((type) => type !== "endpoint-open");
   expect(types).toEqual(["closed", "room"]);
 });
 
@@ -68,7 +68,7 @@ test("nobody who has come just now", () => {
   expect(makeRoom(stream)).toBeFalse();
 });
 
-test("nobody who waits for the far end", () => {
+test("nobody who waits for the endpoint", () => {
   using stream = new ReadFixture({ size: 1000, idleTimeout: TIMEOUT });
   const peer = stream.connect();
   const asked = stream.ask(peer, 0, 1000);

@@ -22,7 +22,7 @@ export interface FlowParts {
   readonly post: (event: StreamEvent) => void;
 }
 
-/** An engine and clients; the far end is for the classes that extend it. */
+/** An engine and clients; the endpoint is for the classes that extend it. */
 export abstract class EngineFixture implements Disposable {
   readonly counters = new Counters();
   readonly events: StreamEvent[] = [];
@@ -34,7 +34,7 @@ export abstract class EngineFixture implements Disposable {
   readonly #peers = new Map<number, Peer>();
   #lastId = 0;
   #negotiated: Negotiated = { structured: false, extended: false, allocation: false };
-  /** While true, nothing moves at the far end. */
+  /** While true, nothing moves at the endpoint. */
   stalled = false;
   /** Called before every turn. */
   beforeTurn = () => {};
@@ -144,12 +144,12 @@ export abstract class EngineFixture implements Disposable {
     if (!this.engine.over) this.engine.turn(wait ? 1 : 0);
     let moved = this.counters.emitted + this.events.length !== before;
     for (const peer of this.#peers.values()) if (peer.pump()) moved = true;
-    if (!this.stalled && this.moveFarEnd()) moved = true;
+    if (!this.stalled && this.moveEndpoint()) moved = true;
     return moved;
   }
 
-  /** Does what the program at the far end does. @returns true when anything moved */
-  protected abstract moveFarEnd(): boolean;
+  /** Does what the program at the endpoint does. @returns true when anything moved */
+  protected abstract moveEndpoint(): boolean;
 
   [Symbol.dispose](): void {
     this.command({ type: "abort" });

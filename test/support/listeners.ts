@@ -1,8 +1,13 @@
 /** Programs that take a stream over a socket, or give one. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
-import type { AddressInfo } from "node:net";
+import {
+  type AddressInfo,
+  createServer,
+  type ListenOptions,
+  type Server,
+  type Socket,
+} from "node:net";
 import { bounded } from "./program.ts";
 
 /** A listener that digests what its first client sends. */

@@ -3,13 +3,12 @@ import { O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { close, open, write } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
-import type { ChecksumAlgorithm } from "../../src/endpoint/checksum.ts";
-import { FifoSource } from "../../src/endpoint/source/fifo-source.ts";
-import type { Source } from "../../src/endpoint/source/source.ts";
+import { type ChecksumAlgorithm, Digest } from "../../src/endpoint/checksum.ts";
+import { FifoSource } from "../../src/endpoint/sources/pipe-source.ts";
+import type { Source } from "../../src/endpoint/sources/source.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import type { Ended, ShortStream } from "../../src/stream/messages.ts";
-import { Digest } from "../../src/endpoint/checksum.ts";
 import { ReadFlow } from "../../src/stream/read/read-flow.ts";
 import { EngineFixture } from "./engine.ts";
 import { type Answer, type AskOptions, type Asked, encodeAsked, takeAnswer } from "./answer.ts";
@@ -94,7 +93,7 @@ export class ReadFixture extends EngineFixture {
     return this.#unwritten.length === 0 && (!this.#ending || this.#writer < 0);
   }
 
-  protected override moveFarEnd(): boolean {
+  protected override moveEndpoint(): boolean {
     if (this.#writer < 0) return false;
     const [next] = this.#unwritten;
     if (next === undefined) {

@@ -45,7 +45,7 @@ export interface FailingEnd {
 export abstract class Scene implements AsyncDisposable {
   protected readonly stack = new AsyncDisposableStack();
   readonly #folder = this.stack.use(tempFolder());
-  /** Where the test and the stream's far end keep their files; the program's working directory. */
+  /** Where the test and the stream's endpoint keep their files; the program's working directory. */
   protected readonly place = this.#folder.file("place");
   /** Where the program makes its socket and its FIFO. */
   protected readonly own = this.#folder.file("own");

@@ -1,7 +1,6 @@
 /** The other ends of sources: writers that a test starts, kills, and lets go on. */
 import { existsSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { bounded, eventually, start } from "./program.ts";

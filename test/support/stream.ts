@@ -2,7 +2,7 @@
 import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { close, open, read } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { FifoSink } from "../../src/endpoint/sink/fifo-sink.ts";
+import { FifoSink } from "../../src/endpoint/sinks/pipe-sink.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
@@ -69,7 +69,7 @@ export class StreamFixture extends EngineFixture {
     return this.#output[0] as Buffer;
   }
 
-  protected override moveFarEnd(): boolean {
+  protected override moveEndpoint(): boolean {
     if (this.#reader < 0 || this.sawEnd) return false;
     const n = read(this.#reader, scratch.at(0), scratch.length);
     if (n > 0) this.#output.push(Buffer.from(scratch.bytes.subarray(0, n)));

@@ -71,7 +71,7 @@ export function readerFaults(): Fault[] {
     ...positioned("reader stops for ever, then SIGTERM", POSITIONS, (at) =>
       write({
         turn: { at, deed: "stop" },
-        acts: [enough("far end")],
+        acts: [enough("endpoint")],
       }),
     ),
   ];
@@ -204,7 +204,7 @@ export function heldFaults(direction: Direction, client: Client): Fault[] {
     positioned(`${signal} to the program`, HELD, (at) => ({
       ...{ direction, client },
       turn: { at, deed: "wait" },
-      acts: [{ when: "far end", signal, to: "program" }],
+      acts: [{ when: "endpoint", signal, to: "program" }],
     })),
   );
 }
@@ -242,7 +242,7 @@ export function stoppedSource(client: Client): Fault[] {
   return positioned("source stops for ever, then SIGTERM", POSITIONS, (at) => ({
     ...{ direction: "read", client },
     turn: { at, deed: "stop" },
-    acts: [enough("far end")],
+    acts: [enough("endpoint")],
   }));
 }
 
@@ -250,7 +250,7 @@ export function stoppedSource(client: Client): Fault[] {
 export function copiedFaults(): Fault[] {
   const held = (fault: string, signal: NodeJS.Signals) =>
     positioned(fault, HELD, (at) =>
-      write({ turn: { at, deed: "wait" }, acts: [{ when: "far end", signal, to: "source" }] }),
+      write({ turn: { at, deed: "wait" }, acts: [{ when: "endpoint", signal, to: "source" }] }),
     );
   return [
     ...held("NBD server is killed", "SIGKILL"),
@@ -258,7 +258,7 @@ export function copiedFaults(): Fault[] {
     ...positioned("NBD server stops for ever, then SIGTERM", HELD, (at) =>
       write({
         turn: { at, deed: "wait" },
-        acts: [{ when: "far end", signal: "SIGSTOP", to: "source" }, enough("far end")],
+        acts: [{ when: "endpoint", signal: "SIGSTOP", to: "source" }, enough("endpoint")],
       }),
     ),
     ...positioned("disk cannot be read (EIO)", HELD, (at) => write({ unreadable: at })),

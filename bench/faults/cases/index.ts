@@ -1,5 +1,5 @@
 /** All cases, in the order of the page. */
-import { type Case, type Client, CONTROL, type FarEnd, type Program } from "../case.ts";
+import { type Case, type Client, CONTROL, type Endpoint, type Program } from "../case.ts";
 import {
   captiveFaults,
   clientFaults,
@@ -25,13 +25,13 @@ const COPY: Client = { kind: "copy" };
 const IMAGE: Client = { kind: "image" };
 
 /** Somebody reads there. */
-const READERS: readonly FarEnd[] = [
+const READERS: readonly Endpoint[] = [
   ...(["FIFO", "Unix socket", "TCP socket", "stdout pipe", "fd:N"] as const),
   ...(["exec: command", "exec: pipeline"] as const),
 ];
-const COMMANDS: readonly FarEnd[] = ["exec: command", "exec: pipeline"];
-const STORES: readonly FarEnd[] = ["stdout file", "block device"];
-const SOURCES: readonly FarEnd[] = [
+const COMMANDS: readonly Endpoint[] = ["exec: command", "exec: pipeline"];
+const STORES: readonly Endpoint[] = ["stdout file", "block device"];
+const SOURCES: readonly Endpoint[] = [
   ...([
     "read= FIFO",
     "read= Unix socket",
@@ -41,8 +41,8 @@ const SOURCES: readonly FarEnd[] = [
   ] as const),
 ];
 
-function on(program: Program, farEnds: readonly FarEnd[], faults: readonly Fault[]): Case[] {
-  return farEnds.flatMap((farEnd) => faults.map((fault) => ({ program, farEnd, ...fault })));
+function on(program: Program, endpoints: readonly Endpoint[], faults: readonly Fault[]): Case[] {
+  return endpoints.flatMap((endpoint) => faults.map((fault) => ({ program, endpoint, ...fault })));
 }
 
 function control(direction: "write" | "read", client: Client): Fault[] {
@@ -63,7 +63,7 @@ const STDOUT_FULL: Fault = {
 function ours(): Case[] {
   const sinks = [...READERS, ...STORES];
   const others = sinks.filter((sink) => !COMMANDS.includes(sink));
-  const withImage = (faults: (client: Client) => Fault[], sources: readonly FarEnd[]) => [
+  const withImage = (faults: (client: Client) => Fault[], sources: readonly Endpoint[]) => [
     ...on("ours", sources, faults(RAW)),
     ...on("ours", sources, faults(IMAGE).map(intoImage)),
   ];
@@ -187,7 +187,7 @@ export function quick(cases: readonly Case[]): Case[] {
   const has = (one: Case) => middle.some((other) => sameBut(one, other));
   return cases.filter((one) => {
     if (one.at === MIDDLE_PIECE.at) return true;
-    const key = JSON.stringify([one.program, one.farEnd, one.fault]);
+    const key = JSON.stringify([one.program, one.endpoint, one.fault]);
     if (has(one) || first.has(key)) return false;
     return first.add(key);
   });
@@ -195,5 +195,7 @@ export function quick(cases: readonly Case[]): Case[] {
 
 /** They differ at most in where they are. */
 function sameBut(one: Case, other: Case): boolean {
-  return one.program === other.program && one.farEnd === other.farEnd && one.fault === other.fault;
+  return (
+    one.program === other.program && one.endpoint === other.endpoint && one.fault === other.fault
+  );
 }

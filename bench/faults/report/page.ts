@@ -3,7 +3,7 @@ import { markdownList, markdownTable } from "../../report/markdown.ts";
 import { type Program, PROGRAMS } from "../case.ts";
 import { verdictOf } from "./stored.ts";
 import {
-  byFarEnd,
+  byEndpoint,
   byFault,
   type Entry,
   isControl,
@@ -112,8 +112,8 @@ function section(program: Program, entries: readonly Entry[]): string {
   const title = `## ${TITLES[program]}\n`;
   const refused = entries.filter((entry) => isControl(entry) && !isGood(entry));
   const complaints = refused.map(
-    ({ farEnd, status, said = "" }) =>
-      `Without any fault, ${farEnd}: status ${status ?? "none"}, and what comes out is not whole. \`${said}\`\n`,
+    ({ endpoint, status, said = "" }) =>
+      `Without any fault, ${endpoint}: status ${status ?? "none"}, and what comes out is not whole. \`${said}\`\n`,
   );
   const faults = byFault(entries);
   if (faults.size === 0) return [title, ...complaints].join("\n");
@@ -148,7 +148,7 @@ function frequent(values: readonly [string, number][]): string {
 
 /** The same runs by what is at the other end of the stream. */
 function ends(entries: readonly Entry[]): string {
-  const lines = [...byFarEnd(entries)].map(([end, its]) => [end, ...figures(totals(its))]);
+  const lines = [...byEndpoint(entries)].map(([end, its]) => [end, ...figures(totals(its))]);
   const head = [
     ...["sink or source", "faults", "false successes", "beyond knowing", "hangs", "misled"],
     "not injected",
@@ -165,8 +165,8 @@ function oddities(entries: readonly Entry[]): string {
 }
 
 function lineOf(entry: Entry): string[][] {
-  const { program, farEnd, fault, at, status } = entry;
+  const { program, endpoint, fault, at, status } = entry;
   const what = verdictOf(entry);
   if (what === "ok" || what === "misled") return [];
-  return [[program, farEnd, fault, at, what, String(status ?? "-")]];
+  return [[program, endpoint, fault, at, what, String(status ?? "-")]];
 }

@@ -10,7 +10,7 @@ export type Verdict =
 
 /** In the order of {@link COLUMNS}; null for what is not known. */
 export type Line = readonly [
-  farEnd: Case["farEnd"],
+  endpoint: Case["endpoint"],
   at: string,
   status: number | null,
   whole: boolean | null,
@@ -27,9 +27,9 @@ export interface Stored {
 export function stored(entries: readonly Entry[], facts: readonly string[]): Stored {
   const programs: Stored["programs"] = {};
   for (const entry of entries) {
-    const { program, fault, farEnd, at, status = null, whole = null, knows = null } = entry;
+    const { program, fault, endpoint, at, status = null, whole = null, knows = null } = entry;
     const lines = ((programs[program] ??= {})[fault] ??= []);
-    lines.push([farEnd, at, status, whole, knows, verdictOf(entry)]);
+    lines.push([endpoint, at, status, whole, knows, verdictOf(entry)]);
   }
   return { facts, columns: COLUMNS, programs };
 }

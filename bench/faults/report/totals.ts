@@ -1,10 +1,10 @@
 /** What the runs of a fault, and of a program, amount to. */
-import { type Case, CONTROL, type FarEnd, type Program } from "../case.ts";
+import { type Case, CONTROL, type Endpoint, type Program } from "../case.ts";
 import type { Judgement, Knowledge, Observation } from "../judge.ts";
 
 /** One case when it is done. */
 export interface Entry
-  extends Pick<Case, "program" | "farEnd" | "fault" | "at">, Partial<Judgement> {
+  extends Pick<Case, "program" | "endpoint" | "fault" | "at">, Partial<Judgement> {
   /** How often it was tried until the fault took effect. */
   readonly tries: number;
   /** If not: that it never did, and this is all there is. */
@@ -72,20 +72,20 @@ export function byFault(entries: readonly Entry[]): Map<string, Entry[]> {
 }
 
 /** By what is at the other end, in the order in which they came. */
-export function byFarEnd(entries: readonly Entry[]): Map<FarEnd, Entry[]> {
+export function byEndpoint(entries: readonly Entry[]): Map<Endpoint, Entry[]> {
   return Map.groupBy(
     entries.filter((entry) => !isControl(entry)),
-    ({ farEnd }) => farEnd,
+    ({ endpoint }) => endpoint,
   );
 }
 
 export function entryOf(
-  { program, farEnd, fault, at }: Case,
+  { program, endpoint, fault, at }: Case,
   tries: number,
   seen: (Observation & Judgement & { readonly said: string }) | undefined,
   why = "",
 ): Entry {
-  const common = { program, farEnd, fault, at, tries };
+  const common = { program, endpoint, fault, at, tries };
   if (seen === undefined) return { ...common, injected: false, ...(why && { said: why }) };
   const { injected, status, whole, knows, hung, falseSuccess, beyondKnowing, misled, said } = seen;
   // What went as it should needs no explanation.

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { constants } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import { signalAll } from "../../../src/process/descendants.ts";
+import { signalAll } from "../../../src/process/proc.ts";
 
 /** In the environment of all that a run starts, however it is related to us later. */
 const MARK = "NBD_STREAMING_FAULTS";

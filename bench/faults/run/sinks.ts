@@ -54,7 +54,7 @@ export async function openSink(one: Case, place: Place, disk: Disk): Promise<Sin
     },
   });
   const exec = (command: string) => read({ target: `exec:${command}`, streams: {} }, true);
-  switch (one.farEnd) {
+  switch (one.endpoint) {
     case "FIFO":
       return read(await fifo(making));
     case "Unix socket":
@@ -84,7 +84,7 @@ export async function openSink(one: Case, place: Place, disk: Disk): Promise<Sin
     case "character device":
       return { ...full(), target: plan.room === 0 ? "-" : "/dev/full" };
     default:
-      throw new Error(`${one.farEnd} is no sink`);
+      throw new Error(`${one.endpoint} is no sink`);
   }
 }
 
@@ -147,14 +147,14 @@ function fullCommand(place: Place): Sink {
  * Has a program run where the folder `full` has only so much room: a file system that is gone with
  * the program, for nobody else sees it.
  */
-export function confined({ farEnd, plan }: Case, place: Place, words: string[]): string[] {
-  if (farEnd === "character device") {
+export function confined({ endpoint, plan }: Case, place: Place, words: string[]): string[] {
+  if (endpoint === "character device") {
     return plan.room === 0 ? ["sh", "-c", 'exec "$@" > /dev/full', "sh", ...words] : words;
   }
-  if (!needsRoom({ farEnd, plan })) return words;
+  if (!needsRoom({ endpoint, plan })) return words;
   mkdirSync(place.file(FULL));
   const unshare = process.getuid?.() === 0 ? ["unshare", "-m"] : ["unshare", "-Urm"];
-  const redirect = farEnd === "stdout file" ? ` > ${FULL}/out` : "";
+  const redirect = endpoint === "stdout file" ? ` > ${FULL}/out` : "";
   const mount = `mount -t tmpfs -o size="$0" none ${FULL} && : > ${CONFINED} || exit 99`;
   return [...unshare, "sh", "-c", `${mount}; exec "$@"${redirect}`, String(plan.room), ...words];
 }
@@ -164,6 +164,6 @@ export function isConfined(one: Case, place: Place): boolean {
   return !needsRoom(one) || existsSync(place.file(CONFINED));
 }
 
-function needsRoom({ farEnd, plan }: Pick<Case, "farEnd" | "plan">): boolean {
-  return plan.room !== undefined && farEnd !== "block device" && farEnd !== "character device";
+function needsRoom({ endpoint, plan }: Pick<Case, "endpoint" | "plan">): boolean {
+  return plan.room !== undefined && endpoint !== "block device" && endpoint !== "character device";
 }

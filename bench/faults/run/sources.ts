@@ -20,11 +20,11 @@ export async function openSource(one: Case, place: Place, disk: Disk): Promise<O
 }
 
 async function made(
-  { farEnd }: Case,
+  { endpoint }: Case,
   making: Making,
   words: (via: Via) => string[],
 ): Promise<OtherEnd> {
-  switch (farEnd) {
+  switch (endpoint) {
     case "read= FIFO":
       return await fifo(making);
     case "read= Unix socket":
@@ -36,6 +36,6 @@ async function made(
     case "read= exec:":
       return { target: `exec:${line(words({ fd: 1 }))}`, streams: {} };
     default:
-      throw new Error(`${farEnd} is no source`);
+      throw new Error(`${endpoint} is no source`);
   }
 }

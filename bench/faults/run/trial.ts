@@ -211,15 +211,15 @@ function imported(image: string | undefined, disk: Disk): Result {
 }
 
 /** What has to be there for a case; the tools that are missing. */
-export function missing({ program, farEnd, plan }: Case, peer: Peer | undefined): string[] {
+export function missing({ program, endpoint, plan }: Case, peer: Peer | undefined): string[] {
   const root = process.getuid?.() === 0;
   const tools = ["qemu-img"];
   if (program === "nbdcopy") tools.push("nbdcopy", "qemu-nbd");
-  if (farEnd === "block device") tools.push("losetup", "blockdev");
+  if (endpoint === "block device") tools.push("losetup", "blockdev");
   if (plan.room !== undefined && plan.room > 0) tools.push("unshare");
   return [
     ...tools.filter((tool) => Bun.which(tool) === null),
     ...(program === "nbdkit" && peer === undefined ? ["nbdkit of Debian 11"] : []),
-    ...(farEnd === "block device" && !root ? ["root"] : []),
+    ...(endpoint === "block device" && !root ? ["root"] : []),
   ];
 }

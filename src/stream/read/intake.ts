@@ -4,8 +4,8 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { guarded, ofEndpoint } from "../../endpoint/guarded.ts";
-import type { Source } from "../../endpoint/source/source.ts";
+import { guarded, ofEndpoint } from "../../endpoint/error.ts";
+import type { Source } from "../../endpoint/sources/source.ts";
 import { add, min, type Offset } from "../../protocol/offset.ts";
 import { BLOCK, type History, placeInBlock } from "./history.ts";
 

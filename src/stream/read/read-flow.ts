@@ -1,6 +1,6 @@
 /** A stream that is read: from its source to its connections. */
 import { POLLIN } from "../../../ffi/constants.ts";
-import { EndpointError } from "../../endpoint/guarded.ts";
+import { EndpointError } from "../../endpoint/error.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { growSendBuffer } from "../../../ffi/socket.ts";
 import type { Channel } from "../channel.ts";
@@ -8,7 +8,7 @@ import { type Failure, unread } from "../failure.ts";
 import type { Flow, Side } from "../flow.ts";
 import type { Ended, ShortStream } from "../messages.ts";
 import { ReadSide } from "./read-side.ts";
-import { ReadStream, type ReadStreamOptions } from "./stream.ts";
+import { ReadStream, type ReadStreamOptions } from "./read-stream.ts";
 
 /**
  * Milliseconds for a writer that has given all that is wanted to close its end. One that has nothing
@@ -77,7 +77,7 @@ export class ReadFlow implements Flow {
   events(wanted: boolean): number {
     // A writer that has gone is reported at every poll(2): it has to wait until somebody reads.
     const awaited = wanted && !this.#stream.intake.ready;
-    this.#options.counters.farEndAwaited = awaited;
+    this.#options.counters.endpointAwaited = awaited;
     return awaited ? POLLIN : -1;
   }
 
@@ -89,7 +89,7 @@ export class ReadFlow implements Flow {
     this.#stream.failed(error);
   }
 
-  closeBooks(): void {
+  endReconnect(): void {
     // A client that does not come back leaves nothing behind that is incomplete.
   }
 

@@ -15,7 +15,7 @@ import type { Channel, Step } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import type { Side } from "../flow.ts";
 import { SegmentBody } from "./segment.ts";
-import type { ReadStream } from "./stream.ts";
+import type { ReadStream } from "./read-stream.ts";
 
 /**
  * From this size on, data goes from the source to the socket by splice(2). Below it, one large

@@ -5,7 +5,7 @@ import { send } from "../../../ffi/socket.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
 import { type Body, ZeroBody } from "../replies.ts";
 import { lengthInBlock, placeInBlock } from "./history.ts";
-import type { ReadStream } from "./stream.ts";
+import type { ReadStream } from "./read-stream.ts";
 
 /** First memory, then the pipe, then zeroes. One object of a connection, which is filled again for every part of a READ. */
 export class SegmentBody implements Body {

@@ -2,7 +2,7 @@
 import { IOV_MAX } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { IoVec } from "../../../ffi/memory.ts";
-import type { Sink } from "../../endpoint/sink/sink.ts";
+import type { Sink } from "../../endpoint/sinks/sink.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Counters } from "../counters.ts";
 

@@ -1,6 +1,5 @@
 /** The payload of one WRITE, from the client to where the rule wants it. */
-import type { Offset } from "../../protocol/offset.ts";
-import { add } from "../../protocol/offset.ts";
+import { add, type Offset } from "../../protocol/offset.ts";
 import type { WritePlan } from "./rule.ts";
 
 /**

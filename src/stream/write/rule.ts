@@ -62,7 +62,7 @@ export class SequentialRule {
   /**
    * Judges a WRITE and fills `plan`, without changing the state.
    *
-   * @param replayed the client repeats it after an interruption: what is out of it is skipped
+   * @param replayed the client repeats it after an stopSignal: what is out of it is skipped
    * @returns NBD_OK; NBD_ENOSPC past the end; NBD_EIO below the head
    */
   planWrite(offset: Offset, length: number, replayed = false): number {

@@ -1,6 +1,6 @@
 /** WRITEs of a connection whose payload is queued for the sink but not accepted yet. */
 import type { Offset } from "../../protocol/offset.ts";
-import type { RequestKey } from "../../protocol/structured-reply.ts";
+import type { RequestKey } from "../../protocol/reply.ts";
 
 /** As many as fit into one queue: each takes at least one entry of the emitter's vector. */
 const CAPACITY = 1024;

@@ -1,7 +1,7 @@
 /** A stream that is written: from its connections to its sink. */
 import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
-import { EndpointError } from "../../endpoint/guarded.ts";
-import type { Sink } from "../../endpoint/sink/sink.ts";
+import { EndpointError } from "../../endpoint/error.ts";
+import type { Sink } from "../../endpoint/sinks/sink.ts";
 import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
@@ -10,14 +10,14 @@ import type { Flow, Side } from "../flow.ts";
 import type { Ended, ShortStream, StreamEvent } from "../messages.ts";
 import { Emitter } from "./emitter.ts";
 import { SequentialRule } from "./rule.ts";
-import { Stream, type StreamOptions } from "./stream.ts";
+import { WriteStream, type WriteStreamOptions } from "./write-stream.ts";
 import { Window } from "./window.ts";
 import { WriteSide } from "./write-side.ts";
 
 /** Milliseconds between two looks at what the reader has left: a pipe does not tell that. */
 const DRAIN_INTERVAL = 5;
 
-export interface WriteFlowOptions extends StreamOptions {
+export interface WriteFlowOptions extends WriteStreamOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
@@ -32,7 +32,7 @@ export class WriteFlow implements Flow {
   readonly repliesCapacity = 8192;
   readonly #sink: Sink;
   readonly #emitter: Emitter;
-  readonly #stream: Stream;
+  readonly #stream: WriteStream;
   /** The reader has taken everything and left. */
   #readerDone = false;
   /** What the finish makes of a stream that has not reached its size. */
@@ -42,7 +42,7 @@ export class WriteFlow implements Flow {
     this.#sink = sink;
     this.#emitter = new Emitter(sink, counters);
     const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    this.#stream = new Stream(rule, this.#emitter, post, { remembered, flushes });
+    this.#stream = new WriteStream(rule, this.#emitter, post, { remembered, flushes });
   }
 
   get failure(): Failure | undefined {
@@ -87,7 +87,7 @@ export class WriteFlow implements Flow {
 
   events(wanted: boolean): number {
     const awaited = !this.#emitter.ready && (wanted || !this.#emitter.idle);
-    this.#emitter.counters.farEndAwaited = awaited;
+    this.#emitter.counters.endpointAwaited = awaited;
     return awaited ? POLLOUT : 0;
   }
 
@@ -117,8 +117,8 @@ export class WriteFlow implements Flow {
     this.#stream.sinkFailed(error);
   }
 
-  closeBooks(): void {
-    this.#stream.closeBooks();
+  endReconnect(): void {
+    this.#stream.endReconnect();
   }
 
   settled(): void {

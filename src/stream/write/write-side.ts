@@ -14,7 +14,7 @@ import {
 import { add, min } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import type { Side } from "../flow.ts";
-import type { Stream } from "./stream.ts";
+import type { WriteStream } from "./write-stream.ts";
 import { Writer } from "./writer.ts";
 
 /**
@@ -25,11 +25,11 @@ export const CREATION_PROBE = 512;
 
 export class WriteSide implements Side {
   readonly #channel: Channel;
-  readonly #stream: Stream;
+  readonly #stream: WriteStream;
   readonly #writer: Writer;
   #zeroed = false;
 
-  constructor(channel: Channel, stream: Stream) {
+  constructor(channel: Channel, stream: WriteStream) {
     this.#channel = channel;
     this.#stream = stream;
     this.#writer = new Writer(channel, stream);

@@ -9,7 +9,7 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import { START } from "../messages.ts";
 import { Payload } from "./payload.ts";
-import type { Stream, TurnHolder } from "./stream.ts";
+import type { WriteStream, TurnHolder } from "./write-stream.ts";
 import { Unanswered } from "./unanswered.ts";
 
 /**
@@ -32,7 +32,7 @@ export class Writer implements TurnHolder {
   firstMove = 0;
   lastMove = 0;
   readonly #channel: Channel;
-  readonly #stream: Stream;
+  readonly #stream: WriteStream;
   readonly #unanswered = new Unanswered();
   /** What is still to come of the current WRITE. */
   readonly #payload = new Payload();
@@ -50,7 +50,7 @@ export class Writer implements TurnHolder {
   readonly #own: Offset[] = [];
   #ownAt = 0;
 
-  constructor(channel: Channel, stream: Stream) {
+  constructor(channel: Channel, stream: WriteStream) {
     this.#channel = channel;
     this.#stream = stream;
   }

@@ -6,8 +6,8 @@ import { libc } from "../../../ffi/libc.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { pipe } from "../../../ffi/pipe.ts";
 import { socketpair } from "../../../ffi/socket.ts";
-import { PipeSource } from "../../../src/endpoint/source/pipe-source.ts";
-import { RelayedSource } from "../../../src/endpoint/source/relayed-source.ts";
+import { PipeSource } from "../../../src/endpoint/sources/pipe-source.ts";
+import { RelayedSource } from "../../../src/endpoint/sources/relayed-source.ts";
 import { NBD_EIO, NBD_OK } from "../../../src/protocol/constants.ts";
 import { writeAll } from "../../ffi/descriptors.ts";
 import { pseudoRandom } from "../../support/images.ts";
@@ -134,10 +134,10 @@ describe("a slow source", () => {
     const peer = stream.connect();
     const asked = stream.ask(peer, 0, 1000);
     stream.settle();
-    expect(stream.event("far-end-open")).toBeUndefined();
+    expect(stream.event("endpoint-open")).toBeUndefined();
     stream.openWriter();
     expect(stream.answer(peer, asked).data).toEqual(disk.subarray(0, 1000));
-    expect(stream.event("far-end-open")).toBeDefined();
+    expect(stream.event("endpoint-open")).toBeDefined();
   });
 
   test("is not polled while nobody reads, though its writer has gone", () => {

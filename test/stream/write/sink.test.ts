@@ -1,12 +1,12 @@
 import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { openSync } from "node:fs";
 import { WakeUp } from "../../../ffi/poll.ts";
-import { FileSink } from "../../../src/endpoint/sink/file-sink.ts";
+import { FileSink } from "../../../src/endpoint/sinks/file-sink.ts";
 import { NBD_ESHUTDOWN, NBD_OK } from "../../../src/protocol/constants.ts";
 import { Counters } from "../../../src/stream/counters.ts";
 import { Engine } from "../../../src/stream/engine.ts";
 import type { Command } from "../../../src/stream/messages.ts";
-import { Vigil } from "../../../src/stream/vigil.ts";
+import { BusyPoll } from "../../../src/stream/busy-poll.ts";
 import { WriteFlow } from "../../../src/stream/write/write-flow.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeWrite } from "../../support/nbd-client.ts";
@@ -120,8 +120,8 @@ describe("the sink", () => {
       receive: () => commands.shift(),
       post,
     });
-    const stayAwake = spyOn(Vigil.prototype, "stayAwake");
-    const sleep = spyOn(Vigil.prototype, "sleep");
+    const stayAwake = spyOn(BusyPoll.prototype, "spin");
+    const sleep = spyOn(BusyPoll.prototype, "sleep");
     try {
       while (!engine.over) engine.turn();
       expect(options.counters.zeroes).toBe(size);

@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_EIO, NBD_OK } from "../../../src/protocol/constants.ts";
-import { Candidate } from "../../../src/stream/survey/candidate.ts";
+import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { Window } from "../../../src/stream/write/window.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
@@ -79,7 +79,7 @@ test("a window of what was needed does as well, and a smaller one does not", () 
   fc.assert(
     fc.property(steps, (script) => {
       const played = (window: number) => {
-        const candidate = new Candidate(64 * MiB, window);
+        const candidate = new WindowTrial(64 * MiB, window);
         const answers: number[] = [];
         for (const { kind, offset, length } of script) {
           if (kind === "write") candidate.write(offset, length);

@@ -1,0 +1,108 @@
+/** `PATH` of a listening Unix socket and `tcp:HOST:PORT`: endpoints that are connected to. */
+import { lookup } from "node:dns/promises";
+import { isIPv6 } from "node:net";
+import { POLLOUT } from "../../../ffi/constants.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { close } from "../../../ffi/fd.ts";
+import { PollSet } from "../../../ffi/poll.ts";
+import {
+  connect,
+  internetAddress,
+  resetOnClose,
+  socketError,
+  unixAddress,
+} from "../../../ffi/socket.ts";
+import { type Direction, tcpName, UnusableError } from "../spec.ts";
+import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
+
+/** Milliseconds for a TCP connection to come about. */
+const CONNECT_LIMIT = 10_000;
+/** Milliseconds between two looks at it. */
+const CONNECT_INTERVAL = 5;
+
+/** Connects to a Unix socket. @throws UnusableError */
+export function connectUnix(path: string): Endpoint {
+  try {
+    return endpoint(path, connect(unixAddress(path), path));
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new UnusableError(
+      `nobody can be reached there (${error.message})`,
+      "start the program that listens on it first",
+    );
+  }
+}
+
+/**
+ * Connects over TCP, to the first address of the host that answers. When written, the end of the connection
+ * is a reset from here on: the stream may come to nothing before there is a sink.
+ *
+ * @param stop aborted when there is no time to wait any more
+ * @throws UnusableError
+ */
+export async function connectTcp(
+  host: string,
+  port: number,
+  direction: Direction,
+  stop?: AbortSignal,
+): Promise<Endpoint> {
+  const name = tcpName(host, port);
+  const hint = "check host and port, and start the program that listens there first";
+  let why = "it has no address";
+  let addresses: string[];
+  try {
+    addresses = (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch {
+    throw new UnusableError(`the host ${host} is not known`, "check its name");
+  }
+  for (const address of addresses) {
+    if (stop?.aborted === true) break;
+    try {
+      const fd = connect(internetAddress(addressBytes(address), port), name);
+      if (direction === "write") resetOnClose(fd, true);
+      const errno = await connected(fd, stop);
+      if (errno === 0) return endpoint(name, fd);
+      close(fd);
+      throw new SyscallError("connect", errno);
+    } catch (error) {
+      why = `nobody answers there (${(error as Error).message})`;
+    }
+  }
+  throw new UnusableError(why, hint);
+}
+
+function endpoint(name: string, fd: number): Endpoint {
+  return { ...PLAIN, name, handle: { kind: "socket", name, fd } };
+}
+
+const ETIMEDOUT = 110;
+
+/** Waits for a connection without blocking the thread. @returns 0 or the errno it failed with */
+async function connected(fd: number, stop: AbortSignal | undefined): Promise<number> {
+  const deadline = performance.now() + CONNECT_LIMIT;
+  const poll = new PollSet();
+  for (;;) {
+    poll.clear();
+    poll.add(fd, POLLOUT);
+    if (poll.wait(0) > 0) return socketError(fd);
+    if (performance.now() >= deadline || stop?.aborted === true) return ETIMEDOUT;
+    await Bun.sleep(CONNECT_INTERVAL);
+  }
+}
+
+/** An address as lookup() gives it, in network order. */
+function addressBytes(address: string): Uint8Array {
+  if (!isIPv6(address)) return Uint8Array.from(address.split("."), Number);
+  const [left = "", right] = address.replace(/%.*$/, "").split("::");
+  const groups = (text: string) => (text === "" ? [] : text.split(":")).flatMap(group);
+  const head = groups(left);
+  const tail = right === undefined ? [] : groups(right);
+  return Uint8Array.from([...head, ...new Array(16 - head.length - tail.length).fill(0), ...tail]);
+}
+
+/** Two bytes for hexadecimal digits, four for an embedded IPv4 address. */
+function group(text: string): number[] {
+  if (text.includes(".")) return text.split(".").map(Number);
+  const value = Number.parseInt(text, 16);
+  return [value >> 8, value & 0xff];
+}

@@ -1,0 +1,106 @@
+/** A pipe or a FIFO as the sink (fifo(7)): the fast kind, since splice(2) needs no detour. */
+import { ERRNO, O_NONBLOCK, O_WRONLY } from "../../../ffi/constants.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { bytesReadable, close, lock, open, writev } from "../../../ffi/fd.ts";
+import type { IoVec } from "../../../ffi/memory.ts";
+import { splice } from "../../../ffi/pipe.ts";
+import { EndpointError, guarded, ofEndpoint } from "../error.ts";
+import { PipeEnd } from "../pipe-end.ts";
+import type { Sink } from "./sink.ts";
+import { ZeroPipe } from "../zero-pipe.ts";
+import { fstatSync } from "node:fs";
+
+export class PipeSink extends PipeEnd implements Sink {
+  readonly held = 0;
+  #zeroes: ZeroPipe | undefined;
+
+  constructor(name: string, given = -1) {
+    super(name, O_WRONLY, given);
+  }
+
+  splice(socket: number, length: number): number {
+    try {
+      return splice(socket, this.fd, length);
+    } catch (error) {
+      // Of the two ends only the pipe fails with EPIPE; anything else is the socket's trouble.
+      if (error instanceof SyscallError && error.errno === ERRNO.EPIPE)
+        throw new EndpointError(error);
+      throw error;
+    }
+  }
+
+  writev(vector: IoVec): number {
+    try {
+      return writev(this.fd, vector);
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
+  }
+
+  zeroes(length: number): number {
+    try {
+      return (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length);
+    } catch (error) {
+      throw ofEndpoint(error);
+    }
+  }
+
+  flush(): boolean {
+    return true;
+  }
+
+  /** What a reader leaves behind that closes its end stays in the pipe, so 0 means that it has had all. */
+  unread(): number {
+    return guarded(() => bytesReadable(this.fd));
+  }
+
+  complete(): boolean {
+    this.end();
+    return true;
+  }
+
+  override close(): void {
+    super.close();
+    this.#zeroes?.close();
+    this.#zeroes = undefined;
+  }
+}
+
+/**
+ * The writing end of a FIFO. It is opened for writing only, so that a reader that dies is noticed
+ * (EPIPE, POLLERR), and without blocking: until there is a reader, open(2) fails with ENXIO. A lock
+ * keeps other streams out, as a reader of two would get them mixed, and neither would notice.
+ */
+export class FifoSink extends PipeSink {
+  constructor(readonly path: string) {
+    super(path);
+  }
+
+  override open(): boolean {
+    let fd: number;
+    try {
+      fd = open(this.path, O_WRONLY | O_NONBLOCK);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === ERRNO.ENXIO) return false;
+      throw new EndpointError(error);
+    }
+    if (!fstatSync(fd).isFIFO()) {
+      // It was one when the program started: somebody has put another file in its place.
+      close(fd);
+      throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
+    }
+    try {
+      lock(fd, this.path);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      // A file system without locks has no other way to tell.
+      if (error.errno === ERRNO.EAGAIN) {
+        close(fd);
+        throw new EndpointError(error);
+      }
+    }
+    this.opened(fd);
+    return true;
+  }
+}

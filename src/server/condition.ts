@@ -1,0 +1,34 @@
+/** Waiting until something is so, whatever makes it so. */
+
+export class Condition {
+  readonly #waiters = new Set<() => void>();
+
+  /**
+   * Resolves as soon as `condition` holds; it is looked at now and whenever {@link poke} is called.
+   *
+   * @param timeout milliseconds after which it resolves all the same
+   */
+  until(condition: () => boolean, timeout?: number): Promise<void> {
+    return new Promise((resolve) => {
+      let late = false;
+      const look = () => {
+        if (!late && !condition()) return;
+        this.#waiters.delete(look);
+        clearTimeout(timer);
+        resolve();
+      };
+      const expire = () => {
+        late = true;
+        look();
+      };
+      const timer = timeout === undefined ? undefined : setTimeout(expire, timeout);
+      this.#waiters.add(look);
+      look();
+    });
+  }
+
+  /** Has the conditions looked at again. */
+  poke(): void {
+    for (const look of [...this.#waiters]) look();
+  }
+}

@@ -1,0 +1,77 @@
+/** Warnings that somebody can cause as often as he likes: they must not fill a log, or a terminal. */
+
+/** Warnings of one kind that are told as they are, before the others are only counted. */
+const TOLD = 5;
+/** Milliseconds from the first that is counted to the line that tells how many there were. */
+const FIRST_INTERVAL = 1000;
+/** Of a flood that does not end, every interval is twice as long as the one before, up to this. */
+const LONGEST_INTERVAL = 60_000;
+
+/** When something is to be done: setTimeout and clearTimeout, or a test's clock. */
+export interface Timers {
+  set(action: () => void, milliseconds: number): unknown;
+  clear(timer: unknown): void;
+}
+
+const REAL: Timers = {
+  set: (action, milliseconds) => setTimeout(action, milliseconds),
+  clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
+};
+
+/** Warnings of one kind: the first few are told, then how many more there were. */
+export class RateLimitedWarning {
+  readonly #warn: (message: string) => void;
+  readonly #summary: (count: number) => string;
+  readonly #timers: Timers;
+  #told = 0;
+  #counted = 0;
+  #interval = FIRST_INTERVAL;
+  #timer: unknown;
+
+  /** @param summary what there is to say of so many that were not told one by one */
+  constructor(
+    warn: (message: string) => void,
+    summary: (count: number) => string,
+    timers: Timers = REAL,
+  ) {
+    this.#warn = warn;
+    this.#summary = summary;
+    this.#timers = timers;
+  }
+
+  /** One more. */
+  warn(message: string): void {
+    if (this.#told < TOLD) {
+      this.#told++;
+      this.#warn(message);
+    } else {
+      this.#counted++;
+    }
+    this.#timer ??= this.#timers.set(() => this.#look(), this.#interval);
+  }
+
+  /** The last word: tells of those that were only counted. */
+  end(): void {
+    this.#timers.clear(this.#timer);
+    this.#timer = undefined;
+    this.#tell();
+  }
+
+  #look(): void {
+    this.#timer = undefined;
+    if (this.#counted === 0) {
+      // It has been quiet: the next few are worth a line of their own again.
+      this.#told = 0;
+      this.#interval = FIRST_INTERVAL;
+      return;
+    }
+    this.#tell();
+    this.#interval = Math.min(2 * this.#interval, LONGEST_INTERVAL);
+    this.#timer = this.#timers.set(() => this.#look(), this.#interval);
+  }
+
+  #tell(): void {
+    if (this.#counted > 0) this.#warn(this.#summary(this.#counted));
+    this.#counted = 0;
+  }
+}

@@ -1,0 +1,104 @@
+/** What has happened to a stream, and the one place that decides what it adds up to. */
+import { NBD_ENOSPC } from "../protocol/constants.ts";
+import type { Failure } from "../stream/failure.ts";
+
+/** What the main thread has heard so far. */
+export interface StreamState {
+  /** The stream is broken for good. */
+  failure: Failure | undefined;
+  /** The stream thread died of a fault in the program. */
+  crash: Error | undefined;
+  /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
+  refused: { readonly request: string; readonly error: number } | undefined;
+  /** The first request to read what had gone by, and what to do about it. */
+  readBack: string | undefined;
+  /** A client has reached the transmission phase. */
+  connected: boolean;
+  /** A client that moved the stream has left. */
+  streamed: boolean;
+  /** A client that moved the stream has left without NBD_CMD_DISC. */
+  dropped: boolean;
+  /** A client that has not moved the stream, or not yet, has left without a word. */
+  abandoned: boolean;
+  /** A client that moved the stream was lost, and may still come back. */
+  awaited: boolean;
+  /** What was left, in words, when the command had ended and nothing happened any more. */
+  leftBehind: string | undefined;
+  /** The source was read to its end. */
+  sourceEnded: boolean;
+  /** The stream thread is done. */
+  ended: boolean;
+}
+
+/** What there is at the start. */
+export function initialState(): StreamState {
+  return {
+    failure: undefined,
+    crash: undefined,
+    refused: undefined,
+    readBack: undefined,
+    connected: false,
+    streamed: false,
+    dropped: false,
+    abandoned: false,
+    awaited: false,
+    leftBehind: undefined,
+    sourceEnded: false,
+    ended: false,
+  };
+}
+
+/**
+ * Why a captive command has failed, as far as the stream knows.
+ *
+ * @param failed that it has, and how
+ * @param remedy what to do where the stream is not why
+ */
+export function commandFailure(state: StreamState, failed: string, remedy: string): string {
+  if (state.failure !== undefined) return state.failure.message;
+  if (state.refused !== undefined) return refusal(state.refused, undefined);
+  return state.readBack === undefined
+    ? `${failed}: ${remedy}`
+    : `${failed}, after ${state.readBack}`;
+}
+
+/** Who says that the data is all there. */
+export type CompletedBy =
+  /** The clients, by NBD_CMD_DISC. */
+  | "clients"
+  /** The captive command, by exiting with status 0. */
+  | "command";
+
+/**
+ * Why the stream cannot be called complete, as things stand; undefined when it can.
+ *
+ * @param size the stream's length, for the message
+ */
+export function incompleteReason(
+  state: StreamState,
+  completedBy: CompletedBy,
+  size: bigint | undefined,
+): string | undefined {
+  if (state.crash !== undefined) return state.crash.message;
+  if (state.failure !== undefined) return state.failure.message;
+  if (state.refused !== undefined) return refusal(state.refused, size);
+  if (state.leftBehind !== undefined) return state.leftBehind;
+  // A command may hide that its client has died, before it had even begun perhaps.
+  const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
+  if (state.dropped || diedEarly) {
+    return "a client left without NBD_CMD_DISC: see why it died, and start again";
+  }
+  if (completedBy === "command" && !state.connected) {
+    return "the command has ended without connecting: pass it $nbd (or $uri), in single quotes";
+  }
+  return undefined;
+}
+
+function refusal(
+  { request, error }: NonNullable<StreamState["refused"]>,
+  size: bigint | undefined,
+): string {
+  if (error !== NBD_ENOSPC) return `${request} was refused: it has flags that were not negotiated`;
+  const end = size === undefined ? "size=" : `size=${size}`;
+  return `${request} goes past the end: ${end} is too small for the client's disk`;
+}

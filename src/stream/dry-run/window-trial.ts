@@ -1,0 +1,120 @@
+/** A stream that might be: the rule and a window of some size. */
+import { Memory } from "../../../ffi/memory.ts";
+import { NBD_OK } from "../../protocol/constants.ts";
+import { add, type Offset } from "../../protocol/offset.ts";
+import { WINDOW_BLOCK } from "../blocks.ts";
+import { SequentialRule } from "../write/rule.ts";
+import { Window } from "../write/window.ts";
+
+/**
+ * Runs that a window may hold: a client that scatters its data over more of them takes more time to
+ * follow than it is worth.
+ */
+const MOST_RUNS = 16_384;
+
+/** All windows but one have their blocks here: only the accounts matter. */
+const scratch = new Memory(WINDOW_BLOCK);
+
+const nowhere = () => {};
+
+/** What {@link SequentialRule}, which decides about real streams, says with a window of this size. */
+export class WindowTrial {
+  /**
+   * False once it has refused a WRITE, or would have answered a client otherwise than that was
+   * answered: with this window, the stream would have gone on in another way.
+   */
+  alive = true;
+  /** It holds more runs than are followed: whether it would do is not known. */
+  scattered = false;
+  readonly #rule: SequentialRule;
+  readonly #keeps: boolean;
+
+  /**
+   * @param size of the stream in bytes
+   * @param window bytes; 0 is none
+   * @param keeps it holds the data, too, and goes on after what it has refused, without that
+   */
+  constructor(
+    size: Offset,
+    readonly window: number,
+    keeps = false,
+  ) {
+    const allocate = keeps ? undefined : () => scratch;
+    this.#rule = new SequentialRule(size, window > 0 ? new Window(window, allocate) : undefined);
+    this.#keeps = keeps;
+  }
+
+  /** How much of the window was needed, in bytes. */
+  get needed(): number {
+    return this.#rule.window?.needed ?? 0;
+  }
+
+  /** True when there is nothing more to find out. */
+  get #over(): boolean {
+    return !this.alive && !this.#keeps;
+  }
+
+  /** A WRITE, in the order in which a real stream would take it. */
+  write(offset: Offset, length: number): void {
+    if (this.#over) return;
+    const rule = this.#rule;
+    const { plan } = rule;
+    this.#plan(offset, length);
+    while (!this.#over && plan.kind === "advance") {
+      rule.advance(nowhere, offset);
+      this.#plan(offset, length);
+    }
+    if (this.#over) return;
+    if (plan.kind === "hold") this.#hold(add(offset, plan.skip), plan.emit);
+    else rule.claim();
+    while (rule.windowIsNext) rule.advance(nowhere);
+  }
+
+  #plan(offset: Offset, length: number): void {
+    const rule = this.#rule;
+    if (rule.planWrite(offset, length) === NBD_OK) return;
+    this.alive = false;
+    // What is not late of it has its place in what is kept.
+    if (this.#keeps) rule.planWrite(offset, length, true);
+  }
+
+  #hold(start: Offset, length: number): void {
+    const { window } = this.#rule;
+    const end = add(start, length);
+    window?.reserve(start, end);
+    window?.hold(start, end);
+    if ((window?.runs ?? 0) <= MOST_RUNS) return;
+    this.scattered ||= this.alive;
+    this.alive = false;
+  }
+
+  /** The payload of a WRITE that {@link write} has been told of, or a part of it. */
+  put(at: Offset, bytes: Uint8Array): void {
+    this.#rule.window?.overwrite(at, bytes);
+  }
+
+  /** A WRITE_ZEROES. @returns false when it is late */
+  zero(offset: Offset, length: Offset): boolean {
+    if (this.#over || this.#rule.zero(offset, length) === NBD_OK) return true;
+    this.alive = false;
+    if (this.#keeps) this.#rule.zero(offset, length, true);
+    return false;
+  }
+
+  /** A READ. @returns as `SequentialRule.read` */
+  read(offset: Offset, length: Offset): number {
+    const error = this.#rule.read(offset, length);
+    if (error === NBD_OK && length > 0) this.#rule.window?.turnsBackTo(offset);
+    return error;
+  }
+
+  /** What such a READ gives, where the data is kept; undefined is zeroes. */
+  data(offset: Offset, length: number): Uint8Array | undefined {
+    return this.#rule.window?.read(offset, length);
+  }
+
+  /** What there is at `offset`. As `SequentialRule.dataAt`. */
+  dataAt(offset: Offset): [data: boolean, until: Offset | undefined] {
+    return this.#rule.dataAt(offset);
+  }
+}

@@ -1,0 +1,198 @@
+/** What clients do to a disk, and which windows would have had room for it. */
+import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
+import { advertisedSize } from "../../protocol/export.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Request } from "../../protocol/request.ts";
+import { describe } from "../failure.ts";
+import type { BackwardRequest, DryRunFindings, Tally } from "../dry-run-findings.ts";
+import { WindowTrial } from "./window-trial.ts";
+
+/** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 16 GiB, the largest. */
+const WINDOWS = [0, ...Array.from({ length: 15 }, (_, i) => 2 ** (20 + i))];
+
+/** Backward requests that are remembered one by one. */
+const MOST_PLACES = 8;
+
+class Count implements Tally {
+  requests = 0;
+  bytes = 0;
+
+  add(length: Offset): void {
+    this.requests++;
+    this.bytes += Number(length);
+  }
+
+  get tally(): Tally {
+    return { requests: this.requests, bytes: this.bytes };
+  }
+}
+
+/**
+ * Judges requests as a disk would that takes all of them, and remembers what they come to. What it
+ * answers to a READ is the answer of a stream with one of the windows; the others of which that is the
+ * answer, too, remain in question.
+ */
+export class WriteLog {
+  /** The size of the disk in bytes: whole sectors. */
+  readonly advertised: Offset;
+  /** How far the data has come. */
+  front: Offset = 0;
+  /** How far writes and zeroes have come. */
+  end: Offset = 0;
+  /** A WRITE has come before the one before it was answered. */
+  concurrent = false;
+  flushes = 0;
+  readonly #size: Offset;
+  readonly #candidates: readonly WindowTrial[];
+  readonly #writes = new Count();
+  readonly #zeroes = new Count();
+  readonly #gaps = new Count();
+  readonly #backward = new Count();
+  readonly #reads = new Count();
+  readonly #readsHeld = new Count();
+  readonly #readsBack = new Count();
+  /** The one that answers. */
+  readonly #lead: WindowTrial;
+  readonly #windowless: WindowTrial;
+  #undecided = false;
+  readonly #places: BackwardRequest[] = [];
+  #farthest: Offset = 0;
+
+  /**
+   * @param size the stream's length in bytes
+   * @param window of the stream that answers, in bytes: one of those that are tried
+   */
+  constructor(size: Offset, window: number) {
+    this.#size = size;
+    this.advertised = advertisedSize(size);
+    const kept = [0, window];
+    this.#candidates = WINDOWS.map((each) => new WindowTrial(size, each, kept.includes(each)));
+    const withWindow = (wanted: number) =>
+      this.#candidates.find((candidate) => candidate.window === wanted) as WindowTrial;
+    this.#windowless = withWindow(0);
+    this.#lead = withWindow(window);
+  }
+
+  /** READs of what has gone by. */
+  get readsBack(): number {
+    return this.#readsBack.requests;
+  }
+
+  /** A WRITE of at least one byte. @returns NBD_OK, or NBD_ENOSPC past the end */
+  write(request: Request): number {
+    const { offset, payload: length } = request;
+    const end = add(offset, length);
+    if (end > this.advertised) return NBD_ENOSPC;
+    this.#writes.add(length);
+    if (offset > this.end) this.#gaps.add(subtract(offset, this.end));
+    if (offset < this.front) this.#goesBack(request);
+    for (const candidate of this.#candidates) candidate.write(offset, length);
+    this.front = max(this.front, min(end, this.#size));
+    this.end = max(this.end, this.front);
+    return NBD_OK;
+  }
+
+  /** The payload of an admitted WRITE as it comes. @returns NBD_OK, or NBD_ENOSPC for data past the end */
+  put(at: Offset, bytes: Uint8Array): number {
+    this.#lead.put(at, bytes);
+    const inside = Number(max(0, min(bytes.length, this.#room(at))));
+    return bytes.subarray(inside).some((byte) => byte !== 0) ? NBD_ENOSPC : NBD_OK;
+  }
+
+  /** Bytes of the stream from `at` on; beyond its end there may be the rest of a sector. */
+  #room(at: Offset): Offset {
+    return at < this.#size ? subtract(this.#size, at) : 0;
+  }
+
+  /** A WRITE_ZEROES of at least one byte. @returns as {@link write} */
+  zero(request: Request): number {
+    const { offset, length } = request;
+    const end = add(offset, length);
+    if (end > this.advertised) return NBD_ENOSPC;
+    this.#zeroes.add(length);
+    // Zeroes for what the stream has as zeroes already are in order.
+    const late = !this.#windowless.zero(offset, length);
+    for (const candidate of this.#candidates) {
+      if (candidate !== this.#windowless) candidate.zero(offset, length);
+    }
+    if (late) this.#goesBack(request);
+    this.end = max(this.end, min(end, this.#size));
+    return NBD_OK;
+  }
+
+  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has gone by; NBD_EINVAL past the end */
+  read({ offset, length }: Request): number {
+    const answer = this.#lead.read(offset, length);
+    if (answer === NBD_EINVAL) return answer;
+    this.#keepThose((candidate) => candidate.read(offset, length) === answer);
+    this.#reads.add(length);
+    if (answer === NBD_EIO) this.#readsBack.add(length);
+    return answer;
+  }
+
+  /** What such a READ gives, if that is not zeroes. */
+  data({ offset, length }: Request): Uint8Array | undefined {
+    const data = this.#lead.data(offset, Number(length));
+    if (data !== undefined) this.#readsHeld.add(length);
+    return data;
+  }
+
+  /** What there is in [offset, end), as `SequentialRule.dataAt` tells it. */
+  dataAt(offset: Offset, end: Offset): [data: boolean, until: Offset] {
+    const within = (candidate: WindowTrial): [boolean, Offset] => {
+      const [data, until] = candidate.dataAt(offset);
+      return [data, min(until ?? end, end)];
+    };
+    const answer = within(this.#lead);
+    this.#keepThose((candidate) => {
+      const [data, until] = within(candidate);
+      return data === answer[0] && until === answer[1];
+    });
+    return answer;
+  }
+
+  /** @param same whether a client would have had the answer that it had */
+  #keepThose(same: (candidate: WindowTrial) => boolean): void {
+    for (const candidate of this.#candidates) {
+      if (!candidate.alive || candidate === this.#lead || same(candidate)) continue;
+      candidate.alive = false;
+      this.#undecided ||= candidate.window > this.#lead.window;
+    }
+  }
+
+  /** All there is to tell. */
+  get survey(): DryRunFindings {
+    const fits = this.#candidates.filter((candidate) => candidate.alive);
+    const [fit] = fits;
+    return {
+      writes: this.#writes.tally,
+      zeroes: this.#zeroes.tally,
+      gaps: this.#gaps.tally,
+      backward: this.#backward.tally,
+      places: this.#places,
+      farthest: this.#farthest,
+      reads: this.#reads.tally,
+      readsHeld: this.#readsHeld.tally,
+      readsBack: this.#readsBack.tally,
+      flushes: this.flushes,
+      concurrent: this.concurrent,
+      end: this.end,
+      window: fit && {
+        size: fit.window,
+        needed: fit.needed,
+        largest: (fits.at(-1) as WindowTrial).window,
+      },
+      undecided: this.#undecided,
+      scattered: this.#candidates.some((candidate) => candidate.scattered),
+    };
+  }
+
+  #goesBack(request: Request): void {
+    const { offset, length } = request;
+    const head = this.front;
+    this.#backward.add(length);
+    this.#farthest = max(this.#farthest, subtract(head, offset));
+    if (this.#places.length === MOST_PLACES) return;
+    this.#places.push({ request: describe(request), offset, length, head });
+  }
+}

@@ -1,0 +1,55 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { Survivors } from "../../src/captive/drain.ts";
+import { signalAll } from "../../src/process/proc.ts";
+import { ProcessTree } from "../../src/process/process-tree.ts";
+import { LIMIT } from "../support/limit.ts";
+import { eventually } from "../support/program.ts";
+
+setDefaultTimeout(LIMIT);
+
+/** The tree of a shell that has ended; `using` ends what is left of it. */
+async function orphans(script: string) {
+  const tree = new ProcessTree("NBD_STREAMING_TEST", {
+    cmd: ["/bin/sh", "-c", script],
+    env: { PATH: process.env["PATH"] },
+    stdio: ["null", "null", "null"],
+  });
+  await tree.leader.exited;
+  return {
+    tree,
+    survivors: new Survivors(tree),
+    [Symbol.dispose]: () => signalAll(tree.members(), "SIGKILL"),
+  };
+}
+
+test("nobody is left of a command that has waited for its processes", async () => {
+  using left = await orphans("sleep 0 & wait");
+  expect(left.survivors.list()).toEqual([]);
+});
+
+test("a process that lives on is told by name and number, until it has ended", async () => {
+  using left = await orphans("exec setsid -f sleep 300");
+  await eventually(() => /^sleep \(\d+\)$/.test(left.survivors.list().join()), "the process");
+  const [pid] = left.tree.members();
+  expect(left.survivors.list()).toEqual([`sleep (${pid})`]);
+  process.kill(pid as number, "SIGKILL");
+  await eventually(() => left.survivors.list().length === 0, "its end");
+});
+
+test("one that has taken the place of those that were known is found", async () => {
+  using left = await orphans("{ sleep 0.2; setsid -f sleep 300; } & exit 0");
+  expect(left.survivors.list().length).toBeGreaterThan(0);
+  const last = () => left.survivors.list();
+  // Until it has become `sleep`, it has another name.
+  await eventually(() => last().length === 1 && /^sleep /.test(last()[0] ?? ""), "the last one");
+  expect(last()).toEqual([`sleep (${left.tree.members()[0]})`]);
+});
+
+test("where /proc does not tell, there is nobody", () => {
+  const tree = {
+    members() {
+      throw new Error("ENOENT: no such file or directory, scandir '/proc'");
+    },
+  };
+  expect(new Survivors(tree as unknown as ProcessTree).list()).toEqual([]);
+});

@@ -1,0 +1,231 @@
+/** Clients at the door, with real sockets. */
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { close } from "../../ffi/fd.ts";
+import { exportInfo } from "../../src/server/disk.ts";
+import { ConnectionManager } from "../../src/net/connection-manager.ts";
+import type { NegotiatedConnection } from "../../src/stream/channel.ts";
+import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
+import { LIMIT } from "../support/limit.ts";
+import { encodeOption, RawClient, turnedAway } from "../support/nbd-client.ts";
+import { eventually } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
+
+setDefaultTimeout(LIMIT);
+
+const CHOICE = Buffer.concat([
+  Buffer.from([0, 0, 0, 3]),
+  encodeOption(NBD_OPT_EXPORT_NAME, Buffer.from("disk")),
+]);
+
+let folder: ReturnType<typeof tempFolder>;
+let path: string;
+let clients: NegotiatedConnection[];
+let closed: [string, boolean][];
+let listener: { stop(closeAll?: boolean): void };
+let connections: ConnectionManager;
+/** What is done when somebody needs a place; there is none if nothing else is said. */
+let makeRoom: () => void;
+
+beforeEach(() => {
+  folder = tempFolder();
+  path = folder.file("socket");
+  clients = [];
+  closed = [];
+  makeRoom = () => queueMicrotask(() => connections.answered());
+});
+
+afterEach(() => {
+  listener.stop(true);
+  for (const { fd } of clients) close(fd);
+  folder[Symbol.dispose]();
+});
+
+/** As much of a stream as clients are told of. */
+const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", path: "none" } };
+
+function open(maxConnections = 2, negotiationTimeout = 30): void {
+  connections = new ConnectionManager(
+    {
+      info: exportInfo(undefined, PLAN as never),
+      security: { policy: "off" },
+      negotiationTimeout,
+      maxConnections,
+      reconnect: undefined,
+      inTransmission: () => clients.length,
+      makeRoom: () => makeRoom(),
+    },
+    {
+      onTransmission: (client) => clients.push(client),
+      onAbandon: () => {},
+      onClose: (reason, fault) => closed.push([reason, fault]),
+    },
+  );
+  listener = Bun.listen({ unix: path, socket: connections.handler });
+}
+
+async function greeted(): Promise<RawClient> {
+  const client = await RawClient.connect(path);
+  await client.receive(18);
+  return client;
+}
+
+test("a client that has chosen is handed over, with what it has sent behind its choice", async () => {
+  open();
+  using client = await greeted();
+  expect([connections.visitors, connections.negotiating().count]).toEqual([1, 1]);
+  client.send(CHOICE, Buffer.from("behind"));
+  await eventually(() => clients.length === 1, "the client");
+  expect(Buffer.from(clients[0]?.leftover ?? []).toString()).toBe("behind");
+  expect(clients[0]?.negotiated).toEqual({
+    structured: false,
+    extended: false,
+    allocation: false,
+  });
+  expect([connections.visitors, connections.negotiating().count]).toEqual([1, 0]);
+  expect(closed).toEqual([]);
+});
+
+test("clients that negotiate and those that were handed over count together", async () => {
+  open(2);
+  using first = await greeted();
+  first.send(CHOICE);
+  await eventually(() => clients.length === 1, "the client");
+  using second = await greeted();
+  await turnedAway(path);
+  expect(closed).toEqual([["a connection was refused: 2 are open (--max-connections)", false]]);
+  expect([connections.visitors, connections.negotiating().count]).toEqual([2, 1]);
+  second.socket.destroy();
+  await eventually(() => connections.negotiating().count === 0, "the second to be gone");
+  using fourth = await greeted();
+  fourth.send(CHOICE);
+  await eventually(() => clients.length === 2, "the fourth");
+});
+
+describe("a newcomer for whom there is no place", () => {
+  test("waits for the answer whether there is one, and is served if there is", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using first = await greeted();
+    first.send(CHOICE);
+    await eventually(() => clients.length === 1, "the client");
+    using newcomer = await RawClient.connect(path);
+    // It does not wait to be greeted.
+    newcomer.send(CHOICE);
+    await asked.promise;
+    await Bun.sleep(50);
+    expect([connections.isAsked, connections.visitors, connections.negotiating().count]).toEqual([
+      true,
+      1,
+      0,
+    ]);
+    close((clients.shift() as NegotiatedConnection).fd);
+    connections.answered();
+    await newcomer.receive(18 + 10);
+    await eventually(() => clients.length === 1, "the newcomer");
+    expect(connections.isAsked).toBeFalse();
+    expect(closed).toEqual([]);
+  });
+
+  test("is refused if there is none", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using _first = await greeted();
+    using newcomer = await RawClient.connect(path);
+    await asked.promise;
+    connections.answered();
+    await newcomer.closed();
+    expect(closed).toEqual([["a connection was refused: 1 are open (--max-connections)", false]]);
+  });
+
+  test("may leave meanwhile", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using first = await greeted();
+    {
+      using _newcomer = await RawClient.connect(path);
+      await asked.promise;
+    }
+    connections.answered();
+    expect(first.socket.readyState).toBe("open");
+    await eventually(() => !connections.isAsked, "the newcomer to be gone");
+  });
+
+  test("is turned away at once where others wait already", async () => {
+    open(1);
+    let asked = 0;
+    makeRoom = () => asked++;
+    using _first = await greeted();
+    using stack = new DisposableStack();
+    for (let i = 0; i < 4; i++) stack.use(await RawClient.connect(path));
+    await eventually(() => asked === 4, "four to ask");
+    await turnedAway(path);
+    expect(asked).toBe(4);
+  });
+
+  test("is turned away when nobody is let in any more", async () => {
+    open(1);
+    const asked = Promise.withResolvers<void>();
+    makeRoom = asked.resolve;
+    using _first = await greeted();
+    using newcomer = await RawClient.connect(path);
+    await asked.promise;
+    connections.close();
+    await newcomer.closed();
+    await eventually(() => !connections.isAsked, "nobody to wait");
+  });
+});
+
+test("who negotiates is counted, and heard, by when it came", async () => {
+  open(3);
+  expect(connections.negotiating()).toEqual({ count: 0, silence: Number.POSITIVE_INFINITY });
+  using first = await greeted();
+  await Bun.sleep(50);
+  const { visitors } = connections;
+  using _second = await greeted();
+  expect(connections.negotiating().count).toBe(2);
+  expect(connections.negotiating(visitors).count).toBe(1);
+  expect(connections.negotiating(visitors).silence).toBeGreaterThanOrEqual(50);
+  const before = connections.negotiating(visitors).silence;
+  first.send(CHOICE.subarray(0, 5));
+  await eventually(() => connections.negotiating(visitors).silence < before, "a word");
+});
+
+test("a client that does not choose in time is cut off; one that has is not", async () => {
+  open(2, 0.3);
+  using silent = await greeted();
+  using client = await greeted();
+  client.send(CHOICE);
+  await silent.closed();
+  expect(closed).toEqual([["negotiation has taken more than 0.3 s", true]]);
+  await Bun.sleep(400);
+  expect(clients.length).toBe(1);
+  expect(closed.length).toBe(1);
+});
+
+test("what is no NBD is refused, and told of once", async () => {
+  open();
+  using client = await greeted();
+  client.send(Buffer.from("GET / HTTP/1.0\r\n\r\n"));
+  await client.closed();
+  await eventually(() => closed.length > 0, "the end");
+  await Bun.sleep(50);
+  expect(closed.map(([, fault]) => fault)).toEqual([true]);
+  expect(connections.negotiating().count).toBe(0);
+});
+
+test("closing ends what is negotiating, and nothing that was handed over", async () => {
+  open();
+  using one = await greeted();
+  one.send(CHOICE);
+  await eventually(() => clients.length === 1, "the client");
+  await one.receive(10);
+  using other = await greeted();
+  connections.close();
+  await other.closed();
+  expect(closed).toEqual([["the server has no time for it any more", false]]);
+  await Bun.sleep(50);
+  expect(one.socket.readyState).toBe("open");
+});

@@ -1,0 +1,92 @@
+/** What a survey says of a window, against the real stream with that window. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
+import { NBD_CMD_READ, NBD_CMD_WRITE_ZEROES, NBD_OK } from "../../../src/protocol/constants.ts";
+import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
+import { LIMIT } from "../../support/limit.ts";
+import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { StreamFixture } from "../../support/stream.ts";
+
+setDefaultTimeout(LIMIT);
+
+/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
+const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260102);
+const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+
+const SIZE = 1 << 20;
+
+interface Step {
+  readonly kind: "write" | "zero" | "read";
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Requests within the disk, mostly in order: each starts at a distance from the end of the last. */
+const steps = fc
+  .array(
+    fc.record({
+      kind: fc.constantFrom("write", "write", "write", "write", "zero", "read"),
+      jump: fc.oneof(
+        { weight: 6, arbitrary: fc.constant(0) },
+        { weight: 3, arbitrary: fc.integer({ min: 0, max: 150_000 }) },
+        { weight: 2, arbitrary: fc.integer({ min: -250_000, max: -1 }) },
+      ),
+      length: fc.oneof(fc.integer({ min: 1, max: 600 }), fc.integer({ min: 1, max: 100_000 })),
+    }),
+    { maxLength: 30 },
+  )
+  .map((records) => {
+    let at = 0;
+    return records.map(({ kind, jump, length }): Step => {
+      const offset = Math.min(SIZE - length, Math.max(0, at + jump));
+      at = offset + length;
+      return { kind: kind as Step["kind"], offset, length };
+    });
+  });
+
+test.each([0, 65536, 200_000, 1 << 20])(
+  "a window of %d bytes is found large enough where the real stream does not break",
+  (window) => {
+    const outcomes = new Set<boolean>();
+    fc.assert(
+      fc.property(steps, (script) => {
+        using stream = new StreamFixture({ size: SIZE, window });
+        const candidate = new WindowTrial(SIZE, window, true);
+        const peer = stream.connect();
+        for (const [index, { kind, offset, length }] of script.entries()) {
+          if (kind === "read") {
+            peer.send(encodeRequest(NBD_CMD_READ, offset, length));
+            const answer = candidate.read(offset, length);
+            const payload = answer === NBD_OK ? length : 0;
+            stream.until(() => peer.available >= 16 + payload);
+            expect(peer.take(16).readUInt32BE(4)).toBe(answer);
+            if (answer !== NBD_OK) continue;
+            const held = candidate.data(offset, length) ?? new Uint8Array(length);
+            expect(Buffer.compare(peer.take(length), held)).toBe(0);
+            continue;
+          }
+          if (kind === "write") {
+            const payload = Buffer.alloc(length, index + 1);
+            candidate.write(offset, length);
+            candidate.put(offset, payload);
+            peer.send(encodeWrite(offset, payload));
+          } else {
+            candidate.zero(offset, length);
+            peer.send(encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length));
+          }
+          stream.until(() => peer.available >= 16);
+          peer.takeReplies();
+          expect(candidate.alive).toBe(stream.broken === undefined);
+          if (!candidate.alive) break;
+        }
+        outcomes.add(candidate.alive);
+        stream.command({ type: "finish", short: "allow" });
+        stream.until(() => stream.engine.over);
+        const ended = stream.events.find((event) => event.type === "ended");
+        if (candidate.alive) expect(candidate.needed).toBe(ended?.windowNeeded as number);
+      }),
+      { seed: SEED + window, numRuns: RUNS },
+    );
+    expect(outcomes.has(true)).toBeTrue();
+  },
+);
