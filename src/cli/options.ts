@@ -81,7 +81,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "SECONDS",
     description:
-      "Disconnect clients that stop within a request, or that are idle and hold up others; 0: never (default: serve 60, run 0)",
+      "Disconnect clients that stop within a request, or idle and hold up others; 0: never (serve: 60, run: 0)",
   },
   reconnect: {
     type: "string",
@@ -103,7 +103,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "json",
     description:
-      "Print progress every second, as lines of text or JSON; a terminal gets a bar anyway",
+      "Print progress every second, as text or JSON; a terminal gets a bar anyway (--no-progress: none)",
   },
   "progress-interval": {
     type: "string",

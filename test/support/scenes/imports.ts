@@ -1,4 +1,4 @@
-/** README's recipes in which the program reads. */
+/** The recipes in which the program reads. */
 import { expect } from "bun:test";
 import { existsSync, mkdirSync, truncateSync } from "node:fs";
 import { expectImage, SMALL, withRawDisk } from "./masters.ts";

@@ -1,4 +1,4 @@
-/** README's recipes in which the program writes to a command, a host or a service, and the example. */
+/** The recipes in which the program writes to a named pipe, a command, a host or a service. */
 import { expect } from "bun:test";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import {

@@ -1,4 +1,4 @@
-/** README's recipes for images that qemu-img does not read by their name alone. */
+/** The recipes for images that qemu-img does not open without extra options. */
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { encrypting } from "../images.ts";
