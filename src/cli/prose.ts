@@ -68,8 +68,7 @@ const DETAILS: Readonly<Record<string, string>> = {
     "md5sum(1) or b2sum(1). It names the file of `pipe=PATH` or `read=PATH`, and otherwise standard " +
     "input.",
   "--progress-fd": "Instead of `size=`, an image or file whose size is known will do.",
-  "--single":
-    "Standard input and output have to be a socket, as with inetd, libnbd and some ssh servers.",
+  "--single": "They have to be a socket.",
 };
 
 export const PROSE: Prose = {
