@@ -1,7 +1,7 @@
 /** Errors that are the user's business: one line, a stable code, an exit status. No stack trace. */
 
 /**
- * Exit statuses, as README.md lists them. A captive command's own failure passes through, and a
+ * Exit statuses, as docs/command-line.md lists them. A captive command's own failure passes through, and a
  * signal gives 128 plus its number.
  */
 export const EXIT = {

@@ -30,7 +30,8 @@ const THERE_ARE = "there are serve, run and check, and others: see --help";
 /** Milliseconds at the end for somebody to take what is said: nobody may be there. */
 const LAST_WORDS = 1000;
 
-const program = defineCommand({
+/** The command line as a whole. */
+export const program = defineCommand({
   meta: {
     name: "nbd-streaming",
     version: packageJson.version,

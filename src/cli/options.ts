@@ -20,7 +20,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     alias: "i",
     valueHint: "ADDRESS",
-    description: "Listen on this address (TCP; default 127.0.0.1)",
+    description: "Listen on this TCP address (default: 127.0.0.1)",
   },
   exportname: {
     type: "string",
@@ -32,26 +32,26 @@ export const COMMON_OPTIONS = {
     type: "string",
     alias: "P",
     valueHint: "FILE",
-    description: "Write the process id to FILE when ready",
+    description: "Write the process id to FILE when clients can connect",
   },
   pad: {
     type: "boolean",
     negativeDescription: "Let the stream be shorter than size=",
-    description: "Lengthen the stream to size= with zeroes (run pipe=: always, but for --no-pad)",
+    description: "Lengthen the stream to size= with zeroes (default of run with pipe=)",
   },
   exact: {
     type: "boolean",
-    description: "read=: a source that is longer than size= is an error, not just a warning",
+    description: "read=: fail if the source is longer than size=, instead of only warning",
   },
   "reader-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "pipe=: give up if nobody reads by then (default: wait)",
+    description: "pipe=: give up if nobody has opened the pipe for reading by then (default: wait)",
   },
   "writer-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "read=: give up if nobody writes by then (default: wait)",
+    description: "read=: give up if nobody has opened the pipe for writing by then (default: wait)",
   },
   tls: {
     type: "string",
@@ -61,11 +61,11 @@ export const COMMON_OPTIONS = {
   "tls-certificates": {
     type: "string",
     valueHint: "DIR",
-    description: "Folder of server-cert.pem, server-key.pem and ca-cert.pem",
+    description: "Folder with server-cert.pem, server-key.pem and ca-cert.pem",
   },
   "tls-verify-peer": {
     type: "boolean",
-    description: "Of the clients with TLS, serve only those with a certificate of ca-cert.pem",
+    description: "Refuse TLS clients without a certificate that ca-cert.pem has signed",
   },
   "max-connections": {
     type: "string",
@@ -75,13 +75,13 @@ export const COMMON_OPTIONS = {
   "negotiation-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "Cut off clients that have not chosen the export by then (default: 10)",
+    description: "Disconnect clients that have not chosen the export by then (default: 10)",
   },
   "idle-timeout": {
     type: "string",
     valueHint: "SECONDS",
     description:
-      "Cut off clients that stop in a request, or hold up others for nothing; 0 is never (serve: 60, run: 0)",
+      "Disconnect clients that stop within a request, or idle and hold up others; 0: never (serve: 60, run: 0)",
   },
   reconnect: {
     type: "string",
@@ -92,7 +92,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "ALG[:FILE]",
     description:
-      "Checksum the stream: sha256, sha512, md5 or blake2b512; as sha256sum's line to FILE",
+      "Compute the stream's sha256, sha512, md5 or blake2b512; FILE gets a line for sha256sum -c",
   },
   summary: {
     type: "string",
@@ -103,7 +103,7 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "json",
     description:
-      "Show progress: a line a second, or JSON lines; a terminal gets a bar (--no-progress: none)",
+      "Print progress every second, as text or JSON; a terminal gets a bar anyway (--no-progress: none)",
   },
   "progress-interval": {
     type: "string",
@@ -113,14 +113,14 @@ export const COMMON_OPTIONS = {
   "progress-fd": {
     type: "string",
     valueHint: "FD",
-    description: "Write the percentage to a descriptor as nbdcopy does: N/100; needs size=",
+    description: "Write the percentage (N/100) to a descriptor, as nbdcopy does; needs size=",
   },
   quiet: {
     type: "boolean",
     alias: "q",
-    description: "Say nothing but errors on stderr, and show no progress",
+    description: "Print only errors on stderr, and show no progress",
   },
-  verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
+  verbose: { type: "boolean", alias: "v", description: "Print more on stderr" },
 } as const satisfies ArgsDef;
 
 /**

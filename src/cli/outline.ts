@@ -15,12 +15,11 @@ const ENDS = PARAMETERS.map(([form]) => form)
   .map((form) => form.slice("pipe=".length))
   .join("|");
 
-/** What names in hints stand for. */
+/** The values that a NAME in a hint can have. */
 const MEANINGS = {
   ALG: CHECKSUM_ALGORITHMS.join("|"),
   FMT: FORMATS.join("|"),
   SINK: ENDS,
-  SOURCE: ENDS,
 };
 
 /** @param program the whole command line, whose subcommands are plain definitions */
@@ -81,7 +80,7 @@ function optionOutlines(name: string, arg: ArgDef): Option[] {
     description,
     value: type === "boolean" ? undefined : { hint, optional, ...valueOf(hint, MEANINGS) },
   };
-  if (optional) return [option, opposed(name, `Without --${name}, even where it is the default`)];
+  if (optional) return [option, opposed(name, `Turn --${name} off where it is the default`)];
   if (opposite === undefined) return [option];
   return [option, opposed(name, opposite)];
 }

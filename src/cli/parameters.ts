@@ -4,28 +4,32 @@ import { chooseEndpoint, type EndpointChoice, releaseEndpoint } from "../library
 import type { StreamOptions } from "../library/options.ts";
 import { parseSize, toWindow } from "../library/size.ts";
 
-/** Each parameter with its place in `--help`. */
+/** Each form of each parameter, as `--help` lists it. */
 export const PARAMETERS = [
   [
     "pipe=PATH",
     "write to a named pipe (made if it does not exist), a listening Unix socket or a device",
   ],
   ["pipe=-", "write to standard output, which must not be a terminal"],
-  ["pipe=fd:N", "write to a descriptor that the program was started with"],
-  ["pipe=tcp:HOST:PORT", "connect and write"],
+  ["pipe=fd:N", "write to a descriptor that was inherited"],
+  ["pipe=tcp:HOST:PORT", "connect to this address and write"],
   ["pipe=exec:COMMAND", "write to the standard input of a shell command"],
   ["write=SINK", "the same as pipe=SINK"],
   [
-    "read=SOURCE",
-    "serve what comes out of a PATH (a file, too), - (standard input), fd:N, tcp: or exec:",
+    "read=PATH",
+    "read from a named pipe (made if it does not exist), a listening Unix socket, a file or a device",
   ],
+  ["read=-", "read from standard input, which must not be a terminal"],
+  ["read=fd:N", "read from a descriptor that was inherited"],
+  ["read=tcp:HOST:PORT", "connect to this address and read"],
+  ["read=exec:COMMAND", "read from the standard output of a shell command"],
   [
     "size=SIZE",
-    "length of the stream: bytes, or with a suffix b k M G T P E s (default: no end; read=: a file's)",
+    "length of the stream: bytes, or with a suffix b k M G T P E s (default: endless, or with read= the length of a file)",
   ],
   [
     "window=SIZE",
-    "hold what comes ahead of its turn; read=: keep the last of what has gone by (default: none)",
+    "memory for data that comes ahead of its turn; with read=, for data that is read again (default: none)",
   ],
 ] as const;
 

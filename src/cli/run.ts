@@ -23,13 +23,13 @@ export const runCommand = defineCommand({
       type: "string",
       alias: "f",
       valueHint: "FMT",
-      description: "pipe=: format of IMAGE, as for qemu-img (default: found out)",
+      description: "pipe=: format of IMAGE, as for qemu-img -f (default: detected)",
     },
     "output-format": {
       type: "string",
       alias: "O",
       valueHint: "FMT",
-      description: "read=: format of IMAGE, as for qemu-img (default: by its extension)",
+      description: "read=: format of IMAGE, as for qemu-img -O (default: by its extension)",
     },
   },
   async run({ args, data }) {

@@ -27,11 +27,11 @@ export const serveCommand = defineCommand({
     },
     "exit-with-parent": {
       type: "boolean",
-      description: "End when the program that has started this one ends",
+      description: "End when the parent process ends",
     },
     keep: {
       type: "boolean",
-      description: "Go on listening after a client has finished; a signal ends the stream",
+      description: "Keep listening after a client has finished; a signal ends the stream",
     },
   },
   async run({ args, data }) {

@@ -5,7 +5,7 @@ import type { Address, Entrance } from "../net/address.ts";
 import type { Size } from "./size.ts";
 
 /**
- * Options of every stream. Their names are those of the command line, and README.md says more of
+ * Options of every stream. Their names are those of the command line, and docs/command-line.md says more of
  * each. One of `pipe` and `read` is needed.
  */
 export interface StreamOptions {
