@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { existsSync, readdirSync } from "node:fs";
 import type { ClientFindings } from "../../src/check/diagnosis.ts";
 import { check, said, typed } from "../support/check.ts";
-import { digestOf, filled, qemuIo } from "../support/clients.ts";
+import { digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
 import { runProgram, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { readFileSync } from "node:fs";
 import type { ClientFindings } from "../../src/check/diagnosis.ts";
 import { check, typed } from "../support/check.ts";
-import { bench, dd, digestOf, filled, nbdcopy, qemuIo } from "../support/clients.ts";
+import { bench, dd, digestOf, filled, nbdcopy, qemuIo } from "../support/client-commands.ts";
 import { holedImage, type Image, qcow2Image, sparseImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, runProgram } from "../support/program.ts";

@@ -27,13 +27,13 @@ import {
 } from "../../src/protocol/constants.ts";
 import { infoRequest, metaContextRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
+import { RawClient } from "../support/nbd-client.ts";
 import {
   encodeExtended,
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-  RawClient,
-} from "../support/nbd-client.ts";
+} from "../support/wire.ts";
 import { ReadTrial } from "../support/read-trial.ts";
 import { askExtended, type Said, takeExtended } from "../support/requests.ts";
 import { DATA, ERROR, Trial } from "../support/trial.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { encodeRequest } from "../support/nbd-client.ts";
+import { encodeRequest } from "../support/wire.ts";
 import { DATA, ERROR, GATE, type SinkChoice, Trial, writeAll } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
 

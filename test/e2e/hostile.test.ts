@@ -15,7 +15,8 @@ import {
 } from "../../src/protocol/constants.ts";
 import { infoRequest, metaContextRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 import { DATA, SOON, Trial, writeAll } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);

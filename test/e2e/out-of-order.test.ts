@@ -1,6 +1,6 @@
 /** Real clients whose writes do not make a stream: the exact error. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { bench, convert, digestOf, filled, qemuIo } from "../support/clients.ts";
+import { bench, convert, digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { type Ended, runProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";

@@ -10,7 +10,8 @@ import {
   start,
   startProgram,
 } from "../support/program.ts";
-import { encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeWrite } from "../support/wire.ts";
 import { LIMIT } from "../support/limit.ts";
 import { tempFolder } from "../support/temp.ts";
 

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { LIMIT } from "../support/limit.ts";
 import type { ReadClient } from "../support/read-client.ts";
 import { CHILD, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 import type { SourceChoice } from "../support/sources.ts";
 
 setDefaultTimeout(LIMIT);

@@ -4,7 +4,7 @@ import { LIMIT } from "../support/limit.ts";
 import { command, eventually } from "../support/program.ts";
 import type { ReadClient } from "../support/read-client.ts";
 import { DATA, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 

@@ -1,7 +1,8 @@
 /** `serve --reconnect`: clients whose connection is lost come back and go on. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../../src/protocol/constants.ts";
-import { encodeRequest, encodeWrite, type RawClient } from "../support/nbd-client.ts";
+import { type RawClient } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import { command, eventually } from "../support/program.ts";
 import { DATA, ERROR, GATE, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";

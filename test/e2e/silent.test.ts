@@ -2,13 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import {
-  encodeOption,
-  encodeRequest,
-  encodeWrite,
-  RawClient,
-  turnedAway,
-} from "../support/nbd-client.ts";
+import { RawClient, turnedAway } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { bounded, eventually } from "../support/program.ts";
 import { DATA, GATE, Trial, type TrialOptions } from "../support/trial.ts";
 

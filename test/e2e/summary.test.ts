@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
-import { nbdcopy, qemuIo } from "../support/clients.ts";
+import { nbdcopy, qemuIo } from "../support/client-commands.ts";
 import { type Image, rawImage, sparseImage } from "../support/images.ts";
 import { command, type Ended, runProgram, startProgram } from "../support/program.ts";
 import { quoted } from "../support/shell.ts";

@@ -11,11 +11,11 @@ import {
 } from "../../src/protocol/constants.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeRequest, encodeWrite } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { CLOSE_NOTIFY, OpensslClient, TLS_VERSIONS } from "../support/openssl-client.ts";
 import { eventually } from "../support/program.ts";
 import { ReadTrial } from "../support/read-trial.ts";
-import type { Scene } from "../support/scene.ts";
+import type { BaseTrial } from "../support/base-trial.ts";
 import { tempFolder } from "../support/temp.ts";
 import { secureTransmission } from "../support/tls-client.ts";
 import { DATA, GATE, Trial } from "../support/trial.ts";
@@ -52,16 +52,16 @@ interface Way {
   readonly words: (part: typeof WRITES | typeof READS) => readonly Uint8Array[];
   readonly args?: readonly string[];
   /** What is done when the client is there. */
-  readonly then?: (trial: Scene) => Promise<unknown>;
+  readonly then?: (trial: BaseTrial) => Promise<unknown>;
 }
 
 /** Ends the program when a client is where it is expected to be. */
-async function terminate({ program }: Scene): Promise<void> {
+async function terminate({ program }: BaseTrial): Promise<void> {
   await Bun.sleep(200);
   program.process.kill("SIGTERM");
 }
 
-async function terminateTransmission(trial: Scene): Promise<void> {
+async function terminateTransmission(trial: BaseTrial): Promise<void> {
   await trial.program.saying(/client 1 connected/);
   await terminate(trial);
 }

@@ -6,7 +6,8 @@ import { ConnectionManager } from "../../src/net/connection-manager.ts";
 import type { NegotiatedConnection } from "../../src/stream/channel.ts";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, RawClient, turnedAway } from "../support/nbd-client.ts";
+import { RawClient, turnedAway } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 

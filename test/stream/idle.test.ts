@@ -8,7 +8,7 @@ import {
   NBD_OK,
 } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import type { Peer } from "../support/peer.ts";
 import { StreamFixture, type StreamOptions } from "../support/stream.ts";
 

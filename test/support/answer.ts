@@ -12,7 +12,7 @@ import {
 } from "../../src/protocol/constants.ts";
 import type { Offset } from "../../src/protocol/offset.ts";
 import type { EngineFixture } from "./engine.ts";
-import { encodeExtended, encodeRequest } from "./nbd-client.ts";
+import { encodeExtended, encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
 
 export interface AskOptions {

@@ -1,7 +1,8 @@
 /** A client that is a process of its own, and late: it negotiates when it should be done, or only asks. */
 import { existsSync } from "node:fs";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
-import { encodeOption, RawClient } from "./nbd-client.ts";
+import { RawClient } from "./nbd-client.ts";
+import { encodeOption } from "./wire.ts";
 
 const [socket = "", stage = "", gate = ""] = process.argv.slice(2);
 

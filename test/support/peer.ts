@@ -2,7 +2,7 @@
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { recv, send, shutdownWrite } from "../../ffi/socket.ts";
-import type { Reply } from "./nbd-client.ts";
+import type { Reply } from "./wire.ts";
 
 const scratch = new Memory(1 << 20);
 

@@ -13,7 +13,8 @@ import {
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
 } from "../../src/protocol/constants.ts";
-import { encodeOption, encodeRequest, RawClient } from "./nbd-client.ts";
+import { RawClient } from "./nbd-client.ts";
+import { encodeOption, encodeRequest } from "./wire.ts";
 
 /** What a READ came to. */
 export interface Answer {

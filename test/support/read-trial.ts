@@ -6,7 +6,7 @@ import { pseudoRandom } from "./images.ts";
 import type { Ended } from "./program.ts";
 import { openDescriptors, processorTicks } from "./proc.ts";
 import { ReadClient } from "./read-client.ts";
-import { ERROR, type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
+import { ERROR, type FailingEnd, BaseTrial, type BaseTrialOptions } from "./base-trial.ts";
 import { openSource, type SourceChoice, type TestSource } from "./sources.ts";
 
 /** What comes out of sources: nothing of it is like another part. */
@@ -29,13 +29,13 @@ export const CHILD = [process.execPath, join(import.meta.dir, "read.child.ts")];
 /** Ticks of CPU time, of 10 ms, that a second of waiting may take. */
 const IDLE = 10;
 
-export interface ReadTrialOptions extends SceneOptions {
+export interface ReadTrialOptions extends BaseTrialOptions {
   /** Has the program make a pid file, which is not to be left behind. */
   readonly pidFile?: boolean;
 }
 
 /** A stream that is read. */
-export class ReadTrial extends Scene {
+export class ReadTrial extends BaseTrial {
   #source: TestSource | undefined;
 
   get source(): TestSource {

@@ -1,6 +1,6 @@
 /** A client that is a process of its own: it reads, stops in the middle, says where, and waits. */
 import { NBD_CMD_READ } from "../../src/protocol/constants.ts";
-import { encodeRequest } from "./nbd-client.ts";
+import { encodeRequest } from "./wire.ts";
 import { ReadClient } from "./read-client.ts";
 
 const [socket = "", stage = "", form = ""] = process.argv.slice(2);

@@ -6,7 +6,8 @@ import {
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
 } from "../../src/protocol/constants.ts";
-import { encodeExtended, encodeRequest, type RawClient } from "./nbd-client.ts";
+import { type RawClient } from "./nbd-client.ts";
+import { encodeExtended, encodeRequest } from "./wire.ts";
 
 /** The only values that may go over the wire ("Error values"). */
 const ALLOWED = new Set([0, 1, 5, 12, 22, 28, 75, 95, 108]);

@@ -13,7 +13,7 @@ import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import { WriteFlow } from "../../src/stream/write/write-flow.ts";
 import { EngineFixture } from "./engine.ts";
-import { encodeRequest } from "./nbd-client.ts";
+import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
 
 const scratch = new Memory(1 << 20);

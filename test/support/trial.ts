@@ -5,7 +5,15 @@ import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
 import type { RawClient } from "./nbd-client.ts";
 import type { Ended } from "./program.ts";
-import { ERROR, errorsOf, type FailingEnd, GATE, Scene, type SceneOptions, SOON } from "./scene.ts";
+import {
+  ERROR,
+  errorsOf,
+  type FailingEnd,
+  GATE,
+  BaseTrial,
+  type BaseTrialOptions,
+  SOON,
+} from "./base-trial.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
 export { ERROR, errorsOf, GATE, SOON };
@@ -13,8 +21,8 @@ export { ERROR, errorsOf, GATE, SOON };
 /** What clients write: nothing of it is like another part. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
 
-/** How to start client.child.ts; its arguments are a socket and a stage. */
-export const CHILD = [process.execPath, join(import.meta.dir, "client.child.ts")];
+/** How to start write.child.ts; its arguments are a socket and a stage. */
+export const CHILD = [process.execPath, join(import.meta.dir, "write.child.ts")];
 
 /** How a stream is expected to fail. */
 export interface Failing extends FailingEnd {
@@ -38,10 +46,10 @@ export type SinkChoice =
   /** Anything else, as it is. */
   | { readonly path: string };
 
-export type TrialOptions = SceneOptions;
+export type TrialOptions = BaseTrialOptions;
 
 /** A stream that is written. */
-export class Trial extends Scene {
+export class Trial extends BaseTrial {
   #sink: TestSink | undefined;
 
   get sink(): TestSink {

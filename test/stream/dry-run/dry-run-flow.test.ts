@@ -25,7 +25,7 @@ import {
   encodeRequest,
   encodeWithPayload,
   encodeWrite,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 
 const MiB = 1024 * 1024;

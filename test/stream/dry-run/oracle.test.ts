@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { NBD_CMD_READ, NBD_CMD_WRITE_ZEROES, NBD_OK } from "../../../src/protocol/constants.ts";
 import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import { StreamFixture } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);

@@ -8,7 +8,7 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest } from "../../support/nbd-client.ts";
+import { encodeRequest } from "../../support/wire.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
 
 setDefaultTimeout(LIMIT);

@@ -28,7 +28,7 @@ import {
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ReadFixture, type ReadOptions } from "../../support/read-stream.ts";
 

@@ -18,7 +18,7 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
 

@@ -3,7 +3,7 @@ import { close } from "../../../ffi/fd.ts";
 import { socketpair } from "../../../ffi/socket.ts";
 import { NBD_ESHUTDOWN, NBD_OK } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, DISC, finish, FLUSH, readOf, StreamFixture, zeroes } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
 

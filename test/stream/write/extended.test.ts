@@ -32,7 +32,7 @@ import {
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { finish, StreamFixture, type StreamOptions } from "../../support/stream.ts";
 

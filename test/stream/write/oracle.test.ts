@@ -12,7 +12,7 @@ import {
   encodeExtendedWrite,
   encodeRequest,
   encodeWrite,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import { Oracle, type Step } from "../../support/oracle.ts";
 import type { Peer } from "../../support/peer.ts";
 import { StreamFixture } from "../../support/stream.ts";

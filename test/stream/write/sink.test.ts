@@ -9,7 +9,7 @@ import type { Command } from "../../../src/stream/messages.ts";
 import { BusyPoll } from "../../../src/stream/busy-poll.ts";
 import { WriteFlow } from "../../../src/stream/write/write-flow.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, finish, FLUSH, readOf, StreamFixture, zeroes } from "../../support/stream.ts";
 import { tempFolder } from "../../support/temp.ts";
 import { LIMIT } from "../../support/limit.ts";

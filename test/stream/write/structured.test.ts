@@ -19,7 +19,7 @@ import {
 import { type Asked, encodeAsked, takeAnswer } from "../../support/answer.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { StreamFixture, type StreamOptions } from "../../support/stream.ts";
 

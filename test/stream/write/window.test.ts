@@ -6,7 +6,7 @@ import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { Window } from "../../../src/stream/write/window.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, finish, StreamFixture } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);

@@ -1,7 +1,8 @@
 /** A client that is a process of its own: it stops in the middle, says where, and waits for its end. */
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "./images.ts";
-import { encodeRequest, RawClient } from "./nbd-client.ts";
+import { RawClient } from "./nbd-client.ts";
+import { encodeRequest } from "./wire.ts";
 
 const [socket = "", stage = ""] = process.argv.slice(2);
 const PIECE = 64 * 1024;

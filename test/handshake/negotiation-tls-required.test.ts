@@ -14,7 +14,7 @@ import {
   NBD_REP_ACK as ACK,
   NBD_REP_ERR_TLS_REQD as ERR_TLS_REQD,
 } from "../../src/protocol/constants.ts";
-import { encodeOption } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 import {
   ANY_NAME,
   converseInTls,

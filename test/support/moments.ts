@@ -1,7 +1,8 @@
 /** Points in the life of a stream whose sink is a command that would commit at the end of its input. */
 import { expect } from "bun:test";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { encodeRequest, encodeWrite, type RawClient } from "./nbd-client.ts";
+import { type RawClient } from "./nbd-client.ts";
+import { encodeRequest, encodeWrite } from "./wire.ts";
 import { DATA, GATE, type SinkChoice, type Trial } from "./trial.ts";
 
 const KiB = 1024;
@@ -16,8 +17,8 @@ const STALLED = sinks(`${GATE}; cat > part`);
 const COUNTING = sinks("wc -c > /dev/null");
 
 /** A point in the life of a stream at which something may happen. */
-export interface Stage {
-  readonly stage: string;
+export interface Moment {
+  readonly moment: string;
   /** Bytes that are certain to be out. */
   readonly bytes?: number;
   /** A command and a pipeline. */
@@ -25,15 +26,15 @@ export interface Stage {
   reach(client: RawClient, trial: Trial): Promise<void>;
 }
 
-export const STAGES: readonly Stage[] = [
+export const MOMENTS: readonly Moment[] = [
   {
-    stage: "before the first request",
+    moment: "before the first request",
     bytes: 0,
     sinks: READING,
     reach: (_, trial) => trial.settled(),
   },
   {
-    stage: "between two requests",
+    moment: "between two requests",
     bytes: 64 * KiB,
     sinks: READING,
     async reach(client) {
@@ -41,7 +42,7 @@ export const STAGES: readonly Stage[] = [
     },
   },
   {
-    stage: "in the middle of a header",
+    moment: "in the middle of a header",
     bytes: 64 * KiB,
     sinks: READING,
     async reach(client, trial) {
@@ -52,7 +53,7 @@ export const STAGES: readonly Stage[] = [
     },
   },
   {
-    stage: "in the middle of a payload",
+    moment: "in the middle of a payload",
     sinks: READING,
     async reach(client, trial) {
       client.send(encodeRequest(NBD_CMD_WRITE, 0, 1 << 20), DATA.subarray(0, 5000));
@@ -60,7 +61,7 @@ export const STAGES: readonly Stage[] = [
     },
   },
   {
-    stage: "while the command is slow",
+    moment: "while the command is slow",
     sinks: STALLED,
     async reach(client, trial) {
       client.send(encodeWrite(0, DATA));
@@ -68,7 +69,7 @@ export const STAGES: readonly Stage[] = [
     },
   },
   {
-    stage: "in a gap that would take years",
+    moment: "in a gap that would take years",
     sinks: COUNTING,
     async reach(client, trial) {
       client.send(encodeWrite(2n ** 62n, Buffer.from("x")));
@@ -76,7 +77,7 @@ export const STAGES: readonly Stage[] = [
     },
   },
   {
-    stage: "when the client has left, and the command has not read all",
+    moment: "when the client has left, and the command has not read all",
     sinks: STALLED,
     async reach(client, trial) {
       // As much as fits in every pipe; more than a pipeline's first command reads at once.

@@ -21,7 +21,7 @@ import {
   NBD_REP_SERVER as SERVER,
 } from "../../src/protocol/constants.ts";
 import { type ExportInfo, UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
-import { encodeExtended, encodeOption } from "../support/nbd-client.ts";
+import { encodeExtended, encodeOption } from "../support/wire.ts";
 import {
   ALLOCATION,
   ANY_NAME,

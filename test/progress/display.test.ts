@@ -6,7 +6,7 @@ import { noTerminal, Terminal } from "../support/terminal.ts";
 
 setDefaultTimeout(LIMIT);
 
-const CHILD = `${process.execPath} ${join(import.meta.dir, "exit.child.ts")}`;
+const CHILD = `${process.execPath} ${join(import.meta.dir, "display.child.ts")}`;
 
 describe.skipIf(noTerminal !== undefined)("the bar (needs tmux)", () => {
   test.each([

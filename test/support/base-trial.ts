@@ -16,11 +16,11 @@ const MARK = "NBD_STREAMING_TEST_TRIAL";
 /** `NBD_E*` as clients see them. */
 export const ERROR = { EPERM: 1, EIO: 5, EINVAL: 22, ENOSPC: 28, ESHUTDOWN: 108 } as const;
 
-/** Shell words that wait for {@link Scene.openGate}. */
+/** Shell words that wait for {@link BaseTrial.openGate}. */
 export const GATE = "until [ -e gate ]; do sleep 0.02; done";
 
 /** How the program is started. */
-export interface SceneOptions {
+export interface BaseTrialOptions {
   readonly args?: readonly string[];
   /** Where `serve` listens, if not on its Unix socket. */
   readonly listen?: readonly string[];
@@ -42,7 +42,7 @@ export interface FailingEnd {
 }
 
 /** `using` ends what is left, and removes the folder. */
-export abstract class Scene implements AsyncDisposable {
+export abstract class BaseTrial implements AsyncDisposable {
   protected readonly stack = new AsyncDisposableStack();
   readonly #folder = this.stack.use(tempFolder());
   /** Where the test and the stream's endpoint keep their files; the program's working directory. */
@@ -65,7 +65,7 @@ export abstract class Scene implements AsyncDisposable {
   /** Starts the program with these words. @param redirection shell words behind them */
   protected launch(
     words: readonly string[],
-    { shell = "", line: how = 'exec "$@"', passed }: SceneOptions,
+    { shell = "", line: how = 'exec "$@"', passed }: BaseTrialOptions,
     redirection: string,
   ): void {
     const line = `${shell}${how}${redirection}`;

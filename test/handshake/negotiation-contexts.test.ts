@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { encodeOption } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 import {
   ALLOCATION,
   ANY_NAME,

@@ -34,7 +34,7 @@ interface File {
  * - `sparse`: a qcow2 image in which 1% is random data, evenly spread,
  * - `target`: a raw file to write to, which has all of its pages.
  */
-export class Scene {
+export class BenchFiles {
   /** @param mib `--size` */
   private constructor(
     readonly folder: string,
@@ -43,8 +43,8 @@ export class Scene {
     readonly part: string,
   ) {}
 
-  static async make(folder: string, mib: number): Promise<Scene> {
-    return new Scene(folder, mib, await randomFile(folder, PART_MIB * MIB));
+  static async make(folder: string, mib: number): Promise<BenchFiles> {
+    return new BenchFiles(folder, mib, await randomFile(folder, PART_MIB * MIB));
   }
 
   #made = new Map<string, File>();

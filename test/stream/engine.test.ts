@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_OK } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeWrite } from "../support/nbd-client.ts";
+import { encodeWrite } from "../support/wire.ts";
 import type { EngineFixture } from "../support/engine.ts";
 import { ReadFixture } from "../support/read-stream.ts";
 import { ask, FLUSH, StreamFixture } from "../support/stream.ts";

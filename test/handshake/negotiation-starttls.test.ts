@@ -15,7 +15,7 @@ import {
   NBD_REP_META_CONTEXT as REP_META_CONTEXT,
   NBD_REP_SERVER as SERVER,
 } from "../../src/protocol/constants.ts";
-import { encodeOption, encodeRequest } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest } from "../support/wire.ts";
 import {
   ALLOCATION,
   ANY_NAME,
