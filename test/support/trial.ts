@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
 import type { RawClient } from "./nbd-client.ts";
 import type { Ended } from "./program.ts";
-import { ERROR, errorsOf, type FailingEnd, GATE, Scene, type SceneOptions, SOON } from "./scene.ts";
+import { ERROR, type FailingEnd, GATE, Scene, type SceneOptions, SOON } from "./scene.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
-export { ERROR, errorsOf, GATE, SOON };
+export { ERROR, GATE, SOON };
 
 /** What clients write: nothing of it is like another part. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
