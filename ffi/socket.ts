@@ -78,9 +78,9 @@ export function bytesUnsent(fd: number): number {
  */
 export function connect(address: Uint8Array, subject: string): number {
   const memory = new Memory(address);
-  const tree = memory.view.getUint16(0, true);
+  const family = memory.view.getUint16(0, true);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = checked("socket", () => libc.socket(tree, type, 0), subject);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
   if (libc.connect(fd, memory.at(0), memory.length) === 0) return fd;
   const errno = lastErrno();
   // After EINTR the connection is set up in the background, as after EINPROGRESS.
@@ -99,8 +99,8 @@ export function connect(address: Uint8Array, subject: string): number {
 export function listen(address: Uint8Array, backlog: number, subject: string): number {
   const memory = new Memory(address);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const tree = memory.view.getUint16(0, true);
-  const fd = checked("socket", () => libc.socket(tree, type, 0), subject);
+  const family = memory.view.getUint16(0, true);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
   try {
     checked("bind", () => libc.bind(fd, memory.at(0), memory.length), subject);
     checked("listen", () => libc.listen(fd, backlog), subject);
@@ -195,7 +195,7 @@ const SOCKADDR_STORAGE_SIZE = 128;
  * name.
  */
 export function boundAddress(fd: number): BoundAddress | undefined {
-  return address("getsockname", fd);
+  return addressBy("getsockname", fd);
 }
 
 /**
@@ -204,23 +204,23 @@ export function boundAddress(fd: number): BoundAddress | undefined {
  * @throws SyscallError ENOTCONN when there is none
  */
 export function peerAddress(fd: number): BoundAddress | undefined {
-  return address("getpeername", fd);
+  return addressBy("getpeername", fd);
 }
 
-function address(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
+function addressBy(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
   const memory = new Memory(SOCKADDR_STORAGE_SIZE);
   const { view, bytes } = memory;
   intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
   checked(call, () => libc[call](fd, memory.at(0), intLength.at(0)));
-  const tree = view.getUint16(0, true);
-  if (tree === AF_UNIX) {
+  const family = view.getUint16(0, true);
+  if (family === AF_UNIX) {
     const end = bytes.indexOf(0, 2);
     const path = Buffer.from(bytes.subarray(2, end)).toString();
     return path === "" ? undefined : { kind: "unix", path };
   }
   const port = view.getUint16(2);
-  if (tree === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
-  if (tree !== AF_INET6) return undefined;
+  if (family === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
+  if (family !== AF_INET6) return undefined;
   const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(8 + 2 * i).toString(16));
   return { kind: "tcp", host: groups.join(":"), port };
 }

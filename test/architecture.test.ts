@@ -224,6 +224,73 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
 });
 
 /**
+ * Types of TypeScript's own that every reader knows (lib.es5.d.ts and lib.esnext.disposable.d.ts); values
+ * that hide a global one are the linter's. Names of the NBD specification, such as Request, stay.
+ */
+const TYPES_OF_THE_LANGUAGE = [
+  ...["Awaited", "Partial", "Required", "Readonly", "Record", "Pick", "Omit", "Exclude", "Extract"],
+  ...[
+    "NonNullable",
+    "Parameters",
+    "ConstructorParameters",
+    "ReturnType",
+    "InstanceType",
+    "NoInfer",
+  ],
+  ...["ThisType", "ThisParameterType", "OmitThisParameter", "PropertyKey", "PropertyDescriptor"],
+  ...[
+    "Uppercase",
+    "Lowercase",
+    "Capitalize",
+    "Uncapitalize",
+    "ArrayLike",
+    "PromiseLike",
+    "Iterator",
+  ],
+  ...[
+    "Iterable",
+    "IteratorResult",
+    "AsyncIterator",
+    "AsyncIterable",
+    "Generator",
+    "AsyncGenerator",
+  ],
+  ...["Disposable", "AsyncDisposable", "ReadonlyArray", "ReadonlyMap", "ReadonlySet"],
+  ...[
+    "Array",
+    "Boolean",
+    "Date",
+    "Error",
+    "Function",
+    "Map",
+    "Number",
+    "Object",
+    "Promise",
+    "Proxy",
+  ],
+  ...["RegExp", "Set", "String", "Symbol", "WeakMap", "WeakRef", "WeakSet"],
+];
+
+test("no type hides one of the language's own", () => {
+  const all = new Bun.Glob("{src,ffi,test,bench,demo,packaging}/**/*.ts").scanSync(ROOT);
+  const hidden = [...all].flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8");
+    const declared = text.matchAll(
+      /^ *(?:export )?(?:declare )?(?:abstract )?(?:interface|type|class|enum) (\w+)\b/gm,
+    );
+    const names = [...declared].map(([, name]) => name as string);
+    const imported = text.matchAll(/^import [^;]*?\{([^}]*)\}[^;]*? from /gms);
+    for (const [, list = ""] of imported) {
+      names.push(...list.split(",").map((one) => /(\w+)\s*$/.exec(one)?.[1] ?? ""));
+    }
+    return names
+      .filter((name) => TYPES_OF_THE_LANGUAGE.includes(name))
+      .map((name) => `${file}: ${name}`);
+  });
+  expect(hidden).toEqual([]);
+});
+
+/**
  * Where files are made, changed, renamed and removed, and what for. Whoever adds a place says here why it
  * cannot be a file of somebody else's, and tests that.
  */

@@ -68,7 +68,7 @@ function options(args: string[]): Options | undefined {
 }
 
 /** A fault that has come too late is tried again. */
-async function entry(one: Case, setup: Setup): Promise<Entry> {
+async function entryFor(one: Case, setup: Setup): Promise<Entry> {
   let seen: Seen | undefined;
   let why = "";
   for (let tries = 1; tries <= TRIES; tries++) {
@@ -90,7 +90,7 @@ async function entries(cases: readonly Case[], jobs: number, setup: Setup): Prom
   const work = async () => {
     for (let index = next++; index < cases.length; index = next++) {
       const one = cases[index] as Case;
-      const result = await entry(one, setup);
+      const result = await entryFor(one, setup);
       found[index] = result;
       console.error(`${++done} of ${cases.length}: ${nameOf(one)}: ${inShort(result)}`);
     }

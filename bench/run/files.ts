@@ -135,10 +135,10 @@ export function roomFor(mib: number, rows: readonly Row[]): number {
   const needs = rows.map((row) => files(row, mib));
   const atOnce = rows.map((_, index) => {
     const before = new Set(needs.slice(0, index + 1).flatMap((row) => row.map(nameOf)));
-    const files = new Map(
+    const later = new Map(
       needs.slice(index).flatMap((row) => row.map((file) => [nameOf(file), file])),
     );
-    const there = [...files].filter(([name]) => before.has(name));
+    const there = [...later].filter(([name]) => before.has(name));
     return there.reduce((sum, [, file]) => sum + roomOf(file), 0);
   });
   return Math.max(...atOnce) + 2 * PART_MIB * MIB;

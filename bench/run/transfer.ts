@@ -93,8 +93,8 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
     // A program that never opened the FIFO leaves the other waiting for ever. nbdkit's server may
     // end a little after its command.
     if (other !== undefined) {
-      const end = await within(other.exited, GRACE_MS, "the other end of the stream does not end");
-      if (end !== 0) throw new Error(`the other end failed with ${other.signalCode ?? end}`);
+      const code = await within(other.exited, GRACE_MS, "the other end of the stream does not end");
+      if (code !== 0) throw new Error(`the other end failed with ${other.signalCode ?? code}`);
     }
     const seconds = (performance.now() - started) / 1000;
     await orphansEnded(program.pid, GRACE_MS);
@@ -110,7 +110,7 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
     await Promise.all([end(program), ...(other === undefined ? [] : [end(other)])]);
     const said = existsSync(complaints) ? readFileSync(complaints, "utf8").trim() : "";
     const what = error instanceof Error ? error.message : String(error);
-    throw new Error(`${program.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd());
+    throw new Error(`${program.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd(), { cause: error });
   }
 }
 

@@ -95,16 +95,16 @@ export async function drainCaptive({ server, survivors, over }: Alone): Promise<
 
 /** @returns undefined where only a lost client was waited for, of which there is more to tell */
 function leftBehind(
-  { connected, negotiating, processes }: Remaining,
+  { connected, negotiating, processes: left }: Remaining,
   { size, counters }: StreamServer,
 ): string | undefined {
   const clientIs = connected ? "still connected" : negotiating ? "still negotiating" : undefined;
   const what: string[] = [];
-  if (processes.length > 0) what.push(`it has left ${listOf(processes)} running`);
+  if (left.length > 0) what.push(`it has left ${listOf(left)} running`);
   if (clientIs !== undefined) what.push(`a client that it left behind is ${clientIs}`);
   if (what.length === 0) return undefined;
   const ended = `the command has ended, but ${what.join(", and ")}`;
-  const wait = `wait for ${processes.length > 1 ? "them" : "it"} in the command`;
+  const wait = `wait for ${left.length > 1 ? "them" : "it"} in the command`;
   if (clientIs !== undefined) return `${ended}: ${wait}`;
   const end = size === undefined ? "" : ` of size=${size}`;
   const other = size === undefined ? ", or give size= if the stream is complete without" : "";

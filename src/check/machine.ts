@@ -36,8 +36,8 @@ function system(): Item {
 }
 
 function library(): Item {
-  const version = glibcVersion();
-  const text = version === undefined ? `musl (found as ${libcName})` : `glibc ${version}`;
+  const glibc = glibcVersion();
+  const text = glibc === undefined ? `musl (found as ${libcName})` : `glibc ${glibc}`;
   return item("C library", "ok", text);
 }
 

@@ -197,9 +197,9 @@ function sinkTaken(sink: string): Failure {
   };
 }
 
-/** A reader that went away. @param unread bytes that it left in the pipe, where that is known */
-export function readerGone(sink: string, emitted: number, unread = 0): Failure {
-  const left = unread > 0 ? `, ${unread} bytes of it unread` : "";
+/** A reader that went away. @param behind bytes that it left in the pipe, where that is known */
+export function readerGone(sink: string, emitted: number, behind = 0): Failure {
+  const left = behind > 0 ? `, ${behind} bytes of it unread` : "";
   return {
     code: "READER_GONE",
     errno: NBD_ESHUTDOWN,

@@ -42,7 +42,7 @@ function objects(stderr: string): Record<string, number | null>[] {
 }
 
 function expectGrowing(values: readonly number[]): void {
-  expect(values).toEqual([...values].sort((a, b) => a - b));
+  expect(values).toEqual(values.toSorted((a, b) => a - b));
 }
 
 describe("without a terminal", () => {

@@ -65,7 +65,7 @@ describe("descendants", () => {
     using tree = startTree("sleep 30 & sleep 31 & wait");
     // A child is a copy of the shell until it has become sleep.
     const sleeps = () =>
-      commandLines(descendants([tree.pid])).filter((line) => /^sleep/.test(line));
+      commandLines(descendants([tree.pid])).filter((line) => line.startsWith("sleep"));
     await eventually(() => sleeps().length === 2, "two children");
     expect(sleeps()).toEqual(["sleep 30", "sleep 31"]);
     expect(descendants([tree.pid])).toHaveLength(2);

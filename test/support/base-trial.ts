@@ -145,7 +145,7 @@ export abstract class BaseTrial implements AsyncDisposable {
 }
 
 /** What the program itself has called an error. */
-export function errorsOf({ stderr }: Ended): string[] {
+function errorsOf({ stderr }: Ended): string[] {
   return stderr.split("\n").filter((line) => line.startsWith("nbd-streaming: error: "));
 }
 

@@ -7,7 +7,6 @@ import type { RawClient } from "./nbd-client.ts";
 import type { Ended } from "./program.ts";
 import {
   ERROR,
-  errorsOf,
   type FailingEnd,
   GATE,
   BaseTrial,
@@ -16,7 +15,7 @@ import {
 } from "./base-trial.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
-export { ERROR, errorsOf, GATE, SOON };
+export { ERROR, GATE, SOON };
 
 /** What clients write: nothing of it is like another part. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);

@@ -123,7 +123,7 @@ class Client {
     else this.#peer.dead = true;
     this.#peer = this.#stream.connect();
     const again = [...this.#inFlight.keys()];
-    for (const index of order === "same" ? again : again.reverse()) this.#say(index);
+    for (const index of order === "same" ? again : again.toReversed()) this.#say(index);
   }
 
   leave(): void {

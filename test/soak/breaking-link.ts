@@ -11,7 +11,7 @@ export type Break =
 /** Where to connect to, or to listen. */
 export type Place = { readonly path: string } | { readonly host: string; readonly port: number };
 
-export interface ProxyOptions {
+export interface BreakingLinkOptions {
   readonly listen: Place;
   readonly server: Place;
   /**
@@ -23,8 +23,8 @@ export interface ProxyOptions {
   ) => { readonly after: number; readonly how: Break } | undefined;
 }
 
-export class Proxy implements AsyncDisposable {
-  readonly #options: ProxyOptions;
+export class BreakingLink implements AsyncDisposable {
+  readonly #options: BreakingLinkOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   /** Connections that came. */
@@ -32,7 +32,7 @@ export class Proxy implements AsyncDisposable {
   /** Of these, the ones that it has broken. */
   broken = 0;
 
-  constructor(options: ProxyOptions) {
+  constructor(options: BreakingLinkOptions) {
     this.#options = options;
     this.#server = createServer((client) => this.#pass(client));
   }
