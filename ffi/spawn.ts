@@ -228,12 +228,12 @@ const siginfo = new Memory(128);
  *
  * @returns undefined while it lives; "unknown" when somebody else has reaped it (ECHILD)
  */
-export function endOf(pid: number): ChildState | "unknown" | undefined {
+export function exitState(pid: number): ChildState | "unknown" | undefined {
   return wait(pid, WEXITED | WNOWAIT);
 }
 
-/** Whether a child has been stopped since this was asked last; as {@link endOf}. */
-export function stopOf(pid: number): ChildState | "unknown" | undefined {
+/** Whether a child has been stopped since this was asked last; as {@link exitState}. */
+export function stopState(pid: number): ChildState | "unknown" | undefined {
   return wait(pid, WSTOPPED);
 }
 

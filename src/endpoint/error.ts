@@ -10,15 +10,15 @@ export class EndpointError extends Error {
 }
 
 /** Runs a call on a sink or a source. @throws EndpointError in place of a SyscallError */
-export function guarded<T>(call: () => T): T {
+export function endpointCall<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw ofEndpoint(error);
+    throw toEndpointError(error);
   }
 }
 
-/** What {@link guarded} throws, for calls of every request: those make no function for it. */
-export function ofEndpoint(error: unknown): unknown {
+/** What {@link endpointCall} throws, for calls of every request: those make no function for it. */
+export function toEndpointError(error: unknown): unknown {
   return error instanceof SyscallError ? new EndpointError(error) : error;
 }

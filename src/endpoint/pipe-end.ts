@@ -1,7 +1,7 @@
 /** One end of a pipe as an endpoint: what sinks and sources share that need no detour. */
 import { close, closeWritten } from "../../ffi/fd.ts";
 import { growPipe } from "../../ffi/pipe.ts";
-import { guarded } from "./error.ts";
+import { endpointCall } from "./error.ts";
 import { reopenPipe } from "./shared-descriptor.ts";
 
 /** A pipe that somebody else has opened, by its descriptor, which this object then owns. */
@@ -25,7 +25,7 @@ export abstract class PipeEnd {
   }
 
   open(): boolean {
-    const fd = guarded(() => reopenPipe(this.#given, this.#access));
+    const fd = endpointCall(() => reopenPipe(this.#given, this.#access));
     this.#given = -1;
     this.opened(fd);
     return true;
@@ -34,14 +34,14 @@ export abstract class PipeEnd {
   /** Takes a non-blocking descriptor of the pipe. */
   protected opened(fd: number): void {
     this.#fd = fd;
-    guarded(() => growPipe(fd));
+    endpointCall(() => growPipe(fd));
   }
 
   /** Ends what has been written. @throws EndpointError */
   protected end(): void {
     const fd = this.#fd;
     this.#fd = -1;
-    guarded(() => closeWritten(fd));
+    endpointCall(() => closeWritten(fd));
   }
 
   close(): void {

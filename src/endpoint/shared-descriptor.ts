@@ -31,7 +31,7 @@ export function reopenPipe(given: number, access: number): number {
  *
  * @returns what puts it back as it was, as far as it can
  */
-export function borrowNonBlocking(fd: number): () => void {
+export function setSharedNonBlocking(fd: number): () => void {
   if ((openFlags(fd) & O_NONBLOCK) !== 0) return () => {};
   setNonBlocking(fd, true);
   return () => {

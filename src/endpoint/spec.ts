@@ -79,7 +79,7 @@ export function endpointText(spec: EndpointSpec): string {
 }
 
 /** True when a source of this kind may know how long it is, once it is open. */
-export function mayTellLength({ kind }: EndpointSpec): boolean {
+export function mayKnowLength({ kind }: EndpointSpec): boolean {
   return kind === "path" || kind === "descriptor";
 }
 

@@ -42,7 +42,7 @@ export class PlaceError extends Error {
 }
 
 /** Why a text of ours has not got to its place, and what to do. */
-export function whyNot(error: unknown): string {
+export function explainFailure(error: unknown): string {
   const hint = error instanceof PlaceError ? error.hint : "check the folder";
   return `${messageOf(error)}; ${hint}`;
 }
@@ -134,7 +134,7 @@ export interface NamedFile {
 }
 
 /** @throws UserError ERR_USAGE when `own` is, or would be, one of the others, by whatever name */
-export function requireOtherThan(own: NamedFile, others: readonly NamedFile[]): void {
+export function requireDifferentFile(own: NamedFile, others: readonly NamedFile[]): void {
   const same = others.find(({ path }) => isSamePlace(own.path, path));
   if (same === undefined) return;
   throw usageError(`${own.name} and ${same.name} are one file, ${own.path}: name another one`);

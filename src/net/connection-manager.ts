@@ -1,8 +1,8 @@
 /** Who is let in: the sessions that negotiate, and their number. */
 import type { Socket, SocketHandler } from "bun";
-import { noticeDeadPeer } from "../../ffi/socket.ts";
-import { connectionLimit } from "./connection-limit.ts";
+import { setDeadPeerTimeout } from "../../ffi/socket.ts";
 import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
 const KEEPALIVE = 30;
@@ -26,7 +26,7 @@ export interface ConnectionManagerOptions extends SessionOptions {
   readonly reconnect: number | undefined;
   /** How many have left negotiation and are connected. */
   readonly inTransmission: () => number;
-  /** Asks for a place of somebody who has it for nothing; {@link ConnectionManager.answered} has the answer. */
+  /** Asks for a place of somebody who has it for nothing; {@link ConnectionManager.roomMade} has the answer. */
   readonly makeRoom: () => void;
 }
 
@@ -51,7 +51,7 @@ export class ConnectionManager {
   /** What {@link ConnectionManagerOptions.maxConnections} is not to exceed. */
   readonly #allowed: number;
   /** Connections that were let in so far. */
-  visitors = 0;
+  accepted = 0;
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
@@ -79,8 +79,8 @@ export class ConnectionManager {
   }
 
   #admit(socket: Socket<Session>): void {
-    this.visitors++;
-    const session = new Session(socket, this.visitors, this.#options, this.#events);
+    this.accepted++;
+    const session = new Session(socket, this.accepted, this.#options, this.#events);
     socket.data = session;
     this.#sessions.add(session);
     socket.setNoDelay?.(true);
@@ -88,7 +88,7 @@ export class ConnectionManager {
     const { reconnect } = this.#options;
     // Bun's types do not tell of `fd`.
     if (reconnect !== undefined)
-      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
+      setDeadPeerTimeout((socket as unknown as { fd: number }).fd, reconnect);
     session.start();
   }
 
@@ -100,7 +100,7 @@ export class ConnectionManager {
   }
 
   /** There is an answer to {@link ConnectionManagerOptions.makeRoom}: a place has become free, or has not. */
-  answered(): void {
+  roomMade(): void {
     const [socket] = this.#waiting;
     if (socket === undefined) return;
     this.#waiting.delete(socket);
@@ -113,7 +113,7 @@ export class ConnectionManager {
   }
 
   /** True while somebody waits for a place. */
-  get isAsked(): boolean {
+  get hasWaiting(): boolean {
     return this.#waiting.size > 0;
   }
 
@@ -121,7 +121,7 @@ export class ConnectionManager {
   negotiating(visitors = Number.POSITIVE_INFINITY): Negotiating {
     let count = 0;
     let latest = Number.NEGATIVE_INFINITY;
-    for (const { left, number, heard } of this.#sessions) {
+    for (const { over: left, number, lastInput: heard } of this.#sessions) {
       if (left || number > visitors) continue;
       count++;
       latest = Math.max(latest, heard);
@@ -132,7 +132,7 @@ export class ConnectionManager {
   /** Ends what is still negotiating. */
   close(): void {
     for (const socket of this.#waiting) socket.terminate();
-    for (const session of this.#sessions) if (!session.left) session.terminate();
+    for (const session of this.#sessions) if (!session.over) session.terminate();
   }
 
   /**
@@ -171,5 +171,33 @@ export class ConnectionManager {
     const why = most < maxConnections ? "ulimit -n has room for no more" : "--max-connections";
     this.#events.onClose(`a connection was refused: ${most} are open (${why})`, false);
     socket.terminate();
+  }
+}
+
+// MERGED /** How many connections the limit of open descriptors has room for (getrlimit(2), RLIMIT_NOFILE). */
+
+/**
+ * Descriptors that the program takes besides connections once it is at work: the stream thread's, the
+ * endpoint and its pipes, a captive command's, files that are read now and then, and connections that
+ * wait for a place or are accepted only to be refused.
+ */
+const RESERVED = 28;
+
+/**
+ * A program without descriptors left cannot even accept a connection to refuse it: it would be told of
+ * the waiting client again and again.
+ *
+ * @param each descriptors that a connection takes
+ * @returns at least 1; Infinity where the limit is not known
+ */
+export function connectionLimit(each: number): number {
+  try {
+    const limits = readFileSync("/proc/self/limits", "latin1");
+    const limit = /^Max open files +(\d+)/m.exec(limits)?.[1];
+    if (limit === undefined) return Number.POSITIVE_INFINITY;
+    const open = readdirSync("/proc/self/fd").length;
+    return Math.max(1, Math.floor((Number(limit) - open - RESERVED) / each));
+  } catch {
+    return Number.POSITIVE_INFINITY;
   }
 }

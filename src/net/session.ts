@@ -59,7 +59,7 @@ export class Session {
     "negotiating";
 
   /** When the client came, or has said something last, by performance.now(). */
-  heard = performance.now();
+  lastInput = performance.now();
 
   /** @param number which of all sessions it is, counted from 1 */
   constructor(
@@ -78,7 +78,7 @@ export class Session {
   }
 
   /** True once the connection is the stream thread's, or over. */
-  get left(): boolean {
+  get over(): boolean {
     return ["handed over", "bridged", "gone"].includes(this.#state);
   }
 
@@ -94,7 +94,7 @@ export class Session {
 
   /** Bytes from the client. @param from the socket that has them */
   data(from: Socket<any>, chunk: Uint8Array): void {
-    if (!this.left) this.heard = performance.now();
+    if (!this.over) this.lastInput = performance.now();
     // Below TLS, the accepted socket goes on showing what passes through it.
     if (from !== this.#socket) return;
     if (this.#bridge !== undefined) this.#bridge.received(chunk);
@@ -107,7 +107,7 @@ export class Session {
   #negotiate(chunk: Uint8Array): void {
     const { output, outcome } = this.#negotiation.push(chunk);
     this.#send(output);
-    if (outcome === undefined || this.left) return;
+    if (outcome === undefined || this.over) return;
     if (outcome.kind === "close") {
       this.#state = "closing";
       this.#closing = outcome;
@@ -151,7 +151,7 @@ export class Session {
 
   /** The connection is over. @param why if it is not for what negotiation has ended by */
   #left(why = LEFT): void {
-    if (this.#closing === undefined && why === LEFT && !this.left) this.#events.onAbandon();
+    if (this.#closing === undefined && why === LEFT && !this.over) this.#events.onAbandon();
     const { reason, fault } = this.#closing ?? { reason: why, fault: false };
     this.#gone(reason, fault);
   }
@@ -248,7 +248,7 @@ export class Session {
   }
 
   #cut(reason: string): void {
-    const wasOver = this.left;
+    const wasOver = this.over;
     this.#gone(reason, true);
     if (!wasOver) this.#hangUp();
   }
@@ -265,13 +265,13 @@ export class Session {
 
   /** Ends a connection without waiting for the client. */
   #hangUp(): void {
-    if (this.#tlsEnd !== undefined) this.#tlsEnd.cut();
+    if (this.#tlsEnd !== undefined) this.#tlsEnd.abort();
     else this.#socket.terminate();
   }
 
   #gone(reason: string, fault: boolean): void {
     clearTimeout(this.#deadline);
-    if (this.left) return;
+    if (this.over) return;
     this.#state = "gone";
     this.#events.onClose(reason, fault);
   }

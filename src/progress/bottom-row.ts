@@ -77,7 +77,7 @@ export class BottomRow {
     const drawing =
       `${this.#clearOld(size)}${SAVE}${WHOLE_SCREEN_SCROLLS}${RESTORE}${LEAVE_LAST_ROW}` +
       `${SAVE}\x1b[1;${rows - 1}r${NO_WRAP}${TO_LAST_ROW}${bar}${WRAP}${RESTORE}`;
-    if (this.#writer.offer(drawing)) this.#reserved = size;
+    if (this.#writer.tryWrite(drawing)) this.#reserved = size;
   }
 
   /** Gives the row back, empty. */

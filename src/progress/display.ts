@@ -53,7 +53,7 @@ export class ProgressDisplay {
     listen("SIGUSR1", () => {
       const now = this.#look?.() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
-      this.#stderr.tell(`nbd-streaming: ${text}\n`);
+      this.#stderr.writeOrDrop(`nbd-streaming: ${text}\n`);
     });
   }
 
@@ -111,7 +111,7 @@ export class ProgressDisplay {
     if (snapshot === undefined) return;
     const { display } = this.#options;
     const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
-    this.#stderr.offer(`${text}\n`);
+    this.#stderr.tryWrite(`${text}\n`);
   }
 
   /** As `nbdcopy --progress=FD` does it, when there is something new. */

@@ -9,7 +9,7 @@ import type { TlsClose } from "../tls/tls-close.ts";
 const LINGER = 3000;
 
 /** One direction: what has come from one socket and the other has not taken yet. */
-class Lane {
+class Forwarder {
   from: Socket<any> | undefined;
   to: Socket<any> | undefined;
   #waiting: Buffer[] = [];
@@ -61,11 +61,11 @@ class Lane {
  */
 export class TlsBridge {
   /** A client that has only ended its side still takes answers: the stream thread has to know. */
-  readonly #inward = new Lane((plain) => {
+  readonly #inward = new Forwarder((plain) => {
     if (this.#over) plain.terminate();
     else plain.shutdown();
   });
-  readonly #output = new Lane(() => this.#end.begin());
+  readonly #output = new Forwarder(() => this.#end.begin());
   readonly #end: TlsClose;
   #linger: ReturnType<typeof setTimeout> | undefined;
   /** The connection is no more. */
@@ -128,6 +128,6 @@ export class TlsBridge {
 
   #expectProgress(): void {
     clearTimeout(this.#linger);
-    this.#linger = setTimeout(() => this.#end.cut(), LINGER);
+    this.#linger = setTimeout(() => this.#end.abort(), LINGER);
   }
 }

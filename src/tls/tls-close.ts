@@ -48,7 +48,7 @@ export class TlsClose {
   }
 
   /** Ends a connection without waiting for the client to take anything. */
-  cut(): void {
+  abort(): void {
     if (!this.#close()) this.#socket.terminate();
   }
 

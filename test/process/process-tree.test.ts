@@ -56,7 +56,7 @@ test("an orphan without an environment is found by the pipe that it reads, with 
   using started = startFamily(`${ORPHAN(pid)} exit 0`);
   const { tree } = started;
   const orphan = await pidIn(pid);
-  await tree.leader.exited;
+  await tree.child.exited;
   await eventually(() => tree.members().length === 3, "the shell and both cats");
   expect(tree.members()).toContain(orphan);
   signalAll(tree.members(), "SIGKILL");
@@ -78,10 +78,10 @@ test("whoever had the pipe before the command is none of the tree", async () => 
     });
     close(ends.read);
     try {
-      expect(tree.members()).toEqual([tree.leader.pid]);
+      expect(tree.members()).toEqual([tree.child.pid]);
     } finally {
-      tree.leader.kill("SIGKILL");
-      await tree.leader.exited;
+      tree.child.kill("SIGKILL");
+      await tree.child.exited;
     }
     expect(tree.members()).toEqual([]);
   } finally {
@@ -93,7 +93,7 @@ test("whoever had the pipe before the command is none of the tree", async () => 
 
 test("a tree in a tree belongs to both", async () => {
   using outer = startFamily("sleep 60");
-  const environment = () => readFileSync(`/proc/${outer.tree.leader.pid}/environ`, "utf8");
+  const environment = () => readFileSync(`/proc/${outer.tree.child.pid}/environ`, "utf8");
   const entry = () =>
     environment()
       .split("\0")
@@ -106,7 +106,7 @@ test("a tree in a tree belongs to both", async () => {
   await eventually(() => inner.tree.members().length === 2, "the inner one");
   const both = () => inner.tree.members().every((pid) => outer.tree.members().includes(pid));
   await eventually(both, "the inner one to be in the outer one");
-  expect(inner.tree.members()).not.toContain(outer.tree.leader.pid);
+  expect(inner.tree.members()).not.toContain(outer.tree.child.pid);
 });
 
 test("what is in the group of the command belongs to it, whatever else is known about it", async () => {
@@ -116,10 +116,10 @@ test("what is in the group of the command belongs to it, whatever else is known 
   using started = startFamily(`${orphan} exit 0`, { group: true });
   const { tree } = started;
   const member = await pidIn(pid);
-  await tree.leader.exited;
+  await tree.child.exited;
   expect(tree.members()).toEqual([member]);
   tree.kill();
-  expect(await tree.gone(5000)).toBe(true);
+  expect(await tree.waitForExit(5000)).toBe(true);
   tree.release();
   expect(tree.members()).toEqual([]);
 });
@@ -139,7 +139,7 @@ test("nobody in a pipeline sees the death of another one", async () => {
   const { tree } = started;
   await eventually(() => tree.members().length === 5, "five processes");
   tree.kill();
-  expect(await tree.gone(5000)).toBe(true);
+  expect(await tree.waitForExit(5000)).toBe(true);
   expect(existsSync(marker)).toBe(false);
   tree.release();
 });

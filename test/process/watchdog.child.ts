@@ -18,7 +18,7 @@ if (when !== "before the command") {
     group: true,
   });
   close(ends.read);
-  leader = String(tree.leader.pid);
+  leader = String(tree.child.pid);
   const isCat = (pid: number) => readFileSync(`/proc/${pid}/comm`, "latin1") === "cat\n";
   if (when === "while it reads") await eventually(() => tree.members().some(isCat), "cat");
 }

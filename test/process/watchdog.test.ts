@@ -24,7 +24,7 @@ test("a command that is watched is the same as without", async () => {
     env: process.env,
     group: true,
   });
-  await bounded(tree.leader.exited, "its end");
+  await bounded(tree.child.exited, "its end");
   const told = readFileSync(folder.file("told"), "utf8");
   expect(told).toBe(`/bin/sh|0|/bin/sh|-c|${shell}|0\n1\n2\n3\n`);
   watchdog.release();
@@ -49,8 +49,8 @@ test("it holds the pipe until it is released, and no longer", async () => {
   await Bun.sleep(100);
   expect(existsSync(done)).toBe(false);
   watchdog.release();
-  await bounded(tree.leader.exited, "its end");
-  expect(tree.leader.exitCode).toBe(0);
+  await bounded(tree.child.exited, "its end");
+  expect(tree.child.exitCode).toBe(0);
   expect(existsSync(done)).toBe(true);
   watchdog.release();
   tree.release();

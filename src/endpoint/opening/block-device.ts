@@ -31,7 +31,7 @@ export function claimBlockDevice(path: string, access = O_RDONLY): number {
  * @returns a descriptor to be kept meanwhile; undefined where it may not be opened once more
  * @throws UnusableError when it is in use
  */
-export function claimBehind(fd: number, access: number): number | undefined {
+export function claimDeviceOf(fd: number, access: number): number | undefined {
   const path = `/proc/self/fd/${fd}`;
   try {
     return claimBlockDevice(path, access);

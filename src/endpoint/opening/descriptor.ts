@@ -7,7 +7,7 @@ import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
 import { isListening, isStream, resetOnClose } from "../../../ffi/socket.ts";
 import { type Direction, UnusableError } from "../spec.ts";
-import { claimBehind, requireRoom } from "./block-device.ts";
+import { claimDeviceOf, requireRoom } from "./block-device.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 import { refuseOwnPeer, refuseOwnPipeEnd } from "../opening/own-end.ts";
 
@@ -25,11 +25,11 @@ export function inheritDescriptor(
   direction: Direction,
   size: bigint | undefined,
 ): Endpoint {
-  const endpoint = findDescriptor(name, fd, direction, size);
+  const endpoint = inspectDescriptor(name, fd, direction, size);
   const { handle } = endpoint;
   if (direction === "read" || handle.kind === "fifo") return endpoint;
   if (!fstatSync(handle.fd).isBlockDevice()) return endpoint;
-  const claim = closedOnError(handle.fd, () => claimBehind(handle.fd, accessOf(handle.fd)));
+  const claim = closedOnError(handle.fd, () => claimDeviceOf(handle.fd, accessOf(handle.fd)));
   return {
     ...endpoint,
     remove: () => {
@@ -39,7 +39,7 @@ export function inheritDescriptor(
 }
 
 /** The same, but that a device is only looked at. @throws UnusableError */
-export function findDescriptor(
+export function inspectDescriptor(
   name: string,
   fd: number,
   direction: Direction,
@@ -58,7 +58,7 @@ export function findDescriptor(
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
   if (direction === "write") refuseMessages(fd, stats);
-  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction, size) };
+  return { ...PLAIN, name, ...describeOrClose(name, dup(fd), stats, direction, size) };
 }
 
 /** Refuses what standard error goes to, after `2>&1`: messages would be in the stream. */
@@ -84,7 +84,9 @@ function statInherited(fd: number): Stats | undefined {
 }
 
 /** As {@link describe}, for a descriptor that is the endpoint's from now on: closes one that is none. */
-export function adopt(...described: Parameters<typeof describe>): ReturnType<typeof describe> {
+export function describeOrClose(
+  ...described: Parameters<typeof describe>
+): ReturnType<typeof describe> {
   return closedOnError(described[1], () => describe(...described));
 }
 

@@ -9,8 +9,8 @@ export interface Endpoint {
   readonly handle: EndpointHandle;
   /** A source's length in bytes, where the source itself tells. */
   readonly length?: bigint | undefined;
-  /** True when {@link settle} has something to wait for: a source's end is its end only then. */
-  readonly settles: boolean;
+  /** True when {@link waitForExit} has something to wait for: a source's end is its end only then. */
+  readonly hasExitStatus: boolean;
   /**
    * The stream is truncated, or its source is not read to its end: sees to it that whoever takes it
    * cannot take it for whole. Called before the stream thread closes its descriptor; may be called again.
@@ -24,14 +24,14 @@ export interface Endpoint {
    * @param stop aborted when there is no time to wait any more
    * @returns what is wrong, or undefined when all is well
    */
-  settle(stop: AbortSignal): Promise<string | undefined>;
+  waitForExit(stop: AbortSignal): Promise<string | undefined>;
   /** The stream has begun. @param emitted tells how many bytes it has moved */
   follow?(emitted: () => number): void;
   /**
    * How a command has ended that has stopped taking the stream, such as "failed with status 22";
    * undefined when it has not, after a moment.
    */
-  howItEnded?(): Promise<string | undefined>;
+  describeExit?(): Promise<string | undefined>;
   /** What has killed a command; undefined while it runs, and where it has ended by itself. */
   readonly killedBy?: NodeJS.Signals | number | undefined;
   /** Clears up; called in every case, last. */
@@ -40,8 +40,8 @@ export interface Endpoint {
 
 /** The parts of an endpoint that has nothing to cancel, to wait for or to clear up. */
 export const PLAIN = {
-  settles: false,
+  hasExitStatus: false,
   cancel: () => Promise.resolve(),
-  settle: () => Promise.resolve(undefined),
+  waitForExit: () => Promise.resolve(undefined),
   remove: () => {},
 } as const;

@@ -1,13 +1,16 @@
 /** From what the user named to an open endpoint, on the main thread. */
-import { statSync } from "node:fs";
+import { fstatSync, statSync } from "node:fs";
 import type { EndSignal } from "../../process/signals.ts";
 import { type Direction, type EndpointSpec, UnusableError } from "../spec.ts";
 import { startSinkCommand, startSourceCommand } from "./command.ts";
 import { connectTcp, connectUnix } from "./connect.ts";
-import { inheritDescriptor } from "./descriptor.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { describeOrClose, inheritDescriptor } from "./descriptor.ts";
+import { type Endpoint, PLAIN } from "./endpoint.ts";
 import { prepareFifo } from "./fifo.ts";
-import { openFile } from "./file.ts";
+import { isatty } from "node:tty";
+import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { close, open } from "../../../ffi/fd.ts";
+import { claimBlockDevice } from "./block-device.ts";
 
 /**
  * Opens, connects, makes or starts what the user named.
@@ -49,4 +52,25 @@ function openPath(path: string, direction: Direction, size: bigint | undefined):
     );
   }
   return openFile(path, direction, size);
+}
+
+// MERGED /** `PATH` of a character or block device; as a source, of a regular file, too. */
+
+/**
+ * @param size the stream's length in bytes, where it is known
+ * @throws UnusableError for a terminal, and for a block device as the sink that is in use or too small;
+ *   SyscallError when it cannot be opened
+ */
+export function openFile(path: string, direction: Direction, size: bigint | undefined): Endpoint {
+  const fd =
+    direction === "read"
+      ? open(path, O_RDONLY)
+      : statSync(path).isBlockDevice()
+        ? claimBlockDevice(path, O_WRONLY)
+        : open(path, O_WRONLY);
+  if (isatty(fd)) {
+    close(fd);
+    throw new UnusableError("it is a terminal", "name a pipe, a socket or a file");
+  }
+  return { ...PLAIN, name: path, ...describeOrClose(path, fd, fstatSync(fd), direction, size) };
 }

@@ -4,7 +4,7 @@ import { ERRNO, O_APPEND } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { openFlags, seekBy, syncData, truncate, write } from "../../../ffi/fd.ts";
 import { type IoVec, Memory } from "../../../ffi/memory.ts";
-import { EndpointError, guarded } from "../error.ts";
+import { EndpointError, endpointCall } from "../error.ts";
 import type { Relay } from "../relay.ts";
 import { RelayedSink } from "./relayed-sink.ts";
 
@@ -27,7 +27,7 @@ export class FileSink extends RelayedSink {
     super.open();
     this.#regular = fstatSync(this.fd).isFile();
     // splice(2) refuses files in append mode.
-    if ((guarded(() => openFlags(this.fd)) & O_APPEND) !== 0) this.#copies();
+    if ((endpointCall(() => openFlags(this.fd)) & O_APPEND) !== 0) this.#copies();
     return true;
   }
 
@@ -39,13 +39,13 @@ export class FileSink extends RelayedSink {
 
   zeroes(length: number): number {
     if (length >= HOLE_MIN && this.#atEnd()) {
-      guarded(() => seekBy(this.fd, length));
+      endpointCall(() => seekBy(this.fd, length));
       this.#trailingHole = true;
       return length;
     }
     this.#zeroBuffer ??= new Memory(HOLE_MIN);
     const zeroes = this.#zeroBuffer;
-    const n = guarded(() => write(this.fd, zeroes.at(0), Math.min(length, zeroes.length)));
+    const n = endpointCall(() => write(this.fd, zeroes.at(0), Math.min(length, zeroes.length)));
     this.#trailingHole = false;
     return n;
   }
@@ -55,7 +55,7 @@ export class FileSink extends RelayedSink {
     this.#trailingHole = false;
     if (this.#buffer === undefined) {
       try {
-        return guarded(() => this.relay.drainTo(this.fd));
+        return endpointCall(() => this.relay.drainTo(this.fd));
       } catch (error) {
         // Not every device can be spliced to.
         if (!(error instanceof EndpointError) || error.cause.errno !== ERRNO.EINVAL) throw error;
@@ -70,7 +70,7 @@ export class FileSink extends RelayedSink {
   }
 
   complete(): boolean {
-    guarded(() => {
+    endpointCall(() => {
       if (this.#trailingHole) truncate(this.fd, seekBy(this.fd, 0));
       this.#sync();
     });
@@ -86,7 +86,7 @@ export class FileSink extends RelayedSink {
     while (relay.held > 0) {
       const length = relay.drainInto(buffer);
       for (let at = 0; at < length;) {
-        const n = guarded(() => write(this.fd, buffer.at(at), length - at));
+        const n = endpointCall(() => write(this.fd, buffer.at(at), length - at));
         // A device that was opened non-blocking by somebody else; it is rare enough to wait for it.
         if (n === WOULD_BLOCK) Bun.sleepSync(1);
         else at += n;
@@ -97,7 +97,7 @@ export class FileSink extends RelayedSink {
   /** True where skipping leaves a hole: at or past the end of a regular file (lseek(2)). */
   #atEnd(): boolean {
     if (!this.#regular || this.#buffer !== undefined) return false;
-    return guarded(() => seekBy(this.fd, 0)) >= fstatSync(this.fd).size;
+    return endpointCall(() => seekBy(this.fd, 0)) >= fstatSync(this.fd).size;
   }
 
   /** Errors of a disk may come as late as this. */

@@ -4,7 +4,7 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import { bytesReadable, close, lock, open, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { EndpointError, guarded, ofEndpoint } from "../error.ts";
+import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
@@ -33,7 +33,7 @@ export class PipeSink extends PipeEnd implements Sink {
     try {
       return writev(this.fd, vector);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -41,7 +41,7 @@ export class PipeSink extends PipeEnd implements Sink {
     try {
       return (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -51,7 +51,7 @@ export class PipeSink extends PipeEnd implements Sink {
 
   /** What a reader leaves behind that closes its end stays in the pipe, so 0 means that it has had all. */
   unread(): number {
-    return guarded(() => bytesReadable(this.fd));
+    return endpointCall(() => bytesReadable(this.fd));
   }
 
   complete(): boolean {

@@ -1,7 +1,7 @@
 /** What sinks share that take a descriptor and are no pipe: they get their data through a relay. */
 import { close, closeWritten, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
-import { guarded } from "../error.ts";
+import { endpointCall } from "../error.ts";
 import { Relay } from "../relay.ts";
 import type { Sink } from "./sink.ts";
 
@@ -34,7 +34,7 @@ export abstract class RelayedSink implements Sink {
   open(): boolean {
     this.#fd = this.#given;
     this.#given = -1;
-    this.#relay = guarded(() => new Relay());
+    this.#relay = endpointCall(() => new Relay());
     return true;
   }
 
@@ -43,7 +43,7 @@ export abstract class RelayedSink implements Sink {
   }
 
   writev(vector: IoVec): number {
-    return guarded(() => writev(this.#fd, vector));
+    return endpointCall(() => writev(this.#fd, vector));
   }
 
   abstract zeroes(length: number): number;
@@ -55,7 +55,7 @@ export abstract class RelayedSink implements Sink {
   protected end(): void {
     const fd = this.#fd;
     this.#fd = -1;
-    guarded(() => closeWritten(fd));
+    endpointCall(() => closeWritten(fd));
   }
 
   close(): void {

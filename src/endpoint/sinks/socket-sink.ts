@@ -9,8 +9,8 @@ import {
   shutdownWrite,
   socketError,
 } from "../../../ffi/socket.ts";
-import { EndpointError, guarded } from "../error.ts";
-import { borrowNonBlocking } from "../shared-descriptor.ts";
+import { EndpointError, endpointCall } from "../error.ts";
+import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import { RelayedSink } from "../sinks/relayed-sink.ts";
 
 /**
@@ -37,9 +37,9 @@ export class SocketSink extends RelayedSink {
 
   override open(): boolean {
     super.open();
-    guarded(() => {
+    endpointCall(() => {
       this.#isExact = isUnix(this.fd);
-      this.#giveBack = borrowNonBlocking(this.fd);
+      this.#giveBack = setSharedNonBlocking(this.fd);
       if (!this.#isExact) resetOnClose(this.fd, true);
     });
     return true;
@@ -50,12 +50,12 @@ export class SocketSink extends RelayedSink {
   }
 
   flush(): boolean {
-    return guarded(() => this.relay.drainTo(this.fd));
+    return endpointCall(() => this.relay.drainTo(this.fd));
   }
 
   unread(): number {
     // Of what was shut down, TCP counts the end itself as a byte.
-    const unread = this.#shutDownAt === undefined ? guarded(() => bytesUnsent(this.fd)) : 0;
+    const unread = this.#shutDownAt === undefined ? endpointCall(() => bytesUnsent(this.fd)) : 0;
     // In this order: what is dropped leaves the queue after the error is there.
     this.#requireReader();
     return unread;
@@ -63,14 +63,14 @@ export class SocketSink extends RelayedSink {
 
   complete(): boolean {
     if (this.#shutDownAt === undefined) {
-      guarded(() => shutdownWrite(this.fd));
+      endpointCall(() => shutdownWrite(this.fd));
       this.#shutDownAt = performance.now();
     }
     const ended = this.#isExact || this.#readerEnded();
     // In this order: a reset is an end, too.
     this.#requireReader();
     if (!ended && performance.now() < this.#shutDownAt + LINGER) return false;
-    guarded(() => resetOnClose(this.fd, false));
+    endpointCall(() => resetOnClose(this.fd, false));
     this.#giveBack();
     this.end();
     return true;
@@ -83,7 +83,7 @@ export class SocketSink extends RelayedSink {
 
   /** @throws EndpointError when the reader has closed its end with bytes unread */
   #requireReader(): void {
-    const errno = guarded(() => socketError(this.fd));
+    const errno = endpointCall(() => socketError(this.fd));
     if (errno !== 0) throw new EndpointError(new SyscallError("send", errno));
   }
 

@@ -1,7 +1,7 @@
 /** A pipe or a FIFO as the source (fifo(7)): the fast kind, since splice(2) needs no detour. */
 import { ERRNO, O_NONBLOCK, O_RDONLY, POLLHUP, POLLIN } from "../../../ffi/constants.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
-import { EndpointError, guarded, ofEndpoint } from "../error.ts";
+import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Source } from "./source.ts";
 import { fstatSync } from "node:fs";
@@ -25,7 +25,7 @@ export class PipeSource extends PipeEnd implements Source {
     try {
       return bytesReadable(this.fd) || this.#probe.look(this.fd);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -47,8 +47,8 @@ export class FifoSource extends PipeSource {
   }
 
   override open(): boolean {
-    if (this.#waiting < 0) this.#waiting = guarded(() => this.#openFifo());
-    if (!guarded(() => hasHadWriter(this.#waiting))) return false;
+    if (this.#waiting < 0) this.#waiting = endpointCall(() => this.#openFifo());
+    if (!endpointCall(() => hasHadWriter(this.#waiting))) return false;
     this.opened(this.#waiting);
     this.#waiting = -1;
     return true;

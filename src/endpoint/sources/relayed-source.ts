@@ -4,8 +4,8 @@ import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, read, write } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { growPipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
-import { guarded } from "../error.ts";
-import { borrowNonBlocking } from "../shared-descriptor.ts";
+import { endpointCall } from "../error.ts";
+import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import type { Source } from "./source.ts";
 
 /** The pipe is filled up again when it holds less than this. */
@@ -44,18 +44,18 @@ export class RelayedSource implements Source {
   }
 
   open(): boolean {
-    return guarded(() => {
+    return endpointCall(() => {
       this.#relay = pipe(O_NONBLOCK);
       this.#capacity = growPipe(this.#relay.write);
       this.#fd = this.#given;
       this.#given = -1;
-      if (this.isSocket) this.#giveBack = borrowNonBlocking(this.#fd);
+      if (this.isSocket) this.#giveBack = setSharedNonBlocking(this.#fd);
       return true;
     });
   }
 
   fill(): number {
-    return guarded(() => {
+    return endpointCall(() => {
       const held = bytesReadable(this.pipe);
       if (held >= LOW || this.#ended) return held;
       try {
