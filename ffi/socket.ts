@@ -170,7 +170,7 @@ const KEEPALIVE_PROBES = 2;
  * acknowledgement (TCP_USER_TIMEOUT) or has nothing to say (SO_KEEPALIVE; tcp(7), socket(7)). Does
  * nothing to other sockets, whose peers are on this machine.
  */
-export function setDeadPeerTimeout(fd: number, seconds: number): void {
+export function noticeDeadPeer(fd: number, seconds: number): void {
   const set = (level: number, name: number, value: number) => {
     int.view.setInt32(0, value, true);
     return libc.setsockopt(fd, level, name, int.at(0), 4) === 0;

@@ -1,6 +1,6 @@
 /** Who is let in: the sessions that negotiate, and their number. */
 import type { Socket, SocketHandler } from "bun";
-import { setDeadPeerTimeout } from "../../ffi/socket.ts";
+import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
 import { readdirSync, readFileSync } from "node:fs";
 
@@ -88,7 +88,7 @@ export class ConnectionManager {
     const { reconnect } = this.#options;
     // Bun's types do not tell of `fd`.
     if (reconnect !== undefined)
-      setDeadPeerTimeout((socket as unknown as { fd: number }).fd, reconnect);
+      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
     session.start();
   }
 

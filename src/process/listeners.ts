@@ -81,7 +81,7 @@ export function hasTcpListener(address: string, port: number): boolean | undefin
 function inKernelForm(address: string): string | undefined {
   if (!isIPv4(address)) return undefined;
   const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
-  return bytes.reverse().join("").toUpperCase();
+  return bytes.toReversed().join("").toUpperCase();
 }
 
 function readOrNothing(path: string): string | undefined {

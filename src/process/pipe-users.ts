@@ -90,7 +90,7 @@ function waitsFor(task: string, pipe: BigIntStats): (typeof ENDS)[number] | "unc
   try {
     call = readFileSync(`${task}/syscall`, "latin1");
   } catch {
-    return unclear(task);
+    return unclearWait(task);
   }
   const [number, ...words] = call.split(" ");
   const at = OPENING[process.arch]?.[Number(number)];
@@ -103,12 +103,12 @@ function waitsFor(task: string, pipe: BigIntStats): (typeof ENDS)[number] | "unc
     const full = path.startsWith("/") ? `${task}/root${path}` : `${task}/${from}/${path}`;
     return isSame(full, pipe) ? ENDS[Number(words[at + 1]) & O_ACCMODE] : undefined;
   } catch {
-    return unclear(task);
+    return unclearWait(task);
   }
 }
 
 /** For a process that may not be traced (ptrace(2)): the kernel function in which it sleeps is still readable. */
-function unclear(task: string): "unclear" | undefined {
+function unclearWait(task: string): "unclear" | undefined {
   return /wait_for_partner|fifo_open/.test(readOr(`${task}/wchan`, "")) ? "unclear" : undefined;
 }
 

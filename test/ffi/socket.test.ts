@@ -36,7 +36,7 @@ import {
   isUnix,
   isListening,
   listen,
-  setDeadPeerTimeout,
+  noticeDeadPeer,
   recv,
   send,
   shutdownWrite,
@@ -328,7 +328,7 @@ describe("noticeDeadPeer", () => {
     const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     using fds = new Descriptors();
     const fd = fds.keep(connect(internetAddress(Uint8Array.of(127, 0, 0, 1), server.port), "tcp"));
-    setDeadPeerTimeout(fd, seconds);
+    noticeDeadPeer(fd, seconds);
     const tcp = (name: number) => optionOf(fd, IPPROTO_TCP, name);
     expect(tcp(TCP_USER_TIMEOUT)).toBe(user);
     expect([tcp(TCP_KEEPIDLE), tcp(TCP_KEEPINTVL), tcp(TCP_KEEPCNT)]).toEqual([idle, interval, 2]);
@@ -339,7 +339,7 @@ describe("noticeDeadPeer", () => {
   test("leaves a Unix socket alone", () => {
     using fds = new Descriptors();
     const [near] = fds.socketpair();
-    setDeadPeerTimeout(near, 1);
+    noticeDeadPeer(near, 1);
     expect(optionOf(near, SOL_SOCKET, SO_KEEPALIVE)).toBe(0);
   });
 });

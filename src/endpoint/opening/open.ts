@@ -1,24 +1,24 @@
-/** From what the user named to an open endpoint, on the main thread. */
+/** Opens the endpoint of `pipe=` or `read=` on the main thread. */
 import { fstatSync, statSync } from "node:fs";
+import { isatty } from "node:tty";
+import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { close, open } from "../../../ffi/fd.ts";
 import type { EndSignal } from "../../process/signals.ts";
 import { type Direction, type EndpointSpec, UnusableError } from "../spec.ts";
+import { claimBlockDevice } from "./block-device.ts";
 import { startSinkCommand, startSourceCommand } from "./command.ts";
 import { connectTcp, connectUnix } from "./connect.ts";
 import { describeOrClose, inheritDescriptor } from "./descriptor.ts";
 import { type Endpoint, PLAIN } from "./endpoint.ts";
 import { prepareFifo } from "./fifo.ts";
-import { isatty } from "node:tty";
-import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
-import { close, open } from "../../../ffi/fd.ts";
-import { claimBlockDevice } from "./block-device.ts";
 
 /**
  * Opens, connects, makes or starts what the user named.
  *
- * @param size the stream's length in bytes where it is known
- * @param stopSignal its `stop` is aborted when there is no time to wait any more; `raise` tells of a
- *   signal from the terminal that only a command has got
- * @throws UnusableError when a stream cannot go that way; other errors when it cannot be had
+ * @param size the stream's length in bytes if known
+ * @param stopSignal `stop` aborts a connection attempt; `raise` is called with a signal of the terminal that
+ *   has reached only the command of `exec:`
+ * @throws UnusableError when it cannot be an endpoint; other errors when it cannot be opened
  */
 export async function openEndpoint(
   spec: EndpointSpec,
@@ -54,10 +54,10 @@ function openPath(path: string, direction: Direction, size: bigint | undefined):
   return openFile(path, direction, size);
 }
 
-// MERGED /** `PATH` of a character or block device; as a source, of a regular file, too. */
-
 /**
- * @param size the stream's length in bytes, where it is known
+ * Opens a character or block device or, as a source, a regular file.
+ *
+ * @param size the stream's length in bytes if known
  * @throws UnusableError for a terminal, and for a block device as the sink that is in use or too small;
  *   SyscallError when it cannot be opened
  */

@@ -1,4 +1,4 @@
-/** A connected stream socket as the sink. */
+/** A sink that is a connected stream socket. */
 import { POLLRDHUP } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { PollSet } from "../../../ffi/poll.ts";
@@ -14,33 +14,33 @@ import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import { RelayedSink } from "../sinks/relayed-sink.ts";
 
 /**
- * Milliseconds for the reader on another host to close its side once it has seen the end: one that
- * closes before it has read everything says so by a reset. Readers that never close must not hang us.
+ * Milliseconds for a TCP reader to close its side after the end of the stream: one that closes before it has
+ * read everything sends a reset. The limit is for readers that never close.
  */
 const LINGER = 5000;
 
 /**
- * What has left the queue of a Unix socket has been read, or was dropped when the reader closed its end,
- * which is then an error of ours (ECONNRESET). TCP's queue holds only what the other host's kernel has
- * not acknowledged: whether the reader takes it from there, we hear at the earliest when it closes.
+ * Data that has left the queue of a Unix socket has been read, or was dropped when the reader closed its end,
+ * which the socket then reports (ECONNRESET). TCP's queue holds only what the other host's kernel has not
+ * acknowledged; whether the reader has read it is known at the earliest when the reader closes.
  *
- * Until the stream is complete, the end of a TCP connection is a reset, even that of the process by
- * SIGKILL: a reader must not take the end of a truncated stream for that of a whole one.
+ * Until the stream is complete, closing a TCP connection resets it, even when SIGKILL ends this process: a
+ * reader must not take the end of a truncated stream for the end of a complete one.
  */
 export class SocketSink extends RelayedSink {
-  #giveBack = () => {};
-  /** What has left the queue has been read. */
-  #isExact = false;
-  /** When our side was shut down, by performance.now(). */
+  #restoreFlags = () => {};
+  /** True for a Unix socket: data that has left the queue has been read. */
+  #isUnix = false;
+  /** When this side was shut down, by performance.now(). */
   #shutDownAt: number | undefined;
   readonly #poll = new PollSet();
 
   override open(): boolean {
     super.open();
     endpointCall(() => {
-      this.#isExact = isUnix(this.fd);
-      this.#giveBack = setSharedNonBlocking(this.fd);
-      if (!this.#isExact) resetOnClose(this.fd, true);
+      this.#isUnix = isUnix(this.fd);
+      this.#restoreFlags = setSharedNonBlocking(this.fd);
+      if (!this.#isUnix) resetOnClose(this.fd, true);
     });
     return true;
   }
@@ -54,9 +54,9 @@ export class SocketSink extends RelayedSink {
   }
 
   unread(): number {
-    // Of what was shut down, TCP counts the end itself as a byte.
+    // After shutdown(2), TCP counts the FIN as a byte.
     const unread = this.#shutDownAt === undefined ? endpointCall(() => bytesUnsent(this.fd)) : 0;
-    // In this order: what is dropped leaves the queue after the error is there.
+    // In this order: the kernel sets the error before it drops the queue.
     this.#requireReader();
     return unread;
   }
@@ -66,18 +66,18 @@ export class SocketSink extends RelayedSink {
       endpointCall(() => shutdownWrite(this.fd));
       this.#shutDownAt = performance.now();
     }
-    const ended = this.#isExact || this.#readerEnded();
-    // In this order: a reset is an end, too.
+    const ended = this.#isUnix || this.#readerEnded();
+    // In this order: a reset ends the reader's side, too.
     this.#requireReader();
     if (!ended && performance.now() < this.#shutDownAt + LINGER) return false;
     endpointCall(() => resetOnClose(this.fd, false));
-    this.#giveBack();
+    this.#restoreFlags();
     this.end();
     return true;
   }
 
   override close(): void {
-    if (this.fd >= 0) this.#giveBack();
+    if (this.fd >= 0) this.#restoreFlags();
     super.close();
   }
 
@@ -87,7 +87,7 @@ export class SocketSink extends RelayedSink {
     if (errno !== 0) throw new EndpointError(new SyscallError("send", errno));
   }
 
-  /** True when the reader has closed its side, or its connection. What it has said stays unread. */
+  /** True when the reader has closed its side. Data from the reader stays unread. */
   #readerEnded(): boolean {
     this.#poll.clear();
     const at = this.#poll.add(this.fd, POLLRDHUP);
