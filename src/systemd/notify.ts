@@ -1,9 +1,9 @@
-/** Telling a server manager how far the program is (sd_notify(3)). */
+/** Readiness notification (sd_notify(3)). */
 import { abstractAddress, sendDatagram, unixAddress } from "../../ffi/socket.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 
-/** Sends a state, such as `READY=1`, to whoever listens on NOTIFY_SOCKET; without one, nothing. */
+/** Sends a state to the socket of NOTIFY_SOCKET, if that is set. */
 export function notify(state: "READY=1" | "STOPPING=1", log: Log): void {
   const socket = process.env.NOTIFY_SOCKET;
   if (socket === undefined || socket === "") return;
