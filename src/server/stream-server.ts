@@ -374,7 +374,7 @@ export class StreamServer {
         this.#standing(event);
         break;
       case "room":
-        this.#connections.roomMade();
+        this.#connections.makeRoomDone();
         break;
       case "resumed":
         this.#reconnectTimer.returned();

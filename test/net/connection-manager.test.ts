@@ -31,7 +31,7 @@ beforeEach(() => {
   path = folder.file("socket");
   clients = [];
   closed = [];
-  makeRoom = () => queueMicrotask(() => connections.roomMade());
+  makeRoom = () => queueMicrotask(() => connections.makeRoomDone());
 });
 
 afterEach(() => {
@@ -118,7 +118,7 @@ describe("a newcomer for whom there is no place", () => {
       [true, 1, 0],
     );
     close((clients.shift() as NegotiatedConnection).fd);
-    connections.roomMade();
+    connections.makeRoomDone();
     await newcomer.receive(18 + 10);
     await eventually(() => clients.length === 1, "the newcomer");
     expect(connections.hasWaiting).toBeFalse();
@@ -132,7 +132,7 @@ describe("a newcomer for whom there is no place", () => {
     using _first = await greeted();
     using newcomer = await RawClient.connect(path);
     await asked.promise;
-    connections.roomMade();
+    connections.makeRoomDone();
     await newcomer.closed();
     expect(closed).toEqual([["a connection was refused: 1 are open (--max-connections)", false]]);
   });
@@ -146,7 +146,7 @@ describe("a newcomer for whom there is no place", () => {
       using _newcomer = await RawClient.connect(path);
       await asked.promise;
     }
-    connections.roomMade();
+    connections.makeRoomDone();
     expect(first.socket.readyState).toBe("open");
     await eventually(() => !connections.hasWaiting, "the newcomer to be gone");
   });
@@ -181,14 +181,14 @@ test("who negotiates is counted, and heard, by when it came", async () => {
   expect(connections.negotiating()).toEqual({ count: 0, silence: Number.POSITIVE_INFINITY });
   using first = await greeted();
   await Bun.sleep(50);
-  const { accepted: visitors } = connections;
+  const { accepted } = connections;
   using _second = await greeted();
   expect(connections.negotiating().count).toBe(2);
-  expect(connections.negotiating(visitors).count).toBe(1);
-  expect(connections.negotiating(visitors).silence).toBeGreaterThanOrEqual(50);
-  const before = connections.negotiating(visitors).silence;
+  expect(connections.negotiating(accepted).count).toBe(1);
+  expect(connections.negotiating(accepted).silence).toBeGreaterThanOrEqual(50);
+  const before = connections.negotiating(accepted).silence;
   first.send(CHOICE.subarray(0, 5));
-  await eventually(() => connections.negotiating(visitors).silence < before, "a word");
+  await eventually(() => connections.negotiating(accepted).silence < before, "a word");
 });
 
 test("a client that does not choose in time is cut off; one that has is not", async () => {
