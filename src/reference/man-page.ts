@@ -19,7 +19,7 @@ export function manPage(outline: Outline, prose: Prose): string {
   const lines = [
     `.\\" Made by: ${name} man. Do not edit: bun run man`,
     `.TH ${escaped(name.toUpperCase())} 1 "" "${escaped(`${name} ${version}`)}" "User Commands"`,
-    // Long words, such as URIs, leave holes in lines that are filled up, and must not be divided.
+    // Not justified and not hyphenated: long words such as URIs would leave gaps, and must stay whole.
     ".ad l",
     ".nh",
     ...section("NAME"),
@@ -73,7 +73,7 @@ function entries(list: readonly Entry[]): string[] {
   return list.flatMap(([term, text]) => entry(bold(term), marked(text)));
 }
 
-/** Options by the commands that have them: those of most commands first. */
+/** Options grouped by the commands that have them, those of most commands first. */
 function optionGroups({ commands, options }: Outline): [title: string, options: Option[]][] {
   const owners = new Map<string, { commands: string[]; option: Option }>();
   for (const { name, options: own } of commands) {
@@ -98,7 +98,7 @@ function listed(names: readonly string[]): string {
     : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
-/** Blocks of what is typed, and what tells about one above it. */
+/** Blocks of lines to type, each with its explanation above, if any. */
 function exampleLines({ name, example }: Command): string[] {
   if (example === undefined) return [];
   const blocks = example.split("\n\n").flatMap((block) => {
