@@ -14,7 +14,7 @@ import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Those that end with an exclamation mark. */
+/** Accepts texts that end with an exclamation mark. */
 const place = (path: string) => placeOf(path, "a cry", (text) => text.endsWith("!"));
 
 /** Why it is none, and what to do. */

@@ -23,7 +23,7 @@ function shared(descriptors: Descriptors): { read: number; write: number } {
 }
 
 /** What comes out until the last line of it is there. */
-async function heard(fd: number, last: RegExp): Promise<string> {
+async function readUntil(fd: number, last: RegExp): Promise<string> {
   let text = "";
   await eventually(() => {
     text += readAll(fd).toString();
@@ -52,7 +52,7 @@ describe.each([
     expect(writer.idle).toBeFalse();
     // Those who share it do not see that we do not wait.
     expect(flagsOf(write)).toBe(flags);
-    const text = await heard(read, / lost: nobody was reading\n$/);
+    const text = await readUntil(read, / lost: nobody was reading\n$/);
     const lines = text.trimEnd().split("\n");
     const note = /^nbd-streaming: (\d+) more messages were lost: nobody was reading$/;
     const lost = Number(note.exec(lines.pop() as string)?.[1]);
@@ -68,7 +68,7 @@ describe.each([
     for (let i = 0; i < FAR_TOO_MANY; i++) writer.writeOrDrop(`line ${i}\n`);
     writer.write("the end\n");
     writer.write("the very end\n");
-    const text = await heard(read, /the very end\n$/);
+    const text = await readUntil(read, /the very end\n$/);
     expect(text.trimEnd().split("\n").slice(-3)).toEqual([
       expect.stringMatching(/^nbd-streaming: \d+ more messages were lost: nobody was reading$/),
       "the end",
@@ -117,7 +117,7 @@ describe.each([
     writer.write(`${long}\n`);
     writer.write("short\n");
     expect(writer.tryWrite("not now\n")).toBeFalse();
-    expect((await heard(read, /short\n$/)) === `${long}\nshort\n`).toBeTrue();
+    expect((await readUntil(read, /short\n$/)) === `${long}\nshort\n`).toBeTrue();
   });
 });
 
@@ -206,7 +206,7 @@ test("a terminal that is stopped (Ctrl-S) keeps nobody waiting", async () => {
   setNonBlocking(master, true);
   expect(readAll(master).toString()).toBe("one\r\n");
   expect(libc.ioctl(slave, TCXONC, TCOON as never)).toBe(0);
-  const text = await heard(master, /nobody was reading\r\n$/);
+  const text = await readUntil(master, /nobody was reading\r\n$/);
   const lines = text.split("\r\n").slice(0, -2);
   expect(lines).toEqual(lines.map((_, i) => `line ${i}`));
 });

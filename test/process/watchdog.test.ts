@@ -62,17 +62,17 @@ test.each(["before the command", "when it has just been started", "while it read
     using folder = tempFolder();
     const script = join(import.meta.dir, "watchdog.child.ts");
     const line = `"$0" "$@" & wait $!; cat`;
-    // Whoever has our standard output or error would keep this waiting.
+    // A process that has our standard output or error would keep this waiting.
     const words = ["sh", "-c", line, process.execPath, script, when, folder.file("done")];
     await command(words);
-    const [watchdog = 0, leader = 0] = readFileSync(folder.file("done.pids"), "utf8")
+    const [watchdog = 0, commandPid = 0] = readFileSync(folder.file("done.pids"), "utf8")
       .split(" ")
       .map(Number);
     const alive = (pid: number) => {
       if (pid === 0 || !existsSync(`/proc/${pid}`)) return false;
       return !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
     };
-    await eventually(() => !alive(watchdog) && !alive(leader), "their end");
+    await eventually(() => !alive(watchdog) && !alive(commandPid), "their end");
     expect(existsSync(folder.file("done"))).toBe(false);
   },
 );

@@ -1,8 +1,9 @@
-/** Socket activation (sd_listen_fds(3)), and the client's socket of `--single`. */
+/** What systemd and inetd pass to a service: sockets (sd_listen_fds(3)), and where to report readiness (sd_notify(3)). */
 import { fstatSync } from "node:fs";
-import { closeOnExec } from "../../ffi/fd.ts";
-import { isListening } from "../../ffi/socket.ts";
-import { UserError } from "../errors.ts";
+import { closeOnExec } from "../ffi/fd.ts";
+import { abstractAddress, isListening, sendDatagram, unixAddress } from "../ffi/socket.ts";
+import { messageOf, UserError } from "./errors.ts";
+import type { Log } from "./log.ts";
 
 const STDIN = 0;
 
@@ -60,5 +61,17 @@ export function requireSocket(fd: number, name: string): void {
   }
   if (!isSocket) {
     throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+  }
+}
+
+/** Sends a state to the socket of NOTIFY_SOCKET, if that is set. */
+export function notify(state: "READY=1" | "STOPPING=1", log: Log): void {
+  const socket = process.env.NOTIFY_SOCKET;
+  if (socket === undefined || socket === "") return;
+  const address = socket.startsWith("@") ? abstractAddress(socket.slice(1)) : unixAddress(socket);
+  try {
+    sendDatagram(address, Buffer.from(state));
+  } catch (error) {
+    log.warn(`cannot tell the server manager ${state}: ${messageOf(error)}`);
   }
 }
