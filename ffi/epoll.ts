@@ -36,7 +36,7 @@ export class EpollSet {
     checked("epoll_ctl", () => libc.epoll_ctl(this.fd, EPOLL_CTL_DEL, fd, this.#event.at(0)));
   }
 
-  /** Reports up to 64 descriptors without waiting. @param report gets `EPOLL*` bits, which equal those of `POLL*` */
+  /** Reports up to 64 descriptors without waiting. @param report gets `EPOLL*` bits, the same as `POLL*` */
   take(report: (fd: number, events: number) => void): void {
     const { view } = this.#events;
     const n = checked("epoll_wait", () => {

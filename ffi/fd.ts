@@ -1,4 +1,4 @@
-/** Calls for all file descriptors: open(2), close(2), dup(2), read(2), write(2), writev(2), fcntl(2), ioctl(2). */
+/** File descriptors: open(2), close(2), dup(2), read(2), write(2), writev(2), fcntl(2), ioctl(2). */
 import { constants } from "node:os";
 import type { Pointer } from "bun:ffi";
 import {
@@ -58,8 +58,9 @@ export function close(fd: number): void {
 }
 
 /**
- * close(2) of a descriptor that has been written to: some file systems report only now that data was lost. Not
- * repeated after EINTR: Linux has already released the descriptor, and another thread may have got the number.
+ * close(2) of a descriptor that has been written to: some file systems report only now that data was
+ * lost. Not repeated after EINTR: Linux has already released the descriptor, and another thread may
+ * have got the number.
  *
  * @throws SyscallError; the descriptor is closed nevertheless
  */
@@ -123,8 +124,8 @@ export function lock(fd: number, subject: string): void {
  * @returns undefined where the file system has no leases, or the file is another user's
  */
 export function hasNoWriter(fd: number): boolean | undefined {
-  // A process that opens the file for writing in between waits for the release, and the kernel signals this
-  // process: by default with SIGIO, which would end it, so by SIGURG, which is ignored.
+  // A process that opens the file for writing in between waits for the release, and the kernel signals
+  // this process: by default with SIGIO, which would end it, so by SIGURG, which is ignored.
   libc.fcntl(fd, F_SETSIG, constants.signals.SIGURG);
   if (libc.fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
     return lastErrno() === ERRNO.EAGAIN ? false : undefined;

@@ -1,9 +1,9 @@
 /**
  * The C library, loaded once for each thread that imports this module.
  *
- * The declared types are those of 64-bit Linux, the same in glibc and musl: `size_t` and `off_t` have 64 bits,
- * `int` has 32. The rest of the program calls the wrappers in the other files of this folder, which turn `-1` and
- * errno into a {@link SyscallError}.
+ * The declared types are those of 64-bit Linux, the same in glibc and musl: `size_t` and `off_t` have
+ * 64 bits, `int` has 32. The rest of the program calls the wrappers in the other files of this folder,
+ * which turn `-1` and errno into a {@link SyscallError}.
  */
 import { dlopen, FFIType, type FFIFunction } from "bun:ffi";
 
@@ -17,11 +17,11 @@ export const LIBC_NAMES: readonly string[] = [
 ];
 
 /**
- * `i64_fast` returns a number instead of a bigint where that is exact, as for all results below: the kernel moves
- * at most 2^31 - 4096 bytes in one call.
+ * `i64_fast` returns a number instead of a bigint where that is exact, as for all results below: the
+ * kernel moves at most 2^31 - 4096 bytes in one call.
  *
- * `open` and `fcntl` are variadic in C. On x86-64 and arm64, Linux passes their integer arguments like those of
- * an ordinary function.
+ * `open` and `fcntl` are variadic in C. On x86-64 and arm64, Linux passes their integer arguments like
+ * those of an ordinary function.
  */
 const SYMBOLS = {
   __errno_location: { args: [], returns: "ptr" },
@@ -92,8 +92,8 @@ export const libc = loaded.symbols;
 export const libcName = loaded.name;
 
 /**
- * The version of glibc, such as "2.36" (gnu_get_libc_version(3)); undefined for another C library. The file name
- * is no proof: musl's loader also finds itself under glibc's name.
+ * The version of glibc, such as "2.36" (gnu_get_libc_version(3)); undefined for another C library. The
+ * file name is no proof: musl's loader also finds itself under glibc's name.
  */
 export function glibcVersion(): string | undefined {
   try {

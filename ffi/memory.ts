@@ -3,8 +3,8 @@ import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { libc } from "./libc.ts";
 
 /**
- * Bytes at a fixed address. A typed array's memory does not move while the array is alive, so the address is taken
- * once, in place of a conversion in every call.
+ * Bytes at a fixed address. A typed array's memory does not move while the array is alive, so the
+ * address is taken once, in place of a conversion in every call.
  */
 export class Memory {
   readonly bytes: Uint8Array;
@@ -46,8 +46,8 @@ export class Memory {
 const IOVEC_SIZE = 16;
 
 /**
- * A queue of `struct iovec` for writev(2). Addresses are below 2^47 on Linux, so a number composed of two 32-bit
- * halves is exact.
+ * A queue of `struct iovec` for writev(2). Addresses are below 2^47 on Linux, so a number composed of
+ * two 32-bit halves is exact.
  */
 export class IoVec {
   readonly #memory: Memory;

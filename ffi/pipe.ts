@@ -33,8 +33,8 @@ export function pipeSize(fd: number): number {
 }
 
 /**
- * Grows a pipe to the largest capacity that the kernel grants (F_SETPIPE_SZ): the machine's limit, or less
- * when the user's pages for pipes are used up (EPERM, pipe(7)).
+ * Grows a pipe to the largest capacity that the kernel grants (F_SETPIPE_SZ): the machine's limit, or
+ * less when the user's pages for pipes are used up (EPERM, pipe(7)).
  *
  * @returns the capacity in bytes
  */
@@ -60,9 +60,11 @@ function largestPipe(): number {
 }
 
 /**
- * splice(2): moves up to `length` bytes between descriptors, at least one of them a pipe, without waiting.
+ * splice(2): moves up to `length` bytes between descriptors, at least one of them a pipe, without
+ * waiting.
  *
- * @returns bytes moved, 0 at the input's end of file, or WOULD_BLOCK when the input is empty or the output full
+ * @returns bytes moved, 0 at the input's end of file, or WOULD_BLOCK when the input is empty or the
+ *   output full
  */
 export function splice(from: number, to: number, length: number): number {
   let n: number;

@@ -5,8 +5,8 @@ import { checked } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 /**
- * Makes this process the parent of orphaned descendants, in place of init (PR_SET_CHILD_SUBREAPER), so that the
- * processes of a command can be found after the command has ended.
+ * Makes this process the parent of orphaned descendants, in place of init (PR_SET_CHILD_SUBREAPER), so
+ * that the processes of a command can be found after the command has ended.
  */
 export function becomeSubreaper(): void {
   checked("prctl", () => libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));

@@ -69,8 +69,8 @@ export function bytesUnsent(fd: number): number {
 }
 
 /**
- * Starts to connect a new non-blocking stream socket (connect(2)). It becomes writable when it is connected or has
- * failed; {@link socketError} then tells which.
+ * Starts to connect a new non-blocking stream socket (connect(2)). It becomes writable when it is
+ * connected or has failed; {@link socketError} then tells which.
  *
  * @param address a `struct sockaddr` of {@link unixAddress} or {@link internetAddress}
  * @returns the descriptor, close-on-exec
@@ -90,8 +90,8 @@ export function connect(address: Uint8Array, subject: string): number {
 }
 
 /**
- * Makes a listening stream socket, non-blocking and close-on-exec (bind(2), listen(2)). A Unix socket's file gets
- * the permissions that umask(2) leaves.
+ * Makes a listening stream socket, non-blocking and close-on-exec (bind(2), listen(2)). A Unix socket's
+ * file gets the permissions that umask(2) leaves.
  *
  * @param backlog connections that may wait to be accepted, up to the kernel's limit
  * @throws SyscallError
@@ -112,8 +112,8 @@ export function listen(address: Uint8Array, backlog: number, subject: string): n
 }
 
 /**
- * The pending error of a connection, or of the attempt to connect: an errno, or 0 (SO_ERROR, socket(7)). The kernel
- * reports each error once, either here or by a call that fails.
+ * The pending error of a connection, or of the attempt to connect: an errno, or 0 (SO_ERROR,
+ * socket(7)). The kernel reports each error once, either here or by a call that fails.
  */
 export function socketError(fd: number): number {
   return option(fd, SO_ERROR);
@@ -141,8 +141,8 @@ function option(fd: number, name: number): number {
 }
 
 /**
- * Lets the kernel hold up to `length` bytes that the peer has not taken yet (SO_SNDBUF, socket(7)). The kernel
- * silently applies its own limit.
+ * Lets the kernel hold up to `length` bytes that the peer has not taken yet (SO_SNDBUF, socket(7)). The
+ * kernel silently applies its own limit.
  */
 export function growSendBuffer(fd: number, length: number): void {
   int.view.setInt32(0, length, true);
@@ -152,8 +152,9 @@ export function growSendBuffer(fd: number, length: number): void {
 const linger = new Memory(8);
 
 /**
- * Sets whether closing a TCP connection resets it, so that the peer sees an error and not the end (SO_LINGER with
- * a time of 0, socket(7)). This also applies when the process ends in any way. Does nothing to other sockets.
+ * Sets whether closing a TCP connection resets it, so that the peer sees an error and not the end
+ * (SO_LINGER with a time of 0, socket(7)). This also applies when the process ends in any way. Does
+ * nothing to other sockets.
  */
 export function resetOnClose(fd: number, on: boolean): void {
   linger.view.setInt32(0, on ? 1 : 0, true);
@@ -165,9 +166,9 @@ export function resetOnClose(fd: number, on: boolean): void {
 const KEEPALIVE_PROBES = 2;
 
 /**
- * Makes the kernel end a TCP connection whose peer does not respond for `seconds`: to data (TCP_USER_TIMEOUT), or
- * to probes while the connection is idle (SO_KEEPALIVE; tcp(7), socket(7)). Does nothing to other sockets, whose
- * peers are on this machine.
+ * Makes the kernel end a TCP connection whose peer does not respond for `seconds`: to data
+ * (TCP_USER_TIMEOUT), or to probes while the connection is idle (SO_KEEPALIVE; tcp(7), socket(7)). Does
+ * nothing to other sockets, whose peers are on this machine.
  */
 export function noticeDeadPeer(fd: number, seconds: number): void {
   const set = (level: number, name: number, value: number) => {
@@ -195,7 +196,8 @@ export function boundAddress(fd: number): BoundAddress | undefined {
 }
 
 /**
- * The address of the peer of a Unix or TCP socket (getpeername(2)); undefined for others and for an unbound one.
+ * The address of the peer of a Unix or TCP socket (getpeername(2)); undefined for others and for an
+ * unbound one.
  *
  * @throws SyscallError ENOTCONN without a peer
  */

@@ -58,7 +58,10 @@ export interface SpawnOptions {
   /** The arguments, including the program's name. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** The program's descriptors from 0 on, by their numbers in this process; no others. "null" is /dev/null. */
+  /**
+   * The program's descriptors from 0 on, by their numbers in this process; no others. "null" is
+   * /dev/null.
+   */
   readonly stdio: readonly (number | "null")[];
   /** Runs in this process's group, in a new process group, or in a new session. */
   readonly place: "here" | "group" | "session";
@@ -66,19 +69,19 @@ export interface SpawnOptions {
 
 const STDERR = 2;
 
-/** At least the size of posix_spawnattr_t and posix_spawn_file_actions_t in glibc and musl, 336 bytes at most. */
+/** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl (at most 336 bytes). */
 const OPAQUE_SIZE = 512;
 
 /**
- * Bun ignores these two for itself; the program must not. Other ignored signals were ignored before Bun started,
- * and stay so in the program, as nohup(1) requires.
+ * Bun ignores these two for itself; the program must not. Other ignored signals were ignored before Bun
+ * started, and stay so in the program, as nohup(1) requires.
  */
 const IGNORED_BY_RUNTIME = signalSet("SIGPIPE", "SIGXFSZ");
 const NO_SIGNALS = signalSet();
 
 /**
- * Starts a program, with no signal blocked. Unlike with Bun.spawn, the program can get a process group of its own in
- * the same session, and keeps the signal dispositions that this process was started with.
+ * Starts a program, with no signal blocked. Unlike with Bun.spawn, the program can get a process group
+ * of its own in the same session, and keeps the signal dispositions that this process was started with.
  *
  * @returns the process id
  * @throws SyscallError when it cannot be executed (ENOENT, EACCES) or started (EAGAIN)
@@ -144,7 +147,10 @@ function addActions(actions: Pointer, stdio: SpawnOptions["stdio"], devNull: Mem
   }
 }
 
-/** Bun makes its standard output and error non-blocking for all processes that share them; most programs fail then. */
+/**
+ * Bun makes descriptors that it writes to non-blocking for all who share them, and most programs fail
+ * then.
+ */
 function makeBlocking(fd: number): void {
   try {
     setNonBlocking(fd, false);
@@ -220,8 +226,8 @@ export interface ChildState {
 const siginfo = new Memory(128);
 
 /**
- * How a child has ended (waitid(2)). The child stays a zombie, so that its process id is not reused, until
- * {@link reap}.
+ * How a child has ended (waitid(2)). The child stays a zombie, so that its process id is not reused,
+ * until {@link reap}.
  *
  * @returns undefined while it runs; "unknown" when other code has reaped it (ECHILD)
  */

@@ -38,7 +38,7 @@ export function openTerminal(): number {
 
 const group = new Memory(4);
 
-/** The foreground process group of the controlling terminal (TIOCGPGRP); undefined for any other descriptor. */
+/** The foreground process group of the controlling terminal (TIOCGPGRP); undefined for another file. */
 export function foregroundGroup(fd: number): number | undefined {
   if (libc.ioctl(fd, TIOCGPGRP, group.at(0)) < 0) return undefined;
   return group.view.getInt32(0, true);
@@ -55,7 +55,8 @@ export function isInForeground(fd: number): boolean {
 }
 
 /**
- * Puts a process group of this session into the foreground of its terminal (TIOCSPGRP), even from the background.
+ * Puts a process group of this session into the foreground of its terminal (TIOCSPGRP), even from the
+ * background.
  *
  * @throws SyscallError EPERM when there is no such group, EIO when the terminal is gone
  */

@@ -1,8 +1,8 @@
 /** Errors for the user: one line, a stable code, an exit status, no stack trace. */
 
 /**
- * The exit statuses of README.md. A captive command's own failure status is passed on, and a signal gives 128 plus
- * its number.
+ * The exit statuses of README.md. A captive command's own failure status is passed on, and a signal
+ * gives 128 plus its number.
  */
 export const EXIT = {
   /** The stream is complete. */

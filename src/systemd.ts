@@ -1,4 +1,4 @@
-/** What systemd and inetd pass to a service: sockets (sd_listen_fds(3)), and where to report readiness (sd_notify(3)). */
+/** Sockets that systemd or inetd passes (sd_listen_fds(3)), and readiness (sd_notify(3)). */
 import { fstatSync } from "node:fs";
 import { closeOnExec } from "../ffi/fd.ts";
 import { abstractAddress, isListening, sendDatagram, unixAddress } from "../ffi/socket.ts";
@@ -11,8 +11,8 @@ const STDIN = 0;
 const SD_LISTEN_FDS_START = 3;
 
 /**
- * Takes the listening socket that systemd, nbdcopy or a similar program has passed, and removes its variables
- * from the environment, which children must not inherit.
+ * Takes the listening socket that systemd, nbdcopy or a similar program has passed, and removes its
+ * variables from the environment, which children must not inherit.
  *
  * @returns the descriptor; undefined when none was passed
  * @throws UserError when it is not exactly one listening socket

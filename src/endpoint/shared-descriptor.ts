@@ -10,7 +10,8 @@ import { close, open, openFlags, setNonBlocking } from "../../ffi/fd.ts";
  * Opens a pipe again, non-blocking (proc(5)), and closes the shared descriptor.
  *
  * @param access O_RDONLY or O_WRONLY
- * @returns the new descriptor; `shared` itself, made non-blocking, where the pipe cannot be opened again
+ * @returns the new descriptor; `shared` itself, made non-blocking, where the pipe cannot be opened
+ *   again
  * @throws SyscallError
  */
 export function reopenPipe(shared: number, access: number): number {
@@ -28,7 +29,8 @@ export function reopenPipe(shared: number, access: number): number {
 }
 
 /**
- * Makes a shared socket non-blocking, for the other processes too: unlike a pipe, it cannot be opened again.
+ * Makes a shared socket non-blocking, for the other processes too: unlike a pipe, it cannot be opened
+ * again.
  *
  * @returns restores the flag, as far as possible
  */

@@ -20,7 +20,8 @@ const STANDARD = {
 } as const;
 
 /**
- * Parses the value of `pipe=` or `read=`. A path that looks like one of the other forms is written with `./`.
+ * Parses the value of `pipe=` or `read=`. A path that looks like one of the other forms is written with
+ * `./`.
  *
  * @throws UnusableError for a value that starts like another form but is not one
  */
@@ -112,8 +113,8 @@ export type EndpointHandle =
     };
 
 /**
- * What the user named cannot be a sink or a source. The message starts with "it" or names what is wrong;
- * `hint` says what to do about it.
+ * What the user named cannot be a sink or a source. The message starts with "it" or names what is
+ * wrong; `hint` says what to do about it.
  */
 export class UnusableError extends Error {
   override readonly name = "UnusableError";

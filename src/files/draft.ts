@@ -8,7 +8,7 @@ export class Draft {
   readonly #temporary: FileId;
   #fd: number;
 
-  /** Creates the temporary file, with the permissions that umask(2) leaves. @throws Error of the file system */
+  /** Creates the file, with the permissions that umask(2) leaves. @throws Error of the file system */
   constructor(path: string) {
     this.#path = path;
     const temporary = temporaryName(path);

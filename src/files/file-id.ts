@@ -25,8 +25,8 @@ export class FileId {
   }
 
   /**
-   * True while the name leads to this file. A file system may reuse the inode number of a deleted file: where that
-   * matters, the caller keeps the file open, or checks its contents.
+   * True while the name leads to this file. A file system may reuse the inode number of a deleted file:
+   * where that matters, the caller keeps the file open, or checks its contents.
    */
   get isThere(): boolean {
     const now = lstatOrNothing(this.path);

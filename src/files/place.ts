@@ -2,8 +2,8 @@
  * The destination of a report or a process id.
  *
  * A user who names a wrong file must not lose it. So a file under a name that the user gave is written,
- * replaced or removed only if it does not exist yet, was recognisably written by an earlier run, is empty
- * (mktemp(1)), or is a symbolic link; the link's target stays.
+ * replaced or removed only if it does not exist yet, was recognisably written by an earlier run, is
+ * empty (mktemp(1)), or is a symbolic link; the link's target stays.
  */
 import {
   accessSync,
@@ -55,7 +55,8 @@ const MAX_LENGTH = 64 * 1024;
  *
  * @param what the file will be, for messages: `a checksum`
  * @param isOurs returns true for the text of such a file
- * @throws PlaceError when it must not be written; Error of the file system when the folder cannot be used
+ * @throws PlaceError when it must not be written; Error of the file system when the folder cannot be
+ *   used
  */
 export function placeOf(path: string, what: string, isOurs: (text: string) => boolean): Place {
   const fd = descriptorOf(path);
@@ -107,8 +108,8 @@ function kindOf(stats: Stats): string {
 const MAX_LINKS = 40;
 
 /**
- * The descriptor of this process that a path leads to (proc(5)). It may be of a file, but no other file could be
- * renamed to the path.
+ * The descriptor of this process that a path leads to (proc(5)). It may be of a file, but no other file
+ * could be renamed to the path.
  */
 function descriptorOf(path: string): number | undefined {
   let at = path;

@@ -1,6 +1,6 @@
 /**
- * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): the replies to options, and what
- * has been agreed so far.
+ * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): the replies to options, and
+ * what has been agreed so far.
  */
 import {
   NBD_FLAG_SEND_DF,
@@ -48,8 +48,8 @@ import {
 const EMPTY = new Uint8Array(0);
 
 /**
- * The server's modes of "TLS support": NOTLS, SELECTIVETLS with an export that is open with and without TLS,
- * and FORCEDTLS.
+ * The server's modes of "TLS support": NOTLS, SELECTIVETLS with an export that is open with and without
+ * TLS, and FORCEDTLS.
  */
 export type TlsPolicy = "off" | "on" | "require";
 
@@ -75,8 +75,8 @@ export class Haggling {
   }
 
   /**
-   * Called when TLS has begun. Discards what was agreed before, as a server MUST: an attacker may have sent it
-   * ("NBD_OPT_STARTTLS"; CVE-2021-3716).
+   * Called when TLS has begun. Discards what was agreed before, as a server MUST: an attacker may have
+   * sent it ("NBD_OPT_STARTTLS"; CVE-2021-3716).
    */
   secured(): void {
     this.#secure = true;
@@ -242,8 +242,8 @@ export class Haggling {
   }
 
   #metaContext(data: Uint8Array): void {
-    // A SHOULD for SET. For LIST, a server SHOULD NOT advertise what requires structured replies to a client
-    // without them.
+    // A SHOULD for SET. For LIST, a server SHOULD NOT advertise what requires structured replies to a
+    // client without them.
     if (!this.#structured) {
       this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
       return;
@@ -277,9 +277,9 @@ export class Haggling {
   }
 
   /**
-   * False for an unbounded disk with compact headers. Their requests and descriptors cover less than 4 GiB, so
-   * a client would need two thousand million BLOCK_STATUS requests. Without the context it takes the whole
-   * disk for data at once.
+   * False for an unbounded disk with compact headers. Their requests and descriptors cover less than 4
+   * GiB, so a client would need two thousand million BLOCK_STATUS requests. Without the context it
+   * takes the whole disk for data at once.
    */
   get #canBeMapped(): boolean {
     return this.#extended || this.#info.size < UNBOUNDED_SIZE;
@@ -296,8 +296,8 @@ export class Haggling {
   }
 
   #transmission(exportName: string): void {
-    // A context is valid only for the name that it was selected with, not for another name of the same export
-    // ("NBD_OPT_SET_META_CONTEXT").
+    // A context is valid only for the name that it was selected with, not for another name of the same
+    // export ("NBD_OPT_SET_META_CONTEXT").
     const allocation = this.#allocationFor === exportName;
     const negotiated = { structured: this.#structured, extended: this.#extended, allocation };
     this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
@@ -330,12 +330,13 @@ export type NegotiationResult =
       readonly leftover: Uint8Array;
     }
   /**
-   * TLS begins once the output is sent. Then call `Negotiation.secured`, and `push` with the decrypted bytes.
+   * TLS begins once the output is sent. Then call `Negotiation.secured`, and `push` with the decrypted
+   * bytes.
    */
   | { readonly kind: "starttls" }
   /**
-   * The connection must be closed once the output is sent. `reason` is for the log; `fault` is true when the
-   * client broke the protocol.
+   * The connection must be closed once the output is sent. `reason` is for the log; `fault` is true
+   * when the client broke the protocol.
    */
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 

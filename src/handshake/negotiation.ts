@@ -1,6 +1,6 @@
 /**
- * Fixed newstyle negotiation (doc/proto.md, "Newstyle negotiation") as a state machine without I/O: bytes in,
- * in chunks of any length; bytes and an outcome out.
+ * Fixed newstyle negotiation (doc/proto.md, "Newstyle negotiation") as a state machine without I/O:
+ * bytes in, in chunks of any length; bytes and an outcome out.
  */
 import {
   IHAVEOPT,
@@ -16,7 +16,7 @@ import {
 } from "./haggling.ts";
 import { encodeGreeting } from "./option-reply.ts";
 
-/** Longer option data is not read; the longest valid data of INFO and GO, and all known contexts, fit well. */
+/** Longer option data is not read. The longest valid data of INFO and GO fits, and all known contexts. */
 const MAX_OPTION_DATA = 16 * 1024;
 /** Data up to this length is skipped and answered TOO_BIG; a client that sends more is hostile. */
 const MAX_SKIPPED_DATA = 1024 * 1024;

@@ -17,8 +17,9 @@ const STOP_GRACE = 300;
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
 /**
- * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's, files
- * that are read now and then, and connections that wait for a place or are accepted only to be refused.
+ * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's,
+ * files that are read now and then, and connections that wait for a place or are accepted only to be
+ * refused.
  */
 const RESERVED_DESCRIPTORS = 28;
 
@@ -29,7 +30,7 @@ export interface ConnectionManagerOptions extends SessionOptions {
   readonly reconnect: number | undefined;
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
-  /** Asks for an idle connection to be closed; {@link ConnectionManager.makeRoomDone} is called afterwards. */
+  /** Asks to close an idle connection; {@link ConnectionManager.makeRoomDone} is called afterwards. */
   readonly makeRoom: () => void;
 }
 
@@ -101,7 +102,7 @@ export class ConnectionManager {
     this.#options.makeRoom();
   }
 
-  /** Must be called after {@link ConnectionManagerOptions.makeRoom}, whether a place has become free or not. */
+  /** Must be called after {@link ConnectionManagerOptions.makeRoom}, with or without a free place. */
   makeRoomDone(): void {
     const [socket] = this.#waiting;
     if (socket === undefined) return;
@@ -138,8 +139,8 @@ export class ConnectionManager {
   }
 
   /**
-   * Resolves when all clients with TLS have taken the last bytes, or are too slow. The stream thread must have
-   * ended. After `stop` they have {@link STOP_GRACE}.
+   * Resolves when all clients with TLS have taken the last bytes, or are too slow. The stream thread
+   * must have ended. After `stop` they have {@link STOP_GRACE}.
    */
   async flushTls(stop: AbortSignal): Promise<void> {
     let grace: ReturnType<typeof setTimeout> | undefined;
@@ -177,9 +178,9 @@ export class ConnectionManager {
 }
 
 /**
- * How many connections the limit of open descriptors allows (getrlimit(2), RLIMIT_NOFILE). Without a free
- * descriptor, the program could not even accept a connection to refuse it, and the event loop would report the
- * waiting client again and again.
+ * How many connections the limit of open descriptors allows (getrlimit(2), RLIMIT_NOFILE). Without a
+ * free descriptor, the program could not even accept a connection to refuse it, and the event loop
+ * would report the waiting client again and again.
  *
  * @param each descriptors of one connection
  * @returns at least 1; Infinity if the limit is not known

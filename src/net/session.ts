@@ -12,7 +12,10 @@ import { TlsClose } from "../tls/tls-close.ts";
 import { dup } from "../../ffi/fd.ts";
 
 export interface SessionEvents {
-  /** The transmission phase begins: the receiver owns the descriptor, and calls `released` when it has closed it. */
+  /**
+   * The transmission phase begins. The receiver owns the descriptor, and calls `released` after closing
+   * it.
+   */
   readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
   /** The connection ended during negotiation. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;
@@ -277,16 +280,16 @@ interface WithDescriptor {
 }
 
 /**
- * Takes the descriptor out of a paused socket, and closes the socket. The descriptor is duplicated first, so that
- * the connection stays open and the peer notices nothing.
+ * Takes the descriptor out of a paused socket, and closes the socket. The descriptor is duplicated
+ * first, so that the connection stays open and the peer notices nothing.
  *
  * @returns a non-blocking descriptor of the connection, which the caller owns
  * @throws SyscallError without a free descriptor (EMFILE); the socket is then unchanged
  */
 export function takeDescriptor<Data>(socket: Socket<Data>): number {
   const fd = dup((socket as unknown as WithDescriptor).fd);
-  // end() might shut the connection down for both descriptors; terminate() would make the kernel reset it
-  // when the duplicate is closed.
+  // end() might shut the connection down for both descriptors; terminate() would make the kernel reset
+  // it when the duplicate is closed.
   (socket as unknown as { close(): void }).close();
   return fd;
 }

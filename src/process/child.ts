@@ -11,8 +11,8 @@ const UNKNOWN = 255;
 
 /**
  * Resets SIGCHLD to its default if it is ignored, as some supervisors start their programs: the kernel
- * would discard exit statuses (wait(2), ECHILD). Must be called before any process is started, also
- * in a library: a program that starts processes cannot want SIGCHLD ignored, and ignoring it again later
+ * would discard exit statuses (wait(2), ECHILD). Must be called before any process is started, also in
+ * a library: a program that starts processes cannot want SIGCHLD ignored, and ignoring it again later
  * would lose the status of children that still run.
  */
 export function keepExitStatuses(): void {
@@ -41,8 +41,8 @@ function stopPollingIfIdle(): void {
 }
 
 /**
- * A child process. It stays a zombie until it is {@link release}d, so that its process id and its process
- * group's cannot be reused, and signals cannot reach another process.
+ * A child process. It stays a zombie until it is {@link release}d, so that its process id and its
+ * process group's cannot be reused, and signals cannot reach another process.
  */
 export class Child {
   readonly pid: number;

@@ -12,8 +12,8 @@ export function deviceName(rdev: bigint): string {
 
 /**
  * What uses a block device, one of its partitions or its whole disk, such as `mounted at /mnt`,
- * `used for swapping` or `a part of dm-0 (vg-root)`, with the partition or disk in front where it is not the
- * device itself. Mounts of other namespaces (mount_namespaces(7)) are not visible.
+ * `used for swapping` or `a part of dm-0 (vg-root)`, with the partition or disk in front where it is
+ * not the device itself. Mounts of other namespaces (mount_namespaces(7)) are not visible.
  *
  * @param rdev from stat(2)
  */

@@ -107,7 +107,10 @@ function waitsFor(task: string, pipe: BigIntStats): (typeof ENDS)[number] | "unc
   }
 }
 
-/** For a process that may not be traced (ptrace(2)): the kernel function in which it sleeps is still readable. */
+/**
+ * For a process that may not be traced (ptrace(2)), wchan still shows the kernel function in which it
+ * sleeps.
+ */
 function unclearWait(task: string): "unclear" | undefined {
   return /wait_for_partner|fifo_open/.test(readOr(`${task}/wchan`, "")) ? "unclear" : undefined;
 }

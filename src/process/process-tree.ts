@@ -85,9 +85,9 @@ export class ProcessTree {
   }
 
   /**
-   * Kills all members. All are stopped before one is killed: in a pipeline, the death of one would be end
-   * of file for the next. The command's process group is reached even without descriptors or /proc, which
-   * kill(2) does not need.
+   * Kills all members. All are stopped before one is killed: in a pipeline, the death of one would be
+   * end of file for the next. The command's process group is reached even without descriptors or /proc,
+   * which kill(2) does not need.
    */
   kill(): void {
     this.#signal("SIGSTOP");
@@ -104,8 +104,8 @@ export class ProcessTree {
   }
 
   /**
-   * Kills all members when the program ends by process.exit() or an uncaught error, but not when a signal
-   * ends it.
+   * Kills all members when the program ends by process.exit() or an uncaught error, but not when a
+   * signal ends it.
    *
    * @returns cancels that
    */

@@ -8,8 +8,8 @@ import { isIgnored } from "../../ffi/signal.ts";
  *
  * - SIGUSR1 asks for a line of progress. SIGPIPE and SIGXFSZ are ignored by Bun: a write fails instead.
  * - SIGPWR is used by Bun to stop its threads for garbage collection. It ends nothing.
- * - SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV report a faulty instruction, which would be executed again
- *   after the handler.
+ * - SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV report a faulty instruction, which would be executed
+ *   again after the handler.
  * - SIGSTKFLT and the real-time signals, for which Bun has no listeners, and SIGKILL end the program at
  *   once; the {@link Watchdog} then kills the command of `exec:`.
  */

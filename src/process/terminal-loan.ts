@@ -22,22 +22,22 @@ const STOP_DELAY = 300;
 const IDLE_CHECKS = 20;
 
 /**
- * The terminal's signals must reach this process alone, so a command has a process group of its own, in the
- * background. A command that asks for a password there is stopped with its group: by SIGTTIN when it reads
- * the terminal, or by SIGTTOU when it switches the echo off. Then
+ * The terminal's signals must reach this process alone, so a command has a process group of its own, in
+ * the background. A command that asks for a password there is stopped with its group: by SIGTTIN when
+ * it reads the terminal, or by SIGTTOU when it switches the echo off. Then
  *
  * - if this process is in the foreground, the command's group is put there and continued. Ctrl-C then
- *   reaches the command alone. The terminal is taken back when its settings are as before and the question
- *   has been answered: the command had changed the settings, or the stream moves again. A command that
- *   asks again is stopped again.
- * - if this process is in the background, its own group is stopped by the same signal, as if the command
- *   were part of it: the shell reports that, and the user puts the group into the foreground.
+ *   reaches the command alone. The terminal is taken back when its settings are as before and the
+ *   question has been answered: the command had changed the settings, or the stream moves again. A
+ *   command that asks again is stopped again.
+ * - if this process is in the background, its own group is stopped by the same signal, as if the
+ *   command were part of it: the shell reports that, and the user puts the group into the foreground.
  *
- * Ctrl-Z at the question reaches only the command, and is passed on to this process's group. At any other
- * time Ctrl-Z reaches only this process; the command then waits for the stream.
+ * Ctrl-Z at the question reaches only the command, and is passed on to this process's group. At any
+ * other time Ctrl-Z reaches only this process; the command then waits for the stream.
  *
- * The checks begin when the command itself is stopped, and look at its whole group: a process that first
- * restores the terminal, as ssh does, stops itself some time after the others.
+ * The checks begin when the command itself is stopped, and look at its whole group: a process that
+ * first restores the terminal, as ssh does, stops itself some time after the others.
  */
 export class TerminalLoan {
   readonly #tree: ProcessTree;

@@ -6,9 +6,9 @@ import { pipe } from "../../ffi/pipe.ts";
 import { Child } from "./child.ts";
 
 /**
- * The watchdog's standard output is a writing end of the command's pipe, so that the command cannot see end
- * of file while the watchdog lives. It reads the process group to kill, and then {@link DONE}. End of
- * file instead means that this program is gone. SIGSTOP comes first, as in {@link ProcessTree.kill}.
+ * The watchdog's standard output is a writing end of the command's pipe, so that the command cannot see
+ * end of file while the watchdog lives. It reads the process group to kill, and then {@link DONE}. End
+ * of file instead means that this program is gone. SIGSTOP comes first, as in {@link ProcessTree.kill}.
  */
 const SCRIPT = `trap '' HUP INT QUIT TERM
 cd /
@@ -18,8 +18,8 @@ kill -s STOP -- "-$group"
 kill -s KILL -- "-$group"`;
 
 /**
- * Sends its process group to the watchdog before it becomes the command, so that the command never reads
- * while the watchdog does not know which group to kill.
+ * Sends its process group to the watchdog before it becomes the command, so that the command never
+ * reads while the watchdog does not know which group to kill.
  */
 const LAUNCHER = 'echo $$ >&3; exec 3>&- /bin/sh -c "$1"';
 
@@ -30,9 +30,9 @@ const DONE = new Memory(Buffer.from("done\n"));
 const MARKS = "NBD_STREAMING_";
 
 /**
- * A process that kills a command's process group when this process has gone without {@link release}. It is in
- * a session of its own, where no terminal's signal reaches it, and inherits no descriptors, so that it
- * holds nothing open.
+ * A process that kills a command's process group when this process has gone without {@link release}. It
+ * is in a session of its own, where no terminal's signal reaches it, and inherits no descriptors, so
+ * that it holds nothing open.
  */
 export class Watchdog {
   readonly #child: Child;

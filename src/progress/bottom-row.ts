@@ -1,18 +1,19 @@
 /**
  * Draws the progress bar on the last row of a terminal.
  *
- * A captive command writes to the same terminal at any time, whole lines or parts of lines. A bar that is redrawn
- * with a carriage return would be torn: the command writes behind it, or the next drawing overwrites the
- * command's output. So, as in apt, the rows above are the terminal's scroll region (DECSTBM), in which all
- * other output stays and scrolls. Each drawing restores the cursor (DECSC, DECRC) and is one write(2), which
- * the kernel does not mix with others. Libraries that redraw a line (log-update, cli-progress) have to know all
- * output in between.
+ * A captive command writes to the same terminal at any time, whole lines or parts of lines. A bar that
+ * is redrawn with a carriage return would be torn: the command writes behind it, or the next drawing
+ * overwrites the command's output. So, as in apt, the rows above are the terminal's scroll region
+ * (DECSTBM), in which all other output stays and scrolls. Each drawing restores the cursor (DECSC,
+ * DECRC) and is one write(2), which the kernel does not mix with others. Libraries that redraw a line
+ * (log-update, cli-progress) have to know all output in between.
  *
- * A resized terminal forgets the scroll region. Until SIGWINCH arrives, output may run into the old bar and leave
- * its end behind. Most terminals send it at once; tmux sends it every 250 ms while a window is dragged. No
- * output of others is lost.
+ * A resized terminal forgets the scroll region. Until SIGWINCH arrives, output may run into the old bar
+ * and leave its end behind. Most terminals send it at once; tmux sends it every 250 ms while a window
+ * is dragged. No output of others is lost.
  *
- * Control sequences: ECMA-48 and DEC STD 070, as supported by xterm, VTE, tmux, screen and the Linux console.
+ * Control sequences: ECMA-48 and DEC STD 070, as supported by xterm, VTE, tmux, screen and the Linux
+ * console.
  */
 import { isInForeground, type WindowSize, windowSize } from "../../ffi/terminal.ts";
 import type { LineWriter } from "../process/line-writer.ts";
@@ -25,14 +26,14 @@ const PLAIN = "\x1b[0m";
 const CLEAR_TO_END_OF_LINE = "\x1b[K";
 const CLEAR_BELOW = "\x1b[J";
 /**
- * A line down, and up again, in the same column. While the whole screen scrolls, this moves text only if the
- * cursor is in the last row, as at the start, or after the terminal has become smaller.
+ * A line down, and up again, in the same column. While the whole screen scrolls, this moves text only
+ * if the cursor is in the last row, as at the start, or after the terminal has become smaller.
  */
 const LEAVE_LAST_ROW = "\x1bD\x1b[A";
 
 /**
- * Not an exact number, which would be wrong between a change of the size and the late SIGWINCH of a terminal
- * multiplexer (tmux: up to 250 ms).
+ * Not an exact number, which would be wrong between a change of the size and the late SIGWINCH of a
+ * terminal multiplexer (tmux: up to 250 ms).
  */
 const TO_LAST_ROW = "\x1b[999;1H";
 /** For the same reason, a bar may be too long. It must not wrap. */

@@ -9,9 +9,9 @@ const STDERR = 2;
 
 /** Milliseconds between two drawings of the bar. */
 const DRAW_INTERVAL = 200;
-/** Milliseconds without drawing after a change of the terminal's size: tmux reports the next one up to 250 ms late. */
+/** Milliseconds without drawing after SIGWINCH: tmux reports the next change up to 250 ms late. */
 const RESIZE_PAUSE = 300;
-/** Milliseconds for a terminal to take the text that restores its last row, before this process stops or ends. */
+/** Milliseconds for a terminal to take the text that restores its last row. */
 const RESTORE_LIMIT = 100;
 /** The most milliseconds between two percentages without a bar. */
 const PERCENT_INTERVAL = 1000;
@@ -71,7 +71,7 @@ export class ProgressDisplay {
     }
   }
 
-  /** Called when the stream has ended, before the result is reported. @param complete the stream is complete */
+  /** Called when the stream has ended, before its report. @param complete the stream is complete */
   end(complete: boolean): void {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
@@ -125,7 +125,7 @@ export class ProgressDisplay {
     return snapshot;
   }
 
-  /** Restores the terminal whenever this process stops or exits. The signals that end it lead to {@link end}. */
+  /** Restores the terminal when this process stops or exits. Signals that end it lead to {@link end}. */
   #listen(on: boolean): void {
     const method = on ? "on" : "off";
     process[method]("SIGWINCH", this.#resized);

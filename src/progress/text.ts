@@ -10,7 +10,8 @@ const YELLOW = "\x1b[33m";
 const PLAIN = "\x1b[0m";
 
 /**
- * The richest form of the bar that fits. ASCII only, in which each character takes one column on every terminal.
+ * The richest form of the bar that fits. ASCII only, in which each character takes one column on every
+ * terminal.
  *
  * @param width columns
  */

@@ -5,9 +5,9 @@ import type { Observed, StreamKind } from "../server/observer.ts";
 const RATE_PERIOD = 5;
 
 /**
- * Seconds without progress, while a client is connected, after which the state says so. The endpoint is called
- * slow only if a request waits for it. A client is not called slow: it may be busy with data that the window
- * holds, with zeroes that are written later, or with what it has read.
+ * Seconds without progress, while a client is connected, after which the state says so. The endpoint is
+ * called slow only if a request waits for it. A client is not called slow: it may be busy with data
+ * that the window holds, with zeroes that are written later, or with what it has read.
  */
 const SLOW = 2;
 

@@ -1,6 +1,6 @@
 /**
- * The NBD protocol's numbers, under the names of its specification (NetworkBlockDevice/nbd, doc/proto.md,
- * "Values").
+ * The NBD protocol's numbers, under the names of its specification (NetworkBlockDevice/nbd,
+ * doc/proto.md, "Values").
  */
 
 // Handshake, "Newstyle negotiation"

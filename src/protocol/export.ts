@@ -25,8 +25,8 @@ export interface Negotiated {
   /** NBD_OPT_STRUCTURED_REPLY: READ and BLOCK_STATUS are answered in chunks. */
   readonly structured: boolean;
   /**
-   * NBD_OPT_EXTENDED_HEADERS: requests have 32-byte headers, and all replies are chunks with 32-byte headers,
-   * so `structured` is true as well.
+   * NBD_OPT_EXTENDED_HEADERS: requests have 32-byte headers, and all replies are chunks with 32-byte
+   * headers, so `structured` is true as well.
    */
   readonly extended: boolean;
   /** NBD_OPT_SET_META_CONTEXT has selected `base:allocation`, with {@link ALLOCATION_ID}. */
@@ -38,8 +38,8 @@ export const ALLOCATION_CONTEXT = "base:allocation";
 export const ALLOCATION_ID = 1;
 
 /**
- * The largest size that qemu accepts: rounded up to whole clusters it must stay below 2^63. nbdkit uses the same
- * value for unbounded disks.
+ * The largest size that qemu accepts: rounded up to whole clusters it must stay below 2^63. nbdkit uses
+ * the same value for unbounded disks.
  */
 export const UNBOUNDED_SIZE = 2n ** 63n - 2n ** 30n;
 
@@ -47,13 +47,13 @@ export const UNBOUNDED_SIZE = 2n ** 63n - 2n ** 30n;
 const SECTOR_SIZE = 512;
 
 /**
- * Transmission flags of a stream that is written. NBD_FLAG_CAN_MULTI_CONN and NBD_FLAG_SEND_FAST_ZERO are not
- * set: with the first, nbdcopy writes from several connections at once, and so backwards; with the second,
- * qemu zeroes the whole export before it writes.
+ * Transmission flags of a stream that is written. NBD_FLAG_CAN_MULTI_CONN and NBD_FLAG_SEND_FAST_ZERO
+ * are not set: with the first, nbdcopy writes from several connections at once, and so backwards; with
+ * the second, qemu zeroes the whole export before it writes.
  *
- * @param flushes offers NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA. They mean stable storage (doc/proto.md, "Ordering of
- *   messages and writes"), if the sink has any; pending zeroes, and data that waits in the window, get there
- *   only at the end
+ * @param flushes offers NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA. They mean stable storage (doc/proto.md,
+ *   "Ordering of messages and writes"), if the sink has any; pending zeroes, and data that waits in the
+ *   window, get there only at the end
  */
 export function writeFlags(flushes: boolean): number {
   const flush = flushes ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA : 0;
@@ -61,8 +61,8 @@ export function writeFlags(flushes: boolean): number {
 }
 
 /**
- * Transmission flags of a stream that is read. NBD_FLAG_CAN_MULTI_CONN is not set: with several connections,
- * requests arrive in random order.
+ * Transmission flags of a stream that is read. NBD_FLAG_CAN_MULTI_CONN is not set: with several
+ * connections, requests arrive in random order.
  */
 export const READ_FLAGS = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY;
 

@@ -1,8 +1,9 @@
 /**
  * Exact 64-bit positions and lengths, without a bigint for each request.
  *
- * An {@link Offset} is a number up to 2^53 - 1, and a bigint above. Every function here returns that form, so
- * equal offsets are `===`. `<` and `>` compare a number with a bigint exactly; only arithmetic needs functions.
+ * An {@link Offset} is a number up to 2^53 - 1, and a bigint above. Every function here returns that
+ * form, so equal offsets are `===`. `<` and `>` compare a number with a bigint exactly; only arithmetic
+ * needs functions.
  */
 export type Offset = number | bigint;
 

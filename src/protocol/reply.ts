@@ -1,10 +1,10 @@
 /**
- * Replies: the simple reply, and the chunks of structured and extended replies (doc/proto.md, "Simple reply
- * message", "Structured reply chunk message", "Extended reply chunk message"). The latter two differ only in the
- * header of a chunk, and the descriptors of a block status.
+ * Replies: the simple reply, and the chunks of structured and extended replies (doc/proto.md, "Simple
+ * reply message", "Structured reply chunk message", "Extended reply chunk message"). The latter two
+ * differ only in the header of a chunk, and the descriptors of a block status.
  *
- * All functions for chunks write at `at` and return the number of bytes written. `extended` is true when extended
- * headers were negotiated.
+ * All functions for chunks write at `at` and return the number of bytes written. `extended` is true
+ * when extended headers were negotiated.
  */
 import {
   NBD_EXTENDED_CHUNK_SIZE,
@@ -132,7 +132,8 @@ export function encodeOffsetHole(
 }
 
 /**
- * Writes an error chunk, which ends a reply. `view` must have room for {@link MAX_ERROR_CHUNK_SIZE} bytes.
+ * Writes an error chunk, which ends a reply. `view` must have room for {@link MAX_ERROR_CHUNK_SIZE}
+ * bytes.
  *
  * @param error an `NBD_E*` value; MUST NOT be NBD_OK
  * @param message for the client's user; cut at a character to {@link MAX_ERROR_MESSAGE} bytes of UTF-8

@@ -37,8 +37,8 @@ export class Request {
   /**
    * Decodes the {@link headerSize} bytes at `at`.
    *
-   * @returns false when the connection must be closed: the magic is wrong, so the client is out of step or no NBD
-   *   client; or the payload is larger than a client may send
+   * @returns false when the connection must be closed: the magic is wrong, so the client is out of step
+   *   or no NBD client; or the payload is larger than a client may send
    */
   decode(view: DataView, at: number): boolean {
     if (this.extended) return this.#decodeExtended(view, at);
@@ -56,8 +56,8 @@ export class Request {
     this.length = readOffset(view, at + 24);
     this.payload = 0;
     if (this.type === NBD_CMD_WRITE) {
-      // A client "MUST use the flag", but qemu's (as of 10.0) sends the payload without it, and qemu's server
-      // accepts that.
+      // A client "MUST use the flag", but qemu's (as of 10.0) sends the payload without it, and qemu's
+      // server accepts that.
       this.flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
     } else if ((this.flags & NBD_CMD_FLAG_PAYLOAD_LEN) === 0) {
       return true;

@@ -12,8 +12,8 @@ export interface Value {
 const PATHS: Record<string, Value["paths"]> = { PATH: "all", FILE: "all", DIR: "folders" };
 
 /**
- * Parses a hint of `--help`: alternatives separated by `|`, each a word, a PLACEHOLDER or a word followed by a
- * placeholder, with `[…]` around optional parts.
+ * Parses a hint of `--help`: alternatives separated by `|`, each a word, a PLACEHOLDER or a word
+ * followed by a placeholder, with `[…]` around optional parts.
  *
  * @param meanings the hints that placeholders stand for; any others have no known values
  */

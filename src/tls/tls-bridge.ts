@@ -3,8 +3,8 @@ import type { Socket } from "bun";
 import type { TlsClose } from "../tls/tls-close.ts";
 
 /**
- * Milliseconds without progress in which a client must take the rest, after the stream thread has closed the
- * connection. For a plain connection the kernel does this.
+ * Milliseconds without progress in which a client must take the rest, after the stream thread has
+ * closed the connection. For a plain connection the kernel does this.
  */
 const LINGER = 3000;
 
@@ -56,8 +56,8 @@ class Forwarder {
 }
 
 /**
- * Passes bytes between a TLS socket and a plain one, with backpressure. The owner of the TLS socket calls the
- * methods for its events.
+ * Passes bytes between a TLS socket and a plain one, with backpressure. The owner of the TLS socket
+ * calls the methods for its events.
  */
 export class TlsBridge {
   readonly #toStream = new Forwarder((plain) => {
@@ -122,8 +122,8 @@ export class TlsBridge {
   }
 
   /**
-   * Called when the stream thread has closed the connection: the socket pair shows that only after all of its
-   * data is read.
+   * Called when the stream thread has closed the connection: the socket pair shows that only after all
+   * of its data is read.
    */
   released(): void {
     if (this.#over) return;

@@ -33,8 +33,9 @@ export class TlsClose {
   }
 
   /**
-   * Bun drops a close_notify that the kernel does not take at once. The kernel takes it when there is room
-   * before *and* after a turn of the event loop, in which Bun would have written what it still had.
+   * Bun drops a close_notify that the kernel does not take at once. The kernel takes it when there is
+   * room before *and* after a turn of the event loop, in which Bun would have written what it still
+   * had.
    *
    * @param hadRoom true if there was room a turn ago
    */

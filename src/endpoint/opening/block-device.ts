@@ -7,9 +7,9 @@ import { deviceUsers } from "../../process/device-users.ts";
 import { UnusableError } from "../spec.ts";
 
 /**
- * Opens an unused block device, and keeps others from using it while the descriptor is open: O_EXCL fails with
- * EBUSY for a block device that is mounted, used for swapping, a part of another device, or opened with O_EXCL
- * (open(2)).
+ * Opens an unused block device, and keeps others from using it while the descriptor is open: O_EXCL
+ * fails with EBUSY for a block device that is mounted, used for swapping, a part of another device, or
+ * opened with O_EXCL (open(2)).
  *
  * @param access O_RDONLY, O_WRONLY or O_RDWR
  * @returns the descriptor, close-on-exec
@@ -28,7 +28,8 @@ export function claimBlockDevice(path: string, access = O_RDONLY): number {
  * Claims the block device behind an inherited descriptor.
  *
  * @param access the descriptor's O_RDONLY, O_WRONLY or O_RDWR
- * @returns a descriptor to keep open during the stream; undefined when the device cannot be opened again
+ * @returns a descriptor to keep open during the stream; undefined when the device cannot be opened
+ *   again
  * @throws UnusableError when it is in use
  */
 export function claimDeviceOf(fd: number, access: number): number | undefined {

@@ -25,9 +25,10 @@ type Interrupt = (signal: EndSignal) => void;
 /**
  * Starts a command that reads the stream, in a process group of its own.
  *
- * The command must not see end of file before the end of the stream. So two processes hold a writing end of
- * the pipe beside the stream thread's: this one, until {@link Endpoint.waitForExit}, or until the command is
- * dead after {@link Endpoint.cancel}; and the watchdog, which kills the command if this process is killed.
+ * The command must not see end of file before the end of the stream. So two processes hold a writing
+ * end of the pipe beside the stream thread's: this one, until {@link Endpoint.waitForExit}, or until
+ * the command is dead after {@link Endpoint.cancel}; and the watchdog, which kills the command if this
+ * process is killed.
  *
  * @param size the stream's length in bytes if known: NBD_STREAMING_SIZE for the command
  * @throws UnusableError when there is no shell
@@ -212,7 +213,8 @@ class CommandEnd implements Endpoint {
 
   remove(): void {
     this.#loan.end();
-    // Neither waited for nor cancelled, as after an internal error: the command must not see end of file.
+    // Neither waited for nor cancelled, as after an internal error: the command must not see end of
+    // file.
     if (this.#guard !== undefined) void this.cancel();
     this.#tree.release();
   }

@@ -34,8 +34,8 @@ export function connectUnix(path: string): Endpoint {
 }
 
 /**
- * Connects to the first address of the host that answers. For a sink, closing the connection resets it from here
- * on: the stream may fail before the sink is open.
+ * Connects to the first address of the host that answers. For a sink, closing the connection resets it
+ * from here on: the stream may fail before the sink is open.
  *
  * @param stop aborts the attempt
  * @throws UnusableError

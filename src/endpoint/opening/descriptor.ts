@@ -18,8 +18,8 @@ const STDERR = 2;
  *
  * @param name the user's text
  * @param size the stream's length in bytes if known
- * @throws UnusableError for a closed descriptor, a terminal, a folder, and for a block device as the sink
- *   that is in use or too small
+ * @throws UnusableError for a closed descriptor, a terminal, a folder, and for a block device as the
+ *   sink that is in use or too small
  */
 export function inheritDescriptor(
   name: string,

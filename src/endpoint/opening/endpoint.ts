@@ -12,16 +12,16 @@ export interface Endpoint {
   /** True for a command: end of file of a source is its end only after {@link waitForExit}. */
   readonly hasExitStatus: boolean;
   /**
-   * Keeps the reader of a truncated stream from taking it for a complete one, and stops a source that is not
-   * read to its end. Must be called before the stream thread closes its descriptor; may be called again. Acts
-   * at once.
+   * Keeps the reader of a truncated stream from taking it for a complete one, and stops a source that
+   * is not read to its end. Must be called before the stream thread closes its descriptor; may be
+   * called again. Acts at once.
    *
    * @returns resolves when that has taken effect
    */
   cancel(): Promise<void>;
   /**
-   * Waits for a command to end, after a sink is complete and closed, or a source has reached end of file. May
-   * be called again.
+   * Waits for a command to end, after a sink is complete and closed, or a source has reached end of
+   * file. May be called again.
    *
    * @param stop aborted when the command may not take longer
    * @returns what is wrong; undefined when nothing is

@@ -12,7 +12,8 @@ import { refuseOwnPipeEnd } from "../opening/own-end.ts";
 const MODE = 0o600;
 
 /**
- * Makes a FIFO at `path` (mode 0600) if there is nothing. `remove` then unlinks it if it is still the same.
+ * Makes a FIFO at `path` (mode 0600) if there is nothing. `remove` then unlinks it if it is still the
+ * same.
  *
  * @throws UnusableError when something else is there
  * @throws Error of the file system when the FIFO cannot be made or opened
@@ -55,9 +56,10 @@ export function prepareFifo(path: string, direction: Direction): Endpoint {
 }
 
 /**
- * Opens and closes the stream's end of a FIFO, for a stream that has ended without opening it. A process that
- * waits in open(2) for that end is let in, and sees an empty stream that has ended, or a reader that has
- * gone. Other processes that have the FIFO open notice nothing. Does nothing if it is no FIFO.
+ * Opens and closes the stream's end of a FIFO, for a stream that has ended without opening it. A
+ * process that waits in open(2) for that end is let in, and sees an empty stream that has ended, or a
+ * reader that has gone. Other processes that have the FIFO open notice nothing. Does nothing if it is
+ * no FIFO.
  */
 export function releaseFifo(path: string, direction: Direction): void {
   try {

@@ -16,8 +16,8 @@ import { prepareFifo } from "./fifo.ts";
  * Opens, connects, makes or starts what the user named.
  *
  * @param size the stream's length in bytes if known
- * @param stopSignal `stop` aborts a connection attempt; `raise` is called with a signal of the terminal that
- *   has reached only the command of `exec:`
+ * @param stopSignal `stop` aborts a connection attempt; `raise` is called with a signal of the terminal
+ *   that has reached only the command of `exec:`
  * @throws UnusableError when it cannot be an endpoint; other errors when it cannot be opened
  */
 export async function openEndpoint(

@@ -20,9 +20,9 @@ const WORDS = {
 } as const;
 
 /**
- * Refuses a pipe whose other end this process has inherited: while it is open, the death of the process that
- * uses that end goes unnoticed (pipe(7)). A program that uses the library may open what it likes, but not a
- * descriptor that is both ends.
+ * Refuses a pipe whose other end this process has inherited: while it is open, the death of the process
+ * that uses that end goes unnoticed (pipe(7)). A program that uses the library may open what it likes,
+ * but not a descriptor that is both ends.
  *
  * @param fd the stream's own descriptor, if it is open already
  * @throws UnusableError
@@ -54,7 +54,7 @@ export function refuseOwnPipeEnd(
   }
 }
 
-/** Refuses a socket that is connected to another one that this process has inherited. @throws UnusableError */
+/** Refuses a socket that is connected to an inherited one. @throws UnusableError */
 export function refuseOwnPeer({ ino }: Stats, direction: Direction, fd: number): void {
   const others = inherited().filter(({ stats }) => stats.isSocket() && stats.ino !== ino);
   if (others.length === 0) return;

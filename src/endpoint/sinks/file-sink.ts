@@ -12,8 +12,8 @@ import { RelayedSink } from "./relayed-sink.ts";
 const HOLE_MIN = 64 * 1024;
 
 /**
- * Writes at the position of the open file, so that a process that shares it continues where the stream ended.
- * poll(2) does not wait for disks, so this is the one sink whose calls may block.
+ * Writes at the position of the open file, so that a process that shares it continues where the stream
+ * ended. poll(2) does not wait for disks, so this is the one sink whose calls may block.
  */
 export class FileSink extends RelayedSink {
   /** Allocated when splice(2) does not work on the file. */

@@ -49,7 +49,7 @@ export class PipeSink extends PipeEnd implements Sink {
     return true;
   }
 
-  /** Data that a reader has not read when it closes its end stays in the pipe, so 0 means that it has read all. */
+  /** 0 means that the reader has read all: unread data stays in the pipe when the reader closes its end. */
   unread(): number {
     return endpointCall(() => bytesReadable(this.fd));
   }
@@ -67,9 +67,9 @@ export class PipeSink extends PipeEnd implements Sink {
 }
 
 /**
- * The writing end of a FIFO. It is opened for writing only, so that the death of the reader shows (EPIPE,
- * POLLERR), and without blocking: until there is a reader, open(2) fails with ENXIO. A lock keeps other
- * streams out: two streams would be mixed, and neither would notice.
+ * The writing end of a FIFO. It is opened for writing only, so that the death of the reader shows
+ * (EPIPE, POLLERR), and without blocking: until there is a reader, open(2) fails with ENXIO. A lock
+ * keeps other streams out: two streams would be mixed, and neither would notice.
  */
 export class FifoSink extends PipeSink {
   constructor(readonly path: string) {

@@ -2,8 +2,8 @@
 import type { IoVec } from "../../../ffi/memory.ts";
 
 /**
- * The endpoint that a stream is written to. A method that cannot proceed returns WOULD_BLOCK or false; poll
- * `fd` before the next try.
+ * The endpoint that a stream is written to. A method that cannot proceed returns WOULD_BLOCK or false;
+ * poll `fd` before the next try.
  *
  * @throws EndpointError from every method that moves bytes, once the sink has failed
  */
@@ -17,11 +17,11 @@ export interface Sink {
   /** Tries to open. @returns false while there is no process at the other end; then call again */
   open(): boolean;
   /**
-   * Takes up to `length` bytes from a socket, without copying them where possible. A sink that cannot pass
-   * them on at once holds them for {@link flush}. Only while nothing is held.
+   * Takes up to `length` bytes from a socket, without copying them where possible. A sink that cannot
+   * pass them on at once holds them for {@link flush}. Only while nothing is held.
    *
-   * @returns bytes taken, 0 when the socket's peer has finished, or WOULD_BLOCK when either the socket or the
-   *   sink is not ready
+   * @returns bytes taken, 0 when the socket's peer has finished, or WOULD_BLOCK when either the socket
+   *   or the sink is not ready
    * @throws SyscallError when the socket has failed
    */
   splice(socket: number, length: number): number;
@@ -32,15 +32,15 @@ export interface Sink {
   /** Passes on what is held. @returns true when nothing is held any more */
   flush(): boolean;
   /**
-   * Bytes that were accepted, but that the reader has not taken yet, as far as this kind of sink can know
-   * (docs/sinks.md).
+   * Bytes that were accepted, but that the reader has not taken yet, as far as this kind of sink can
+   * know (docs/sinks.md).
    *
    * @throws EndpointError when the reader never will
    */
   unread(): number;
   /**
-   * Syncs the data and ends the stream, so that the reader sees end of file. Call it when all data is accepted
-   * and read. The stream is complete when this returns true.
+   * Syncs the data and ends the stream, so that the reader sees end of file. Call it when all data is
+   * accepted and read. The stream is complete when this returns true.
    *
    * @returns false while the reader may still report that it has not read all; then call again
    * @throws EndpointError when accepted data may be lost

@@ -14,18 +14,19 @@ import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import { RelayedSink } from "../sinks/relayed-sink.ts";
 
 /**
- * Milliseconds for a TCP reader to close its side after the end of the stream: one that closes before it has
- * read everything sends a reset. The limit is for readers that never close.
+ * Milliseconds for a TCP reader to close its side after the end of the stream: one that closes before
+ * it has read everything sends a reset. The limit is for readers that never close.
  */
 const LINGER = 5000;
 
 /**
- * Data that has left the queue of a Unix socket has been read, or was dropped when the reader closed its end,
- * which the socket then reports (ECONNRESET). TCP's queue holds only what the other host's kernel has not
- * acknowledged; whether the reader has read it is known at the earliest when the reader closes.
+ * Data that has left the queue of a Unix socket has been read, or was dropped when the reader closed
+ * its end, which the socket then reports (ECONNRESET). TCP's queue holds only what the other host's
+ * kernel has not acknowledged; whether the reader has read it is known at the earliest when the reader
+ * closes.
  *
- * Until the stream is complete, closing a TCP connection resets it, even when SIGKILL ends this process: a
- * reader must not take the end of a truncated stream for the end of a complete one.
+ * Until the stream is complete, closing a TCP connection resets it, even when SIGKILL ends this
+ * process: a reader must not take the end of a truncated stream for the end of a complete one.
  */
 export class SocketSink extends RelayedSink {
   #restoreFlags = () => {};

@@ -36,8 +36,8 @@ export class PipeSource extends PipeEnd implements Source {
 }
 
 /**
- * The reading end of a FIFO. It is opened without blocking, so that the writer finds a reader at once; end
- * of file means nothing until there has been a writer.
+ * The reading end of a FIFO. It is opened without blocking, so that the writer finds a reader at once;
+ * end of file means nothing until there has been a writer.
  */
 export class FifoSource extends PipeSource {
   /** The descriptor until there has been a writer; -1 afterwards. */
@@ -86,8 +86,9 @@ function hasHadWriter(fd: number): boolean {
 }
 
 /**
- * Tells whether an empty pipe has a writer. Reading would tell, and so does tee(2), which leaves the data in
- * the pipe. poll(2) reports POLLHUP only after a writer has left since the descriptor was opened.
+ * Tells whether an empty pipe has a writer. Reading would tell, and so does tee(2), which leaves the
+ * data in the pipe. poll(2) reports POLLHUP only after a writer has left since the descriptor was
+ * opened.
  */
 export class Probe {
   #copy: { read: number; write: number } | undefined;

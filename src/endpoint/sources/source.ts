@@ -1,7 +1,8 @@
 /** The interface of all sources. */
 
 /**
- * The endpoint that a stream is read from. Its bytes are taken out of {@link pipe} by splice(2) or read(2).
+ * The endpoint that a stream is read from. Its bytes are taken out of {@link pipe} by splice(2) or
+ * read(2).
  *
  * @throws EndpointError from every method, once the source has failed
  */
