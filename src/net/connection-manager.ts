@@ -89,7 +89,7 @@ export class ConnectionManager {
     socket.setNoDelay?.(true);
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
     const { reconnect } = this.#options;
-    // Bun's types do not tell of `fd`.
+    // Bun's types do not have `fd`.
     if (reconnect !== undefined)
       noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
     session.start();

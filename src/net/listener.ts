@@ -47,7 +47,7 @@ export class Listener {
         this.#listener = listenOn(entrance.fd, socket);
         break;
       case "single":
-        // A duplicate, as Bun closes the descriptor at the end.
+        // A duplicate, so that standard input stays open when Bun closes its socket.
         void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
     }
   }

@@ -12,10 +12,7 @@ import { TlsClose } from "../tls/tls-close.ts";
 import { dup } from "../../ffi/fd.ts";
 
 export interface SessionEvents {
-  /**
-   * The transmission phase begins. The receiver owns the descriptor, and calls `released` after closing
-   * it.
-   */
+  /** The transmission phase begins. The receiver owns `client.fd`, and calls `released` after closing it. */
   readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
   /** The connection ended during negotiation. @param fault true when the client broke the protocol */
   readonly onClose: (reason: string, fault: boolean) => void;

@@ -53,7 +53,7 @@ export class LineWriter {
     this.#flush();
   }
 
-  /** Writes a line of an unlimited number: drops and counts it when too much is queued. */
+  /** Writes a line of which there may be many: drops and counts it when too much is queued. */
   writeOrDrop(text: string): void {
     if (this.#queuedBytes + Buffer.byteLength(text) > MAX_QUEUED) this.#dropped++;
     else this.write(text);

@@ -170,7 +170,7 @@ export class ProcessTree {
     if (pid === process.pid) return false;
     if (this.#group === group && this.child.ownsPid) return true;
     if (hasMark(pid, this.#name, this.#mark)) return true;
-    // An older process that reads the pipe is a service that was passed it, such as a container's.
+    // A process older than the command is a service that was passed the pipe by another program.
     const pipe = this.#pipe;
     return pipe !== undefined && (startTime(pid) ?? 0) >= this.#startTime && readsPipe(pid, pipe);
   }

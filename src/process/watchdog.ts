@@ -97,7 +97,7 @@ export class Watchdog {
   }
 }
 
-/** The watchdog needs no environment, but when it runs below another stream's command, that one's mark. */
+/** The watchdog's environment: only the marks by which an outer command finds its processes. */
 function marks(): Record<string, string | undefined> {
   const names = Object.keys(process.env).filter((name) => name.startsWith(MARKS));
   return Object.fromEntries(names.map((name) => [name, process.env[name]]));

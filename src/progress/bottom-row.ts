@@ -36,7 +36,7 @@ const LEAVE_LAST_ROW = "\x1bD\x1b[A";
  * terminal multiplexer (tmux: up to 250 ms).
  */
 const TO_LAST_ROW = "\x1b[999;1H";
-/** For the same reason, a bar may be too long. It must not wrap. */
+/** For the same reason the bar may be too long; it must not wrap. */
 const NO_WRAP = "\x1b[?7l";
 const WRAP = "\x1b[?7h";
 

@@ -213,8 +213,7 @@ class CommandEnd implements Endpoint {
 
   remove(): void {
     this.#loan.end();
-    // Neither waited for nor cancelled, as after an internal error: the command must not see end of
-    // file.
+    // Neither waited for nor cancelled, as after a bug: the command must not see end of file.
     if (this.#guard !== undefined) void this.cancel();
     this.#tree.release();
   }
