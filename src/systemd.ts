@@ -72,6 +72,6 @@ export function notify(state: "READY=1" | "STOPPING=1", log: Log): void {
   try {
     sendDatagram(address, Buffer.from(state));
   } catch (error) {
-    log.warn(`cannot tell the server manager ${state}: ${messageOf(error)}`);
+    log.warn(`cannot tell the service manager ${state}: ${messageOf(error)}`);
   }
 }
