@@ -224,8 +224,8 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
 });
 
 /**
- * Where files are made, changed, renamed and removed, and what for. A new entry says why it cannot be another
- * program's file, which a test must prove.
+ * Where files are made, changed, renamed and removed, and what for. Whoever adds a place says here why it
+ * cannot be a file of somebody else's, and tests that.
  */
 const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonly why: string }> = {
   "ffi/fd.ts": { calls: ["truncate"], why: "the call itself" },
