@@ -1,4 +1,4 @@
-/** The library: `serve` and `run` for programs. docs/library.md has examples. */
+/** The library's entry point. docs/library.md has examples. */
 export { type ErrorCode, UserError } from "./errors.ts";
 export type { RunOptions, ServeOptions, StreamOptions, TlsOptions } from "./library/options.ts";
 export { run } from "./library/run.ts";

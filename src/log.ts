@@ -1,9 +1,9 @@
-/** Where messages for the user go. */
+/** Takes messages for the user. */
 export interface Log {
-  /** Progress of the whole; one line for each stage. */
+  /** One line for each stage of the stream. */
   info(message: string): void;
-  /** Something is wrong but the stream goes on. */
+  /** Something is wrong, but the stream continues. */
   warn(message: string): void;
-  /** What only interests who looks for a fault. */
+  /** Details for finding a fault. */
   verbose(message: string): void;
 }

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import { adoptOrphans, childrenSeconds, cpuSeconds, orphansEnded } from "./cpu.ts";
+import { becomeSubreaper, childrenSeconds, cpuSeconds, orphansEnded } from "./cpu.ts";
 import { PeakWatch } from "./peak.ts";
 
 /** How long one of the two may outlive the other, an orphan its parent, or a process SIGTERM. */
@@ -77,7 +77,7 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
   for (const path of [stream, pidfile, complaints, printed, ...times])
     rmSync(path, { force: true });
   // nbdkit's server is a child of a process that does not wait for it.
-  adoptOrphans();
+  becomeSubreaper();
   const listener = await listening(plan, stream, printed);
   const env = { ...plan.env, CLIENT_TIMES: times[0], HELPER_TIMES: times[1] };
   using peak = new PeakWatch(pidfile);

@@ -3,7 +3,7 @@ import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
 import { ProcessTree } from "../process/process-tree.ts";
-import { askingToEnd, signalStatus } from "../process/signals.ts";
+import { forwardedSignal, signalStatus } from "../process/signals.ts";
 import type { Address } from "../net/address.ts";
 import { commandFailure, type StreamState } from "../server/stream-state.ts";
 import { host, type HostedStream, type HostOptions, type StreamResult } from "../server/host.ts";
@@ -94,7 +94,7 @@ async function withCommand(
       if (verdict !== undefined && verdict.why === undefined) return;
       // In this order: the command is given time, in which whoever takes the stream must not go on.
       const cancelled = stream.cancel();
-      await endFamily(tree, askingToEnd(stopSignal.caught ?? "SIGTERM"));
+      await endFamily(tree, forwardedSignal(stopSignal.caught ?? "SIGTERM"));
       await cancelled;
     },
     () => tree.release(),
@@ -121,7 +121,7 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
 }
 
 function follow(tree: ProcessTree, { server }: HostedStream): Captive {
-  const child = tree.leader;
+  const child = tree.child;
   const captive: { status: number | undefined; readonly survivors: Survivors } = {
     status: undefined,
     survivors: new Survivors(tree),

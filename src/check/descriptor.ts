@@ -4,7 +4,7 @@ import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
 import { bytesReadable, close } from "../../ffi/fd.ts";
 import { pipeSize } from "../../ffi/pipe.ts";
 import { PollSet } from "../../ffi/poll.ts";
-import { findDescriptor } from "../endpoint/opening/descriptor.ts";
+import { inspectDescriptor } from "../endpoint/opening/descriptor.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { type Direction, UnusableError } from "../endpoint/spec.ts";
 import { deviceUseItem } from "./file.ts";
@@ -19,7 +19,7 @@ export function checkDescriptor(
 ): Item[] {
   let endpoint: Endpoint;
   try {
-    endpoint = findDescriptor(name, number, direction, size);
+    endpoint = inspectDescriptor(name, number, direction, size);
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
     return [item("kind", "failed", `${name}: ${error.message}; ${error.hint}`)];

@@ -4,7 +4,7 @@ import { release } from "node:os";
 import { glibcVersion, libcName } from "../../ffi/libc.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
-import { problemOfProc } from "../process/proc.ts";
+import { procProblem } from "../process/proc.ts";
 import { isBunRecent, WANTED_BUN } from "../runtime.ts";
 import { MAX_SOCKET_PATH } from "../net/address.ts";
 import { pipeCapacity, PROBES, tryProbe } from "./probes.ts";
@@ -42,7 +42,7 @@ function library(): Item {
 }
 
 function processes(): Item {
-  const problem = problemOfProc();
+  const problem = procProblem();
   if (problem === undefined) return item("/proc", "ok", "finding the processes of a command");
   const remedy = "is proc(5) mounted there, and of this PID namespace (mount -t proc proc /proc)?";
   return item("/proc", "failed", `${problem}: it is needed for exec: and run; ${remedy}`);

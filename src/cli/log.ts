@@ -34,7 +34,7 @@ export function createLog(loudness: Loudness): CliLog {
           const line = `nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`;
           // Errors and what interests everybody are few; of the rest there may be any number.
           if (type === "error" || type === "info") stderr.write(line);
-          else stderr.tell(line);
+          else stderr.writeOrDrop(line);
         },
       },
     ],

@@ -3,7 +3,13 @@ import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { UserError } from "../errors.ts";
-import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
+import {
+  type NamedFile,
+  type Place,
+  placeOf,
+  requireDifferentFile,
+  explainFailure,
+} from "../files/place.ts";
 import { namedFiles, type StreamParts } from "../library/named-files.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
@@ -55,7 +61,7 @@ export async function requireReports(
   if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
   const files = reportFiles(options);
   for (const [i, file] of files.entries()) {
-    requireOtherThan(file, [...others, ...files.slice(0, i)]);
+    requireDifferentFile(file, [...others, ...files.slice(0, i)]);
   }
   for (const file of files) explained(file, () => reportPlace(file));
   if (files.length > 0) await writers();
@@ -99,7 +105,7 @@ function explained<T>({ path }: ReportFile, work: () => T): T {
 }
 
 function unwritable(path: string, error: unknown): string {
-  return `cannot write ${path}: ${whyNot(error)}`;
+  return `cannot write ${path}: ${explainFailure(error)}`;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What the host is told of the options that `serve` and `run` share. */
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
-import { requireOtherThan } from "../files/place.ts";
+import { requireDifferentFile } from "../files/place.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import type { HostOptions } from "../server/host.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
@@ -43,7 +43,7 @@ export function hostOptions(
   if (pidFile !== undefined) {
     const { image, listen } = options;
     const others = namedFiles({ direction, spec, image, listen });
-    requireOtherThan({ name: "--pidfile", path: pidFile }, others);
+    requireDifferentFile({ name: "--pidfile", path: pidFile }, others);
   }
   return {
     ...frame,

@@ -12,24 +12,24 @@ import type { Session } from "./session.ts";
 
 const STDIN = 0;
 
-/** Connections that may wait until the main thread has time for them; as many as Bun.listen() has. */
+/** The backlog of listen(2), the same as Bun.listen()'s. */
 const BACKLOG = 512;
 
-/** A client that has said its last word (close_notify, shutdown(2)) still takes answers. */
+/** A client that has ended its side (close_notify, shutdown(2)) still takes replies. */
 const allowHalfOpen = true;
 
 /** Accepts connections until {@link close}. */
 export class Listener {
   /**
-   * Where it listens, the port being the real one even if 0 was asked for; undefined where nobody
-   * can find it.
+   * Where it listens, with the port that the kernel chose for 0; undefined for `--single` and for an
+   * activated socket without an address.
    */
   readonly address: Address | undefined;
   readonly #listener: SocketListener<Session> | undefined;
-  /** What listening on a Unix socket has made. */
+  /** The file of a Unix socket. */
   readonly #file: FileId | undefined;
 
-  /** @throws UserError when the address is not to be had */
+  /** @throws UserError when it cannot listen on the address */
   constructor(entrance: Entrance, socket: SocketHandler<Session>) {
     switch (entrance.kind) {
       case "unix":
@@ -47,14 +47,14 @@ export class Listener {
         this.#listener = listenOn(entrance.fd, socket);
         break;
       case "single":
-        // The rest of the program keeps its standard input, and the client its end.
+        // A duplicate, so that standard input stays open when Bun closes its socket.
         void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
     }
   }
 
-  /** True when somebody is connected, as far as the kernel is concerned, who was not accepted yet. */
+  /** True when a connection waits in the kernel's queue to be accepted. */
   get hasWaiting(): boolean {
-    // Bun's types do not tell of this property.
+    // Bun's types do not have this property.
     const { fd } = (this.#listener ?? { fd: -1 }) as unknown as { readonly fd: number };
     if (fd < 0) return false;
     const poll = new PollSet();
@@ -64,19 +64,19 @@ export class Listener {
 
   /** Stops listening, and removes the socket file if it is still the one that was made. */
   close(): void {
-    // Only now: while the socket is open, no other file gets its inode number.
+    // Before the socket is closed: until then, no other file can have its inode number.
     this.#file?.remove();
     this.#listener?.stop(false);
   }
 }
 
-/** Takes connections from a socket that listens already, which Bun closes at the end. */
+/** Accepts connections from a listening socket, which Bun then owns. */
 function listenOn(fd: number, socket: SocketHandler<Session>): SocketListener<Session> {
-  // Bun's types do not know of this form.
+  // Bun's types do not have this form.
   return Bun.listen<Session>({ fd, socket, allowHalfOpen } as never);
 }
 
-/** Bun.listen({ unix }) would in the end unlink whatever has the path by then. */
+/** Makes the Unix socket without Bun.listen({ unix }), which would at the end unlink any file at the path. */
 function listenUnix(
   path: string,
   socket: SocketHandler<Session>,
@@ -96,9 +96,9 @@ function listenUnix(
   try {
     fd = listen(unixAddress(path), BACKLOG, path);
   } catch (error) {
-    const there = statSync(path, { throwIfNoEntry: false });
+    const stats = statSync(path, { throwIfNoEntry: false });
     const inUse =
-      there?.isSocket() === false
+      stats?.isSocket() === false
         ? "it is there, and is no socket: choose another path"
         : "another server uses it, or has left it behind: remove it";
     throw listenError(path, error, inUse);

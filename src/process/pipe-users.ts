@@ -1,8 +1,8 @@
 /**
- * Who has a named pipe open, or waits to open it, found in /proc (proc(5)).
+ * Finds the processes that have a named pipe open, or wait to open it, in /proc (proc(5)).
  *
- * Opening the pipe to find out would not do: whoever waits in open(2) for the other end would be let
- * in by it (fifo(7)), and see end of file when it is closed again.
+ * Opening the pipe to find out would let in a process that waits in open(2) for the other end
+ * (fifo(7)), and that process would see end of file when the pipe is closed again.
  */
 import {
   type BigIntStats,
@@ -19,25 +19,25 @@ import { processes } from "./proc.ts";
 /** A process at one end of the pipe, or at both. */
 export interface PipeUser {
   readonly pid: number;
-  /** Its name, as ps(1) has it. */
+  /** The name that ps(1) shows. */
   readonly name: string;
   readonly end: "reading" | "writing" | "both";
-  /** It waits in open(2) until somebody opens the other end. */
+  /** True while it waits in open(2) for the other end. */
   readonly waiting: boolean;
 }
 
 export interface PipeUsers {
   readonly users: readonly PipeUser[];
-  /** Processes that wait to open a named pipe, of which it cannot be told whether it is this one. */
+  /** Processes that wait to open a named pipe which may or may not be this one. */
   readonly unclear: readonly { readonly pid: number; readonly name: string }[];
-  /** Processes that may not be looked into: they belong to others. */
+  /** How many processes could not be examined, as they belong to other users. */
   readonly hidden: number;
 }
 
 const O_ACCMODE = 0o3;
 const ENDS = ["reading", "writing", "both"] as const;
 
-/** @param pipe what stat(2) says of it */
+/** @param pipe from stat(2) */
 export function pipeUsers(pipe: BigIntStats): PipeUsers {
   const users: PipeUser[] = [];
   const unclear: { pid: number; name: string }[] = [];
@@ -53,32 +53,32 @@ export function pipeUsers(pipe: BigIntStats): PipeUsers {
         else if (end !== undefined) users.push({ pid, name, end, waiting: true });
       }
     } catch (error) {
-      // Those of the kernel have no command line, and no descriptors either.
+      // Kernel threads have no command line, and no descriptors either.
       if (codeOf(error) === "EACCES" && readOr(`/proc/${pid}/cmdline`, "") !== "") hidden++;
     }
   }
   return { users, unclear, hidden };
 }
 
-/** The ends of the pipe that a process has open. @throws when it may not be looked into */
+/** The ends of the pipe that a process has open. @throws Error for another user's process */
 function openEnds(pid: number, pipe: BigIntStats): Set<(typeof ENDS)[number]> {
   const found = new Set<(typeof ENDS)[number]>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      // Nothing is opened here. What has no place in the file system is no named pipe.
+      // A descriptor without a path in the file system is no named pipe.
       if (!readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("/")) continue;
       if (!isSame(`/proc/${pid}/fd/${fd}`, pipe)) continue;
       const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
       const flags = Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(info)?.[1] ?? "0", 8);
       found.add(ENDS[flags & O_ACCMODE] ?? "both");
     } catch {
-      // It has been closed in the meantime.
+      // Closed in the meantime.
     }
   }
   return found;
 }
 
-/** System calls that open a file, by number, with the place of the path among the arguments. */
+/** System calls that open a file, by number, with the position of the path among the arguments. */
 const OPENING: Record<string, Record<number, number>> = {
   x64: { 2: 0, 257: 1 },
   arm64: { 56: 1 },
@@ -107,19 +107,22 @@ function waitsFor(task: string, pipe: BigIntStats): (typeof ENDS)[number] | "unc
   }
 }
 
-/** Only who may trace a process sees its arguments, but where it sleeps is less of a secret. */
+/**
+ * For a process that may not be traced (ptrace(2)), wchan still shows the kernel function in which it
+ * sleeps.
+ */
 function unclearWait(task: string): "unclear" | undefined {
   return /wait_for_partner|fifo_open/.test(readOr(`${task}/wchan`, "")) ? "unclear" : undefined;
 }
 
 const PAGE = 4096;
 
-/** A string in the memory of another process. */
+/** A string in another process's memory. */
 function pathOf(task: string, address: number): string {
   const fd = openSync(`${task}/mem`, "r");
   try {
     const bytes = Buffer.alloc(2 * PAGE);
-    // Up to the end of the page: the next one may not be there.
+    // Up to the end of the page, as the next one may not be mapped.
     let length = readSync(fd, bytes, 0, PAGE - (address % PAGE), address);
     if (!bytes.subarray(0, length).includes(0)) {
       length += readSync(fd, bytes, length, PAGE, address + length);

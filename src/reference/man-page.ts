@@ -28,7 +28,7 @@ export function manPage(outline: Outline, prose: Prose): string {
   const lines = [
     `.\\" Made by: ${name} man. Do not edit: bun run reference`,
     `.TH ${escaped(name.toUpperCase())} 1 "" "${escaped(`${name} ${version}`)}" "User Commands"`,
-    // Long words, such as URIs, leave holes in lines that are filled up, and must not be divided.
+    // Not justified and not hyphenated: long words such as URIs would leave gaps, and must stay whole.
     ".ad l",
     ".nh",
     ...section("NAME"),

@@ -4,12 +4,12 @@ import type { Value } from "./value.ts";
 export interface Outline {
   readonly name: string;
   readonly version: string;
-  /** What it does, in one line. */
+  /** One line. */
   readonly description: string;
   readonly commands: readonly Command[];
-  /** Options that go with every command, and without one. */
+  /** The options of every command, which also work without a command. */
   readonly options: readonly Option[];
-  /** The parameters in the forms that they can have. */
+  /** Each form of each parameter. */
   readonly parameters: readonly Entry[];
   readonly keys: readonly Key[];
 }
@@ -17,7 +17,7 @@ export interface Outline {
 export interface Command {
   readonly name: string;
   readonly description: string;
-  /** Each way to write it, from the program's name on. */
+  /** Each form of the command line, from the program's name on. */
   readonly synopses: readonly string[];
   readonly options: readonly Option[];
   readonly takes: {
@@ -29,35 +29,35 @@ export interface Command {
     /** One of these words as its argument. */
     readonly words: readonly string[];
   };
-  /** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
+  /** Lines to type, indented by two; a line that ends with a colon explains the next ones. */
   readonly example: string | undefined;
 }
 
 export interface Option {
-  /** With its dashes. */
+  /** With the dashes. */
   readonly long: string;
-  /** With its dash. */
+  /** With the dash. */
   readonly short: string | undefined;
   readonly description: string;
-  /** Undefined for what takes none. */
+  /** Undefined for an option without a value. */
   readonly value: OptionValue | undefined;
 }
 
 export interface OptionValue extends Value {
   readonly hint: string;
-  /** It may be left out; if not, it is in the same word. */
+  /** The value may be left out; if given, it is in the same word. */
   readonly optional: boolean;
 }
 
-/** A parameter without its value. */
+/** A parameter. */
 export interface Key {
-  /** With its equals sign. */
+  /** With the equals sign. */
   readonly key: string;
   readonly description: string;
   readonly value: Value;
 }
 
-/** A term and what it means. */
+/** A term and its meaning. */
 export type Entry = readonly [term: string, text: string];
 
 /** What the reference pages say beyond `--help`. Backquotes are around what is typed. */

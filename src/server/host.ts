@@ -8,7 +8,7 @@ import {
   type Direction,
   type EndpointSpec,
   endpointText,
-  mayTellLength,
+  mayKnowLength,
   UnusableError,
 } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
@@ -107,7 +107,7 @@ export async function host(
 ): Promise<StreamResult> {
   const { direction, size: given, spec } = options;
   // Before anything is started or connected to, where that could not tell either.
-  if (given === undefined && !(direction === "read" && mayTellLength(spec))) requireSize(options);
+  if (given === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
   // Only where there is one: the others need not wait for it to be loaded.
   const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
   if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
@@ -213,7 +213,7 @@ function startServer(
       checksum,
       pad,
       exact,
-      settles: endpoint.settles,
+      settles: endpoint.hasExitStatus,
       survey: options.survey === true,
     },
   });
@@ -262,7 +262,7 @@ async function conclude(
     await endpoint.cancel();
     return verdictOn(state, undefined);
   }
-  const problem = await endpoint.settle(stop.signal);
+  const problem = await endpoint.waitForExit(stop.signal);
   return stop.signal.aborted && problem !== undefined
     ? interrupted(stopSignal)
     : verdictOn(state, problem);
@@ -279,7 +279,7 @@ async function explained(
   if (why === undefined || why === interrupted(stopSignal).why) return verdict;
   const { failure } = server.state;
   const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await endpoint.howItEnded?.() : undefined;
+  const how = gone ? await endpoint.describeExit?.() : undefined;
   const { killedBy } = endpoint;
   if (killedBy !== undefined || verdict.status > 128) {
     // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends

@@ -4,7 +4,7 @@ import { UserError } from "../errors.ts";
 import { deliverNow } from "../files/deliver.ts";
 import { Draft } from "../files/draft.ts";
 import type { FileId } from "../files/file-id.ts";
-import { type Place, placeOf, whyNot } from "../files/place.ts";
+import { type Place, placeOf, explainFailure } from "../files/place.ts";
 
 /** Holds the process id from the moment that clients can connect until the program ends. */
 export class PidFile {
@@ -69,6 +69,6 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw new UserError("ERR_FILE", `cannot write --pidfile: ${path}: ${whyNot(error)}`);
+    throw new UserError("ERR_FILE", `cannot write --pidfile: ${path}: ${explainFailure(error)}`);
   }
 }

@@ -176,7 +176,7 @@ export class StreamServer {
 
   /** Those who have come so far. */
   get visitors(): number {
-    return this.#connections.visitors;
+    return this.#connections.accepted;
   }
 
   /** Who negotiates. @param visitors counts only the first so many that have ever come */
@@ -192,7 +192,7 @@ export class StreamServer {
 
   /** True when all clients that have come are gone, whether they got through negotiation or not. */
   get deserted(): boolean {
-    return this.#connections.visitors > 0 && this.negotiating().count === 0 && this.#open === 0;
+    return this.#connections.accepted > 0 && this.negotiating().count === 0 && this.#open === 0;
   }
 
   /** What the stream thread has told at its end; undefined before. */
@@ -243,7 +243,7 @@ export class StreamServer {
   /** Waits until those are let in, or are not, who are connected as far as the kernel is concerned. */
   async acceptAll(): Promise<void> {
     const deadline = performance.now() + ACCEPT_LIMIT;
-    const isComing = () => this.#listener.hasWaiting || this.#connections.isAsked;
+    const isComing = () => this.#listener.hasWaiting || this.#connections.hasWaiting;
     while (this.#listening && isComing() && performance.now() < deadline) await Bun.sleep(1);
   }
 
@@ -374,7 +374,7 @@ export class StreamServer {
         this.#standing(event);
         break;
       case "room":
-        this.#connections.answered();
+        this.#connections.makeRoomDone();
         break;
       case "resumed":
         this.#reconnectTimer.returned();
@@ -418,7 +418,7 @@ export class StreamServer {
   /** Asks what the source's process has come to; the stream thread waits for it. */
   async #settle(): Promise<void> {
     const { endpoint, stop } = this.#options;
-    this.#thread.send({ type: "settled", problem: await endpoint.settle(stop) });
+    this.#thread.send({ type: "settled", problem: await endpoint.waitForExit(stop) });
   }
 }
 

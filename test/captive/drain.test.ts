@@ -14,7 +14,7 @@ async function orphans(script: string) {
     env: { PATH: process.env["PATH"] },
     stdio: ["null", "null", "null"],
   });
-  await tree.leader.exited;
+  await tree.child.exited;
   return {
     tree,
     survivors: new Survivors(tree),

@@ -32,7 +32,7 @@ beforeEach(() => {
   path = folder.file("socket");
   clients = [];
   closed = [];
-  makeRoom = () => queueMicrotask(() => connections.answered());
+  makeRoom = () => queueMicrotask(() => connections.makeRoomDone());
 });
 
 afterEach(() => {
@@ -73,7 +73,7 @@ async function greeted(): Promise<RawClient> {
 test("a client that has chosen is handed over, with what it has sent behind its choice", async () => {
   open();
   using client = await greeted();
-  expect([connections.visitors, connections.negotiating().count]).toEqual([1, 1]);
+  expect([connections.accepted, connections.negotiating().count]).toEqual([1, 1]);
   client.send(CHOICE, Buffer.from("behind"));
   await eventually(() => clients.length === 1, "the client");
   expect(Buffer.from(clients[0]?.leftover ?? []).toString()).toBe("behind");
@@ -82,7 +82,7 @@ test("a client that has chosen is handed over, with what it has sent behind its 
     extended: false,
     allocation: false,
   });
-  expect([connections.visitors, connections.negotiating().count]).toEqual([1, 0]);
+  expect([connections.accepted, connections.negotiating().count]).toEqual([1, 0]);
   expect(closed).toEqual([]);
 });
 
@@ -94,7 +94,7 @@ test("clients that negotiate and those that were handed over count together", as
   using second = await greeted();
   await turnedAway(path);
   expect(closed).toEqual([["a connection was refused: 2 are open (--max-connections)", false]]);
-  expect([connections.visitors, connections.negotiating().count]).toEqual([2, 1]);
+  expect([connections.accepted, connections.negotiating().count]).toEqual([2, 1]);
   second.socket.destroy();
   await eventually(() => connections.negotiating().count === 0, "the second to be gone");
   using fourth = await greeted();
@@ -115,16 +115,14 @@ describe("a newcomer for whom there is no place", () => {
     newcomer.send(CHOICE);
     await asked.promise;
     await Bun.sleep(50);
-    expect([connections.isAsked, connections.visitors, connections.negotiating().count]).toEqual([
-      true,
-      1,
-      0,
-    ]);
+    expect([connections.hasWaiting, connections.accepted, connections.negotiating().count]).toEqual(
+      [true, 1, 0],
+    );
     close((clients.shift() as NegotiatedConnection).fd);
-    connections.answered();
+    connections.makeRoomDone();
     await newcomer.receive(18 + 10);
     await eventually(() => clients.length === 1, "the newcomer");
-    expect(connections.isAsked).toBeFalse();
+    expect(connections.hasWaiting).toBeFalse();
     expect(closed).toEqual([]);
   });
 
@@ -135,7 +133,7 @@ describe("a newcomer for whom there is no place", () => {
     using _first = await greeted();
     using newcomer = await RawClient.connect(path);
     await asked.promise;
-    connections.answered();
+    connections.makeRoomDone();
     await newcomer.closed();
     expect(closed).toEqual([["a connection was refused: 1 are open (--max-connections)", false]]);
   });
@@ -149,9 +147,9 @@ describe("a newcomer for whom there is no place", () => {
       using _newcomer = await RawClient.connect(path);
       await asked.promise;
     }
-    connections.answered();
+    connections.makeRoomDone();
     expect(first.socket.readyState).toBe("open");
-    await eventually(() => !connections.isAsked, "the newcomer to be gone");
+    await eventually(() => !connections.hasWaiting, "the newcomer to be gone");
   });
 
   test("is turned away at once where others wait already", async () => {
@@ -175,7 +173,7 @@ describe("a newcomer for whom there is no place", () => {
     await asked.promise;
     connections.close();
     await newcomer.closed();
-    await eventually(() => !connections.isAsked, "nobody to wait");
+    await eventually(() => !connections.hasWaiting, "nobody to wait");
   });
 });
 
@@ -184,14 +182,14 @@ test("who negotiates is counted, and heard, by when it came", async () => {
   expect(connections.negotiating()).toEqual({ count: 0, silence: Number.POSITIVE_INFINITY });
   using first = await greeted();
   await Bun.sleep(50);
-  const { visitors } = connections;
+  const { accepted } = connections;
   using _second = await greeted();
   expect(connections.negotiating().count).toBe(2);
-  expect(connections.negotiating(visitors).count).toBe(1);
-  expect(connections.negotiating(visitors).silence).toBeGreaterThanOrEqual(50);
-  const before = connections.negotiating(visitors).silence;
+  expect(connections.negotiating(accepted).count).toBe(1);
+  expect(connections.negotiating(accepted).silence).toBeGreaterThanOrEqual(50);
+  const before = connections.negotiating(accepted).silence;
   first.send(CHOICE.subarray(0, 5));
-  await eventually(() => connections.negotiating(visitors).silence < before, "a word");
+  await eventually(() => connections.negotiating(accepted).silence < before, "a word");
 });
 
 test("a client that does not choose in time is cut off; one that has is not", async () => {

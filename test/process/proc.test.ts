@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { descendants, problemOfProc } from "../../src/process/proc.ts";
+import { descendants, procProblem } from "../../src/process/proc.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -33,16 +33,16 @@ function commandLines(pids: number[]): string[] {
     .map((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim());
 }
 
-describe("problemOfProc", () => {
+describe("procProblem", () => {
   test("nothing is wrong with the real one", () => {
-    expect(problemOfProc()).toBeUndefined();
+    expect(procProblem()).toBeUndefined();
   });
 
   test("one that is not mounted, belongs to others, or does not show this process, is told", () => {
     using folder = tempFolder();
-    expect(problemOfProc(folder.path)).toMatch(/^ENOENT.*self/);
+    expect(procProblem(folder.path)).toMatch(/^ENOENT.*self/);
     symlinkSync("1000000000", folder.file("self"));
-    expect(problemOfProc(folder.path)).toBe(
+    expect(procProblem(folder.path)).toBe(
       `it is that of another PID namespace, where this process is 1000000000, not ${process.pid}`,
     );
   });
@@ -51,12 +51,12 @@ describe("problemOfProc", () => {
     using folder = tempFolder();
     const own = String(process.pid);
     symlinkSync(own, folder.file("self"));
-    expect(problemOfProc(folder.path)).toBe("it does not list this process");
+    expect(procProblem(folder.path)).toBe("it does not list this process");
     mkdirSync(folder.file(own));
     writeFileSync(folder.file(`${own}/stat`), "");
-    expect(problemOfProc(folder.path)).toMatch(/^ENOENT.*environ/);
+    expect(procProblem(folder.path)).toMatch(/^ENOENT.*environ/);
     writeFileSync(folder.file(`${own}/environ`), "");
-    expect(problemOfProc(folder.path)).toMatch(/^ENOENT.*fd/);
+    expect(procProblem(folder.path)).toMatch(/^ENOENT.*fd/);
   });
 });
 

@@ -4,7 +4,7 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { guarded, ofEndpoint } from "../../endpoint/error.ts";
+import { endpointCall, toEndpointError } from "../../endpoint/error.ts";
 import type { Source } from "../../endpoint/sources/source.ts";
 import { add, min, type Offset } from "../../protocol/offset.ts";
 import { BLOCK, type History, placeInBlock } from "./history.ts";
@@ -76,9 +76,9 @@ export class Intake {
   intoNowhere(limit: Offset): number {
     const available = this.available();
     if (available <= 0) return available;
-    if (this.#nowhere < 0) this.#nowhere = guarded(() => open("/dev/null", O_WRONLY));
+    if (this.#nowhere < 0) this.#nowhere = endpointCall(() => open("/dev/null", O_WRONLY));
     const length = Number(min(limit, DISCARDED));
-    const n = this.#settled(guarded(() => splice(this.#source.pipe, this.#nowhere, length)));
+    const n = this.#settled(endpointCall(() => splice(this.#source.pipe, this.#nowhere, length)));
     return this.#took(n);
   }
 
@@ -100,7 +100,7 @@ export class Intake {
     try {
       return this.#settled(read(this.#source.pipe, memory.at(place), length));
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 

@@ -1,20 +1,21 @@
-/** Sockets that the program was started with, instead of making its own (sd_listen_fds(3)). */
+/** Sockets that systemd or inetd passes (sd_listen_fds(3)), and readiness (sd_notify(3)). */
 import { fstatSync } from "node:fs";
-import { closeOnExec } from "../../ffi/fd.ts";
-import { isListening } from "../../ffi/socket.ts";
-import { UserError } from "../errors.ts";
+import { closeOnExec } from "../ffi/fd.ts";
+import { abstractAddress, isListening, sendDatagram, unixAddress } from "../ffi/socket.ts";
+import { messageOf, UserError } from "./errors.ts";
+import type { Log } from "./log.ts";
 
 const STDIN = 0;
 
-/** The first descriptor that is passed. */
+/** The first passed descriptor. */
 const SD_LISTEN_FDS_START = 3;
 
 /**
- * The listening socket that systemd, or nbdcopy and its kin, have passed. The variables that tell of
- * it are taken out of the environment: they are not for the program's children.
+ * Takes the listening socket that systemd, nbdcopy or a similar program has passed, and removes its
+ * variables from the environment, which children must not inherit.
  *
- * @returns its descriptor; undefined when none was passed
- * @throws UserError when it was not one socket
+ * @returns the descriptor; undefined when none was passed
+ * @throws UserError when it is not exactly one listening socket
  */
 export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefined {
   const { LISTEN_PID: pid, LISTEN_FDS: count } = environment;
@@ -38,7 +39,7 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
   return SD_LISTEN_FDS_START;
 }
 
-/** @throws UserError when standard input is not what a client is connected to */
+/** @throws UserError when standard input is no connected socket */
 export function requireClient(): void {
   requireSocket(STDIN, "--single: standard input");
   if (isListening(STDIN)) {
@@ -56,9 +57,21 @@ export function requireSocket(fd: number, name: string): void {
   try {
     isSocket = fstatSync(fd).isSocket();
   } catch {
-    // Not even open.
+    // Not open.
   }
   if (!isSocket) {
     throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+  }
+}
+
+/** Sends a state to the socket of NOTIFY_SOCKET, if that is set. */
+export function notify(state: "READY=1" | "STOPPING=1", log: Log): void {
+  const socket = process.env.NOTIFY_SOCKET;
+  if (socket === undefined || socket === "") return;
+  const address = socket.startsWith("@") ? abstractAddress(socket.slice(1)) : unixAddress(socket);
+  try {
+    sendDatagram(address, Buffer.from(state));
+  } catch (error) {
+    log.warn(`cannot tell the service manager ${state}: ${messageOf(error)}`);
   }
 }

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { activatedSocket, requireSocket } from "../../src/systemd/activation.ts";
-import { socketpair } from "../../ffi/socket.ts";
-import { close } from "../../ffi/fd.ts";
-import { thrownBy } from "../ffi/descriptors.ts";
+import { activatedSocket, requireSocket } from "../src/systemd.ts";
+import { socketpair } from "../ffi/socket.ts";
+import { close } from "../ffi/fd.ts";
+import { thrownBy } from "./ffi/descriptors.ts";
 
 const pid = String(process.pid);
 
