@@ -48,7 +48,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
     "src/tls",
   ],
-  "src/systemd": [],
+  "src/systemd.ts": ["ffi", "src/errors.ts", "src/log.ts"],
   "src/server": [
     "ffi",
     "src/errors.ts",
@@ -108,7 +108,6 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/library",
   ],
   "src/reference": [],
-  "src/systemd.ts": ["ffi", "src/errors.ts", "src/log.ts"],
   "src/cli": [
     "src/errors.ts",
     "src/log.ts",
@@ -116,13 +115,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/files",
     "src/endpoint",
     "src/net",
+    "src/systemd.ts",
     "src/server",
     "src/progress",
     "src/captive",
     "src/library",
     "src/check",
     "src/reference",
-    "src/systemd.ts",
   ],
   "src/main.ts": ["src/inherited.ts", "src/cli"],
 };

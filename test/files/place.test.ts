@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { linkSync, mkdirSync, openSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { UserError } from "../../src/errors.ts";
+import type { UserError } from "../../src/errors.ts";
 import {
   placeOf,
   requireDifferentFile,
