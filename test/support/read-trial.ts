@@ -94,10 +94,10 @@ export class ReadTrial extends BaseTrial {
     other.disconnect();
   }
 
-  /** Waits for the end that must come soon, with a failure as expected and nothing left behind. */
+  /** Waits for the end, with a failure as expected and nothing left behind. */
   async fails(end: FailingEnd): Promise<void> {
     const before = this.program.stderr;
-    await this.failsSoon(end);
+    await this.failsWith(end);
     const last = this.program.stderr.trimEnd().split("\n").at(-1);
     expect(last, before).toMatch(/^nbd-streaming: error: .*(truncated|cannot run)/);
   }

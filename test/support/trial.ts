@@ -12,11 +12,10 @@ import {
   GATE,
   BaseTrial,
   type BaseTrialOptions,
-  SOON,
 } from "./base-trial.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
-export { ERROR, errorsOf, GATE, SOON };
+export { ERROR, errorsOf, GATE };
 
 /** What clients write: nothing of it is like another part. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
@@ -114,12 +113,12 @@ export class Trial extends BaseTrial {
   }
 
   /**
-   * Waits for the end that must come soon, with a failure as expected and nothing left behind.
+   * Waits for the end, with a failure as expected and nothing left behind.
    *
    * @returns what came out
    */
   async fails({ whole = DATA, ...end }: Failing): Promise<Buffer> {
-    const emitted = await this.failsSoon(end);
+    const emitted = await this.failsWith(end);
     const output = await this.sink.output();
     expect(output.length).toBeLessThanOrEqual(emitted);
     expect(output.equals(whole.subarray(0, output.length))).toBeTrue();
