@@ -64,6 +64,15 @@ function open(maxConnections = 2, negotiationTimeout = 30): void {
   listener = Bun.listen({ unix: path, socket: connections.handler });
 }
 
+/** Has room for one. @returns what resolves when somebody comes for whom room is to be made */
+function openFull(): Promise<void> {
+  open(1);
+  return new Promise<void>((resolve) => {
+    makeRoom = resolve;
+  });
+}
+
+/** A client that has heard the greeting, and not answered it. */
 async function greeted(): Promise<RawClient> {
   const client = await RawClient.connect(path);
   await client.receive(18);
@@ -104,16 +113,14 @@ test("clients that negotiate and those that were handed over count together", as
 
 describe("a newcomer for whom there is no place", () => {
   test("waits for the answer whether there is one, and is served if there is", async () => {
-    open(1);
-    const asked = Promise.withResolvers<void>();
-    makeRoom = asked.resolve;
+    const asked = openFull();
     using first = await greeted();
     first.send(CHOICE);
     await eventually(() => clients.length === 1, "the client");
     using newcomer = await RawClient.connect(path);
     // It does not wait to be greeted.
     newcomer.send(CHOICE);
-    await asked.promise;
+    await asked;
     await Bun.sleep(50);
     expect([connections.isAsked, connections.visitors, connections.negotiating().count]).toEqual([
       true,
@@ -129,25 +136,21 @@ describe("a newcomer for whom there is no place", () => {
   });
 
   test("is refused if there is none", async () => {
-    open(1);
-    const asked = Promise.withResolvers<void>();
-    makeRoom = asked.resolve;
+    const asked = openFull();
     using _first = await greeted();
     using newcomer = await RawClient.connect(path);
-    await asked.promise;
+    await asked;
     connections.answered();
     await newcomer.closed();
     expect(closed).toEqual([["a connection was refused: 1 are open (--max-connections)", false]]);
   });
 
   test("may leave meanwhile", async () => {
-    open(1);
-    const asked = Promise.withResolvers<void>();
-    makeRoom = asked.resolve;
+    const asked = openFull();
     using first = await greeted();
     {
       using _newcomer = await RawClient.connect(path);
-      await asked.promise;
+      await asked;
     }
     connections.answered();
     expect(first.socket.readyState).toBe("open");
@@ -167,12 +170,10 @@ describe("a newcomer for whom there is no place", () => {
   });
 
   test("is turned away when nobody is let in any more", async () => {
-    open(1);
-    const asked = Promise.withResolvers<void>();
-    makeRoom = asked.resolve;
+    const asked = openFull();
     using _first = await greeted();
     using newcomer = await RawClient.connect(path);
-    await asked.promise;
+    await asked;
     connections.close();
     await newcomer.closed();
     await eventually(() => !connections.isAsked, "nobody to wait");

@@ -1,21 +1,14 @@
 /** Connections that nobody waits for, in the engine that has them. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import {
-  NBD_CMD_DISC,
-  NBD_CMD_FLUSH,
-  NBD_CMD_WRITE,
-  NBD_OK,
-} from "../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE, NBD_OK } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
 import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import type { Peer } from "../support/peer.ts";
-import { StreamFixture, type StreamOptions } from "../support/stream.ts";
+import { ask, DISC, FLUSH, StreamFixture, type StreamOptions } from "../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
-const DISC = encodeRequest(NBD_CMD_DISC, 0, 0);
-const FLUSH = encodeRequest(NBD_CMD_FLUSH, 0, 0);
 /** More than the 100 milliseconds after which a client counts as idle. */
 const A_WHILE = 130;
 
@@ -73,12 +66,6 @@ function idle(count: number, options: StreamOptions = {}) {
   expect(stream.idle).toBe(count);
   const [peer] = peers;
   return { stream, peers, peer: peer as Peer };
-}
-
-function ask(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): number {
-  peer.send(...parts);
-  stream.until(() => peer.available >= 16);
-  return peer.take(16).readUInt32BE(4);
 }
 
 test("an idle client that writes is served as if nothing had been, and may be idle again", () => {
