@@ -1,4 +1,4 @@
-/** The real engine over real descriptors, turned by hand so that a test sees every step. */
+/** A fixture: the real engine over real descriptors, turned by hand so that a test sees every step. */
 import { close } from "../../ffi/fd.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { WakeUp } from "../../ffi/poll.ts";
@@ -12,7 +12,7 @@ import { Peer } from "./peer.ts";
 import { decode, type Decoder } from "./replies.ts";
 import { tempFolder } from "./temp.ts";
 
-/** Turns without any progress after which a test has waited in vain. */
+/** Turns without any progress after which a wait fails. */
 const IDLE_TURNS = 400;
 
 /** What a flow is made with, whichever way it goes. */

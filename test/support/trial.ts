@@ -1,4 +1,4 @@
-/** The program under a fault: its client, its sink, and all that it may leave behind. */
+/** A stream that is written: the program, its sink, and clients that do what they should not. */
 import { expect } from "bun:test";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -17,10 +17,10 @@ import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
 export { ERROR, errorsOf, GATE };
 
-/** What clients write: nothing of it is like another part. */
+/** What clients write; no part of it is equal to another. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
 
-/** How to start write.child.ts; its arguments are a socket and a stage. */
+/** How to start write.child.ts; its arguments are a socket and where it stops. */
 export const CHILD = [process.execPath, join(import.meta.dir, "write.child.ts")];
 
 /** How a stream is expected to fail. */
