@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { dirname, join, normalize } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { basename, dirname, join, normalize } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 
@@ -348,4 +348,52 @@ test("files are made, changed, renamed and removed only where it is known why", 
   }
   const known = Object.entries(CHANGES_FILES).map(([file, { calls }]) => [file, [...calls]]);
   expect(found).toEqual(Object.fromEntries(known));
+});
+
+/** Folders of test/ that mirror none of the program's, and what they have in its place. */
+const OTHER_FOLDERS: Record<string, string> = {
+  "test/bench": "the figures of bench/",
+  "test/e2e": "real clients and the whole program",
+  "test/fuzz": "hostile conversations beside a model",
+  "test/soak": "what runs for hours, by hand",
+  "test/support": "what tests share",
+};
+
+const FLOW = ["clients", "data", "oracle", "reconnect", "requests"];
+
+/**
+ * Tests that have no module's name, because what they test is what several modules do together: the stream
+ * by what its clients do, through the engine, and the command line by what it answers.
+ */
+const SUBJECTS: Record<string, readonly string[]> = {
+  "test/stream/write": [...FLOW, "extended", "sink", "structured"],
+  "test/stream/read": [...FLOW, "end", "extended", "source"],
+  "test/stream/dry-run": ["oracle"],
+  "test/cli": ["certificates", "readme", "setup", "usage"],
+};
+
+test("tests stand where what they test stands, and have its name, with what of it they test behind that", () => {
+  const modules = new Set(FILES.map((file) => file.replace(/\.ts$/, "")));
+  const wrong = [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)].filter((file) => {
+    const folder = dirname(file);
+    if (folder in OTHER_FOLDERS || file === "test/architecture.test.ts") return false;
+    const room = folder === "test/ffi" ? "ffi" : folder.replace("test", "src");
+    const name = basename(file, ".test.ts");
+    if (SUBJECTS[folder]?.includes(name)) return false;
+    // `socket-address` is about addresses in `socket.ts`.
+    const words = name.split("-");
+    return !words.some((_, i) => modules.has(join(room, words.slice(0, i + 1).join("-"))));
+  });
+  expect(wrong).toEqual([]);
+});
+
+test("every folder and every test that is listed as no mirror of the program is there", () => {
+  const named = Object.entries(SUBJECTS).flatMap(([folder, names]) =>
+    names.map((name) => `${folder}/${name}.test.ts`),
+  );
+  const there = [...Object.keys(OTHER_FOLDERS), ...named].map((path) => [
+    path,
+    existsSync(join(ROOT, path)),
+  ]);
+  expect(there.filter(([, exists]) => exists !== true)).toEqual([]);
 });

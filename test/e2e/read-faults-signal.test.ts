@@ -1,4 +1,4 @@
-/** Signals in every phase of a stream that is read: the program ends at once, and leaves nothing. */
+/** Signals in every phase of a stream that is read: the program ends, and leaves nothing. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { constants } from "node:os";
 import { LIMIT } from "../support/limit.ts";

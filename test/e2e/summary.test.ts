@@ -251,6 +251,7 @@ async function run(words: readonly string[]): Promise<Ended> {
 function expectRate({ bytes, data, zeroes, seconds, bytesPerSecond }: Summary): void {
   expect(data + zeroes).toBe(bytes);
   expect(seconds).toBeGreaterThan(0);
-  expect(seconds).toBeLessThan(60);
+  // Or it would not be in seconds: the test itself has no more time.
+  expect(seconds).toBeLessThan(LIMIT / 1000);
   expect(Math.abs(bytesPerSecond - bytes / seconds)).toBeLessThanOrEqual(1);
 }

@@ -167,7 +167,10 @@ describe.skipIf(missing !== "").each(TLS_VERSIONS)(`%s${missing}`, (_, version) 
   test("close_notify ends the connection of a client with a certificate of somebody else", async () => {
     const args = [...required("64K"), "--tls-verify-peer"];
     await using trial = await Trial.serve("FIFO", { args });
-    await using client = await OpensslClient.connect(trial.socket, version, pki.stranger, BEGIN);
+    // With TLS 1.3 it may speak before it is refused, and does not: what the program had not read by then
+    // would have the kernel reset the connection at its end (RFC 1122, 4.2.2.13; so do Unix sockets), and the
+    // client might not see close_notify any more.
+    await using client = await OpensslClient.connect(trial.socket, version, pki.stranger);
     await trial.program.saying(/refused: TLS failed/);
     await endsWell(client);
   });

@@ -1,8 +1,9 @@
 /** Who has to go when a client has come for whom there is no place. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_OK } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
 import { encodeWrite } from "../support/wire.ts";
+import { TestClock } from "../support/clock.ts";
 import type { EngineFixture } from "../support/engine.ts";
 import { ReadFixture } from "../support/read-stream.ts";
 import { ask, FLUSH, StreamFixture } from "../support/stream.ts";
@@ -22,9 +23,16 @@ function makeRoom(stream: EngineFixture): boolean {
   return answer()?.made === true;
 }
 
+let clock: TestClock;
+
+beforeEach(() => {
+  clock = new TestClock();
+});
+afterEach(() => clock[Symbol.dispose]());
+
 function rest(stream: EngineFixture): void {
   stream.settle();
-  Bun.sleepSync(TIMEOUT);
+  clock.pass(TIMEOUT);
   stream.settle();
 }
 

@@ -1,4 +1,4 @@
-/** The real engine over real descriptors, turned by hand so that a test sees every step. */
+/** A fixture: the real engine over real descriptors, turned by hand so that a test sees every step. */
 import { close } from "../../ffi/fd.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { WakeUp } from "../../ffi/poll.ts";
@@ -9,9 +9,10 @@ import { Engine } from "../../src/stream/engine.ts";
 import type { Flow } from "../../src/stream/flow.ts";
 import type { Command, Standing, StreamEvent } from "../../src/stream/messages.ts";
 import { Peer } from "./peer.ts";
+import { decode, type Decoder } from "./replies.ts";
 import { tempFolder } from "./temp.ts";
 
-/** Turns without any progress after which a test has waited in vain. */
+/** Turns without any progress after which a wait fails. */
 const IDLE_TURNS = 400;
 
 /** What a flow is made with, whichever way it goes. */
@@ -125,6 +126,15 @@ export abstract class EngineFixture implements Disposable {
       else idle = 0;
       if (idle > IDLE_TURNS) throw new Error("waited in vain");
     }
+  }
+
+  /** Takes apart what comes next for a client. @throws Error when its connection ends before that */
+  take<T>(peer: Peer, decoder: Decoder<T>): T {
+    return decode(decoder, (length) => {
+      this.until(() => peer.available >= length || peer.finished);
+      if (peer.available < length) throw new Error("the connection has ended in an answer");
+      return peer.take(length);
+    });
   }
 
   /** Turns the engine so often, whatever moves. */

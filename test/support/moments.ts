@@ -1,4 +1,4 @@
-/** Points in the life of a stream whose sink is a command that would commit at the end of its input. */
+/** Moments at which a fault may come to a stream whose sink is a command that commits at the end of its input. */
 import { expect } from "bun:test";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { type RawClient } from "./nbd-client.ts";
@@ -16,7 +16,7 @@ const STALLED = sinks(`${GATE}; cat > part`);
 /** There is no telling how much of a gap comes. */
 const COUNTING = sinks("wc -c > /dev/null");
 
-/** A point in the life of a stream at which something may happen. */
+/** A moment of a stream, and how a test gets there. */
 export interface Moment {
   readonly moment: string;
   /** Bytes that are certain to be out. */

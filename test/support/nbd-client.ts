@@ -1,4 +1,8 @@
-/** A client that says exactly what a test wants said. Real clients are in `test/e2e`. */
+/**
+ * The tests' own client: it says exactly what a test wants said, over a socket of any kind, inside TLS or
+ * not (tls-client.ts). read-client.ts puts READs on top of it. It is not the client of `check`
+ * (src/check/client.ts), which cannot say anything wrong. Real clients are in `test/e2e`.
+ */
 import { connect, type Socket } from "node:net";
 import {
   NBD_CMD_DISC,
@@ -8,10 +12,10 @@ import {
   NBD_OPT_EXPORT_NAME,
   NBD_REP_ACK,
   NBD_REP_MAGIC,
-  NBD_SIMPLE_REPLY_MAGIC,
 } from "../../src/protocol/constants.ts";
 import { bounded } from "./program.ts";
-import { encodeOption, encodeRequest, encodeWrite, type OptionReply, type Reply } from "./wire.ts";
+import { type Decoder, decodeReply } from "./replies.ts";
+import { encodeOption, encodeRequest, encodeWrite, type OptionReply } from "./wire.ts";
 
 /** A connection, byte by byte. */
 export class RawClient implements Disposable {
@@ -98,12 +102,18 @@ export class RawClient implements Disposable {
     await bounded(all, "the server to close");
   }
 
-  /** The next simple reply. */
-  async reply(): Promise<Reply> {
-    const bytes = await this.receive(16);
-    const magic = bytes.readUInt32BE(0);
-    if (magic !== NBD_SIMPLE_REPLY_MAGIC) throw new Error(`bad reply ${bytes.toString("hex")}`);
-    return { error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) };
+  /** Takes what comes next apart. */
+  async take<T>(decoder: Decoder<T>): Promise<T> {
+    let step = decoder.next();
+    while (step.done !== true) step = decoder.next(await this.receive(step.value));
+    return step.value;
+  }
+
+  /** The next reply, which has to be a simple one without data. */
+  async reply(): Promise<{ error: number; cookie: bigint }> {
+    const { form, error, cookie } = await this.take(decodeReply());
+    if (form !== "simple") throw new Error(`a ${form} reply`);
+    return { error, cookie };
   }
 
   /** The next option reply. */
@@ -146,8 +156,9 @@ export class RawClient implements Disposable {
 
   /** @returns the error, or the data */
   async read(offset: number | bigint, length: number): Promise<number | Buffer> {
-    const error = await this.#ask(encodeRequest(NBD_CMD_READ, offset, length));
-    return error === 0 ? await this.receive(length) : error;
+    this.send(encodeRequest(NBD_CMD_READ, offset, length));
+    const { error, data } = await this.take(decodeReply(() => length));
+    return error === 0 ? data : error;
   }
 
   disconnect(): void {

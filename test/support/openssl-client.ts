@@ -1,4 +1,7 @@
-/** OpenSSL as the client, which tells of each message of TLS that goes by: openssl-s_client(1). */
+/**
+ * OpenSSL as the client, which tells of each message of TLS that goes by (openssl-s_client(1)): Bun's TLS,
+ * in which tls-client.ts has the tests' own client, tells neither of alerts nor of how a connection ended.
+ */
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";

@@ -11,8 +11,12 @@ import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import type { Ended, ShortStream } from "../../src/stream/messages.ts";
 import { ReadFlow } from "../../src/stream/read/read-flow.ts";
 import { EngineFixture } from "./engine.ts";
-import { type Answer, type AskOptions, type Asked, encodeAsked, takeAnswer } from "./answer.ts";
+import { encodeAsked, takeAnswer } from "./answer.ts";
 import type { Peer } from "./peer.ts";
+import type { Answer, Asked } from "./replies.ts";
+
+/** What of a READ is not the same in all of them; the form of its answer is by default the negotiated one. */
+export type AskOptions = Partial<Pick<Asked, "flags" | "structured" | "extended">>;
 
 export interface ReadOptions {
   /** Default: not known. */

@@ -15,6 +15,7 @@ import { WriteFlow } from "../../src/stream/write/write-flow.ts";
 import { EngineFixture } from "./engine.ts";
 import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
+import { decodeReply } from "./replies.ts";
 
 const scratch = new Memory(1 << 20);
 
@@ -91,11 +92,12 @@ export const readOf = (offset: number | bigint, length: number) =>
 export const DISC = encodeRequest(NBD_CMD_DISC, 0, 0);
 export const FLUSH = encodeRequest(NBD_CMD_FLUSH, 0, 0);
 
-/** Sends, and gives the error of the one reply. */
-export function ask(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): number {
+/** Sends, and takes the one reply, which has to be a simple one. @returns the error */
+export function ask(stream: EngineFixture, peer: Peer, ...parts: Uint8Array[]): number {
   peer.send(...parts);
-  stream.until(() => peer.available >= 16);
-  return peer.take(16).readUInt32BE(4);
+  const { form, error } = stream.take(peer, decodeReply());
+  if (form !== "simple") throw new Error(`a ${form} reply`);
+  return error;
 }
 
 /** Ends the stream well and gives all that came out of it. */

@@ -4,7 +4,7 @@ import type { Direction } from "../../src/endpoint/spec.ts";
 import { pipeUsers } from "../../src/process/pipe-users.ts";
 import { type Ended, eventually, type Running, start } from "./program.ts";
 
-/** The process for whom a stream of this direction is meant. */
+/** The process at the other end of a FIFO, which waits in open(2). */
 export interface Waiting extends AsyncDisposable {
   readonly running: Running;
   /** True while it waits. */

@@ -73,12 +73,6 @@ export function encodeExtendedWrite(
   return encodeWithPayload(NBD_CMD_WRITE, offset, payload, { cookie });
 }
 
-/** A reply as it came over the wire. */
-export interface Reply {
-  readonly error: number;
-  readonly cookie: bigint;
-}
-
 /** An option reply as it came over the wire. */
 export interface OptionReply {
   readonly option: number;

@@ -15,8 +15,7 @@ import {
 import type { Offset } from "../../../src/protocol/offset.ts";
 import type { DryRunFindings } from "../../../src/stream/dry-run-findings.ts";
 import { DryRunFlow } from "../../../src/stream/dry-run/dry-run-flow.ts";
-import { takeAnswer } from "../../support/answer.ts";
-import { takeStatus } from "../../support/block-status.ts";
+import { takeAnswer, takeStatus } from "../../support/answer.ts";
 import { EngineFixture } from "../../support/engine.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import {

@@ -19,8 +19,7 @@ import {
   NBD_REPLY_TYPE_OFFSET_HOLE,
 } from "../../../src/protocol/constants.ts";
 import type { Offset } from "../../../src/protocol/offset.ts";
-import { takeAnswer } from "../../support/answer.ts";
-import { takeStatus } from "../../support/block-status.ts";
+import { takeAnswer, takeStatus } from "../../support/answer.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import {

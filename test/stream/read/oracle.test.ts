@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import type { Asked } from "../../support/answer.ts";
+import type { Asked } from "../../support/replies.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import type { Peer } from "../../support/peer.ts";
