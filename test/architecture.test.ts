@@ -359,6 +359,9 @@ const OTHER_FOLDERS: Record<string, string> = {
   "test/support": "what tests share",
 };
 
+/** About the whole project. */
+const WHOLE = new Set(["test/architecture.test.ts", "test/project.test.ts"]);
+
 const FLOW = ["clients", "data", "oracle", "reconnect", "requests"];
 
 /**
@@ -369,14 +372,14 @@ const SUBJECTS: Record<string, readonly string[]> = {
   "test/stream/write": [...FLOW, "extended", "sink", "structured"],
   "test/stream/read": [...FLOW, "end", "extended", "source"],
   "test/stream/dry-run": ["oracle"],
-  "test/cli": ["certificates", "readme", "setup", "usage"],
+  "test/cli": ["certificates", "reference", "setup", "usage"],
 };
 
 test("tests stand where what they test stands, and have its name, with what of it they test behind that", () => {
   const modules = new Set(FILES.map((file) => file.replace(/\.ts$/, "")));
   const wrong = [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)].filter((file) => {
     const folder = dirname(file);
-    if (folder in OTHER_FOLDERS || file === "test/architecture.test.ts") return false;
+    if (folder in OTHER_FOLDERS || WHOLE.has(file)) return false;
     const room = folder === "test/ffi" ? "ffi" : folder.replace("test", "src");
     const name = basename(file, ".test.ts");
     if (SUBJECTS[folder]?.includes(name)) return false;
