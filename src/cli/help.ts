@@ -1,8 +1,8 @@
 /** `--help` */
 import { type CommandDef, renderUsage } from "citty";
-import { WITHOUT_VALUE } from "./check-options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { STATUSES, VARIABLES } from "./prose.ts";
+import { WITHOUT_VALUE } from "./words.ts";
 
 /** What tables are wrapped at. */
 const COLUMNS = 100;

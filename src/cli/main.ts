@@ -4,16 +4,15 @@ import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
-import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
-import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
-import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
+import type { CliContext } from "./options.ts";
 import { releaseEndpoints } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
+import { checkOptions, commandHint, requireDashes } from "./words.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
@@ -97,7 +96,7 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   }
   if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
   const rawArgs = checkOptions(words, (command.args ?? {}) as never);
-  const outline = async () => (await import("./outline.ts")).outlineOf(program);
+  const outline = async () => (await import("./documents.ts")).outlineOf(program);
   const data: CliContext = { captive, workerUrl, outline };
   const { result } = await runCitty(command, { rawArgs, data });
   return result as number;

@@ -4,7 +4,6 @@ import { basename } from "node:path";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { UserError } from "../errors.ts";
 import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
-import { namedFiles, type StreamParts } from "../library/named-files.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
 
@@ -44,15 +43,13 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
 /**
  * Finds out before a stream of hours whether its reports will have a place, at which nothing else is.
  *
- * @param parts what the stream is made of, for a report must not be written over that
+ * @param others what the stream is made of and its pid file, which a report must not be written over
  * @throws UserError ERR_USAGE, ERR_FILE
  */
 export async function requireReports(
   options: ReportOptions,
-  { pidFile, ...parts }: StreamParts & { readonly pidFile: string | undefined },
+  others: readonly NamedFile[],
 ): Promise<void> {
-  const others = namedFiles(parts);
-  if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
   const files = reportFiles(options);
   for (const [i, file] of files.entries()) {
     requireOtherThan(file, [...others, ...files.slice(0, i)]);

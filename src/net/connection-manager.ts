@@ -2,7 +2,12 @@
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { connectionLimit } from "./connection-limit.ts";
-import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
+import {
+  Session,
+  type SessionEvents,
+  type SessionOptions,
+  type SessionSettings,
+} from "./session.ts";
 
 /** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
 const KEEPALIVE = 30;
@@ -19,11 +24,14 @@ const STOP_GRACE = 300;
 /** Descriptors of one connection: with TLS there are a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
-export interface ConnectionManagerOptions extends SessionOptions {
+export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Seconds in which a client whose link is dead is to be missed; undefined is as it comes. */
+  /** Milliseconds in which a client whose link is dead is to be missed; undefined is as it comes. */
   readonly reconnect: number | undefined;
+}
+
+export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
   /** How many have left negotiation and are connected. */
   readonly inTransmission: () => number;
   /** Asks for a place of somebody who has it for nothing; {@link ConnectionManager.answered} has the answer. */
@@ -88,7 +96,7 @@ export class ConnectionManager {
     const { reconnect } = this.#options;
     // Bun's types do not tell of `fd`.
     if (reconnect !== undefined)
-      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
+      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect / 1000);
     session.start();
   }
 

@@ -43,7 +43,7 @@ afterEach(() => {
 /** As much of a stream as clients are told of. */
 const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", path: "none" } };
 
-function open(maxConnections = 2, negotiationTimeout = 30): void {
+function open(maxConnections = 2, negotiationTimeout = 30_000): void {
   connections = new ConnectionManager(
     {
       info: exportInfo(undefined, PLAN as never),
@@ -194,7 +194,7 @@ test("who negotiates is counted, and heard, by when it came", async () => {
 });
 
 test("a client that does not choose in time is cut off; one that has is not", async () => {
-  open(2, 0.3);
+  open(2, 300);
   using silent = await greeted();
   using client = await greeted();
   client.send(CHOICE);
