@@ -3,7 +3,7 @@ import { imagePath } from "../captive/qemu-img.ts";
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { releaseFifo } from "../endpoint/opening/fifo.ts";
 import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
-import { EXIT, UserError, usageError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import { type NamedFile, requireOtherThan } from "../files/place.ts";
 import type { Address, Entrance } from "../net/address.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
@@ -13,6 +13,7 @@ import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
 import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
 import { type CaptiveClient, clientOf } from "./client.ts";
+import { noConnections, noTime, optionError, OptionError, unknownValue } from "./option-error.ts";
 import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
 
 /** As long as a timer can run, in seconds: its milliseconds are a signed 32-bit number. */
@@ -41,17 +42,6 @@ export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
   /** Where to listen; undefined is a private Unix socket. */
   readonly address: Address | undefined;
   readonly client: CaptiveClient;
-}
-
-/** An option whose value cannot be taken. The message is its name and, right behind it, the problem. */
-export class OptionError extends UserError {
-  constructor(
-    /** By the name that the library has for it. */
-    readonly option: string,
-    readonly problem: string,
-  ) {
-    super("ERR_USAGE", option + problem, EXIT.USAGE);
-  }
 }
 
 /** @throws UserError ERR_USAGE, ERR_TLS; nobody is left to wait at a FIFO then */
@@ -110,7 +100,7 @@ export function resolveEndpoint({
   read,
 }: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
   if (pipe !== undefined && read !== undefined) {
-    throw usageError("read= goes without pipe= and write=: a stream has one direction");
+    throw optionError("read", "excludes", "pipe", "a stream has one direction");
   }
   const value = pipe ?? read;
   if (value === undefined) {
@@ -142,12 +132,10 @@ function resolveStream(
   const pad = reading && options.pad === true;
   const exact = options.exact === true;
   if (exact && !reading) {
-    throw usageError("--exact goes with read=: clients cannot write past size=");
+    throw optionError("exact", "needs", "read", "clients cannot write past size=");
   }
   if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
-    throw usageError(
-      `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
-    );
+    throw unknownValue("checksum", checksum, CHECKSUM_ALGORITHMS);
   }
   if (Buffer.byteLength(exportName ?? "") > NBD_MAX_STRING) {
     throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
@@ -260,19 +248,9 @@ function milliseconds(option: string, seconds: number | undefined): number | und
   return Math.max(1, Math.round(seconds * 1000));
 }
 
-/** @param given what the user has written */
-export function noTime(option: string, given: number | string): OptionError {
-  return new OptionError(option, ` ${given} is no time: give a number of seconds, such as 30`);
-}
-
 function resolveConnections(number: number): number {
   if (Number.isInteger(number) && number > 0 && number <= MAX_CONNECTIONS) return number;
   throw noConnections("maxConnections", number);
-}
-
-/** As {@link noTime}. */
-export function noConnections(option: string, given: number | string): OptionError {
-  return new OptionError(option, ` ${given} is no number of clients: give one from 1 on`);
 }
 
 /** The smaller one; undefined is for ever. */
