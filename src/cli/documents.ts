@@ -10,9 +10,9 @@ import type { Command, Key, Option, Outline } from "../reference/outline.ts";
 import { valueOf } from "../reference/value.ts";
 import { zshCompletions } from "../reference/zsh.ts";
 import { EXAMPLES, OPTIONS_OF_ALL, SYNOPSES } from "./help.ts";
+import type { MayBeAlone } from "./options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { PROSE } from "./prose.ts";
-import { WITHOUT_VALUE } from "./words.ts";
 
 /** The completions for each shell. */
 export const COMPLETIONS = {
@@ -90,7 +90,7 @@ function optionOutlines(name: string, arg: ArgDef): Option[] {
   const { alias: aliases = [], negativeDescription: opposite } = arg as BooleanArgDef;
   const [alias] = [aliases].flat();
   const hint = valueHint ?? "VALUE";
-  const optional = Object.hasOwn(WITHOUT_VALUE, name);
+  const optional = (arg as MayBeAlone).withoutValue !== undefined;
   const option: Option = {
     long: `--${name}`,
     short: alias === undefined ? undefined : `-${alias}`,

@@ -28,6 +28,11 @@ type StreamOption = {
   };
 }[keyof StreamOptions];
 
+/** An option that may go without a value, and then has this one; it may be switched off. */
+export interface MayBeAlone {
+  readonly withoutValue?: string;
+}
+
 /** Options that `serve` and `run` share. To those without `sets`, this file or the command itself sees. */
 export const COMMON_OPTIONS = {
   unix: {
@@ -142,6 +147,7 @@ export const COMMON_OPTIONS = {
     valueHint: "json",
     description:
       "Show progress: a line a second, or JSON lines; a terminal gets a bar (--no-progress: none)",
+    withoutValue: "on",
   },
   "progress-interval": {
     type: "string",
@@ -161,13 +167,16 @@ export const COMMON_OPTIONS = {
     description: "Say nothing but errors on stderr, and show no progress",
   },
   verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
-} as const satisfies Record<string, ArgDef & (StreamOption | { readonly sets?: never })>;
+} as const satisfies Record<
+  string,
+  ArgDef & MayBeAlone & (StreamOption | { readonly sets?: never })
+>;
 
-/** The values of {@link COMMON_OPTIONS} as citty has them; `progress` is `on` without a value. */
+/** The values of {@link COMMON_OPTIONS} as citty has them; false is for one that is switched off. */
 export type CommonArgs = {
   readonly [Name in keyof typeof COMMON_OPTIONS]?:
     | ((typeof COMMON_OPTIONS)[Name]["type"] extends "boolean" ? boolean : string)
-    | (Name extends "progress" ? false : never)
+    | ((typeof COMMON_OPTIONS)[Name] extends Required<MayBeAlone> ? false : never)
     | undefined;
 };
 
@@ -178,7 +187,7 @@ const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter((entry) => "sets" i
 ][];
 
 /**
- * What the options say of the stream, but for where it is listened on.
+ * What the options say of the stream, but for where it is listened on and what is told of it.
  *
  * @throws UserError ERR_USAGE
  */
@@ -195,7 +204,7 @@ export function streamOptions(args: CommonArgs, direction: Direction): StreamOpt
     if (value === undefined) continue;
     options[sets as string] = parse === undefined ? value : parse(value as string, `--${name}`);
   }
-  return { ...options, tls: parseTls(args), checksum: parseChecksum(args.checksum)?.algorithm };
+  return { ...options, tls: parseTls(args) };
 }
 
 /** Has the errors about options name them as they are called here. */

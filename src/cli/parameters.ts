@@ -35,7 +35,10 @@ export interface StreamParameters {
   readonly window: string | undefined;
 }
 
-const KEYS = new Set(["pipe", "write", "read", "size", "window"]);
+/** Their names, without the equals sign. */
+export const KEYS: ReadonlySet<string> = new Set(
+  PARAMETERS.map(([form]) => form.replace(/=.*/, "")),
+);
 
 /**
  * Sorts the words of the command line.
@@ -87,9 +90,9 @@ function sortWords(words: readonly string[]): { values: Map<string, string>; res
       continue;
     }
     if (!KEYS.has(key)) {
-      throw usageError(
-        `unknown parameter ${key}=: there are pipe=, write=, read=, size= and window=`,
-      );
+      const known = [...KEYS].map((one) => `${one}=`);
+      const last = known.pop();
+      throw usageError(`unknown parameter ${key}=: there are ${known.join(", ")} and ${last}`);
     }
     if (value === "") throw usageError(`${key}= needs a value`);
     if (values.has(key)) throw usageError(`${key}= is given twice`);

@@ -41,13 +41,12 @@ export async function resolveStream<
   { workerUrl }: CliContext,
   resolve: (options: StreamOptions) => Settings,
 ): Promise<{ settings: Settings; output: Output }> {
-  const reports = {
-    summary: parseSummary(args.summary),
-    checksumFile: parseChecksum(args.checksum)?.file,
-  };
+  const checksum = parseChecksum(args.checksum);
+  const reports = { summary: parseSummary(args.summary), checksumFile: checksum?.file };
   const options: StreamOptions = {
     ...parameters,
     ...streamOptions(args, parameters.read === undefined ? "write" : "read"),
+    checksum: checksum?.algorithm,
     beforeStart: () => removeReports(reports),
     workerUrl,
   };

@@ -2,9 +2,8 @@
 import type { ArgsDef } from "citty";
 import { hasReference } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
-
-/** Options that may go without a value, and what then stands for it; they may be switched off. */
-export const WITHOUT_VALUE: Readonly<Record<string, string>> = { progress: "on" };
+import type { MayBeAlone } from "./options.ts";
+import { KEYS } from "./parameters.ts";
 
 /**
  * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
@@ -14,26 +13,27 @@ export const WITHOUT_VALUE: Readonly<Record<string, string>> = { progress: "on" 
  * @throws UserError ERR_USAGE
  */
 export function checkOptions(raw: readonly string[], defined: ArgsDef): string[] {
-  const kinds = new Map<string, string | undefined>();
-  for (const [name, { type, alias }] of Object.entries(defined) as [string, OptionDef][]) {
-    if (type === "positional") continue;
-    for (const known of [name, ...[alias ?? []].flat()]) kinds.set(known, type);
+  const known = new Map<string, OptionDef>();
+  for (const [name, option] of Object.entries(defined) as [string, OptionDef][]) {
+    if (option.type === "positional") continue;
+    for (const spelling of [name, ...[option.alias ?? []].flat()]) known.set(spelling, option);
   }
   const words = [...raw];
   for (let i = 0; i < raw.length; i++) {
     const word = raw[i] as string;
     if (!word.startsWith("-") || word === "-") continue;
     const bare = word.startsWith("--") ? word.slice(2) : "";
-    if (kinds.has(bare) && Object.hasOwn(WITHOUT_VALUE, bare)) {
-      words[i] = `${word}=${WITHOUT_VALUE[bare]}`;
+    const { withoutValue } = known.get(bare) ?? {};
+    if (withoutValue !== undefined) {
+      words[i] = `${word}=${withoutValue}`;
     } else {
-      i += checkWord(word, kinds, raw.slice(0, i), i === raw.length - 1);
+      i += checkWord(word, known, raw.slice(0, i), i === raw.length - 1);
     }
   }
   return words;
 }
 
-interface OptionDef {
+interface OptionDef extends MayBeAlone {
   readonly type?: string;
   readonly alias?: string | string[];
 }
@@ -41,7 +41,7 @@ interface OptionDef {
 /** @returns how many words that follow belong to this one */
 function checkWord(
   word: string,
-  kinds: Map<string, string | undefined>,
+  known: ReadonlyMap<string, OptionDef>,
   before: readonly string[],
   last: boolean,
 ): number {
@@ -51,12 +51,11 @@ function checkWord(
   const shown = long ? `--${name}` : `-${name}`;
   // Only what can be on can be switched off; citty makes `false` of any other option, too.
   const opposite = name.startsWith("no-") ? name.slice(3) : "";
-  const switched =
-    kinds.get(opposite) === "boolean" ||
-    (kinds.has(opposite) && Object.hasOwn(WITHOUT_VALUE, opposite));
-  const kind = switched ? "boolean" : kinds.get(name);
-  const [, parameter] = /^--?(pipe|write|read|size|window)(=|$)/.exec(word) ?? [];
-  if (parameter !== undefined) {
+  const { type, withoutValue } = known.get(opposite) ?? {};
+  const switched = type === "boolean" || withoutValue !== undefined;
+  const kind = switched ? "boolean" : known.get(name)?.type;
+  const [, parameter = ""] = /^--?([a-z]+)(?:=|$)/.exec(word) ?? [];
+  if (KEYS.has(parameter)) {
     throw usageError(
       `${parameter}= is a parameter, not an option: write ${parameter}=… without dashes`,
     );

@@ -26,10 +26,7 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
-  /**
-   * The stream thread's file. It comes from the program's entry point: a compiled binary finds it only
-   * by a URL that was built in the folder of the entry points.
-   */
+  /** The stream thread's file. */
   readonly workerUrl: URL;
 }
 

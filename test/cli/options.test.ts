@@ -155,7 +155,6 @@ describe("the options of a stream", () => {
       "idle-timeout": "0",
       reconnect: "30",
       "progress-interval": "0.5",
-      checksum: "SHA256:sums",
       tls: "on",
       "tls-certificates": "pki",
     };
@@ -170,10 +169,9 @@ describe("the options of a stream", () => {
       idleTimeout: 0,
       reconnect: 30,
       progressInterval: 0.5,
-      checksum: "sha256",
       tls: { policy: "on", certificates: "pki", verifyPeer: undefined },
     });
-    expect(streamOptions({}, "write")).toEqual({ tls: undefined, checksum: undefined });
+    expect(streamOptions({}, "write")).toEqual({ tls: undefined });
   });
 
   test.each([
