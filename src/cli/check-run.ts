@@ -14,7 +14,6 @@ import { DEFAULTS } from "../library/options.ts";
 import { resolveEndpoint, resolveSize, resolveWindow } from "../library/resolve.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
 import { lineWriter } from "../process/line-writer.ts";
-import type { EndpointChoice } from "../server/settings.ts";
 import { StopSignal } from "../server/stop-signal.ts";
 import { type CliLog, createLog } from "./log.ts";
 import type { CliContext } from "./options.ts";
@@ -92,20 +91,11 @@ function interrupted({ caught = "SIGTERM" }: StopSignal, log: CliLog): number {
   return signalStatus(caught);
 }
 
-/** What is to be looked at; all of it may be left out. */
-interface CheckSettings {
-  readonly endpoint: EndpointChoice | undefined;
-  /** Bytes; undefined when not given. */
-  readonly size: bigint | undefined;
-  /** Bytes; 0 when not given. */
-  readonly window: number;
-}
-
-/** @throws UserError ERR_USAGE, also for what no check has a use for */
+/** What is to be looked at; all of it may be left out. @throws UserError ERR_USAGE */
 function resolveCheck(
   { pipe, read, size: length, window: memory }: StreamParameters,
   captive: readonly string[] | undefined,
-): CheckSettings {
+) {
   const named = pipe !== undefined || read !== undefined;
   const endpoint = named ? resolveEndpoint({ pipe, read }) : undefined;
   const size = length === undefined ? undefined : resolveSize("size", length);

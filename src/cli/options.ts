@@ -3,7 +3,7 @@ import type { ArgDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { noConnections, noTime, OptionError } from "../library/option-error.ts";
+import { type NumberOption, optionError } from "../library/option-error.ts";
 import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
@@ -23,8 +23,8 @@ export interface CliContext {
 type StreamOption = {
   [Name in keyof StreamOptions]-?: {
     readonly sets: Name;
-    /** @param flag for messages @throws UserError ERR_USAGE */
-    readonly parse?: (text: string, flag: string) => StreamOptions[Name];
+    /** @throws UserError ERR_USAGE */
+    readonly parse?: (text: string) => StreamOptions[Name];
   };
 }[keyof StreamOptions];
 
@@ -78,14 +78,14 @@ export const COMMON_OPTIONS = {
     valueHint: "SECONDS",
     description: "pipe=: give up if nobody reads by then (default: wait)",
     sets: "openTimeout",
-    parse: parseSeconds,
+    parse: seconds("readerTimeout"),
   },
   "writer-timeout": {
     type: "string",
     valueHint: "SECONDS",
     description: "read=: give up if nobody writes by then (default: wait)",
     sets: "openTimeout",
-    parse: parseSeconds,
+    parse: seconds("writerTimeout"),
   },
   tls: {
     type: "string",
@@ -113,7 +113,7 @@ export const COMMON_OPTIONS = {
     valueHint: "SECONDS",
     description: `Cut off clients that have not chosen the export by then (default: ${DEFAULTS.negotiationTimeout})`,
     sets: "negotiationTimeout",
-    parse: parseSeconds,
+    parse: seconds("negotiationTimeout"),
   },
   "idle-timeout": {
     type: "string",
@@ -122,14 +122,14 @@ export const COMMON_OPTIONS = {
       "Cut off clients that stop in a request, or hold up others for nothing; 0 is never " +
       `(serve: ${DEFAULTS.idleTimeout.serve}, run: ${DEFAULTS.idleTimeout.run})`,
     sets: "idleTimeout",
-    parse: parseSeconds,
+    parse: seconds("idleTimeout"),
   },
   reconnect: {
     type: "string",
     valueHint: "SECONDS",
     description: "Let a client whose connection is lost come back and go on",
     sets: "reconnect",
-    parse: parseSeconds,
+    parse: seconds("reconnect"),
   },
   checksum: {
     type: "string",
@@ -154,7 +154,7 @@ export const COMMON_OPTIONS = {
     valueHint: "SECONDS",
     description: `Time between two lines of --progress (default: ${DEFAULTS.progressInterval})`,
     sets: "progressInterval",
-    parse: parseSeconds,
+    parse: seconds("progressInterval"),
   },
   "progress-fd": {
     type: "string",
@@ -202,22 +202,14 @@ export function streamOptions(args: CommonArgs, direction: Direction): StreamOpt
   for (const [name, { sets, parse }] of STREAM_OPTIONS) {
     const value = args[name];
     if (value === undefined) continue;
-    options[sets as string] = parse === undefined ? value : parse(value as string, `--${name}`);
+    options[sets as string] = parse === undefined ? value : parse(value as string);
   }
   return { ...options, tls: parseTls(args) };
 }
 
-/** Has the errors about options name them as they are called here. */
-export function withFlags<T>(args: CommonArgs, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof OptionError)) throw error;
-    const isIt = ([name, { sets }]: (typeof STREAM_OPTIONS)[number]) =>
-      sets === error.option && args[name] !== undefined;
-    const [flag] = STREAM_OPTIONS.find(isIt) ?? [];
-    throw flag === undefined ? error : usageError(`--${flag}${error.problem}`);
-  }
+/** What an option of the library is called here. */
+export function flagOf(option: NumberOption): string {
+  return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /**
@@ -247,15 +239,17 @@ function parsePort(text: string | undefined): number {
   return port;
 }
 
-/** Seconds, fractions included. Whether they make a time is for the library to say. */
-function parseSeconds(text: string, flag: string): number {
-  if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text);
-  throw noTime(flag, text);
+/** Reads seconds, fractions included. Whether they make a time is for the library to say. */
+function seconds(option: NumberOption): (text: string) => number {
+  return (text) => {
+    if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text);
+    throw optionError({ code: "NOT_A_TIME", option, value: text });
+  };
 }
 
-function parseConnections(text: string, flag: string): number {
+function parseConnections(text: string): number {
   if (/^[0-9]+$/.test(text)) return Number(text);
-  throw noConnections(flag, text);
+  throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: text });
 }
 
 /** How connections are secured. @throws UserError ERR_USAGE */

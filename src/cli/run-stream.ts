@@ -14,7 +14,6 @@ import {
   parseChecksum,
   parseSummary,
   streamOptions,
-  withFlags,
 } from "./options.ts";
 import type { StreamParameters } from "./parameters.ts";
 import { createDisplay } from "./progress.ts";
@@ -50,7 +49,7 @@ export async function resolveStream<
     beforeStart: () => removeReports(reports),
     workerUrl,
   };
-  const settings = withFlags(args, () => resolve(options));
+  const settings = resolve(options);
   const display = createDisplay(args, settings);
   await requireReports(reports, settings.files);
   const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";

@@ -50,12 +50,8 @@ export function clientOf(
   const unknown = () => Promise.resolve(undefined);
   const product = () => undefined;
   if (command !== undefined) {
-    if (image !== undefined) {
-      throw optionError("image", "excludes", "command", "it has one of its own");
-    }
-    if (format !== undefined) {
-      throw optionError("format", "needs", "image", "a command says for itself what it takes");
-    }
+    if (image !== undefined) throw usageError("image goes without command: it has one of its own");
+    if (format !== undefined) throw usageError("format goes with image, not with command");
     if (command.length === 0) throw usageError("the command is empty");
     return {
       words: (variables) => captiveWords(command, variables),
@@ -67,17 +63,12 @@ export function clientOf(
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
-  if (image === "-") {
-    throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
-  }
+  if (image === "-") throw optionError({ code: "IMAGE_STANDARD" });
   if (image === "") throw usageError("the image has no name: give its path");
-  const same = isEndpointFile(spec, image);
+  if (isEndpointFile(spec, image)) {
+    throw optionError({ code: "ENDPOINT_IS_IMAGE", direction, endpoint: endpointText(spec) });
+  }
   if (direction === "write") {
-    if (same) {
-      throw usageError(
-        `pipe=${endpointText(spec)} is IMAGE itself: name a pipe, or another file for pipe=-`,
-      );
-    }
     return {
       words: ({ uri }) => exportCommand(image, format, uri),
       image,
@@ -86,9 +77,6 @@ export function clientOf(
       needsSize: undefined,
       product,
     };
-  }
-  if (same) {
-    throw usageError(`read=${endpointText(spec)} and IMAGE are the same file: name another one`);
   }
   const made = outputFormat(image, format);
   let place: NewImage | undefined;

@@ -1,49 +1,104 @@
 /** What is wrong with an option, as data, and the words for it. */
-import { EXIT, UserError, usageError } from "../errors.ts";
+import type { Direction } from "../endpoint/spec.ts";
+import { EXIT, UserError } from "../errors.ts";
 
-/** An option whose value cannot be taken. The message is its name and, right behind it, the problem. */
+/** Options that are times or numbers; of a FIFO's other end, each has one of the two. */
+export type NumberOption =
+  | "readerTimeout"
+  | "writerTimeout"
+  | "reconnect"
+  | "negotiationTimeout"
+  | "idleTimeout"
+  | "progressInterval"
+  | "maxConnections";
+
+/** `value` is what was given. */
+export type OptionProblem =
+  | { readonly code: "ENDPOINT_MISSING" | "ENDPOINT_TWICE" | "EXACT_WRITTEN" | "IMAGE_STANDARD" }
+  | {
+      readonly code: "ENDPOINT_MALFORMED";
+      readonly direction: Direction;
+      readonly endpoint: string;
+      readonly why: string;
+      readonly hint: string;
+    }
+  | { readonly code: "ENDPOINT_IS_IMAGE"; readonly direction: Direction; readonly endpoint: string }
+  | { readonly code: "EXPORT_NAME"; readonly most: number }
+  | {
+      readonly code: "NOT_A_SIZE";
+      readonly option: "size" | "window";
+      readonly value: string | number | bigint;
+    }
+  | {
+      readonly code: "SIZE_TOO_LARGE";
+      readonly option: "size" | "window";
+      readonly value: string | number | bigint;
+      readonly most: string;
+    }
+  | {
+      readonly code: "NOT_A_TIME" | "NOT_A_NUMBER";
+      readonly option: NumberOption;
+      readonly value: string | number;
+    };
+
+/** Its message has the library's names; see {@link problemText} for others. */
 export class OptionError extends UserError {
-  constructor(
-    /** By the name that the library has for it. */
-    readonly option: string,
-    readonly problem: string,
-  ) {
-    super("ERR_USAGE", option + problem, EXIT.USAGE);
+  constructor(readonly problem: OptionProblem) {
+    super("ERR_USAGE", problemText(problem, libraryName), EXIT.USAGE);
   }
 }
 
-/** @param given what the user has written */
-export function noTime(option: string, given: number | string): OptionError {
-  return new OptionError(option, ` ${given} is no time: give a number of seconds, such as 30`);
+export function optionError(problem: OptionProblem): OptionError {
+  return new OptionError(problem);
 }
 
-/** As {@link noTime}. */
-export function noConnections(option: string, given: number | string): OptionError {
-  return new OptionError(option, ` ${given} is no number of clients: give one from 1 on`);
+function libraryName(option: NumberOption): string {
+  return option === "readerTimeout" || option === "writerTimeout" ? "openTimeout" : option;
 }
 
-/** What options are called where two of them are in the message. */
-const NAMES = {
-  exact: "--exact",
-  read: "read=",
-  pipe: "pipe= and write=",
-  image: "image",
-  format: "format",
-  command: "command",
-};
-
-/** @param why what makes it so */
-export function optionError(
-  option: keyof typeof NAMES,
-  relation: "needs" | "excludes",
-  other: keyof typeof NAMES,
-  why: string,
-): UserError {
-  const goes = relation === "needs" ? "goes with" : "goes without";
-  return usageError(`${NAMES[option]} ${goes} ${NAMES[other]}: ${why}`);
+/** @param name what the user calls an option */
+export function problemText(
+  problem: OptionProblem,
+  name: (option: NumberOption) => string,
+): string {
+  switch (problem.code) {
+    case "ENDPOINT_MISSING":
+      return (
+        "pipe=SINK is missing: name the pipe that the stream goes to, such as pipe=disk.fifo " +
+        "(pipe=- is standard output), or a read=SOURCE"
+      );
+    case "ENDPOINT_TWICE":
+      return "read= goes without pipe= and write=: a stream has one direction";
+    case "ENDPOINT_MALFORMED":
+      return `${key(problem.direction)}=${problem.endpoint}: ${problem.why}; ${problem.hint}`;
+    case "ENDPOINT_IS_IMAGE": {
+      const named = `${key(problem.direction)}=${problem.endpoint}`;
+      return problem.direction === "write"
+        ? `${named} is IMAGE itself: name a pipe, or another file for pipe=-`
+        : `${named} and IMAGE are the same file: name another one`;
+    }
+    case "EXACT_WRITTEN":
+      return "--exact goes with read=: clients cannot write past size=";
+    case "IMAGE_STANDARD":
+      return "IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one";
+    case "EXPORT_NAME":
+      return `-e takes a name of at most ${problem.most} bytes`;
+    case "NOT_A_SIZE": {
+      const text = typeof problem.value === "string";
+      const remedy = text
+        ? "write a whole number and a suffix, such as 512M or 10G"
+        : "give a whole number of bytes";
+      return `${problem.option}=${problem.value} is not a size: ${remedy}`;
+    }
+    case "SIZE_TOO_LARGE":
+      return `${problem.option}=${problem.value} is too large: the most is ${problem.most}`;
+    case "NOT_A_TIME":
+      return `${name(problem.option)} ${problem.value} is no time: give a number of seconds, such as 30`;
+    case "NOT_A_NUMBER":
+      return `${name(problem.option)} ${problem.value} is no number of clients: give one from 1 on`;
+  }
 }
 
-/** @param known what there is */
-export function unknownValue(option: string, value: string, known: readonly string[]): UserError {
-  return usageError(`${option} ${value} is not known: there are ${known.join(", ")}`);
+function key(direction: Direction): "pipe" | "read" {
+  return direction === "write" ? "pipe" : "read";
 }

@@ -13,7 +13,7 @@ import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
 import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
 import { type CaptiveClient, clientOf } from "./client.ts";
-import { noConnections, noTime, optionError, OptionError, unknownValue } from "./option-error.ts";
+import { type NumberOption, optionError } from "./option-error.ts";
 import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
 
 /** As long as a timer can run, in seconds: its milliseconds are a signed 32-bit number. */
@@ -100,23 +100,18 @@ export function resolveEndpoint({
   read,
 }: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
   if (pipe !== undefined && read !== undefined) {
-    throw optionError("read", "excludes", "pipe", "a stream has one direction");
+    throw optionError({ code: "ENDPOINT_TWICE" });
   }
   const value = pipe ?? read;
-  if (value === undefined) {
-    throw usageError(
-      "pipe=SINK is missing: name the pipe that the stream goes to, such as pipe=disk.fifo " +
-        "(pipe=- is standard output), or a read=SOURCE",
-    );
-  }
+  if (value === undefined) throw optionError({ code: "ENDPOINT_MISSING" });
   const direction = read === undefined ? "write" : "read";
   const text = typeof value === "number" ? `fd:${value}` : value;
   try {
     return { direction, spec: parseEndpoint(text, direction) };
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
-    const key = direction === "write" ? "pipe" : "read";
-    throw usageError(`${key}=${text}: ${error.message}; ${error.hint}`);
+    const { message: why, hint } = error;
+    throw optionError({ code: "ENDPOINT_MALFORMED", direction, endpoint: text, why, hint });
   }
 }
 
@@ -131,14 +126,14 @@ function resolveStream(
   const reading = endpoint.direction === "read";
   const pad = reading && options.pad === true;
   const exact = options.exact === true;
-  if (exact && !reading) {
-    throw optionError("exact", "needs", "read", "clients cannot write past size=");
-  }
+  if (exact && !reading) throw optionError({ code: "EXACT_WRITTEN" });
   if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
-    throw unknownValue("checksum", checksum, CHECKSUM_ALGORITHMS);
+    throw usageError(
+      `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
+    );
   }
   if (Buffer.byteLength(exportName ?? "") > NBD_MAX_STRING) {
-    throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
+    throw optionError({ code: "EXPORT_NAME", most: NBD_MAX_STRING });
   }
   if (pidFile !== undefined) {
     const file = { name: "--pidfile", path: pidFile };
@@ -169,7 +164,7 @@ function resolveStream(
     // One that may come back and has stopped for as long as it has for that is lost, whether or not
     // its link says so.
     idleTimeout: least(idleTimeout, reconnect),
-    openTimeout: milliseconds("openTimeout", options.openTimeout),
+    openTimeout: milliseconds(reading ? "writerTimeout" : "readerTimeout", options.openTimeout),
     progressInterval: milliseconds(
       "progressInterval",
       options.progressInterval ?? DEFAULTS.progressInterval,
@@ -208,21 +203,14 @@ function namedFiles(
 /**
  * A size in bytes.
  *
- * @param option what the user called it, for the message
  * @returns at most 2^63 - 2^30
  * @throws OptionError
  */
-export function resolveSize(option: string, size: Size): bigint {
+export function resolveSize(option: "size" | "window", size: Size): bigint {
   const bytes = typeof size === "string" ? parseSize(size) : wholeBytes(size);
-  if (bytes === undefined) {
-    const remedy =
-      typeof size === "string"
-        ? "write a whole number and a suffix, such as 512M or 10G"
-        : "give a whole number of bytes";
-    throw new OptionError(option, `=${size} is not a size: ${remedy}`);
-  }
+  if (bytes === undefined) throw optionError({ code: "NOT_A_SIZE", option, value: size });
   if (bytes <= UNBOUNDED_SIZE) return bytes;
-  throw new OptionError(option, `=${size} is too large: the most is 2^63 - 2^30 bytes`);
+  throw optionError({ code: "SIZE_TOO_LARGE", option, value: size, most: "2^63 - 2^30 bytes" });
 }
 
 /** A number that is not exact may have been another one. */
@@ -236,21 +224,23 @@ export function resolveWindow(size: Size): number {
   const bytes = Number(resolveSize("window", size));
   if (bytes <= LARGEST_WINDOW) return bytes;
   const most = formatSize(LARGEST_WINDOW);
-  throw new OptionError("window", `=${size} is too large: the most is ${most}`);
+  throw optionError({ code: "SIZE_TOO_LARGE", option: "window", value: size, most });
 }
 
 /** A time in whole milliseconds, at least one. @throws OptionError */
-function milliseconds(option: string, seconds: number): number;
-function milliseconds(option: string, seconds: number | undefined): number | undefined;
-function milliseconds(option: string, seconds: number | undefined): number | undefined {
+function milliseconds(option: NumberOption, seconds: number): number;
+function milliseconds(option: NumberOption, seconds: number | undefined): number | undefined;
+function milliseconds(option: NumberOption, seconds: number | undefined): number | undefined {
   if (seconds === undefined) return undefined;
-  if (!(seconds > 0 && seconds <= MAX_SECONDS)) throw noTime(option, seconds);
+  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
+    throw optionError({ code: "NOT_A_TIME", option, value: seconds });
+  }
   return Math.max(1, Math.round(seconds * 1000));
 }
 
 function resolveConnections(number: number): number {
   if (Number.isInteger(number) && number > 0 && number <= MAX_CONNECTIONS) return number;
-  throw noConnections("maxConnections", number);
+  throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: number });
 }
 
 /** The smaller one; undefined is for ever. */
