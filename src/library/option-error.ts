@@ -1,16 +1,17 @@
 /** What is wrong with an option, as data, and the words for it. */
 import type { Direction } from "../endpoint/spec.ts";
 import { EXIT, UserError } from "../errors.ts";
+import type { StreamOptions } from "./options.ts";
 
-/** Options that are times or numbers; of a FIFO's other end, each has one of the two. */
+/** An option that is a time or a number; the one for a FIFO's other end has two names, by direction. */
 export type NumberOption =
+  | Exclude<KeysOf<StreamOptions, number | undefined>, "openTimeout">
   | "readerTimeout"
-  | "writerTimeout"
-  | "reconnect"
-  | "negotiationTimeout"
-  | "idleTimeout"
-  | "progressInterval"
-  | "maxConnections";
+  | "writerTimeout";
+
+type KeysOf<Options, Value> = {
+  [Name in keyof Options]-?: Options[Name] extends Value ? Name : never;
+}[keyof Options];
 
 /** `value` is what was given. */
 export type OptionProblem =
