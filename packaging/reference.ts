@@ -1,9 +1,8 @@
 /** Makes what docs/ and man/ say of the command line anew, from the definitions behind `--help`. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { manual } from "../src/cli/documents.ts";
+import { manual, outlineOf } from "../src/cli/documents.ts";
 import { program } from "../src/cli/main.ts";
-import { outlineOf } from "../src/cli/outline.ts";
 import { PROSE } from "../src/cli/prose.ts";
 import { renewed } from "../src/reference/markdown.ts";
 

@@ -5,13 +5,12 @@ import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
 import { createSink } from "./endpoint/sinks/create.ts";
 import { createSource } from "./endpoint/sources/create.ts";
-import { UNBOUNDED_SIZE } from "./protocol/export.ts";
-import { toOffset } from "./protocol/offset.ts";
 import { Counters } from "./stream/counters.ts";
 import { Engine } from "./stream/engine.ts";
 import type { Flow } from "./stream/flow.ts";
 import {
   type Command,
+  endOf,
   flushes,
   type StreamEvent,
   type StreamPlan,
@@ -20,13 +19,6 @@ import {
 import { ReadFlow } from "./stream/read/read-flow.ts";
 import { DryRunFlow } from "./stream/dry-run/dry-run-flow.ts";
 import { WriteFlow } from "./stream/write/write-flow.ts";
-
-/**
- * Bytes that are kept where clients may come back: of what is out, to compare with what is repeated,
- * and for what comes ahead of its turn, as a client sends what it had in flight in any order. qemu-img
- * has at most 16 requests of 2 MiB in flight.
- */
-const IN_FLIGHT = 64 * 1024 * 1024;
 
 /** Runs one stream from start to end; returns when it is over. */
 function runStreamThread(): void {
@@ -49,9 +41,9 @@ function createFlow(
   counters: Counters,
   post: (event: StreamEvent) => void,
 ): Flow {
-  const { reconnect, checksum } = plan;
-  const window = reconnect ? Math.max(plan.window, IN_FLIGHT) : plan.window;
-  const size = toOffset(plan.size ?? UNBOUNDED_SIZE);
+  const { held: window, checksum } = plan;
+  const reconnect = plan.reconnect !== undefined;
+  const size = endOf(plan);
   if (plan.direction === "read") {
     return new ReadFlow({
       source: createSource(plan.endpoint),

@@ -15,6 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/clean-up.ts": [],
   "src/runtime.ts": ["src/errors.ts"],
   "src/protocol": [],
+  "src/size.ts": [],
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
   "src/inherited.ts": ["src/process"],
@@ -23,13 +24,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/endpoint/sinks": ["ffi", "src/endpoint"],
   "src/endpoint/sources": ["ffi", "src/endpoint"],
   "src/endpoint/opening": ["ffi", "src/process", "src/endpoint"],
-  "src/stream": ["ffi", "src/protocol", "src/endpoint"],
+  "src/stream": ["ffi", "src/protocol", "src/size.ts", "src/endpoint"],
   "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sinks", "src/stream"],
   "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sources", "src/stream"],
   "src/stream/dry-run": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
   "src/stream.worker.ts": [
     "ffi",
-    "src/protocol",
     "src/endpoint",
     "src/endpoint/sinks",
     "src/endpoint/sources",
@@ -80,6 +80,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/clean-up.ts",
     "src/runtime.ts",
     "src/protocol",
+    "src/size.ts",
     "src/process",
     "src/files",
     "src/endpoint",
@@ -91,13 +92,21 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/progress",
     "src/captive",
   ],
-  "src/index.ts": ["src/errors.ts", "src/net", "src/server", "src/progress", "src/library"],
+  "src/index.ts": [
+    "src/errors.ts",
+    "src/size.ts",
+    "src/net",
+    "src/server",
+    "src/progress",
+    "src/library",
+  ],
   "src/check": [
     "ffi",
     "src/errors.ts",
     "src/log.ts",
     "src/runtime.ts",
     "src/protocol",
+    "src/size.ts",
     "src/process",
     "src/endpoint",
     "src/endpoint/opening",
@@ -220,6 +229,26 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
     const users = all.filter((one) => one.target === target);
     expect(users.length > 0).toBe(rooms.length > 0);
     expect(users.filter((one) => !rooms.includes(one.room))).toEqual([]);
+  }
+});
+
+/** What makes settings of options, and the only files that may use it. */
+const RESOLVING: Record<string, readonly string[]> = {
+  parseSize: ["src/library/resolve.ts"],
+  parseEndpoint: ["src/library/resolve.ts"],
+  loadCertificates: ["src/library/resolve.ts"],
+  DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
+  resolveServe: ["src/library/serve.ts", "src/check/context.ts", "src/cli/serve.ts"],
+  resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
+};
+
+test("options are resolved in one place", () => {
+  for (const [name, files] of Object.entries(RESOLVING)) {
+    const users = FILES.filter((file) => {
+      const text = readFileSync(join(ROOT, file), "utf8");
+      return new RegExp(`^import\\b[^;]*\\b${name}\\b[^;]* from "\\.`, "m").test(text);
+    });
+    expect({ name, users: users.toSorted() }).toEqual({ name, users: [...files].toSorted() });
   }
 });
 

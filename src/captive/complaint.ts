@@ -1,5 +1,5 @@
 /** What qemu-img(1) says when it cannot open an image, and what to do about it. */
-import type { HostOptions } from "../server/host.ts";
+import type { HostOptions } from "../server/settings.ts";
 
 /** Why an image could not be opened, as far as qemu-img's words tell. */
 export type Cause =

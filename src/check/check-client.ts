@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { imageSize } from "../captive/qemu-img.ts";
 import { EXIT } from "../errors.ts";
+import { LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import {
   clientItems,
   type ClientFindings,
@@ -28,7 +29,7 @@ export interface ClientCheck {
  * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
  * might have had what it wanted, the next of these is tried. The last is the largest that there is.
  */
-const WINDOWS = [2 ** 26, 2 ** 30, 2 ** 34];
+const WINDOWS = [LEAST_WINDOW, 2 ** 30, LARGEST_WINDOW];
 
 /**
  * Runs the command without `size=`, unless one is given; where that does not work, and `size=` might

@@ -1,10 +1,10 @@
 /** What every check that runs a server of its own has to be given. */
-import { hostOptions } from "../library/host-options.ts";
-import type { StreamOptions } from "../library/options.ts";
-import type { HostOptions } from "../server/host.ts";
-import type { StopSignal } from "../server/stop-signal.ts";
+import type { ServeOptions } from "../library/options.ts";
+import { resolveServe } from "../library/resolve.ts";
 import type { Log } from "../log.ts";
 import { NOBODY } from "../server/observer.ts";
+import type { HostOptions } from "../server/settings.ts";
+import type { StopSignal } from "../server/stop-signal.ts";
 
 export interface CheckContext {
   readonly stopSignal: StopSignal;
@@ -13,13 +13,12 @@ export interface CheckContext {
 }
 
 /** A stream whose end is the check's business, and not the user's; what is not said has its default. */
-export function privateHost({ stopSignal, workerUrl, log }: CheckContext, options: StreamOptions) {
-  const frame = { stopSignal, observer: NOBODY, log: quiet(log) };
-  return {
-    ...hostOptions({ ...options, workerUrl }, frame),
-    needsSize: undefined,
-    idleTimeout: undefined,
-  } satisfies Partial<HostOptions>;
+export function privateHost(
+  { stopSignal, workerUrl, log }: CheckContext,
+  options: ServeOptions,
+): HostOptions {
+  const settings = resolveServe({ ...options, idleTimeout: 0, workerUrl });
+  return { ...settings, stopSignal, observer: NOBODY, log: quiet(log) };
 }
 
 /** All that a server says, for those who want to hear everything. */

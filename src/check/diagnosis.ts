@@ -1,11 +1,10 @@
 /** What dry runs of a client come to: whether it streams, and by which line. */
 import type { DryRunFindings } from "../stream/dry-run-findings.ts";
-import { type RunLine, runLine, sizeText } from "./command-line.ts";
+import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
+import { type RunLine, runLine } from "./command-line.ts";
 import type { Trial } from "./dry-run.ts";
 import type { Item } from "./item.ts";
 
-/** The least window to advise, in bytes. It is a limit: memory is taken only when it is needed. */
-const LEAST_WINDOW = 64 * 2 ** 20;
 /** The order of a client's writes depends on timing: the next run may need more than this one. */
 const MARGIN = 4;
 /** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
@@ -117,7 +116,8 @@ function whyNot({ problem, survey }: Trial): string {
     return "the command writes up to the end of a disk that has none: give size=, the disk's size";
   }
   if (survey.scattered) {
-    return "the command scatters its writes over more places than are followed here: try window=16G";
+    const most = formatSize(LARGEST_WINDOW);
+    return `the command scatters its writes over more places than are followed here: try window=${most}`;
   }
   const [first] = survey.places;
   const where = first === undefined ? "" : `, the first time with ${first.request}`;
@@ -192,11 +192,11 @@ function windowItem({ window, streams }: ClientFindings, survey: DryRunFindings)
   if (fit === undefined) return item("window=", "failed", noWindow(survey));
   if (fit.size === 0) {
     if (window === 0 || !streams) return item("window=", "ok", "not needed");
-    const text = `not needed this time, but the order may be another one next time: ${sizeText(window)}`;
+    const text = `not needed this time, but the order may be another one next time: ${formatSize(window)}`;
     return item("window=", "note", text);
   }
-  const text = `needed: ${sizeText(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
-  return item("window=", "note", streams ? `${text}; ${sizeText(window)} to be safe` : text);
+  const text = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
+  return item("window=", "note", streams ? `${text}; ${formatSize(window)} to be safe` : text);
 }
 
 function noWindow({ scattered }: DryRunFindings): string {

@@ -40,9 +40,8 @@ export async function tryOut(
   let trial: Trial | undefined;
   const { status } = await runCaptive(
     {
-      ...privateHost(context, { pipe: "/dev/null", size, window }),
+      ...privateHost(context, { pipe: "/dev/null", size, window, pad: false }),
       survey: true,
-      short: "allow",
       address: undefined,
       command: (variables) => captiveWords(commandOf(command), variables),
       outputTaken: true,

@@ -107,11 +107,11 @@ async function stream(
   talk: (client: SelfTestClient) => Promise<void>,
 ): Promise<string | undefined> {
   const { why } = await host(
-    {
-      ...privateHost(context, { [direction === "write" ? "pipe" : "read"]: path, size: SIZE }),
-      short: "fail",
-      entrance: { kind: "unix", path: socket },
-    },
+    privateHost(context, {
+      [direction === "write" ? "pipe" : "read"]: path,
+      size: SIZE,
+      listen: { kind: "unix", path: socket },
+    }),
     async ({ server, conclude, interrupted }) => {
       const { state } = server;
       const limit = setTimeout(() => server.abort(), LIMIT);

@@ -1,6 +1,6 @@
 /** `nbd-streaming check` */
 import { defineCommand } from "citty";
-import type { CliContext } from "./context.ts";
+import type { CliContext } from "./options.ts";
 
 export const checkCommand = defineCommand({
   meta: {

@@ -1,6 +1,6 @@
 /** `--help` */
 import { type CommandDef, renderUsage } from "citty";
-import { WITHOUT_VALUE } from "./check-options.ts";
+import type { MayBeAlone } from "./options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { STATUSES, VARIABLES } from "./prose.ts";
 
@@ -94,11 +94,12 @@ export async function helpText(
   command: CommandDef<any>,
 ): Promise<string> {
   const styled = await renderUsage(command, name === undefined ? undefined : program);
-  const usage = Object.keys(WITHOUT_VALUE).reduce(
+  let usage = Bun.stripANSI(styled).replaceAll(/ +$/gm, "");
+  for (const [option, { withoutValue }] of Object.entries<MayBeAlone>(command.args ?? {})) {
+    if (withoutValue === undefined) continue;
     // As long as what it replaces, so that the columns stay.
-    (text, option) => text.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`),
-    Bun.stripANSI(styled).replaceAll(/ +$/gm, ""),
-  );
+    usage = usage.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`);
+  }
   if (name === undefined) {
     const options = OPTIONS_OF_ALL.map(
       ([short, long, text]) => [`${short}, ${long}`, text] as const,

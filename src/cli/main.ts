@@ -2,18 +2,18 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { OptionError, problemText } from "../library/option-error.ts";
 import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
-import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
-import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
-import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
+import { type CliContext, flagOf } from "./options.ts";
 import { releaseEndpoints } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
+import { checkOptions, commandHint, requireDashes } from "./words.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
@@ -56,7 +56,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
       const { exitStatus } = error;
       const nothingBegan = exitStatus === EXIT.USAGE || exitStatus === EXIT.SETUP;
       if (nothingBegan && argv[0] !== "check") releaseEndpoints(ownWords(argv));
-      log.error(error.message);
+      log.error(error instanceof OptionError ? problemText(error.problem, flagOf) : error.message);
       return error.exitStatus;
     }
     log.error(`internal error: ${messageOf(error)}; please report it with the output of -v`);
@@ -98,7 +98,7 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   }
   if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
   const rawArgs = checkOptions(words, (command.args ?? {}) as never);
-  const outline = async () => (await import("./outline.ts")).outlineOf(program);
+  const outline = async () => (await import("./documents.ts")).outlineOf(program);
   const data: CliContext = { captive, workerUrl, outline };
   const { result } = await runCitty(command, { rawArgs, data });
   return result as number;

@@ -10,7 +10,6 @@ import {
   requireDifferentFile,
   explainFailure,
 } from "../files/place.ts";
-import { namedFiles, type StreamParts } from "../library/named-files.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
 
@@ -50,15 +49,13 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
 /**
  * Finds out before a stream of hours whether its reports will have a place, at which nothing else is.
  *
- * @param parts what the stream is made of, for a report must not be written over that
+ * @param others what the stream is made of and its pid file, which a report must not be written over
  * @throws UserError ERR_USAGE, ERR_FILE
  */
 export async function requireReports(
   options: ReportOptions,
-  { pidFile, ...parts }: StreamParts & { readonly pidFile: string | undefined },
+  others: readonly NamedFile[],
 ): Promise<void> {
-  const others = namedFiles(parts);
-  if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
   const files = reportFiles(options);
   for (const [i, file] of files.entries()) {
     requireDifferentFile(file, [...others, ...files.slice(0, i)]);

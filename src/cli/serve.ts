@@ -1,16 +1,14 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
-import { serve } from "../library/serve.ts";
+import { resolveServe } from "../library/resolve.ts";
+import { startServe } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
 import { activatedSocket, notify, requireClient } from "../systemd.ts";
 import type { Address, Entrance } from "../net/address.ts";
-import { runStream } from "./run-stream.ts";
-import type { CliContext } from "./context.ts";
-import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
-import { requireReports } from "./report.ts";
-import { streamOptions } from "./stream-options.ts";
+import { resolveStream, runStream } from "./run-stream.ts";
 
 export const serveCommand = defineCommand({
   meta: {
@@ -47,11 +45,12 @@ export const serveCommand = defineCommand({
     if (args.unix === "-") {
       throw usageError("-U - is a private socket, which only run has: name a path");
     }
-    const { stream, output } = streamOptions(parameters, args, context);
-    const { log } = output;
     const listen = entrance(parseAddress(args), args.single === true);
-    await requireReports(output.reports, { ...parameters, listen, pidFile: args.pidfile });
-    const streaming = serve({ ...stream, listen, keep: args.keep });
+    const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
+      resolveServe({ ...stream, listen, keep: args.keep }),
+    );
+    const { log } = output;
+    const streaming = startServe(() => settings);
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
     streaming.once("listening", ({ uri }) => {
@@ -64,9 +63,9 @@ export const serveCommand = defineCommand({
     const stopping = () => {
       if (ready) notify("STOPPING=1", log);
     };
-    // Before `conduct` hears of the end: its report is the last line.
+    // Before `runStream` hears of the end: its report is the last line.
     void streaming.then(stopping, stopping);
-    return await runStream(streaming, parameters.spec, output);
+    return await runStream(streaming, settings.spec, output);
   },
 });
 
@@ -74,13 +73,13 @@ export const serveCommand = defineCommand({
 function entrance(address: Address | undefined, single: boolean): Entrance | undefined {
   const fd = activatedSocket(process.env);
   if (single) {
-    if (address !== undefined) throw usageError("--single goes without -U, -p and -i");
+    if (address !== undefined) throw usageError("--single cannot be combined with -U, -p and -i");
     requireClient();
     return { kind: "single" };
   }
   if (fd === undefined) return address;
   if (address !== undefined) {
-    throw usageError("-U, -p and -i go without a socket that is passed by LISTEN_FDS");
+    throw usageError("-U, -p and -i cannot be combined with a socket that is passed by LISTEN_FDS");
   }
   return { kind: "activated", fd };
 }

@@ -2,7 +2,12 @@
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
-import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
+import {
+  Session,
+  type SessionEvents,
+  type SessionOptions,
+  type SessionSettings,
+} from "./session.ts";
 
 /** Seconds without data after which the kernel sends a TCP client keepalive probes. */
 const KEEPALIVE = 30;
@@ -23,11 +28,14 @@ const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
  */
 const RESERVED_DESCRIPTORS = 28;
 
-export interface ConnectionManagerOptions extends SessionOptions {
+export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Seconds in which a client whose link is dead is to be missed; undefined is as it comes. */
+  /** Milliseconds in which a client whose link is dead is to be missed; undefined is as it comes. */
   readonly reconnect: number | undefined;
+}
+
+export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
   /** Asks to close an idle connection; {@link ConnectionManager.makeRoomDone} is called afterwards. */
@@ -91,7 +99,7 @@ export class ConnectionManager {
     const { reconnect } = this.#options;
     // Bun's types do not have `fd`.
     if (reconnect !== undefined)
-      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
+      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect / 1000);
     session.start();
   }
 

@@ -20,11 +20,14 @@ export interface SessionEvents {
   readonly onAbandon: () => void;
 }
 
-export interface SessionOptions {
-  readonly info: ExportInfo;
+export interface SessionSettings {
   readonly security: Security;
-  /** Seconds that negotiation may take, TLS included. */
+  /** Milliseconds that negotiation may take, TLS included. */
   readonly negotiationTimeout: number;
+}
+
+export interface SessionOptions extends SessionSettings {
+  readonly info: ExportInfo;
 }
 
 const LEFT = "the client left during negotiation";
@@ -69,8 +72,8 @@ export class Session {
     this.#events = events;
     this.#negotiation = new Negotiation(options.info, options.security.policy);
     this.#deadline = setTimeout(() => {
-      this.#cut(`negotiation has taken more than ${options.negotiationTimeout} s`);
-    }, options.negotiationTimeout * 1000);
+      this.#cut(`negotiation has taken more than ${options.negotiationTimeout / 1000} s`);
+    }, options.negotiationTimeout);
   }
 
   /** True once the connection is the stream thread's, or closed. */

@@ -1,19 +1,11 @@
 /** What clients are told about the disk that stands for a stream. */
-import {
-  advertisedSize,
-  type ExportInfo,
-  READ_FLAGS,
-  UNBOUNDED_SIZE,
-  writeFlags,
-} from "../protocol/export.ts";
-import { toOffset } from "../protocol/offset.ts";
-import { flushes, type StreamPlan } from "../stream/messages.ts";
+import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
+import { endOf, flushes, type StreamPlan } from "../stream/messages.ts";
 
 /** @param name the only export name; undefined admits every name */
 export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
-  const { direction, size } = plan;
-  const common = { name, size: advertisedSize(toOffset(size ?? UNBOUNDED_SIZE)) };
-  return direction === "write"
+  const common = { name, size: advertisedSize(endOf(plan)) };
+  return plan.direction === "write"
     ? {
         ...common,
         flags: writeFlags(flushes(plan)),

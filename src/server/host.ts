@@ -1,76 +1,22 @@
 /** The frame around every stream: what is made before it and cleaned up after it. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
-import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
-import {
-  type Direction,
-  type EndpointSpec,
-  endpointText,
-  mayKnowLength,
-  UnusableError,
-} from "../endpoint/spec.ts";
+import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
-import type { ShortStream } from "../stream/messages.ts";
-import type { Entrance } from "../net/address.ts";
 import { type StreamState, type CompletedBy, incompleteReason } from "./stream-state.ts";
+import { type HostOptions, planOf } from "./settings.ts";
 import { endedBefore, type StopSignal } from "./stop-signal.ts";
-import type { Log } from "../log.ts";
-import type { Observer } from "./observer.ts";
 import type { PidFile } from "./pid-file.ts";
 import { StreamServer } from "./stream-server.ts";
-import type { Security } from "../tls/certificates.ts";
 import type { Summary, Verdict } from "./summary.ts";
 
 /** Milliseconds that the end of a stream may take when a signal has asked for it. */
 const SIGNAL_GRACE = 500;
 /** Milliseconds in which a signal is heard of that others have got at the same time. */
 const SIGNAL_DELAY = 20;
-
-export interface HostOptions {
-  readonly direction: Direction;
-  /** Where the stream goes, or comes from. */
-  readonly spec: EndpointSpec;
-  /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
-  readonly size: bigint | undefined;
-  /** Who cannot do without a known length, for the message to the user; undefined is nobody. */
-  readonly needsSize: string | undefined;
-  readonly entrance: Entrance;
-  /** The only export name; undefined admits every name. */
-  readonly exportName: string | undefined;
-  /** What a stream is that ends below `size`. */
-  readonly short: ShortStream;
-  /** When read: zeroes take the place of what a source that ends early has not. */
-  readonly pad: boolean;
-  /** When read: a source that is longer than `size` is an error. */
-  readonly exact: boolean;
-  /** Bytes held in memory, when written ahead of their turn, when read behind it; 0 is none. */
-  readonly window: number;
-  readonly security: Security;
-  /** Seconds that negotiation may take. */
-  readonly negotiationTimeout: number;
-  /** Seconds that a client may stop for in the middle of a request; undefined is for ever. */
-  readonly idleTimeout: number | undefined;
-  /** Clients that may be connected at a time. */
-  readonly maxConnections: number;
-  /** Seconds that a client whose connection is lost has to come back; undefined is none. */
-  readonly reconnect: number | undefined;
-  /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
-  readonly openTimeout: number | undefined;
-  /** Where to write the process id once clients can connect. */
-  readonly pidFile: string | undefined;
-  /** When written: nothing gets to the spec; what the clients do is recorded instead. */
-  readonly survey?: boolean;
-  readonly checksum: ChecksumAlgorithm | undefined;
-  /** What is likely wrong with a stream that begins with these bytes: a warning. */
-  readonly doubts?: (start: Uint8Array) => string | undefined;
-  readonly observer: Observer;
-  readonly stopSignal: StopSignal;
-  readonly workerUrl: URL;
-  readonly log: Log;
-}
 
 /** How a stream has ended, and what there is to tell about it. */
 export interface StreamResult extends Verdict {
@@ -156,12 +102,11 @@ function ending(verdict: Verdict, server: StreamServer): StreamResult {
 }
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
-function requireSize({ direction, pad, exact, needsSize }: HostOptions): void {
-  const who = pad ? "--pad" : exact ? "--exact" : needsSize;
-  if (who === undefined) return;
+function requireSize({ direction, needsSize }: HostOptions): void {
+  if (needsSize === undefined) return;
   const what = direction === "read" ? "source" : "stream";
   const remedy = "give the exact size of the disk, such as size=10G";
-  throw usageError(`${who} needs size=: the length of the ${what} is not known; ${remedy}`);
+  throw usageError(`${needsSize} needs size=: the length of the ${what} is not known; ${remedy}`);
 }
 
 /** Starts the server; without one, the endpoint is let go like that of a truncated stream. */
@@ -198,25 +143,7 @@ function startServer(
   endpoint: Endpoint,
   size: bigint | undefined,
 ): StreamServer {
-  const { direction, window, checksum, pad, exact, idleTimeout } = options;
-  return new StreamServer({
-    ...options,
-    endpoint,
-    stop: options.stopSignal.stop,
-    plan: {
-      direction,
-      endpoint: endpoint.handle,
-      size,
-      window,
-      reconnect: options.reconnect !== undefined,
-      idleTimeout: idleTimeout === undefined ? undefined : idleTimeout * 1000,
-      checksum,
-      pad,
-      exact,
-      settles: endpoint.hasExitStatus,
-      survey: options.survey === true,
-    },
-  });
+  return new StreamServer({ ...options, endpoint, plan: planOf(options, endpoint, size) });
 }
 
 async function prepare({ spec, direction, size, stopSignal }: HostOptions): Promise<Endpoint> {

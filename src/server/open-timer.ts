@@ -10,7 +10,7 @@ export interface OpenTimerOptions {
   readonly direction: Direction;
   /** What the user called the FIFO. */
   readonly name: string;
-  /** Seconds to wait; undefined is as long as it takes. */
+  /** Milliseconds to wait; undefined is as long as it takes. */
   readonly timeout: number | undefined;
   readonly log: Log;
   /** Nobody has come in time. */
@@ -29,8 +29,8 @@ export class OpenTimer {
       log.info(`waiting for a ${this.who} of ${name}: start one, such as ${example}`);
     this.#timers = [setTimeout(notice, NOTICE)];
     if (timeout === undefined) return;
-    const giveUp = () => onTimeout(nobodyCame(direction, name, timeout));
-    this.#timers.push(setTimeout(giveUp, timeout * 1000));
+    const giveUp = () => onTimeout(nobodyCame(direction, name, timeout / 1000));
+    this.#timers.push(setTimeout(giveUp, timeout));
   }
 
   /** It is there, or is not waited for any more. */

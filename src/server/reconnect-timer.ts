@@ -12,29 +12,29 @@ export interface ReconnectHandlers {
 
 /** Keeps `state.awaited` and `state.dropped`. */
 export class ReconnectTimer {
-  readonly #seconds: number | undefined;
+  readonly #limit: number | undefined;
   readonly #state: StreamState;
   readonly #handlers: ReconnectHandlers;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param seconds that a client has; undefined is none at all */
-  constructor(seconds: number | undefined, state: StreamState, handlers: ReconnectHandlers) {
-    this.#seconds = seconds;
+  /** @param limit milliseconds that a client has; undefined is none at all */
+  constructor(limit: number | undefined, state: StreamState, handlers: ReconnectHandlers) {
+    this.#limit = limit;
     this.#state = state;
     this.#handlers = handlers;
   }
 
   /** A client that moved the stream has left without a word, and nobody has taken its place. */
   lost(): void {
-    const seconds = this.#seconds;
-    if (seconds === undefined) {
+    const limit = this.#limit;
+    if (limit === undefined) {
       this.#state.dropped = true;
       return;
     }
-    this.#handlers.warn(`a client was lost; it has ${seconds} s to come back`);
+    this.#handlers.warn(`a client was lost; it has ${limit / 1000} s to come back`);
     this.#state.awaited = true;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#expire(), seconds * 1000);
+    this.#timer = setTimeout(() => void this.#expire(), limit);
   }
 
   /** It is back. */

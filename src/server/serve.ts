@@ -1,7 +1,8 @@
 /** `serve`: listen until the stream is done. */
 import { EXIT } from "../errors.ts";
-import { host, type HostedStream, type HostOptions, type StreamResult } from "./host.ts";
+import { host, type HostedStream, type StreamResult } from "./host.ts";
 import { hasAll, drain } from "./drain.ts";
+import type { HostOptions } from "./settings.ts";
 import type { StreamServer } from "./stream-server.ts";
 import type { Verdict } from "./summary.ts";
 
@@ -31,7 +32,7 @@ async function attend(stream: HostedStream, options: ServeOptions): Promise<Verd
   await untilDone(server, {
     isOver,
     isFinished,
-    patience: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
+    patience: idleTimeout ?? Number.POSITIVE_INFINITY,
   });
   if (stopSignal.caught !== undefined) {
     // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its

@@ -12,7 +12,7 @@ import type {
   StreamEvent,
   StreamPlan,
 } from "../stream/messages.ts";
-import { type Address, type Entrance, nbdUri } from "../net/address.ts";
+import { type Address, nbdUri } from "../net/address.ts";
 import { Condition } from "./condition.ts";
 import { exportInfo } from "./disk.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
@@ -22,37 +22,20 @@ import type { Stage } from "./observer.ts";
 import { OpenTimer } from "./open-timer.ts";
 import { ReconnectTimer } from "./reconnect-timer.ts";
 import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
+import type { HostOptions } from "./settings.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize, type Verdict } from "./summary.ts";
-import { requiredCertificates, type Security } from "../tls/certificates.ts";
+import { requiredCertificates } from "../tls/certificates.ts";
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
 const ECHO_LIMIT = 200;
 /** Milliseconds for the event loop to accept those who are connected already. */
 const ACCEPT_LIMIT = 200;
 
-export interface StreamServerOptions {
-  readonly entrance: Entrance;
-  /** The only export name; undefined admits every name. */
-  readonly exportName: string | undefined;
+export interface StreamServerOptions extends HostOptions {
   readonly endpoint: Endpoint;
   readonly plan: StreamPlan;
-  /** Seconds that a client whose connection is lost has to come back; undefined is none. */
-  readonly reconnect: number | undefined;
-  /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
-  readonly openTimeout: number | undefined;
-  /** What is likely wrong with a stream that begins with these bytes: a warning. */
-  readonly doubts?: (start: Uint8Array) => string | undefined;
-  readonly security: Security;
-  /** Seconds that negotiation may take. */
-  readonly negotiationTimeout: number;
-  /** Clients that may be connected at a time. */
-  readonly maxConnections: number;
-  /** Aborted when there is no time to wait any more. */
-  readonly stop: AbortSignal;
-  readonly workerUrl: URL;
-  readonly log: Log;
 }
 
 /**
@@ -99,14 +82,10 @@ export class StreamServer {
       (count) => `${count} more connections were refused`,
     );
     this.#cuts = new RateLimitedWarning(warn, (count) => `${count} more clients were cut off`);
-    const { security, negotiationTimeout, maxConnections, reconnect } = options;
     this.#connections = new ConnectionManager(
       {
+        ...options,
         info: exportInfo(options.exportName, options.plan),
-        security,
-        negotiationTimeout,
-        maxConnections,
-        reconnect,
         inTransmission: () => this.#open,
         makeRoom: () => this.#thread.send({ type: "make-room" }),
       },
@@ -310,7 +289,7 @@ export class StreamServer {
       () => {
         for (const released of this.#released.values()) released();
       },
-      () => this.#connections.flushTls(this.#options.stop),
+      () => this.#connections.flushTls(this.#options.stopSignal.stop),
       () => {
         this.#refusals.end();
         this.#cuts.end();
@@ -417,8 +396,9 @@ export class StreamServer {
 
   /** Asks what the source's process has come to; the stream thread waits for it. */
   async #settle(): Promise<void> {
-    const { endpoint, stop } = this.#options;
-    this.#thread.send({ type: "settled", problem: await endpoint.waitForExit(stop) });
+    const { endpoint, stopSignal } = this.#options;
+    const problem = await endpoint.waitForExit(stopSignal.stop);
+    this.#thread.send({ type: "settled", problem });
   }
 }
 

@@ -5,6 +5,7 @@ import type { Direction } from "../endpoint/spec.ts";
 import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
+import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 
 /** Codes that do not change between releases. */
 export type FailureCode =
@@ -77,7 +78,7 @@ const IN_A_FILE =
 function windowFor(needed: Offset): string {
   return needed <= LARGEST_ADVICE
     ? `window=${windowAdvice(Math.max(4 * Number(needed), LEAST_WINDOW))} has room for this`
-    : "window=16G, the largest, may have room for this";
+    : `window=${formatSize(LARGEST_WINDOW)}, the largest, may have room for this`;
 }
 
 /**
@@ -145,12 +146,6 @@ export function unread(head: Offset, size: Offset): Failure {
 
 /** What is further back than this may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
-
-/**
- * What one write needed is not what the next one needs, and memory is taken only when it is needed, so
- * this is what `check` advises, too.
- */
-const LEAST_WINDOW = 64 * 2 ** 20;
 
 /** The next power of two from 1M on, as `window=` takes it: what came next may need a bit more. */
 function windowAdvice(needed: number): string {

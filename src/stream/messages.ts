@@ -2,6 +2,8 @@
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
+import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import { type Offset, toOffset } from "../protocol/offset.ts";
 import type { NegotiatedConnection } from "./channel.ts";
 import type { Failure } from "./failure.ts";
 import type { DryRunFindings } from "./dry-run-findings.ts";
@@ -9,16 +11,27 @@ import type { DryRunFindings } from "./dry-run-findings.ts";
 /** So many bytes from the start of a stream tell what it holds. */
 export const START = 512;
 
-/** What a stream is. */
-export interface StreamPlan {
+/**
+ * Bytes that are kept where clients may come back: of what is out, to compare with what is repeated,
+ * and for what comes ahead of its turn, as a client sends what it had in flight in any order. qemu-img
+ * has at most 16 requests of 2 MiB in flight.
+ */
+export const IN_FLIGHT = 64 * 1024 * 1024;
+
+/** What the stream thread has to know of the settings of a stream. */
+export interface FlowSettings {
   readonly direction: Direction;
-  readonly endpoint: EndpointHandle;
-  /** The stream's length in bytes; undefined is without end. */
+  /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
-  /** Bytes held in memory, when written ahead of the head, when read behind it; 0 is none. */
+  /** The user's `window=`, in bytes; 0 is none. */
   readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
+  /**
+   * Bytes held in memory, when written ahead of the head, when read behind it: the window, and where
+   * clients may come back at least {@link IN_FLIGHT}.
+   */
+  readonly held: number;
+  /** Milliseconds that a client whose connection is lost has to come back and go on; undefined is none. */
+  readonly reconnect: number | undefined;
   readonly checksum: ChecksumAlgorithm | undefined;
   /**
    * Milliseconds that a client may stop for in the middle of a request, or may have a place that
@@ -29,10 +42,20 @@ export interface StreamPlan {
   readonly pad: boolean;
   /** When read: a source that is longer than `size` is an error. */
   readonly exact: boolean;
-  /** When read: the end of the source is its end only after a {@link Command} "settled". */
-  readonly settles: boolean;
   /** When written: nothing gets to the endpoint; what the clients do is recorded instead. */
   readonly survey?: boolean;
+}
+
+/** What a stream is. */
+export interface StreamPlan extends FlowSettings {
+  readonly endpoint: EndpointHandle;
+  /** When read: the end of the source is its end only after a {@link Command} "settled". */
+  readonly settles: boolean;
+}
+
+/** What stands for the stream's end where it has none, or its size, in bytes. */
+export function endOf({ size }: Pick<FlowSettings, "size">): Offset {
+  return toOffset(size ?? UNBOUNDED_SIZE);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { quoted, runLine, sizeText } from "../../src/check/command-line.ts";
+import { quoted, runLine } from "../../src/check/command-line.ts";
 import { command } from "../support/program.ts";
 
 test.each([
@@ -20,18 +20,6 @@ test.each([
   "#",
 ])("the shell takes %p as it is once it is quoted", async (word) => {
   expect(await command(["sh", "-c", `printf %s ${quoted(word)}`])).toBe(word);
-});
-
-test.each([
-  [0, "0"],
-  [1, "1"],
-  [1023, "1023"],
-  [1024, "1k"],
-  [3 << 20, "3M"],
-  [2 ** 34, "16G"],
-  [25_165_824n + 512n, "25166336"],
-])("the size %p is written as %s", (bytes, text) => {
-  expect(sizeText(bytes)).toBe(text);
 });
 
 describe("the line to use", () => {

@@ -4,7 +4,7 @@
  *     NBD_STREAMING_TEST_SIZE=1T bun test test/e2e/large.test.ts
  */
 import { describe, expect, test } from "bun:test";
-import { parseSize } from "../../src/library/size.ts";
+import { parseSize } from "../../src/size.ts";
 import type { RawClient } from "../support/nbd-client.ts";
 import { anonymousMemory } from "../support/proc.ts";
 import { DATA, type SinkChoice, Trial } from "../support/trial.ts";
@@ -12,9 +12,7 @@ import { DATA, type SinkChoice, Trial } from "../support/trial.ts";
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
-const SIZE = Number(
-  parseSize("NBD_STREAMING_TEST_SIZE", process.env.NBD_STREAMING_TEST_SIZE ?? "64G"),
-);
+const SIZE = Number(parseSize(process.env.NBD_STREAMING_TEST_SIZE ?? "64G"));
 /** Generous: 1 TiB through a FIFO takes minutes where pipes are small. */
 const LIMIT = 30 * 60_000;
 /** How much memory may grow. */

@@ -44,7 +44,7 @@ afterEach(() => {
 /** As much of a stream as clients are told of. */
 const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", path: "none" } };
 
-function open(maxConnections = 2, negotiationTimeout = 30): void {
+function open(maxConnections = 2, negotiationTimeout = 30_000): void {
   connections = new ConnectionManager(
     {
       info: exportInfo(undefined, PLAN as never),
@@ -199,7 +199,7 @@ test("who negotiates is counted, and heard, by when it came", async () => {
 });
 
 test("a client that does not choose before its timeout is cut off; one that has is not", async () => {
-  open(2, 1);
+  open(2, 1000);
   using client = await greeted();
   client.send(CHOICE);
   await eventually(() => clients.length === 1, "the client");

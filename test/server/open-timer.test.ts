@@ -36,7 +36,7 @@ test.each([
 );
 
 test("nobody who comes in time is a failure, once", async () => {
-  const { end, failures } = waiting("write", 0.05);
+  const { end, failures } = waiting("write", 50);
   await eventually(() => failures.length > 0, "the failure");
   expect(failures[0]?.message).toContain("the fifo");
   await Bun.sleep(100);
@@ -45,7 +45,7 @@ test("nobody who comes in time is a failure, once", async () => {
 });
 
 test("nothing is told of one who has come", async () => {
-  const { end, said, failures } = waiting("write", 0.05);
+  const { end, said, failures } = waiting("write", 50);
   end.settled();
   await Bun.sleep(1100);
   expect([...said, ...failures]).toEqual([]);

@@ -8,7 +8,7 @@ afterEach(() => void jest.useRealTimers());
 function reconnect(seconds: number | undefined) {
   const state = initialState();
   const told: string[] = [];
-  const timer = new ReconnectTimer(seconds, state, {
+  const timer = new ReconnectTimer(seconds === undefined ? undefined : seconds * 1000, state, {
     warn: (message) => told.push(message),
     giveUp: () => Promise.resolve(void told.push("given up")),
     decided: () => told.push("decided"),
@@ -74,7 +74,7 @@ test("a client that came back while it was given up is not dropped", async () =>
       throw new Error("nothing is decided");
     },
   };
-  const timer: ReconnectTimer = new ReconnectTimer(1, state, handlers);
+  const timer: ReconnectTimer = new ReconnectTimer(1000, state, handlers);
   timer.lost();
   await pass(1000);
   expect(state).toMatchObject({ awaited: false, dropped: false });
