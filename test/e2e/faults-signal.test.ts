@@ -89,7 +89,7 @@ describe("SIGKILL", () => {
   test("to run does not let a pipeline commit", async () => {
     await using trial = await Trial.run("pipeline", [...CHILD, "$unixsocket", "payload"]);
     await trial.program.saying(/is in the payload/);
-    await expectKilled(trial, SIGKILL, "client.child");
+    await expectKilled(trial, SIGKILL, "write.child");
   });
 
   test.each(Array.from({ length: 12 }, (_, i) => i * 15))(

@@ -14,7 +14,10 @@ const MiB = 1024 * KiB;
 
 /** Far longer than any of these tests takes. */
 const PATIENT = { args: ["--reconnect=60"] };
+/** For clients that do not come back. */
 const BRIEF = { args: ["--reconnect=0.5"] };
+/** For those that do, and then are slow: enough to come back in on a busy machine. */
+const SECONDS = { args: ["--reconnect=2"] };
 
 const part = (from: number, to: number) => DATA.subarray(from, to);
 
@@ -118,20 +121,20 @@ describe("somebody who only asks questions while a client is away", () => {
 });
 
 test("a client that came back in time may take as long as it wants", async () => {
-  await using trial = await Trial.serve("FIFO", BRIEF);
+  await using trial = await Trial.serve("FIFO", SECONDS);
   using client = await trial.client();
   await drop(trial, client, 0, MiB, 700_000);
   using again = await trial.client();
   expect(await again.write(0, part(0, MiB))).toBe(0);
   // Slow on purpose: longer than what it had to come back.
-  await Bun.sleep(800);
+  await Bun.sleep(2500);
   expect(await again.write(MiB, part(MiB, 2 * MiB))).toBe(0);
   again.disconnect();
   await trial.completes(part(0, 2 * MiB));
 });
 
 test("a client that comes back before it is missed goes on", async () => {
-  await using trial = await Trial.serve("FIFO", BRIEF);
+  await using trial = await Trial.serve("FIFO", PATIENT);
   using client = await trial.client();
   client.send(encodeRequest(NBD_CMD_WRITE, 0, MiB), part(0, 700_000));
   await trial.settled();
@@ -163,7 +166,7 @@ test("the server listens on while a client is away, though zeroes up to the end 
 });
 
 test("a client that comes back and writes on behind its WRITE has truncated the stream", async () => {
-  await using trial = await Trial.serve("FIFO", BRIEF);
+  await using trial = await Trial.serve("FIFO", SECONDS);
   using client = await trial.client();
   await drop(trial, client, 0, MiB, 700_000);
   using again = await trial.client();

@@ -52,7 +52,7 @@ interface Way {
   readonly words: (part: typeof WRITES | typeof READS) => readonly Uint8Array[];
   readonly args?: readonly string[];
   /** What is done when the client is there. */
-  readonly then?: (trial: BaseTrial) => Promise<unknown>;
+  readonly then?: (trial: BaseTrial, client: OpensslClient) => Promise<unknown>;
 }
 
 /** Ends the program when a client is where it is expected to be. */
@@ -84,7 +84,7 @@ const WAYS: readonly Way[] = [
   {
     way: "the deadline of negotiation",
     words: () => [encodeOption(NBD_OPT_LIST).subarray(0, 9)],
-    args: ["--negotiation-timeout=0.7"],
+    args: ["--negotiation-timeout=2"],
   },
   {
     way: "a request that stops half way",
@@ -94,7 +94,10 @@ const WAYS: readonly Way[] = [
   {
     way: "a signal during negotiation",
     words: () => [encodeOption(NBD_OPT_LIST)],
-    then: terminate,
+    async then({ program }, client) {
+      await client.answered();
+      program.process.kill("SIGTERM");
+    },
   },
   {
     way: "a signal between requests",
@@ -139,7 +142,7 @@ describe.skipIf(missing !== "").each(TLS_VERSIONS)(`%s${missing}`, (_, version) 
           ? await Trial.serve("FIFO", { args })
           : await ReadTrial.serve({ path: "/dev/zero" }, { args });
       await using client = await connect(trial.socket, ...way.words(part));
-      await way.then?.(trial);
+      await way.then?.(trial, client);
       await endsWell(client);
     });
   });
