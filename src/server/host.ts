@@ -213,8 +213,8 @@ function startServer(
       checksum,
       pad,
       exact,
-      settles: endpoint.settles,
-      survey: options.survey === true,
+      awaitsExit: endpoint.settles,
+      dryRun: options.survey === true,
     },
   });
 }

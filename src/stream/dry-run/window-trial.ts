@@ -1,4 +1,4 @@
-/** A stream that might be: the rule and a window of some size. */
+/** What a stream with a window of some size would have done: the rule, and the accounts of the window. */
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";

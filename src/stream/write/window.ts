@@ -1,7 +1,7 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract, toOffset } from "../../protocol/offset.ts";
-import { blockOf, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, blockStart, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
 const BLOCK = WINDOW_BLOCK;
@@ -147,7 +147,7 @@ export class Window {
   forget(start: Offset, end: Offset): void {
     eachBlock(BLOCK, start, end, (key) => {
       this.#arrived(key);
-      const from = startOf(key);
+      const from = blockStart(key, BLOCK);
       const run = this.runAt(from);
       if (run === undefined || run.start >= add(from, BLOCK)) this.#release(key, this.#free);
     });
@@ -285,11 +285,6 @@ export class Window {
       });
     }
   }
-}
-
-/** Where a block begins. */
-function startOf(block: Offset): Offset {
-  return toOffset(BigInt(block) * BigInt(BLOCK));
 }
 
 function lastBlockOf({ end }: Run): Offset {

@@ -37,7 +37,7 @@ function recorded(...writes: readonly (readonly [number, number])[]): WriteLog {
 
 describe("a client in order", () => {
   test("needs no window, gaps or not", () => {
-    const { survey } = recorded([0, MiB], [MiB, 512], [5 * MiB, MiB]);
+    const { findings: survey } = recorded([0, MiB], [MiB, 512], [5 * MiB, MiB]);
     expect(survey).toMatchObject({
       writes: { requests: 3, bytes: 2 * MiB + 512 },
       gaps: { requests: 1, bytes: 4 * MiB - 512 },
@@ -55,7 +55,7 @@ describe("a client in order", () => {
     write(record, MiB, MiB);
     write(record, 4 * MiB, MiB);
     expect(zero(record, 3 * MiB, MiB)).toBe(NBD_OK);
-    const { survey } = record;
+    const { findings: survey } = record;
     expect(survey.backward.requests).toBe(0);
     expect(survey.gaps.requests).toBe(0);
     expect(survey.zeroes).toEqual({ requests: 2, bytes: 11 * MiB });
@@ -66,7 +66,7 @@ describe("a client in order", () => {
 
 describe("a client out of order", () => {
   test("shows every place, how far back it is, and the window with room for it", () => {
-    const { survey } = recorded([2 * MiB, MiB], [0, MiB], [MiB, MiB]);
+    const { findings: survey } = recorded([2 * MiB, MiB], [0, MiB], [MiB, MiB]);
     expect(survey.backward).toEqual({ requests: 2, bytes: 2 * MiB });
     expect(survey.places).toEqual([
       {
@@ -87,19 +87,19 @@ describe("a client out of order", () => {
   });
 
   test("needs a window for the memory, not the distance", () => {
-    const { survey } = recorded([60 * GiB, 64 * KiB], [0, 64 * KiB]);
+    const { findings: survey } = recorded([60 * GiB, 64 * KiB], [0, 64 * KiB]);
     expect(survey.window).toEqual({ size: MiB, needed: 64 * KiB, largest: 16 * GiB });
   });
 
   test("needs a window that is large enough for all that comes first", () => {
     for (const megabytes of [1, 2, 3, 17, 100]) {
-      const { survey } = recorded([MiB, megabytes * MiB], [0, MiB]);
+      const { findings: survey } = recorded([MiB, megabytes * MiB], [0, MiB]);
       expect(survey.window?.size).toBe(2 ** Math.ceil(Math.log2(megabytes)) * MiB);
     }
   });
 
   test("that rewrites what it has written has no window", () => {
-    const { survey } = recorded([0, MiB], [0, 512]);
+    const { findings: survey } = recorded([0, MiB], [0, 512]);
     expect(survey.window).toBeUndefined();
     expect(survey.backward).toEqual({ requests: 1, bytes: 512 });
   });
@@ -107,19 +107,19 @@ describe("a client out of order", () => {
   test("that scatters its data has a window, as far as it is followed", () => {
     const record = recorded();
     for (let i = 10_000; i > 0; i--) write(record, 2 * i * MiB, 4096);
-    expect(record.survey).toMatchObject({
+    expect(record.findings).toMatchObject({
       window: { size: GiB, needed: 9_999 * 64 * KiB },
       scattered: false,
     });
-    expect(record.survey.backward.requests).toBe(9_999);
-    expect(record.survey.places.length).toBeLessThan(20);
+    expect(record.findings.backward.requests).toBe(9_999);
+    expect(record.findings.places.length).toBeLessThan(20);
     const scattered = recorded();
     for (let i = 17_000; i > 0; i--) write(scattered, 2 * i * MiB, 4096);
-    expect(scattered.survey).toMatchObject({ window: undefined, scattered: true });
+    expect(scattered.findings).toMatchObject({ window: undefined, scattered: true });
   });
 
   test("has no window if it goes back to what was written in order", () => {
-    const { survey } = recorded([0, MiB], [2 * MiB, MiB], [512 * KiB, 512]);
+    const { findings: survey } = recorded([0, MiB], [2 * MiB, MiB], [512 * KiB, 512]);
     expect(survey).toMatchObject({ window: undefined, undecided: false, scattered: false });
   });
 
@@ -131,7 +131,7 @@ describe("a client out of order", () => {
     fc.assert(
       fc.property(order, (blocks) => {
         const BLOCK = 64 * KiB;
-        const { survey } = recorded(...blocks.map((i) => [i * BLOCK, BLOCK] as const));
+        const { findings: survey } = recorded(...blocks.map((i) => [i * BLOCK, BLOCK] as const));
         // The most blocks that wait at a time for one before them.
         let most = 0;
         let head = 0;
@@ -159,7 +159,7 @@ describe("a client that reads", () => {
     expect(read(record, MiB, 512)).toBe(NBD_OK);
     expect(record.data(request(NBD_CMD_READ, MiB, 512))).toBeUndefined();
     expect(read(record, MiB - 1, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({
+    expect(record.findings).toMatchObject({
       reads: { requests: 2, bytes: 1024 },
       readsHeld: { requests: 0 },
       readsBack: { requests: 1, bytes: 512 },
@@ -174,7 +174,7 @@ describe("a client that reads", () => {
     expect(record.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 7, 7]));
     zero(record, 8 * MiB, 1);
     expect(record.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 0, 7]));
-    expect(record.survey).toMatchObject({
+    expect(record.findings).toMatchObject({
       readsHeld: { requests: 2, bytes: 6 },
       window: { size: MiB, needed: MiB },
       undecided: false,
@@ -185,7 +185,7 @@ describe("a client that reads", () => {
     const record = recorded([MiB, 64 * MiB], [80 * MiB, MiB]);
     // The smaller window has let the first go, to have room for the second.
     expect(read(record, 2 * MiB, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({
+    expect(record.findings).toMatchObject({
       readsBack: { requests: 1 },
       undecided: true,
       window: { size: 0, largest: 64 * MiB },
@@ -194,7 +194,7 @@ describe("a client that reads", () => {
     write(larger, MiB, 64 * MiB);
     write(larger, 80 * MiB, MiB);
     expect(read(larger, 2 * MiB, 512)).toBe(NBD_OK);
-    expect(larger.survey).toMatchObject({
+    expect(larger.findings).toMatchObject({
       undecided: false,
       window: { size: 128 * MiB, largest: 16 * GiB },
     });
@@ -204,13 +204,13 @@ describe("a client that reads", () => {
     const record = recorded([MiB, 64 * MiB], [80 * MiB, MiB], [0, MiB]);
     // Of all windows that are left, none has a gap before it any more.
     expect(read(record, 2 * MiB, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({ undecided: false, window: { size: 128 * MiB } });
+    expect(record.findings).toMatchObject({ undecided: false, window: { size: 128 * MiB } });
   });
 
   test("and asks what there is, is told of what is held", () => {
     const record = recorded([0, MiB], [2 * MiB, MiB]);
     expect(record.dataAt(0, GiB)).toEqual([true, MiB]);
-    expect(record.survey.window?.size).toBe(MiB);
+    expect(record.findings.window?.size).toBe(MiB);
     expect(record.dataAt(MiB, GiB)).toEqual([false, 2 * MiB]);
     expect(record.dataAt(2 * MiB, 2 * MiB + 512)).toEqual([true, 2 * MiB + 512]);
   });
@@ -219,11 +219,11 @@ describe("a client that reads", () => {
 test("the end of the disk is in whole sectors, and nothing is behind it", () => {
   const record = new WriteLog(1000, 64 * MiB);
   expect(write(record, 512, 512)).toBe(NBD_OK);
-  expect(record.survey.end).toBe(1000);
+  expect(record.findings.end).toBe(1000);
   expect(write(record, 512, 513)).toBe(NBD_ENOSPC);
   expect(zero(record, 1024, 1)).toBe(NBD_ENOSPC);
   expect(read(record, 1024, 1)).toBe(NBD_EINVAL);
-  expect(record.survey.writes.requests).toBe(1);
+  expect(record.findings.writes.requests).toBe(1);
 });
 
 test("behind the end, in its sector, there may only be zeroes", () => {

@@ -1,36 +1,36 @@
 /**
- * Which of a stream's connections count, where clients may come back (`--reconnect`).
+ * Which connections are of clients that have come back (`--reconnect`).
  *
  * A client and its server learn of a loss at different times, and the server may never learn of it:
- * a dead link sends no FIN. So the connections are not told apart by whether they are known to be
- * lost, but by what they do. One that began later and moves the stream succeeds those before it:
- * they do not count any more, unless they move the stream again themselves. One that repeats what an
- * older one has sent is that client, come back: the older one is cut.
+ * a dead link sends no FIN. So what counts is not whether a connection is known to be lost, but what
+ * connections do. One that began later and moves the stream makes those before it stale: they do not
+ * count any more, unless they move the stream again themselves. One that repeats what an older one
+ * has sent is of the same client, which has come back: the older one is ended.
  */
 import { shutdown } from "../../ffi/socket.ts";
 import type { Channel } from "./channel.ts";
 import type { StreamEvent } from "./messages.ts";
 
-/** A connection, as far as it matters here. */
+/** The handler of a connection that may move the stream. */
 export interface Mover {
   readonly channel: Channel;
   /** Which of all moves of the stream were its first and its last so far; 0 is none. */
   firstMove: number;
   lastMove: number;
   /** Drops what is under way. */
-  lose(): boolean;
+  abort(): boolean;
 }
 
-export class Succession {
+export class ReconnectTracker {
   readonly #post: (event: StreamEvent) => void;
   /** Those that have moved the stream and are connected. */
   readonly #movers = new Set<Mover>();
-  /** The last that has moved the stream; 0 is none. */
+  /** The highest number of a connection that has moved the stream; 0 is none. */
   #newest = 0;
   #moves = 0;
   /** Of each client that was lost and has not come back, its last move. */
   readonly #lost: number[] = [];
-  /** Those that have come back. */
+  /** The connections of clients that have come back. */
   readonly #returned = new WeakSet<Mover>();
 
   constructor(post: (event: StreamEvent) => void) {
@@ -42,40 +42,39 @@ export class Succession {
     return channel.id < this.#newest;
   }
 
-  /** A client that has moved the stream, and whose place nobody has taken, is lost. */
+  /** A client is lost that had moved the stream, and was not stale. */
   lost({ lastMove }: Mover): void {
     this.#lost.push(lastMove);
   }
 
   /**
-   * A connection moves the stream. If it began to after a client had moved it for the last time that was
-   * lost, it is that client, come back; one that had moved the stream before is another one.
+   * A connection moves the stream. If its first move came after the last one of a client that was lost,
+   * it is that client, come back; a connection that moved the stream before that is another client's.
+   * The last one to come back is told.
    *
-   * @returns true when nobody is waited for any more, and somebody was
+   * @returns true when that was this one
    */
   moved(mover: Mover): boolean {
     mover.lastMove = ++this.#moves;
     mover.firstMove ||= mover.lastMove;
-    this.#order(mover);
-    return this.#lost.length > 0 && this.#takesPlace(mover);
+    if (mover.channel.id > this.#newest) {
+      this.#newest = mover.channel.id;
+      for (const other of this.#movers) other.channel.stale = true;
+    } else {
+      mover.channel.stale = false;
+    }
+    this.#movers.add(mover);
+    return this.#lost.length > 0 && this.#isLastToReturn(mover);
   }
 
-  #takesPlace(mover: Mover): boolean {
+  #isLastToReturn(mover: Mover): boolean {
     const place = this.#lost.findIndex((last) => mover.firstMove > last);
     if (place < 0 || this.#returned.has(mover)) return false;
     this.#returned.add(mover);
     this.#lost.splice(place, 1);
-    return this.#lost.length === 0;
-  }
-
-  #order(mover: Mover): void {
-    if (mover.channel.id > this.#newest) {
-      this.#newest = mover.channel.id;
-      for (const other of this.#movers) this.#mark(other, true);
-    } else {
-      this.#mark(mover, false);
-    }
-    this.#movers.add(mover);
+    if (this.#lost.length > 0) return false;
+    this.#post({ type: "resumed" });
+    return true;
   }
 
   /** A connection repeats what older ones have sent. */
@@ -85,23 +84,16 @@ export class Succession {
     }
   }
 
-  /** Cuts a connection whose client has come back on another one. */
+  /** Ends a connection whose client has come back on another one. */
   replace(mover: Mover): void {
-    this.#mark(mover, true);
-    mover.lose();
+    mover.channel.stale = true;
+    mover.abort();
     mover.channel.replaced = true;
     // The loop hears of it, wherever the connection waits, and so does the client.
     shutdown(mover.channel.fd);
   }
 
-  /** A connection has ended. */
-  left(mover: Mover): void {
+  closed(mover: Mover): void {
     this.#movers.delete(mover);
-  }
-
-  #mark({ channel }: Mover, superseded: boolean): void {
-    if (channel.superseded === superseded) return;
-    channel.superseded = superseded;
-    this.#post({ type: "superseded", id: channel.id, superseded });
   }
 }
