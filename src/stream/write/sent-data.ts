@@ -100,3 +100,28 @@ export class SentData {
     return same;
   }
 }
+
+/** WRITEs of its own that a connection remembers; qemu has 16 at a time, nbdcopy 64. */
+const REMEMBERED_WRITES = 128;
+
+/** Where the latest WRITEs of one connection begin and end. */
+export class RecentWrites {
+  /** Start and end of each, in turn. */
+  readonly #ranges: Offset[] = [];
+  #next = 0;
+
+  add(start: Offset, end: Offset): void {
+    this.#ranges[this.#next++] = start;
+    this.#ranges[this.#next++] = end;
+    this.#next %= 2 * REMEMBERED_WRITES;
+  }
+
+  /** True when one of them overlaps [start, end). */
+  overlap(start: Offset, end: Offset): boolean {
+    const ranges = this.#ranges;
+    for (let i = 0; i < ranges.length; i += 2) {
+      if ((ranges[i] as Offset) < end && start < (ranges[i + 1] as Offset)) return true;
+    }
+    return false;
+  }
+}

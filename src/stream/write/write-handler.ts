@@ -28,6 +28,7 @@ import {
 import type { RequestHandler } from "../stream.ts";
 import { UnansweredWrites } from "./emitter.ts";
 import { serveOther } from "./other-requests.ts";
+import { RecentWrites } from "./sent-data.ts";
 import type { Writer, WriteState } from "./write-state.ts";
 
 /**
@@ -39,9 +40,6 @@ const SPLICE_MIN = 32 * 1024;
 
 /** A gap that a client which sends no more can still be waiting for, in bytes. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
-
-/** WRITEs of its own that a connection remembers; qemu has 16 at a time, nbdcopy 64. */
-const OWN_REMEMBERED = 128;
 
 export class WriteHandler implements RequestHandler, Writer {
   streamed = false;
@@ -69,9 +67,8 @@ export class WriteHandler implements RequestHandler, Writer {
   #sinkError = NBD_OK;
   /** The window is emptied for the next WRITE, which may replace what is first in it. */
   #makingRoom = false;
-  /** Where this connection's latest WRITEs begin and end, in turn; only where clients come back. */
-  readonly #own: Offset[] = [];
-  #ownAt = 0;
+  /** The connection's own; only where clients come back. */
+  readonly #recent = new RecentWrites();
 
   constructor(
     readonly channel: Channel,
@@ -248,20 +245,10 @@ export class WriteHandler implements RequestHandler, Writer {
   #isRepeat(): boolean {
     const { rule, sent } = this.#stream;
     const { offset, payload } = this.channel.request;
-    if (sent === undefined || offset >= rule.head) return false;
-    // It is refused anyway.
-    if (add(offset, payload) > rule.advertised) return false;
-    return this.#stream.mayRepeat(this, offset, this.#hasSent(offset, payload));
-  }
-
-  /** True when this connection itself has sent data of [offset, offset + length). */
-  #hasSent(offset: Offset, length: number): boolean {
-    const own = this.#own;
-    const end = add(offset, length);
-    for (let i = 0; i < own.length; i += 2) {
-      if ((own[i] as Offset) < end && offset < (own[i + 1] as Offset)) return true;
-    }
-    return false;
+    const end = add(offset, payload);
+    // Past the end of the disk it is refused anyway.
+    if (sent === undefined || offset >= rule.head || end > rule.advertised) return false;
+    return this.#stream.mayRepeat(this, offset, this.#recent.overlap(offset, end));
   }
 
   #admit(): void {
@@ -290,9 +277,7 @@ export class WriteHandler implements RequestHandler, Writer {
       input.headersOnly = request.payload >= SPLICE_MIN;
     } else {
       // What may have to be compared has to come through memory.
-      this.#own[this.#ownAt++] = request.offset;
-      this.#own[this.#ownAt++] = add(request.offset, request.payload);
-      this.#ownAt %= 2 * OWN_REMEMBERED;
+      this.#recent.add(request.offset, add(request.offset, request.payload));
     }
     this.streamed = true;
   }
