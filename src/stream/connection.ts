@@ -35,7 +35,7 @@ export class Connection {
   readonly since = performance.now();
   readonly #stream: Stream;
   readonly #handler: RequestHandler;
-  /** What the last step waits for, but for what has come since: `WAIT_` bits. */
+  /** What the last step has returned, without what poll(2) has reported since: `WAIT_` bits. */
   #waits = 0;
   /** Set when nothing is left to do but to send the last replies. */
   #ending: ConnectionEnd | undefined;
@@ -150,7 +150,7 @@ export class Connection {
     return this.#handler.flush() || this.#receive();
   }
 
-  /** What a step in the middle of a request has come to. */
+  /** Handles what a step in the middle of a request returns. */
   #inRequest(step: Step): Step {
     if (step !== INPUT_ENDED) return step;
     this.#handler.abort();
@@ -214,7 +214,7 @@ export class Connection {
     } catch (error) {
       if (error instanceof EndpointError) {
         this.#stream.endpointFailed(error);
-        // Bytes that were announced do not come any more: only the end of the connection tells that.
+        // A payload that was announced does not come: only the end of the connection can say so.
         if (this.channel.replies.inBody) this.#abort();
       } else if (error instanceof SyscallError) {
         this.#abort();

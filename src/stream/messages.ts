@@ -6,7 +6,7 @@ import type { Negotiated } from "../protocol/export.ts";
 import type { Offset } from "../protocol/offset.ts";
 import type { Failure } from "./failure.ts";
 
-/** So many bytes from the start of a stream tell what it holds. */
+/** Bytes from the start of a stream that are enough to recognize its format. */
 export const START = 512;
 
 /** What a stream is. */
@@ -109,7 +109,7 @@ export type ConnectionEnd =
   | "displaced"
   /** The client stopped in the middle of a request, or of taking the reply to it, for too long. */
   | "stalled"
-  /** The client has come back on another connection, and repeats what it had sent here. */
+  /** The client has come back on another connection, and repeats there what it had sent here. */
   | "replaced";
 
 /** From the stream thread. */
@@ -131,7 +131,7 @@ export type StreamEvent =
   | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** The stream's first bytes, at most START of them. Sent once, unless it begins with zeroes of a gap. */
   | { readonly type: "first-bytes"; readonly bytes: Uint8Array }
-  /** A client wanted to read what has gone by: what, and what to do about it. Sent once. */
+  /** A client wanted to read what had been streamed already: what, and what to do about it. Sent once. */
   | { readonly type: "read-back"; readonly text: string }
   /** The source is at its end: now the exit status of its process is wanted. */
   | { readonly type: "source-ended" }
@@ -216,7 +216,7 @@ export interface DryRunFindings {
   readonly reads: Tally;
   /** Of these, the ones that found something in the window that was held for them. */
   readonly readsHeld: Tally;
-  /** Of these, the ones that wanted data that has gone by. */
+  /** Of these, the ones that wanted data that had been streamed already. */
   readonly readsBack: Tally;
   readonly flushes: number;
   /** A WRITE has come before the one before it was answered: their order may depend on chance. */

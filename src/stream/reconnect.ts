@@ -50,9 +50,9 @@ export class ReconnectTracker {
   /**
    * A connection moves the stream. If its first move came after the last one of a client that was lost,
    * it is that client, come back; a connection that moved the stream before that is another client's.
-   * The last one to come back is told.
+   * The stream is "resumed" when all that were lost are back.
    *
-   * @returns true when that was this one
+   * @returns true when this was the last one of them
    */
   moved(mover: Mover): boolean {
     mover.lastMove = ++this.#moves;

@@ -83,7 +83,7 @@ export class Replies {
     return this.#start === this.#end && this.#body === undefined;
   }
 
-  /** True when an announced payload is not out yet. */
+  /** True while a payload that follows a reply is being sent. */
   get inBody(): boolean {
     return this.#body !== undefined;
   }
@@ -114,19 +114,19 @@ export class Replies {
     return this.#end;
   }
 
-  /** So many bytes have been written at {@link end}. */
+  /** @param length bytes that have been written at {@link end} */
   added(length: number): void {
     this.#end += length;
   }
 
-  /** What follows the last bytes added; nothing more may be added before it is sent. */
+  /** Sends a payload behind the last bytes added; nothing more may be added before it is sent. */
   follow(body: Body): void {
     this.#body = body;
   }
 
   /**
    * Sends what has been collected. A client that takes no replies any more may still have sent
-   * requests, its NBD_CMD_DISC among them: what is for it is thrown away, and reading tells the rest.
+   * requests, its NBD_CMD_DISC among them: its replies are thrown away, and reading finds its end.
    *
    * @returns true when all is sent, false when the socket takes no more now
    */

@@ -1,6 +1,6 @@
 /**
- * What a step of a connection's work comes to: {@link MORE}, {@link CALLED}, {@link INPUT_ENDED}, or
- * a set of the bits of what it waits for. A number, because a request must leave no garbage.
+ * What a step of a connection returns: {@link MORE}, {@link CALLED}, {@link YIELD}, {@link INPUT_ENDED},
+ * or what it waits for, a set of `WAIT_` bits. It is a number so that a request leaves no garbage.
  */
 export type Step = number;
 

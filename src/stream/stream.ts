@@ -42,7 +42,7 @@ export interface Stream {
   endReconnect(): void;
   /** The clients are gone. {@link complete} is called from now on. */
   finish(short: ShortStream): void;
-  /** Goes on towards the end. @returns true when there. @throws EndpointError */
+  /** Completes the stream as far as that goes now. @returns true when it is. @throws EndpointError */
   complete(): boolean;
   /** Milliseconds after which {@link complete} has to be called again, if nothing else happens. */
   readonly completeInterval: number;

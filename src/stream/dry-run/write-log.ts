@@ -74,7 +74,7 @@ export class WriteLog {
     this.#answering = withWindow(window);
   }
 
-  /** READs of what has gone by. */
+  /** READs of what has been streamed already. */
   get readsBack(): number {
     return this.#readsBack.requests;
   }
@@ -121,7 +121,7 @@ export class WriteLog {
     return NBD_OK;
   }
 
-  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has gone by; NBD_EINVAL past the end */
+  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has been streamed already; NBD_EINVAL past the end */
   read({ offset, length }: Request): number {
     const answer = this.#answering.read(offset, length);
     if (answer === NBD_EINVAL) return answer;
@@ -138,7 +138,7 @@ export class WriteLog {
     return data;
   }
 
-  /** What there is in [offset, end), as `SequentialRule.dataAt` tells it. */
+  /** What there is in [offset, end), as of `SequentialRule.dataAt`. */
   dataAt(offset: Offset, end: Offset): [data: boolean, until: Offset] {
     const within = (trial: WindowTrial): [boolean, Offset] => {
       const [data, until] = trial.dataAt(offset);
@@ -161,7 +161,6 @@ export class WriteLog {
     }
   }
 
-  /** All there is to tell. */
   get findings(): DryRunFindings {
     const fits = this.#trials.filter((trial) => trial.alive);
     const [fit] = fits;

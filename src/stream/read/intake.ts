@@ -180,7 +180,7 @@ export class Intake {
     return n;
   }
 
-  /** Remembers what a read(2) or splice(2) of the source has told. */
+  /** Remembers what a call on the source has returned. */
   #noted(n: number): number {
     if (n <= 0) this.#known = 0;
     if (n === 0) this.ended = true;

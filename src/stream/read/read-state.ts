@@ -22,7 +22,7 @@ export interface ReadStreamOptions {
   readonly size: Offset;
   /** True when that is not known, and `size` stands for no end. */
   readonly endless: boolean;
-  /** Bytes that can be read again after they have gone by. */
+  /** Bytes behind the head that can be read again. */
   readonly window: number;
   /** Clients whose connection is lost may come back and go on. */
   readonly reconnect: boolean;
@@ -115,7 +115,7 @@ export class ReadState {
     if (place >= 0) this.#queue.splice(place, 1);
   }
 
-  /** A client wants to read what has gone by. */
+  /** A client wants to read what is behind the head and not kept. */
   refuse(request: Request): Failure {
     const { head } = this.rule;
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
@@ -134,7 +134,7 @@ export class ReadState {
     return window > 0 || digest !== undefined || this.intake.taken < KEPT;
   }
 
-  /** Moves the head to `end`, if it is not there yet: what lies below it has gone by. */
+  /** Moves the head to `end`, if it is not there yet: clients have been given what lies below, or it was skipped. */
   moveHead(end: Offset): void {
     const { head, size } = this.rule;
     const to = min(end, size);
@@ -177,7 +177,7 @@ export class ReadState {
     return false;
   }
 
-  /** True when nothing less than the source's end will do: there is no surplus so far. */
+  /** True when the stream is complete only with the source's end: there is no surplus so far. */
   get needsEnd(): boolean {
     return this.mustConfirm && this.#surplus === 0;
   }

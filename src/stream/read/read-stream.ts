@@ -64,7 +64,7 @@ export class ReadStream extends ReadState implements Stream {
   }
 
   events(wanted: boolean): number {
-    // A writer that has gone is reported at every poll(2): it has to wait until somebody reads.
+    // A writer that is gone is reported at every poll(2), so it is polled only when a client waits.
     const awaited = wanted && !this.intake.ready;
     this.options.counters.endpointAwaited = awaited;
     return awaited ? POLLIN : -1;

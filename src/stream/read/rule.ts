@@ -10,7 +10,7 @@ import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 export const KEPT = 1024 * 1024;
 
 export class ReadRule {
-  /** Bytes that have gone by: sent to clients, or passed over. */
+  /** Bytes that clients have been given, or that were skipped. */
   head: Offset = 0;
   /** The most, in bytes, that a client has gone back behind the head and what is kept. */
   needed = 0;

@@ -15,7 +15,7 @@ const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
 
 /**
  * The order of emission is fixed: first a gap of zeroes, then bytes from memory, then bytes spliced
- * from a socket. Each part starts only when the one before is out.
+ * from a socket. Each part starts only when the sink has all of the one before.
  */
 export class Emitter {
   /** False from the moment the sink would have blocked until poll(2) says that it takes more. */
@@ -89,7 +89,7 @@ export class Emitter {
     this.#gap = length;
   }
 
-  /** Queues bytes from memory, which must stay as they are until they are out. */
+  /** Queues bytes from memory, which must stay as they are until the sink has them. */
   pushBytes(address: number, length: number): void {
     this.#vector.push(address, length);
     this.#queued += length;
@@ -98,7 +98,7 @@ export class Emitter {
   /**
    * Gives the sink what is queued.
    *
-   * @returns true when all of it is out; false when the sink would block (`ready` is false then) or
+   * @returns true when the sink has all of it; false when the sink would block (`ready` is false then) or
    *   others have their turn first (`ready` stays true)
    * @throws EndpointError
    */
@@ -157,7 +157,7 @@ export class Emitter {
     else this.counters.addData(length);
   }
 
-  /** Starts the positions at 0 again, when all of the queue is out. */
+  /** Starts positions in the queue at 0 again, when the sink has all of it. */
   reset(): void {
     this.#queued = 0;
     this.#answered = 0;

@@ -30,7 +30,7 @@ export interface WritePlan {
 
 /** The state of a stream that is written. */
 export class SequentialRule {
-  /** Bytes promised to the sink so far: where the next byte in sequence belongs. */
+  /** Bytes claimed for the sink so far: where the next byte in sequence belongs. */
   head: Offset = 0;
   /** Where the zeroes end that clients have asked for. */
   #zeroed: Offset = 0;
@@ -61,7 +61,7 @@ export class SequentialRule {
   /**
    * Judges a WRITE and fills `plan`, without changing the state.
    *
-   * @param repeated the client sends it again after its connection was lost: what is out of it is skipped
+   * @param repeated the client sends it again after its connection was lost: what the sink has is skipped
    * @returns NBD_OK; NBD_ENOSPC past the end; NBD_EIO below the head
    */
   planWrite(offset: Offset, length: number, repeated = false): number {
@@ -89,7 +89,7 @@ export class SequentialRule {
 
   /** Whether a WRITE of [start, end) goes into the window: if it leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
-    window.turnsBackTo(start);
+    window.countNeeded(start);
     if (this.plan.gap === 0) return;
     if (window.fits(start, end)) this.plan.kind = "hold";
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
@@ -137,7 +137,7 @@ export class SequentialRule {
     return max(this.pending, this.window?.end ?? 0);
   }
 
-  /** Takes back the last `length` bytes that were promised and did not get there. */
+  /** Takes back the last `length` bytes that were claimed and did not get to the sink. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
     this.#zeroRuns.rewind(this.head);
@@ -146,7 +146,7 @@ export class SequentialRule {
 
   /**
    * The window in which a WRITE or a READ below the head would have been in time, in bytes, or less;
-   * undefined when there is none: all that came up to there was in order, and is out.
+   * undefined when there is none: all that came up to there was in order, and no window would hold it.
    */
   windowFor(offset: Offset): Offset | undefined {
     if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
@@ -174,7 +174,7 @@ export class SequentialRule {
   /**
    * Judges a READ: what the stream has not reached reads as zeroes.
    *
-   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by
+   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has been streamed
    */
   read(offset: Offset, length: Offset): number {
     if (add(offset, length) > this.advertised) return NBD_EINVAL;

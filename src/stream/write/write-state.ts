@@ -83,7 +83,7 @@ export class WriteState {
     }
   }
 
-  /** A client wants to read what has gone by. */
+  /** A client wants to read what has been streamed already. */
   readBack(request: Request): void {
     if (this.#readBack) return;
     this.#readBack = true;

@@ -131,7 +131,7 @@ test("what scatters over very many places is held in a bounded time", () => {
   const PLACES = 20_000;
   for (let i = PLACES; i > 0; i--) {
     const at = 2 * i * BLOCK;
-    window.turnsBackTo(at);
+    window.countNeeded(at);
     window.reserve(at, at + 512);
     window.hold(at, at + 512);
   }
