@@ -209,9 +209,9 @@ export class Engine {
       const connection = this.#connections[i] as Connection;
       const { ended, streamed } = connection;
       if (ended === undefined) continue;
+      if (streamed && ended !== "disconnected") connection.clientLost();
       connection.close();
       this.#connections.splice(i, 1);
-      if (streamed && ended !== "disconnected") connection.clientLost();
       this.#options.post({ type: "closed", id: connection.channel.id, end: ended, streamed });
     }
   }

@@ -14,24 +14,27 @@ import type { StreamEvent } from "./messages.ts";
 /** The handler of a connection that may move the stream. */
 export interface Mover {
   readonly channel: Channel;
-  /** Which of all moves of the stream were its first and its last so far; 0 is none. */
-  firstMove: number;
-  lastMove: number;
   /** Drops what is under way. */
   abort(): boolean;
+}
+
+/** What a connection has done. All moves of the stream are numbered. */
+interface Moves {
+  readonly first: number;
+  last: number;
+  /** Its client had been lost, and has come back on it. */
+  returned: boolean;
 }
 
 export class ReconnectTracker {
   readonly #post: (event: StreamEvent) => void;
   /** Those that have moved the stream and are connected. */
-  readonly #movers = new Set<Mover>();
+  readonly #movers = new Map<Mover, Moves>();
   /** The highest number of a connection that has moved the stream; 0 is none. */
   #newest = 0;
   #moves = 0;
   /** Of each client that was lost and has not come back, its last move. */
   readonly #lost: number[] = [];
-  /** The connections of clients that have come back. */
-  readonly #returned = new WeakSet<Mover>();
 
   constructor(post: (event: StreamEvent) => void) {
     this.#post = post;
@@ -43,8 +46,8 @@ export class ReconnectTracker {
   }
 
   /** A client is lost that had moved the stream, and was not stale. */
-  lost({ lastMove }: Mover): void {
-    this.#lost.push(lastMove);
+  lost(mover: Mover): void {
+    this.#lost.push(this.#movers.get(mover)?.last ?? 0);
   }
 
   /**
@@ -55,22 +58,22 @@ export class ReconnectTracker {
    * @returns true when this was the last one of them
    */
   moved(mover: Mover): boolean {
-    mover.lastMove = ++this.#moves;
-    mover.firstMove ||= mover.lastMove;
+    const move = ++this.#moves;
     if (mover.channel.id > this.#newest) {
       this.#newest = mover.channel.id;
-      for (const other of this.#movers) other.channel.stale = true;
-    } else {
-      mover.channel.stale = false;
+      for (const other of this.#movers.keys()) other.channel.stale = true;
     }
-    this.#movers.add(mover);
-    return this.#lost.length > 0 && this.#isLastToReturn(mover);
+    mover.channel.stale = false;
+    const moves = this.#movers.get(mover) ?? { first: move, last: move, returned: false };
+    moves.last = move;
+    this.#movers.set(mover, moves);
+    return this.#lost.length > 0 && this.#isLastToReturn(moves);
   }
 
-  #isLastToReturn(mover: Mover): boolean {
-    const place = this.#lost.findIndex((last) => mover.firstMove > last);
-    if (place < 0 || this.#returned.has(mover)) return false;
-    this.#returned.add(mover);
+  #isLastToReturn(moves: Moves): boolean {
+    const place = this.#lost.findIndex((last) => moves.first > last);
+    if (place < 0 || moves.returned) return false;
+    moves.returned = true;
     this.#lost.splice(place, 1);
     if (this.#lost.length > 0) return false;
     this.#post({ type: "resumed" });
@@ -79,7 +82,7 @@ export class ReconnectTracker {
 
   /** A connection repeats what older ones have sent. */
   replaceOlder(mover: Mover): void {
-    for (const other of [...this.#movers]) {
+    for (const other of [...this.#movers.keys()]) {
       if (other.channel.id < mover.channel.id) this.replace(other);
     }
   }

@@ -45,8 +45,6 @@ const INLINE_MAX = 64 * 1024;
 
 export class ReadHandler implements RequestHandler, Reader {
   streamed: boolean;
-  firstMove = 0;
-  lastMove = 0;
   readonly holdsInput = false;
   readonly #stream: ReadState;
   /** Data may go by splice(2). */

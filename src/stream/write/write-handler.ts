@@ -43,8 +43,6 @@ const LARGEST_GAP_AFTER_FIN = 2 ** 40;
 
 export class WriteHandler implements RequestHandler, Writer {
   streamed = false;
-  firstMove = 0;
-  lastMove = 0;
   readonly #stream: WriteState;
   /** WRITEs whose payload the sink has not accepted yet. */
   readonly #unanswered = new UnansweredWrites();
