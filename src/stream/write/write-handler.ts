@@ -86,7 +86,7 @@ export class WriteHandler implements RequestHandler, Writer {
   get busy(): boolean {
     if (this.#inPayload || this.#failsUnanswered) return true;
     const stream = this.#stream;
-    return stream.windowIsNext && !this.#makingRoom && !stream.isTakenByOlder(this);
+    return stream.windowIsNext && !this.#makingRoom && !stream.isWriterOlder(this);
   }
 
   /**
@@ -206,7 +206,7 @@ export class WriteHandler implements RequestHandler, Writer {
     const { plan } = rule;
     // An older connection in the middle of a payload may be dead. What is behind that waits in the
     // window: what comes next may be the same payload again.
-    const behindOlder = this.#stream.isTakenByOlder(this);
+    const behindOlder = this.#stream.isWriterOlder(this);
     if (behindOlder && plan.kind === "emit") rule.holdBack(request.offset);
     if (plan.emit > 0 && !(behindOlder && plan.kind === "hold")) {
       const turn = this.#takeTurn();

@@ -139,7 +139,7 @@ export class WriteState {
   }
 
   /** True where clients may come back, and a connection that began earlier has its payload on its way. */
-  isTakenByOlder(by: Writer): boolean {
+  isWriterOlder(by: Writer): boolean {
     const { reconnects, writer } = this;
     return reconnects !== undefined && writer !== undefined && writer.channel.id < by.channel.id;
   }

@@ -1,7 +1,7 @@
 /** Clients that come back, before their loss is noticed or without its ever being noticed. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE_ZEROES, NBD_ESHUTDOWN } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -408,5 +408,25 @@ describe("a client that is lost", () => {
     stream.settle();
     write(stream, second, 4);
     expect(resumed(stream)).toBeTrue();
+  });
+
+  test("leaves the one that takes its place waiting for nothing when the reader dies", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    const start = encodeWrite(0, pseudoRandom(4096, 4));
+    expect(ask(stream, first, encodeWrite(4096, pseudoRandom(4 * MiB, 3)))).toBe(0);
+    stream.stalled = true;
+    first.send(start);
+    stream.settle();
+    // What the window has given is still on its way when the first connection is cut.
+    expect(ask(stream, second, start)).toBe(0);
+    second.send(encodeWrite(4 * MiB + 4096, pseudoRandom(4096, 5)));
+    stream.settle();
+    expect(stream.ends).toEqual(["replaced"]);
+    expect(stream.status()).toMatchObject({ active: 1, waitsForEndpoint: true });
+    stream.closeReader();
+    stream.until(() => second.available >= 16);
+    expect(second.take(16).readUInt32BE(4)).toBe(NBD_ESHUTDOWN);
+    expect(stream.broken).toBe("READER_GONE");
   });
 });
