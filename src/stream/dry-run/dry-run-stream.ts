@@ -7,7 +7,7 @@ import type { RequestHandler, Stream } from "../stream.ts";
 import { DryRunHandler } from "./dry-run-handler.ts";
 import { WriteLog } from "./write-log.ts";
 
-export interface DryRunStreamOptions {
+interface DryRunStreamOptions {
   /** The stream's length in bytes. */
   readonly size: Offset;
   /** Bytes: READs are answered as by a stream with a window of this size, one of those that are tried. */

@@ -16,7 +16,7 @@ import { KEPT, ReadRule } from "./rule.ts";
 /** The most that is looked at behind the stream's end, in bytes: the source may have no end. */
 const LARGEST_SURPLUS = 64 * 1024 * 1024;
 
-export interface ReadStreamOptions {
+interface ReadStreamOptions {
   readonly source: Source;
   /** The stream's length in bytes. */
   readonly size: Offset;

@@ -17,7 +17,7 @@ import { WriteState, type WriteStateOptions } from "./write-state.ts";
 /** Milliseconds between two looks at what the reader has left: a pipe does not tell when it is empty. */
 const DRAIN_INTERVAL = 5;
 
-export interface WriteStreamOptions extends WriteStateOptions {
+interface WriteStreamOptions extends WriteStateOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
