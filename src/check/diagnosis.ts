@@ -1,5 +1,5 @@
 /** What dry runs of a client come to: whether it streams, and by which line. */
-import type { DryRunFindings } from "../stream/dry-run-findings.ts";
+import type { DryRunFindings } from "../stream/messages.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import { type RunLine, runLine } from "./command-line.ts";
 import type { Trial } from "./dry-run.ts";

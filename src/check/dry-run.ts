@@ -4,7 +4,7 @@ import { drainCaptive } from "../captive/drain.ts";
 import { runCaptive } from "../captive/run.ts";
 import { commandFailure, type StreamState, incompleteReason } from "../server/stream-state.ts";
 import { signalStatus } from "../process/signals.ts";
-import type { DryRunFindings } from "../stream/dry-run-findings.ts";
+import type { DryRunFindings } from "../stream/messages.ts";
 import { type CheckContext, privateHost } from "./context.ts";
 
 /** One run of the command, and what it has done. */
@@ -41,7 +41,7 @@ export async function tryOut(
   const { status } = await runCaptive(
     {
       ...privateHost(context, { pipe: "/dev/null", size, window, pad: false }),
-      survey: true,
+      dryRun: true,
       address: undefined,
       command: (variables) => captiveWords(commandOf(command), variables),
       outputTaken: true,
@@ -59,7 +59,7 @@ export async function tryOut(
       await server.until(over);
       if (state.crash !== undefined) throw state.crash;
       if (stopSignal.caught !== undefined) return stream.interrupted();
-      const { survey } = server.end ?? {};
+      const { dryRun: survey } = server.end ?? {};
       if (survey === undefined) throw new Error("the stream thread has not told what it saw");
       const ended = captive.status ?? signalStatus("SIGKILL");
       const problem = problemOf(ended, state, size);

@@ -5,7 +5,7 @@ import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
 import type { ExportInfo } from "../protocol/export.ts";
-import type { NegotiatedConnection } from "../stream/channel.ts";
+import type { NegotiatedConnection } from "../stream/messages.ts";
 import { TlsBridge } from "../tls/tls-bridge.ts";
 import type { Security } from "../tls/certificates.ts";
 import { TlsClose } from "../tls/tls-close.ts";

@@ -1,5 +1,5 @@
 /** The end of a stream when nobody says any more that there is something to come. */
-import type { Standing } from "../stream/messages.ts";
+import type { StreamStatus } from "../stream/messages.ts";
 import type { StreamServer } from "./stream-server.ts";
 
 /** Milliseconds of silence after which nobody is waited for any more. */
@@ -61,14 +61,14 @@ export async function drain(
     };
     const isClient = Object.values(clients).includes(true);
     if (!isClient && processes().length === 0) return undefined;
-    const standing = await server.look();
+    const status = await server.status();
     if (over()) return undefined;
-    if (state.streamed && !state.awaited && hasAll(standing)) return undefined;
+    if (state.streamed && !state.awaited && hasAll(status)) return undefined;
     const now = performance.now();
-    if (standing === undefined || standing.held || standing.moved) {
+    if (status === undefined || status.waitsForEndpoint || status.moved) {
       heard = moved = now;
     } else {
-      heard = Math.max(heard, now - Math.min(standing.silence, negotiating.silence));
+      heard = Math.max(heard, now - Math.min(status.silence, negotiating.silence));
       // Whoever has come, asked, and gone may be followed by somebody who does more.
       if (visitors === undefined && server.visitors > seen) heard = now;
     }
@@ -84,6 +84,6 @@ export async function drain(
 }
 
 /** True when nobody has anything to add. */
-export function hasAll(standing: Standing | undefined): boolean {
-  return standing?.full === true && standing.engaged === 0;
+export function hasAll(status: StreamStatus | undefined): boolean {
+  return status?.full === true && status.active === 0;
 }

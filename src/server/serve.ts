@@ -82,17 +82,17 @@ async function untilDone(server: StreamServer, course: Course): Promise<void> {
       if (server.open === 0 && isFinished()) return;
     }
     const { open } = server;
-    const standing = await server.look();
+    const status = await server.status();
     let pause = LOOK;
     // A client may have been lost meanwhile, and has to find us when it comes back.
     if (server.open === 0 || !isFinished()) {
       since = undefined;
       continue;
     }
-    if (standing?.engaged === 0) {
+    if (status?.active === 0) {
       since ??= performance.now();
-      const silence = Math.max(standing.silence, performance.now() - since);
-      if (state.dropped || hasAll(standing) || silence >= patience) {
+      const silence = Math.max(status.silence, performance.now() - since);
+      if (state.dropped || hasAll(status) || silence >= patience) {
         await server.dismiss("silent");
         if (server.open === 0 && isFinished()) return;
       }
@@ -111,8 +111,8 @@ async function untilDone(server: StreamServer, course: Course): Promise<void> {
  */
 async function isBetweenClients(server: StreamServer, always: boolean): Promise<boolean> {
   if (server.open === 0) return true;
-  const standing = await server.look();
-  if (!hasAll(standing) && !(always && standing?.engaged === 0)) return false;
+  const status = await server.status();
+  if (!hasAll(status) && !(always && status?.active === 0)) return false;
   await server.dismiss("silent");
   return server.open === 0;
 }

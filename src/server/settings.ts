@@ -48,11 +48,11 @@ export interface HostOptions extends StreamSettings, StreamContext {
 /** The part that crosses to the stream thread, once the endpoint is open and may have told the size. */
 export function planOf(
   settings: FlowSettings,
-  { handle, hasExitStatus: settles }: Endpoint,
+  { handle, hasExitStatus }: Endpoint,
   size: bigint | undefined,
 ): StreamPlan {
   const { direction, window, held, reconnect, checksum } = settings;
-  const { idleTimeout, pad, exact, survey = false } = settings;
-  const flow = { direction, window, held, reconnect, checksum, idleTimeout, pad, exact, survey };
-  return { ...flow, size, endpoint: handle, settles };
+  const { idleTimeout, pad, exact, dryRun = false } = settings;
+  const flow = { direction, window, held, reconnect, checksum, idleTimeout, pad, exact, dryRun };
+  return { ...flow, size, endpoint: handle, awaitsExit: hasExitStatus };
 }

@@ -3,14 +3,14 @@ import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Counters } from "../stream/counters.ts";
-import type { NegotiatedConnection } from "../stream/channel.ts";
 import type {
   ConnectionEnd,
   Ended,
+  NegotiatedConnection,
   ShortStream,
-  Standing,
   StreamEvent,
   StreamPlan,
+  StreamStatus,
 } from "../stream/messages.ts";
 import { type Address, nbdUri } from "../net/address.ts";
 import { Condition } from "./condition.ts";
@@ -29,7 +29,7 @@ import { type Summary, summarize, type Verdict } from "./summary.ts";
 import { requiredCertificates } from "../tls/certificates.ts";
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
-const ECHO_LIMIT = 200;
+const SYNC_LIMIT = 200;
 /** Milliseconds for the event loop to accept those who are connected already. */
 const ACCEPT_LIMIT = 200;
 
@@ -64,8 +64,8 @@ export class StreamServer {
   #listening = true;
   #opening = true;
   #finishing = false;
-  #echo = () => {};
-  #standing = (_: Standing) => {};
+  #onSynced = () => {};
+  #onStatus = (_: StreamStatus) => {};
   readonly #reconnectTimer: ReconnectTimer;
   #end: Ended | undefined;
   #surplus: number | undefined;
@@ -87,7 +87,7 @@ export class StreamServer {
         ...options,
         info: exportInfo(options.exportName, options.plan),
         inTransmission: () => this.#open,
-        makeRoom: () => this.#thread.send({ type: "make-room" }),
+        makeRoom: () => this.#thread.send({ type: "evict-idle" }),
       },
       {
         onTransmission: (client, released) => this.#connected(client, released),
@@ -121,7 +121,7 @@ export class StreamServer {
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
       warn: (message) => this.#log.warn(message),
       giveUp: async () => {
-        this.#thread.send({ type: "give-up" });
+        this.#thread.send({ type: "end-reconnect" });
         // What exactly is missing is for the stream thread to tell.
         await this.sync();
       },
@@ -227,14 +227,14 @@ export class StreamServer {
   }
 
   /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
-  async look(): Promise<Standing | undefined> {
-    let standing: Standing | undefined;
-    this.#standing = (told) => {
-      standing = told;
+  async status(): Promise<StreamStatus | undefined> {
+    let status: StreamStatus | undefined;
+    this.#onStatus = (answer) => {
+      status = answer;
     };
-    this.#thread.send({ type: "look" });
-    await this.until(() => standing !== undefined || this.state.ended, ECHO_LIMIT);
-    return standing;
+    this.#thread.send({ type: "get-status" });
+    await this.until(() => status !== undefined || this.state.ended, SYNC_LIMIT);
+    return status;
   }
 
   /**
@@ -256,12 +256,12 @@ export class StreamServer {
 
   /** Waits until everything that has happened up to now is in the state, but not for long. */
   async sync(): Promise<void> {
-    let heard = false;
-    this.#echo = () => {
-      heard = true;
+    let synced = false;
+    this.#onSynced = () => {
+      synced = true;
     };
-    this.#thread.send({ type: "echo" });
-    await this.until(() => heard || this.state.ended, ECHO_LIMIT);
+    this.#thread.send({ type: "sync" });
+    await this.until(() => synced || this.state.ended, SYNC_LIMIT);
   }
 
   /** Begins to end the stream well, without new clients; `state.ended` tells when it has. */
@@ -349,10 +349,10 @@ export class StreamServer {
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;
-      case "standing":
-        this.#standing(event);
+      case "status":
+        this.#onStatus(event);
         break;
-      case "room":
+      case "evicted":
         this.#connections.makeRoomDone();
         break;
       case "resumed":
@@ -367,18 +367,18 @@ export class StreamServer {
       case "read-back":
         this.state.readBack = event.text;
         break;
-      case "begins":
+      case "first-bytes":
         this.#warn(this.#options.doubts?.(event.bytes));
         break;
       case "source-ended":
-        void this.#settle();
+        void this.#sendExit();
         break;
       case "surplus":
         this.#surplus = event.bytes;
         this.#warn(surplusText(this.#options, event.bytes, event.more));
         break;
-      case "echo":
-        this.#echo();
+      case "synced":
+        this.#onSynced();
         break;
       case "ended":
         this.#end = event;
@@ -395,10 +395,10 @@ export class StreamServer {
   }
 
   /** Asks what the source's process has come to; the stream thread waits for it. */
-  async #settle(): Promise<void> {
+  async #sendExit(): Promise<void> {
     const { endpoint, stopSignal } = this.#options;
     const problem = await endpoint.waitForExit(stopSignal.stop);
-    this.#thread.send({ type: "settled", problem });
+    this.#thread.send({ type: "exited", problem });
   }
 }
 

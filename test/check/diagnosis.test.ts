@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { clientItems, diagnose, endsEarly, mayNeedSize } from "../../src/check/diagnosis.ts";
 import type { Trial } from "../../src/check/dry-run.ts";
-import type { DryRunFindings } from "../../src/stream/dry-run-findings.ts";
+import type { DryRunFindings } from "../../src/stream/messages.ts";
 
 const MiB = 2 ** 20;
 const NONE = { requests: 0, bytes: 0 };

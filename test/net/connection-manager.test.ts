@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { close } from "../../ffi/fd.ts";
 import { exportInfo } from "../../src/server/disk.ts";
 import { ConnectionManager } from "../../src/net/connection-manager.ts";
-import type { NegotiatedConnection } from "../../src/stream/channel.ts";
+import type { NegotiatedConnection } from "../../src/stream/messages.ts";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient, turnedAway } from "../support/nbd-client.ts";

@@ -17,10 +17,10 @@ const BYTE = Buffer.from("x");
 /** Asks for room. @returns whether there is some */
 function makeRoom(stream: EngineFixture): boolean {
   const before = stream.events.length;
-  const answer = () => stream.events.slice(before).find((event) => event.type === "room");
-  stream.command({ type: "make-room" });
+  const answer = () => stream.events.slice(before).find((event) => event.type === "evicted");
+  stream.command({ type: "evict-idle" });
   stream.until(() => answer() !== undefined);
-  return answer()?.made === true;
+  return answer()?.found === true;
 }
 
 let clock: TestClock;
@@ -57,7 +57,7 @@ test("the event of the one that goes comes before the answer", () => {
   rest(stream);
   expect(makeRoom(stream)).toBeTrue();
   const types = stream.events.map(({ type }) => type).filter((type) => type !== "endpoint-open");
-  expect(types).toEqual(["closed", "room"]);
+  expect(types).toEqual(["closed", "evicted"]);
 });
 
 test("nobody who has moved the stream, however silent", () => {

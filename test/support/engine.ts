@@ -6,8 +6,8 @@ import { socketpair } from "../../ffi/socket.ts";
 import type { Negotiated } from "../../src/protocol/export.ts";
 import { Counters } from "../../src/stream/counters.ts";
 import { Engine } from "../../src/stream/engine.ts";
-import type { Flow } from "../../src/stream/flow.ts";
-import type { Command, Standing, StreamEvent } from "../../src/stream/messages.ts";
+import type { Command, StreamEvent, StreamStatus } from "../../src/stream/messages.ts";
+import type { Stream } from "../../src/stream/stream.ts";
 import { Peer } from "./peer.ts";
 import { decode, type Decoder } from "./replies.ts";
 import { tempFolder } from "./temp.ts";
@@ -15,8 +15,8 @@ import { tempFolder } from "./temp.ts";
 /** Turns without any progress after which a wait fails. */
 const IDLE_TURNS = 400;
 
-/** What a flow is made with, whichever way it goes. */
-export interface FlowParts {
+/** What a stream is made with, whichever way it goes. */
+export interface StreamParts {
   /** A FIFO. */
   readonly path: string;
   readonly counters: Counters;
@@ -44,12 +44,12 @@ export abstract class EngineFixture implements Disposable {
    * @param idleTimeout milliseconds that a client may stop for in the middle of a request
    * @param turnLimit milliseconds of that where one that came later waits
    */
-  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number, turnLimit?: number) {
+  constructor(stream: (parts: StreamParts) => Stream, idleTimeout?: number, turnLimit?: number) {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     const post = (event: StreamEvent) => this.events.push(event);
     this.engine = new Engine({
-      flow: flow({ path: this.path, counters: this.counters, post }),
+      stream: stream({ path: this.path, counters: this.counters, post }),
       idleTimeout,
       ...(turnLimit === undefined ? {} : { turnLimit }),
       wake: this.#wake,
@@ -93,13 +93,13 @@ export abstract class EngineFixture implements Disposable {
     close(peer.fd);
   }
 
-  /** Where things stand. */
-  look(): Standing {
+  /** How far the stream is, and what its clients do. */
+  status(): StreamStatus {
     const before = this.events.length;
-    const told = () => this.events.slice(before).find((event) => event.type === "standing");
-    this.command({ type: "look" });
+    const told = () => this.events.slice(before).find((event) => event.type === "status");
+    this.command({ type: "get-status" });
     this.until(() => told() !== undefined);
-    return told() as Standing;
+    return told() as StreamStatus;
   }
 
   /** How the clients' connections have ended so far, in order. */

@@ -11,7 +11,7 @@ import {
 } from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
-import { WriteFlow } from "../../src/stream/write/write-flow.ts";
+import { WriteStream } from "../../src/stream/write/write-stream.ts";
 import { EngineFixture } from "./engine.ts";
 import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
@@ -47,7 +47,7 @@ export class StreamFixture extends EngineFixture {
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteFlow({ sink, size, window, remembered, flushes, counters, post });
+      return new WriteStream({ sink, size, window, remembered, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();

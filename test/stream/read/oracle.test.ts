@@ -118,7 +118,7 @@ function open(one: Case): { stream: ReadFixture; peers: Peer[]; model: ReadModel
   const source = bytes.subarray(0, Math.max(0, given.size + surplus));
   const stream = ReadFixture.of(source, {
     ...given,
-    settles: given.process !== "none",
+    awaitsExit: given.process !== "none",
     ...(checksum ? { checksum: "sha256" } : {}),
   });
   const peers = forms.map((form) => {
@@ -136,7 +136,7 @@ function open(one: Case): { stream: ReadFixture; peers: Peer[]; model: ReadModel
     if (answered || stream.event("source-ended") === undefined || next() < 0.5) return;
     answered = true;
     const problem = given.process === "bad" ? "it failed" : undefined;
-    stream.command({ type: "settled", problem });
+    stream.command({ type: "exited", problem });
   };
   return { stream, peers, model: new ReadModel(source, given) };
 }

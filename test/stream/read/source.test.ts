@@ -201,7 +201,7 @@ describe("a source that fails", () => {
   ])("by a reset behind the last byte, $what, ends as $broken", ({ broken, ...options }) => {
     const [near, far] = socketpair();
     const source = { source: new RelayedSource("a socket", far, true), writer: -1 };
-    using stream = new ReadFixture({ ...options, settles: options.size === undefined, source });
+    using stream = new ReadFixture({ ...options, awaitsExit: options.size === undefined, source });
     writeAll(near, disk.subarray(0, 1000));
     const peer = stream.connect();
     // The last byte may have to wait for the end.

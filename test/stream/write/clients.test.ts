@@ -135,7 +135,7 @@ describe("clients", () => {
     stream.settle();
     second.send(encodeWrite(100, Buffer.from("y")));
     stream.settle();
-    expect(stream.look()).toMatchObject({ engaged: 2, held: false });
+    expect(stream.status()).toMatchObject({ active: 2, waitsForEndpoint: false });
     stream.command({ type: "dismiss", whom: "silent" });
     first.send(write.subarray(60));
     stream.until(() => first.available >= 16 && second.available >= 16);

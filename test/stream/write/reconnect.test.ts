@@ -1,7 +1,7 @@
 /** Clients that come back, before their loss is noticed or without its ever being noticed. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE_ZEROES, NBD_ESHUTDOWN } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -205,8 +205,6 @@ describe("a WRITE below the head", () => {
   /** Has a client write a part of the data to its place. @returns the error */
   const write = (stream: StreamFixture, peer: Peer, from: number, to: number) =>
     ask(stream, peer, encodeWrite(from, part(from, to)));
-  const superseded = (stream: StreamFixture) =>
-    stream.events.filter((event) => event.type === "superseded").map((event) => event.superseded);
 
   test("is a repeat if a later connection sends the same data", () => {
     using stream = open();
@@ -342,9 +340,9 @@ describe("a WRITE below the head", () => {
     const [first, second] = pair(stream);
     expect(write(stream, first, 0, 4 * KiB)).toBe(0);
     expect(write(stream, second, 4 * KiB, 8 * KiB)).toBe(0);
-    expect(superseded(stream)).toEqual([true]);
+    expect(stream.status().active).toBe(1);
     expect(write(stream, first, 8 * KiB, 12 * KiB)).toBe(0);
-    expect(superseded(stream)).toEqual([true, false]);
+    expect(stream.status().active).toBe(2);
     stream.hangUp(first);
     stream.settle();
     expect(stream.event("closed")?.streamed).toBeTrue();
@@ -415,5 +413,25 @@ describe("a client that is lost", () => {
     stream.settle();
     write(stream, second, 4);
     expect(resumed(stream)).toBeTrue();
+  });
+
+  test("leaves the one that takes its place waiting for nothing when the reader dies", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    const start = encodeWrite(0, pseudoRandom(4096, 4));
+    expect(ask(stream, first, encodeWrite(4096, pseudoRandom(4 * MiB, 3)))).toBe(0);
+    stream.stalled = true;
+    first.send(start);
+    stream.settle();
+    // What the window has given is still on its way when the first connection is cut.
+    expect(ask(stream, second, start)).toBe(0);
+    second.send(encodeWrite(4 * MiB + 4096, pseudoRandom(4096, 5)));
+    stream.settle();
+    expect(stream.ends).toEqual(["replaced"]);
+    expect(stream.status()).toMatchObject({ active: 1, waitsForEndpoint: true });
+    stream.closeReader();
+    stream.until(() => second.available >= 16);
+    expect(second.take(16).readUInt32BE(4)).toBe(NBD_ESHUTDOWN);
+    expect(stream.broken).toBe("READER_GONE");
   });
 });

@@ -1,4 +1,4 @@
-/** A connection to a disk that takes everything, keeps nothing, and remembers what was asked. */
+/** The requests of a connection to a disk that takes everything and logs it. */
 import { bytesReadable } from "../../../ffi/fd.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -13,21 +13,22 @@ import {
   NBD_OK,
 } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
-import type { Channel, Step } from "../channel.ts";
+import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { describe, readBack } from "../failure.ts";
-import type { Side } from "../flow.ts";
 import type { StreamEvent } from "../messages.ts";
-import { CREATION_PROBE } from "../write/write-side.ts";
-import type { WriteLog } from "../dry-run/write-log.ts";
+import { MORE, type Step } from "../step.ts";
+import type { RequestHandler } from "../stream.ts";
+import { CREATION_PROBE } from "../write/other-requests.ts";
+import type { WriteLog } from "./write-log.ts";
 
-export class DryRunSide implements Side {
+export class DryRunHandler implements RequestHandler {
   streamed = false;
   readonly holdsInput = false;
   readonly hasTurn = true;
-  readonly hopeless = false;
+  readonly cannotComplete = false;
   readonly #channel: Channel;
-  readonly #record: WriteLog;
+  readonly #log: WriteLog;
   readonly #counters: Counters;
   readonly #post: (event: StreamEvent) => void;
   /** Bytes of the current WRITE that are still to come, and where the first of them belongs. */
@@ -38,12 +39,12 @@ export class DryRunSide implements Side {
 
   constructor(
     channel: Channel,
-    record: WriteLog,
+    log: WriteLog,
     counters: Counters,
     post: (event: StreamEvent) => void,
   ) {
     this.#channel = channel;
-    this.#record = record;
+    this.#log = log;
     this.#counters = counters;
     this.#post = post;
   }
@@ -52,18 +53,20 @@ export class DryRunSide implements Side {
     return this.#left > 0;
   }
 
-  /** Throws away what has come of the payload. */
+  /** Logs and throws away what has come of the payload. */
   step(): Step {
     const { input, fd } = this.#channel;
-    const n = this.#channel.discard(this.#left, (bytes) => this.#look(bytes));
-    if (typeof n !== "number") return n;
+    const n = Math.min(this.#left, input.available);
+    if (n === 0) return input.receivePayload();
+    this.#put(input.peek(n));
+    input.consume(n);
     this.#left -= n;
     if (this.#status === NBD_OK) this.#counters.addData(n);
-    if (this.#left > 0) return true;
+    if (this.#left > 0) return MORE;
     // A client that waits for the answer has nothing more to say now.
-    this.#record.concurrent ||= input.available > 0 || bytesReadable(fd) > 0;
+    this.#log.concurrent ||= input.available > 0 || bytesReadable(fd) > 0;
     this.#channel.reply(this.#status);
-    return true;
+    return MORE;
   }
 
   refused(error: number): void {
@@ -71,29 +74,29 @@ export class DryRunSide implements Side {
   }
 
   /** What has come of the payload of an admitted WRITE is put where it may be read back. */
-  #look(bytes: Uint8Array): void {
+  #put(bytes: Uint8Array): void {
     if (this.#status !== NBD_OK) return;
-    this.#status = this.#record.put(this.#at, bytes);
+    this.#status = this.#log.put(this.#at, bytes);
     this.#at = add(this.#at, bytes.length);
     if (this.#status !== NBD_OK) this.#judged(this.#status);
   }
 
-  settle(): boolean {
-    return true;
+  flush(): Step {
+    return MORE;
   }
 
-  lose(): boolean {
+  abort(): boolean {
     const midRequest = this.busy;
     this.#left = 0;
     return midRequest;
   }
 
   clientLost(): void {}
-  leave(): void {}
+  closed(): void {}
 
-  serve(): boolean {
+  serve(): Step {
     const { request, input } = this.#channel;
-    input.consume(this.#channel.headerSize);
+    input.consumeHeader();
     switch (request.type) {
       case NBD_CMD_WRITE:
         this.#write();
@@ -105,16 +108,18 @@ export class DryRunSide implements Side {
         this.#read();
         break;
       case NBD_CMD_FLUSH:
-        this.#record.flushes++;
+        this.#log.flushes++;
         this.#channel.reply(this.#channel.allows(NBD_CMD_FLAG_FUA) ? NBD_OK : NBD_EINVAL);
         break;
-      case NBD_CMD_BLOCK_STATUS:
-        this.#blockStatus();
+      case NBD_CMD_BLOCK_STATUS: {
+        const end = add(request.offset, request.length);
+        this.#channel.replyBlockStatus(this.#log.advertised, (at) => this.#log.dataAt(at, end));
         break;
+      }
       default:
         this.#channel.reply(NBD_EINVAL);
     }
-    return true;
+    return MORE;
   }
 
   #write(): void {
@@ -123,7 +128,7 @@ export class DryRunSide implements Side {
     this.#left = request.payload;
     this.#at = request.offset;
     this.#status = channel.allows(NBD_CMD_FLAG_FUA) ? NBD_OK : NBD_EINVAL;
-    if (this.#status === NBD_OK && this.#left > 0) this.#status = this.#record.write(request);
+    if (this.#status === NBD_OK && this.#left > 0) this.#status = this.#log.write(request);
     if (this.#left === 0) channel.reply(this.#status);
     else this.#judged(this.#status);
   }
@@ -134,7 +139,7 @@ export class DryRunSide implements Side {
     let status = NBD_OK;
     if (!this.#channel.allows(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)) status = NBD_EINVAL;
     if (request.length === 0) return status;
-    if (status === NBD_OK) status = this.#record.zero(request);
+    if (status === NBD_OK) status = this.#log.zero(request);
     const probe = add(request.offset, request.length) <= CREATION_PROBE;
     if (status !== NBD_OK || !probe) this.#judged(status);
     return status;
@@ -147,25 +152,18 @@ export class DryRunSide implements Side {
 
   #read(): void {
     const channel = this.#channel;
-    const { request, answers } = channel;
-    const error = channel.isValidRead ? this.#record.read(request) : NBD_EINVAL;
+    const { request, replies } = channel;
+    const error = channel.isValidRead ? this.#log.read(request) : NBD_EINVAL;
     if (error === NBD_OK) {
-      channel.answerRead(this.#record.data(request));
+      channel.replyRead(this.#log.data(request));
     } else if (error === NBD_EIO) {
-      // Only the first time, as of a real stream. Where a window would keep it, that is tried.
-      if (this.#record.readsBack === 1) {
+      // Only the first time, as in a real stream. A window that would keep it is tried by the caller.
+      if (this.#log.readsBack === 1) {
         this.#post({ type: "read-back", text: readBack(request, undefined) });
       }
-      answers.refuse(request, error, "it has been streamed already");
+      replies.refuse(request, error, "it has been streamed already");
     } else {
-      answers.refuseInvalid(request);
+      replies.refuseInvalid(request);
     }
-  }
-
-  /** As of a real stream: what has gone by, and what is held, counts as data, and all else as zeroes. */
-  #blockStatus(): void {
-    const { offset, length } = this.#channel.request;
-    const end = add(offset, length);
-    this.#channel.answerBlockStatus(this.#record.advertised, (at) => this.#record.dataAt(at, end));
   }
 }

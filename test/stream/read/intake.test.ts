@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { Memory } from "../../../ffi/memory.ts";
 import { add, type Offset } from "../../../src/protocol/offset.ts";
-import { BLOCK, History, KEPT, placeInBlock } from "../../../src/stream/read/history.ts";
+import { BLOCK, History, placeInBlock } from "../../../src/stream/read/intake.ts";
+import { KEPT } from "../../../src/stream/read/rule.ts";
 import { pseudoRandom } from "../../support/images.ts";
 
 /** Puts bytes in, as many at a time as there is room for. @returns the memory that they are in */

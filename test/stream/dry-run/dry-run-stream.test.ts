@@ -13,8 +13,8 @@ import {
   NBD_OK,
 } from "../../../src/protocol/constants.ts";
 import type { Offset } from "../../../src/protocol/offset.ts";
-import type { DryRunFindings } from "../../../src/stream/dry-run-findings.ts";
-import { DryRunFlow } from "../../../src/stream/dry-run/dry-run-flow.ts";
+import type { DryRunFindings } from "../../../src/stream/messages.ts";
+import { DryRunStream } from "../../../src/stream/dry-run/dry-run-stream.ts";
 import { takeAnswer, takeStatus } from "../../support/answer.ts";
 import { EngineFixture } from "../../support/engine.ts";
 import { pseudoRandom } from "../../support/images.ts";
@@ -31,7 +31,7 @@ const MiB = 1024 * 1024;
 
 class SurveyFixture extends EngineFixture {
   constructor(size: Offset) {
-    super(({ counters, post }) => new DryRunFlow({ size, window: 64 * MiB, counters, post }));
+    super(({ counters, post }) => new DryRunStream({ size, window: 64 * MiB, counters, post }));
   }
 
   protected override moveEndpoint(): boolean {
@@ -49,7 +49,7 @@ class SurveyFixture extends EngineFixture {
     this.command({ type: "finish", short: "allow" });
     this.until(() => this.engine.over);
     const ended = this.events.find((event) => event.type === "ended");
-    return ended?.survey as DryRunFindings;
+    return ended?.dryRun as DryRunFindings;
   }
 }
 

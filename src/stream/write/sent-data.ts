@@ -1,7 +1,7 @@
-/** What is out of a stream and still remembered, for clients that repeat what was cut off. */
+/** What has been sent to the sink, to compare it with what a client that comes back sends again. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, type Offset, toOffset } from "../../protocol/offset.ts";
-import { blockOf, eachBlock, placeIn, WINDOW_BLOCK } from "../blocks.ts";
+import { add, type Offset } from "../../protocol/offset.ts";
+import { blockOf, blockStart, eachBlock, placeIn, WINDOW_BLOCK } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
 const BLOCK = WINDOW_BLOCK;
@@ -13,7 +13,7 @@ const ZEROES = new Uint8Array(BLOCK);
  * client that goes around a disk full of holes has its last requests all over it. What lies between
  * the pieces are zeroes.
  */
-export class Emitted {
+export class SentData {
   /** In the order of the stream, so the first is the oldest. */
   readonly #blocks = new Map<Offset, Memory>();
   readonly #limit: number;
@@ -28,7 +28,7 @@ export class Emitted {
   }
 
   /**
-   * Copies what goes out at `at`, behind all that was put before.
+   * Copies what goes to the sink at `at`, behind all that was put before.
    *
    * @param address of bytes that are good for now
    */
@@ -48,7 +48,7 @@ export class Emitted {
     if (this.#blocks.size === this.#limit) {
       const [oldest, memory] = this.#blocks.entries().next().value as [Offset, Memory];
       this.#blocks.delete(oldest);
-      this.#from = startOf(add(oldest, 1));
+      this.#from = blockStart(add(oldest, 1), BLOCK);
       block = memory;
       block.bytes.fill(0);
     }
@@ -57,7 +57,7 @@ export class Emitted {
     return block;
   }
 
-  /** What lies at or behind `head` is not out after all. */
+  /** Forgets what lies at or behind `head`: it has not got to the sink. */
   rewind(head: Offset): void {
     if (head >= this.#end) return;
     const first = blockOf(head, BLOCK);
@@ -69,26 +69,26 @@ export class Emitted {
     this.#end = head;
   }
 
-  /** True when enough is remembered to say what is out from `start` on. */
+  /** True when all data from `start` on is remembered. */
   knows(start: Offset): boolean {
     return start >= this.#from;
   }
 
-  /** True when there are only zeroes in [start, end); all of it must be known, and out. */
+  /** True when there are only zeroes in [start, end); all of it must be known, and with the sink. */
   isZero(start: Offset, end: Offset): boolean {
     for (const [key, { bytes }] of this.#blocks) {
-      const [blockStart, blockEnd] = [startOf(key), startOf(add(key, 1))];
-      if (blockEnd <= start || blockStart >= end) continue;
-      const from = blockStart < start ? placeIn(start, BLOCK) : 0;
-      const to = blockEnd > end ? placeIn(end, BLOCK) : BLOCK;
+      const [first, last] = [blockStart(key, BLOCK), blockStart(add(key, 1), BLOCK)];
+      if (last <= start || first >= end) continue;
+      const from = first < start ? placeIn(start, BLOCK) : 0;
+      const to = last > end ? placeIn(end, BLOCK) : BLOCK;
       if (Buffer.compare(bytes.subarray(from, to), ZEROES.subarray(from, to)) !== 0) return false;
     }
     return true;
   }
 
-  /** True when `bytes` are known to be what is out at `at`; all of it must be out. */
+  /** True when `bytes` are known to be what the sink has at `at`; it must have all of that. */
   matches(at: Offset, bytes: Uint8Array): boolean {
-    // It may have been forgotten while it was on its way.
+    // It may have been forgotten while the payload came.
     let same = this.knows(at);
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
@@ -101,6 +101,27 @@ export class Emitted {
   }
 }
 
-function startOf(block: Offset): Offset {
-  return toOffset(BigInt(block) * BigInt(BLOCK));
+/** WRITEs of its own that a connection remembers; qemu has 16 at a time, nbdcopy 64. */
+const REMEMBERED_WRITES = 128;
+
+/** Where the latest WRITEs of one connection begin and end. */
+export class RecentWrites {
+  /** Start and end of each, in turn. */
+  readonly #ranges: Offset[] = [];
+  #next = 0;
+
+  add(start: Offset, end: Offset): void {
+    this.#ranges[this.#next++] = start;
+    this.#ranges[this.#next++] = end;
+    this.#next %= 2 * REMEMBERED_WRITES;
+  }
+
+  /** True when one of them overlaps [start, end). */
+  overlap(start: Offset, end: Offset): boolean {
+    const ranges = this.#ranges;
+    for (let i = 0; i < ranges.length; i += 2) {
+      if ((ranges[i] as Offset) < end && start < (ranges[i + 1] as Offset)) return true;
+    }
+    return false;
+  }
 }
