@@ -35,7 +35,7 @@ const WINDOWS = [2 ** 26, 2 ** 30, 2 ** 34];
  * be why, with others.
  *
  * @param sink what stands behind `pipe=` in the line to use
- * @returns a number, the exit status, when a signal has put an end to it
+ * @returns undefined when a signal has put an end to it
  * @throws UserError when the command cannot be started
  */
 export async function checkClient(
@@ -43,9 +43,9 @@ export async function checkClient(
   size: bigint | undefined,
   sink: string,
   context: CheckContext,
-): Promise<ClientCheck | number> {
+): Promise<ClientCheck | undefined> {
   const first = await tryWindows(command, size, context);
-  if (typeof first === "number") return first;
+  if (first === undefined) return undefined;
   const trials: Trial[] = [first];
   const disks = await disksAmong(command, context.stopSignal.stop);
   const short = copiesAll(command) && endsEarly(first, disks);
@@ -55,7 +55,7 @@ export async function checkClient(
     const next = other(trials);
     if (next === undefined || trials.some((trial) => trial.size === next)) continue;
     const trial = await tryWindows(command, next ?? undefined, context);
-    if (typeof trial === "number") return trial;
+    if (trial === undefined) return undefined;
     trials.push(trial);
   }
   const findings = diagnose(trials, size, { sink, command });
@@ -67,11 +67,11 @@ async function tryWindows(
   command: readonly string[],
   size: bigint | undefined,
   context: CheckContext,
-): Promise<Trial | number> {
-  let last: Trial | number = 0;
+): Promise<Trial | undefined> {
+  let last: Trial | undefined;
   for (const window of WINDOWS) {
     last = await tryOut(command, size, window, context);
-    if (typeof last === "number" || works(last) || !last.survey.undecided) break;
+    if (last === undefined || works(last) || !last.survey.undecided) break;
   }
   return last;
 }

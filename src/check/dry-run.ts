@@ -1,8 +1,6 @@
 /** A command with a stream as its disk that goes nowhere. */
 import { captiveWords, commandOf } from "../captive/command.ts";
-import { drainCaptive } from "../captive/drain.ts";
-import { runCaptive } from "../captive/run.ts";
-import { commandFailure, type StreamState, incompleteReason } from "../server/stream-state.ts";
+import { run } from "../captive/run.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { DryRunFindings } from "../stream/dry-run-findings.ts";
 import { type CheckContext, privateHost } from "./context.ts";
@@ -27,7 +25,7 @@ export interface Trial {
  *
  * @param size the stream's length in bytes; undefined is without end
  * @param window what is ahead of its turn is kept in so much memory, in bytes, to be read back
- * @returns a number, the exit status, when a signal has put an end to it
+ * @returns undefined when a signal has put an end to it
  * @throws UserError when the command cannot be started
  */
 export async function tryOut(
@@ -35,51 +33,17 @@ export async function tryOut(
   size: bigint | undefined,
   window: number,
   context: CheckContext,
-): Promise<Trial | number> {
-  const { stopSignal } = context;
-  let trial: Trial | undefined;
-  const { status } = await runCaptive(
-    {
-      ...privateHost(context, { pipe: "/dev/null", size, window }),
-      survey: true,
-      short: "allow",
-      address: undefined,
-      command: (variables) => captiveWords(commandOf(command), variables),
-      outputTaken: true,
-    },
-    async (captive, stream) => {
-      const { server } = stream;
-      const { state } = server;
-      const over = () => state.ended || stopSignal.caught !== undefined;
-      await server.until(() => over() || captive.status !== undefined);
-      // Of a command that has failed, no more is expected.
-      const survivors = captive.status === 0 ? captive.survivors : undefined;
-      if (!over()) await drainCaptive({ server, survivors, over });
-      await server.sync();
-      if (!over()) server.finish("allow");
-      await server.until(over);
-      if (state.crash !== undefined) throw state.crash;
-      if (stopSignal.caught !== undefined) return stream.interrupted();
-      const { survey } = server.end ?? {};
-      if (survey === undefined) throw new Error("the stream thread has not told what it saw");
-      const ended = captive.status ?? signalStatus("SIGKILL");
-      const problem = problemOf(ended, state, size);
-      trial = { size: size ?? null, status: ended, problem, survey };
-      // What it has left running goes with a stream that is truncated.
-      return { status: 0, why: problem ?? undefined };
-    },
-  );
-  return trial ?? status;
-}
-
-function problemOf(status: number, state: StreamState, size: bigint | undefined): string | null {
-  if (status !== 0) return commandProblem(status, state);
-  return incompleteReason(state, "command", size) ?? null;
-}
-
-function commandProblem(status: number, state: StreamState): string {
-  if (state.readBack === undefined && state.refused === undefined) {
-    return `the command has failed with status ${status}: see its message`;
-  }
-  return commandFailure(state, `the command failed with status ${status}`, "see its message");
+): Promise<Trial | undefined> {
+  const { why, commandStatus, findings } = await run({
+    ...privateHost(context, { pipe: "/dev/null", size, window }),
+    survey: true,
+    short: "allow",
+    address: undefined,
+    command: (variables) => captiveWords(commandOf(command), variables),
+    outputTaken: true,
+  });
+  if (context.stopSignal.caught !== undefined) return undefined;
+  if (findings === undefined) throw new Error("the stream thread has not told what it saw");
+  const status = commandStatus ?? signalStatus("SIGKILL");
+  return { size: size ?? null, status, problem: why ?? null, survey: findings };
 }

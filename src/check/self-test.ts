@@ -112,15 +112,18 @@ async function stream(
       short: "fail",
       entrance: { kind: "unix", path: socket },
     },
-    async ({ server, conclude, interrupted }) => {
+    async ({ server, awaitEnd }) => {
       const { state } = server;
       const limit = setTimeout(() => server.abort(), LIMIT);
+      const isGone = () => state.streamed && server.open === 0;
       try {
         await meet(socket, talk);
-        const over = () => state.ended || context.stopSignal.caught !== undefined;
-        await server.until(() => over() || (state.streamed && server.open === 0));
-        const stopped = context.stopSignal.caught !== undefined;
-        return stopped ? interrupted() : await conclude("clients");
+        return await awaitEnd({
+          completedBy: "clients",
+          done: (isOver) => server.until(() => isOver() || isGone()),
+          isGone,
+          drain: async () => false,
+        });
       } finally {
         clearTimeout(limit);
       }

@@ -62,7 +62,7 @@ export async function runCheck(
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
     const checked = await checkClient(captive, size, sink, context);
-    if (typeof checked === "number") return interrupted(stopSignal, log);
+    if (checked === undefined) return interrupted(stopSignal, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }

@@ -11,23 +11,19 @@ import {
   mayTellLength,
   UnusableError,
 } from "../endpoint/spec.ts";
-import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
-import { type EndSignal, signalStatus } from "../process/signals.ts";
+import { messageOf, UserError, usageError } from "../errors.ts";
+import type { DryRunFindings } from "../stream/dry-run-findings.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "../net/address.ts";
-import { type StreamState, type CompletedBy, incompleteReason } from "./stream-state.ts";
+import type { Verdict } from "./exit-status.ts";
 import { endedBefore, type StopSignal } from "./stop-signal.ts";
 import type { Log } from "../log.ts";
 import type { Observer } from "./observer.ts";
 import type { PidFile } from "./pid-file.ts";
+import { awaitEnd, type EndCondition } from "./stream-end.ts";
 import { StreamServer } from "./stream-server.ts";
 import type { Security } from "../tls/certificates.ts";
-import type { Summary, Verdict } from "./summary.ts";
-
-/** Milliseconds that the end of a stream may take when a signal has asked for it. */
-const SIGNAL_GRACE = 500;
-/** Milliseconds in which a signal is heard of that others have got at the same time. */
-const SIGNAL_DELAY = 20;
+import type { Summary } from "./summary.ts";
 
 export interface HostOptions {
   readonly direction: Direction;
@@ -75,19 +71,15 @@ export interface HostOptions {
 /** How a stream has ended, and what there is to tell about it. */
 export interface StreamResult extends Verdict {
   readonly summary: Summary;
+  /** What a dry run has found; undefined for any other stream. */
+  readonly findings: DryRunFindings | undefined;
 }
 
 /** What `body` gets to work with. */
 export interface HostedStream {
   readonly server: StreamServer;
-  /**
-   * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
-   *
-   * @param completedBy who says whether the data is all there
-   */
-  conclude(completedBy: CompletedBy): Promise<Verdict>;
-  /** The stream ends because of the signal that has been caught. */
-  interrupted(): Verdict;
+  /** Sees the stream through to its end. */
+  awaitEnd(condition: EndCondition): Promise<Verdict>;
   /**
    * The stream is truncated: sees to it, before anything else, that whoever takes it cannot take it for
    * whole. Otherwise it happens as soon as there is a verdict.
@@ -124,14 +116,11 @@ export async function host(
         async () => {
           if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(options.pidFile as string);
           observer.watch(server, { direction, size }, server.uri);
-          const judged = await body({
+          verdict = await body({
             server,
-            conclude: (completedBy) =>
-              conclude(server, endpoint, { ...options, size }, completedBy),
-            interrupted: () => interrupted(stopSignal),
+            awaitEnd: (condition) => awaitEnd({ server, endpoint, options }, condition),
             cancel: () => endpoint.cancel(),
           });
-          verdict = await explained(judged, server, endpoint, stopSignal);
         },
         // The order matters: an abort is end of file for whoever still reads.
         async () => {
@@ -144,15 +133,12 @@ export async function host(
         unsubscribe,
         () => observer.end(),
       );
-      return ending(verdict as Verdict, server);
+      const ended = verdict as unknown as Verdict;
+      return { ...ended, summary: server.summary(ended), findings: server.end?.survey };
     },
     () => pidFile?.remove(),
     () => endpoint.remove(),
   );
-}
-
-function ending(verdict: Verdict, server: StreamServer): StreamResult {
-  return { ...verdict, summary: server.summary(verdict) };
 }
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
@@ -231,75 +217,4 @@ async function prepare({ spec, direction, size, stopSignal }: HostOptions): Prom
         : `${messageOf(error)}; check the folder and the permissions`;
     throw new UserError("ERR_PIPE", `${parameter}=${endpointText(spec)} cannot be used: ${why}`);
   }
-}
-
-async function conclude(
-  server: StreamServer,
-  endpoint: Endpoint,
-  { direction, size, short, stopSignal, entrance }: HostOptions,
-  completedBy: CompletedBy,
-): Promise<Verdict> {
-  const { state } = server;
-  const missing = incompleteReason(state, completedBy, size);
-  if (missing !== undefined) return verdictOn(state, missing);
-  server.finish(size === undefined ? "allow" : short);
-  // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
-  // others it is a wish to end soon, and a second one a wish to end now.
-  const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
-  const stop = new AbortController();
-  void (async () => {
-    await server.until(() => stopSignal.caught !== undefined);
-    await server.until(() => stopSignal.count > 1, patience);
-    stop.abort();
-    server.poke();
-  })();
-  await server.until(() => state.ended || stop.signal.aborted);
-  if (!state.ended) return interrupted(stopSignal);
-  const lost = incompleteReason(state, completedBy, size);
-  if (lost !== undefined) return verdictOn(state, lost);
-  // What is left of a source that nobody wants any more has nothing to say.
-  if (direction === "read" && !state.sourceEnded) {
-    await endpoint.cancel();
-    return verdictOn(state, undefined);
-  }
-  const problem = await endpoint.settle(stop.signal);
-  return stop.signal.aborted && problem !== undefined
-    ? interrupted(stopSignal)
-    : verdictOn(state, problem);
-}
-
-/** A verdict together with what the ends of other processes have to say about it. */
-async function explained(
-  verdict: Verdict,
-  server: StreamServer,
-  endpoint: Endpoint,
-  stopSignal: StopSignal,
-): Promise<Verdict> {
-  const { why } = verdict;
-  if (why === undefined || why === interrupted(stopSignal).why) return verdict;
-  const { failure } = server.state;
-  const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await endpoint.howItEnded?.() : undefined;
-  const { killedBy } = endpoint;
-  if (killedBy !== undefined || verdict.status > 128) {
-    // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
-    // may be heard of first.
-    await server.until(() => stopSignal.caught !== undefined, SIGNAL_DELAY);
-    const { caught } = stopSignal;
-    const isTheirs = (signal: EndSignal) =>
-      signal === killedBy || signalStatus(signal) === verdict.status;
-    if (caught !== undefined && isTheirs(caught)) return interrupted(stopSignal);
-  }
-  return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
-}
-
-/** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */
-function verdictOn({ crash }: StreamState, why: string | undefined): Verdict {
-  if (crash !== undefined) throw crash;
-  return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
-}
-
-function interrupted({ caught }: StopSignal): Verdict {
-  const signal = caught ?? "SIGTERM";
-  return { status: signalStatus(signal), why: `ended by ${signal}` };
 }

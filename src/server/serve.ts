@@ -1,12 +1,9 @@
 /** `serve`: listen until the stream is done. */
-import { EXIT } from "../errors.ts";
-import { host, type HostedStream, type HostOptions, type StreamResult } from "./host.ts";
 import { hasAll, drain } from "./drain.ts";
+import { host, type HostOptions, type StreamResult } from "./host.ts";
+import type { EndCondition } from "./stream-end.ts";
 import type { StreamServer } from "./stream-server.ts";
-import type { Verdict } from "./summary.ts";
 
-/** Milliseconds for clients to get the error of a broken stream before they are cut off. */
-const ERROR_GRACE = 400;
 /** Milliseconds between two looks at clients that have a part in the stream, or may come to have one. */
 const LOOK = 1000;
 
@@ -17,37 +14,37 @@ export interface ServeOptions extends HostOptions {
 
 /** Serves one stream. @throws UserError when it cannot start */
 export function serve(options: ServeOptions): Promise<StreamResult> {
-  return host(options, (stream) => attend(stream, options));
+  return host(options, (stream) => stream.awaitEnd(clientsDone(stream.server, options)));
 }
 
-async function attend(stream: HostedStream, options: ServeOptions): Promise<Verdict> {
+function clientsDone(server: StreamServer, options: ServeOptions): EndCondition {
   const { stopSignal, keep, entrance, idleTimeout } = options;
-  const { server } = stream;
   const { state } = server;
   const isFinished = () => state.streamed && !state.awaited && (state.dropped || !keep);
   const isAlone = () => entrance.kind === "single" && server.deserted && !state.awaited;
-  const isOver = () =>
-    stopSignal.caught !== undefined || state.failure !== undefined || state.ended || isAlone();
-  await untilDone(server, {
-    isOver,
-    isFinished,
-    patience: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
-  });
-  if (stopSignal.caught !== undefined) {
-    // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
-    // last word to a server that it has started. With --keep, a signal between two clients is the
-    // regular end of the stream.
-    await server.sync();
-    const mayEnd = keep || isFinished();
-    if (!mayEnd || !(await isBetweenClients(server, keep))) return stream.interrupted();
-    await server.giveUpLost();
-  } else if (isAlone() && !state.streamed && state.failure === undefined) {
-    return { status: EXIT.TRUNCATED, why: "the client has left and has not moved the stream" };
-  }
-  if (state.failure !== undefined) {
-    await server.until(() => server.open === 0 || stopSignal.caught !== undefined, ERROR_GRACE);
-  }
-  return stream.conclude("clients");
+  return {
+    completedBy: "clients",
+    done: (isOver) =>
+      untilDone(server, {
+        isOver: () => isOver() || isAlone(),
+        isFinished,
+        patience: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
+      }),
+    isGone: () => server.open === 0,
+    async drain() {
+      if (stopSignal.caught === undefined) return true;
+      // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
+      // last word to a server that it has started. With --keep, a signal between two clients is the
+      // regular end of the stream.
+      await server.sync();
+      if (!keep && !isFinished()) return false;
+      if (!(await isBetweenClients(server, keep))) return false;
+      await server.giveUpLost();
+      return true;
+    },
+    problem: () =>
+      isAlone() && !state.streamed ? "the client has left and has not moved the stream" : undefined,
+  };
 }
 
 interface Course {

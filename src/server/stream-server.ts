@@ -19,12 +19,13 @@ import { type StreamState, initialState } from "./stream-state.ts";
 import { Listener } from "../net/listener.ts";
 import type { Log } from "../log.ts";
 import type { Stage } from "./observer.ts";
+import type { Verdict } from "./exit-status.ts";
 import { OpenTimer } from "./open-timer.ts";
 import { ReconnectTimer } from "./reconnect-timer.ts";
 import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
-import { type Summary, summarize, type Verdict } from "./summary.ts";
+import { type Summary, summarize } from "./summary.ts";
 import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
 /** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
