@@ -1,5 +1,5 @@
 /** An NBD client that writes the demo's disk to the Unix socket that it is told. */
-import { SelfTestClient } from "../src/check/client.ts";
+import { SelfTestClient } from "../src/check/self-test-client.ts";
 import { PARTS } from "./disk.ts";
 
 using client = await SelfTestClient.connect(process.argv[2] as string);

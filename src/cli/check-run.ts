@@ -1,13 +1,15 @@
 /** What `nbd-streaming check` does. */
-import { checkClient } from "../check/check-client.ts";
-import type { CheckContext } from "../check/context.ts";
-import type { ClientFindings } from "../check/diagnosis.ts";
+import { type CheckContext, checkClient } from "../check/client.ts";
 import { checkEndpoint } from "../check/endpoint.ts";
 import { checkMachine } from "../check/machine.ts";
-import type { Item } from "../check/item.ts";
-import { reportJson, reportOf, reportText } from "../check/report.ts";
+import {
+  type ClientFindings,
+  type Item,
+  reportJson,
+  reportOf,
+  reportText,
+} from "../check/report.ts";
 import { selfTests } from "../check/self-test.ts";
-import { checkSizes } from "../check/sizes.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
@@ -56,8 +58,7 @@ export async function runCheck(
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (endpoint !== undefined) {
-    items.push(...(await checkEndpoint(endpoint.spec, endpoint.direction, size)));
-    items.push(...checkSizes(endpoint.direction, size, window));
+    items.push(...(await checkEndpoint({ ...endpoint, size, window })));
   }
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
