@@ -5,6 +5,7 @@ import { mkfifo } from "../../ffi/pipe.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
 import { serve } from "../library/serve.ts";
+import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../protocol/constants.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import type { CheckContext } from "./client.ts";
 import { type Item, ItemList } from "./report.ts";
@@ -128,12 +129,13 @@ async function meet(
 
 async function writeAll(client: SelfTestClient, disk: Uint8Array): Promise<void> {
   const write = ([offset, length]: Part) => {
-    client.write(offset, disk.subarray(offset, offset + length));
+    client.send(NBD_CMD_WRITE, offset, length, disk.subarray(offset, offset + length));
   };
   for (const part of WRITES) write(part);
   await client.settle();
-  client.writeZeroes(...ZEROES);
+  client.send(NBD_CMD_WRITE_ZEROES, ...ZEROES);
   write(LAST_WRITE);
-  client.writeZeroes(...LAST_ZEROES);
-  await client.flush();
+  client.send(NBD_CMD_WRITE_ZEROES, ...LAST_ZEROES);
+  client.send(NBD_CMD_FLUSH, 0, 0);
+  await client.settle();
 }
