@@ -75,7 +75,7 @@ async function withCommand(
     async () => (verdict = await stream.awaitEnd(commandExited(command, stream.server, options))),
     async () => {
       if (verdict !== undefined && verdict.why === undefined) return;
-      // In this order: the command is given time, in which whoever takes the stream must not go on.
+      // In this order: the command is given time, in which a reader must not see the end of the stream.
       const cancelled = stream.cancel();
       await endTree(tree, askingToEnd(options.stopSignal.caught ?? "SIGTERM"));
       await cancelled;
@@ -158,7 +158,7 @@ function commandExited(
   };
 }
 
-/** True when the stream is truncated, whoever may have something to say yet. */
+/** True when the stream is truncated, whatever else may be told. */
 function isLost({ failure, refused, dropped }: StreamState): boolean {
   return failure !== undefined || refused !== undefined || dropped;
 }

@@ -1,23 +1,23 @@
-/** The end of a stream when nobody says any more that there is something to come. */
+/** Waits for the clients that may still change a stream whose end has come. */
 import type { Standing } from "../stream/messages.ts";
 import type { StreamServer } from "./stream-server.ts";
 
-/** Milliseconds of silence after which nobody is waited for any more. */
+/** Milliseconds of silence after which clients are not waited for any more. */
 const SILENCE = 500;
 /**
- * Milliseconds in which the stream has to move, whatever is said meanwhile: somebody who negotiates, or
- * only asks, again and again would keep it from its end for ever.
+ * Milliseconds in which the stream has to move, whatever clients do: one that negotiates, or only asks, again
+ * and again would keep it from its end for ever.
  */
 const STANDSTILL = 10_000;
-/** Milliseconds between two looks: the first is for who is just about to leave. */
+/** Milliseconds between two looks: the first is for a client that is just about to leave. */
 const FIRST_LOOK = 5;
 const LAST_LOOK = 50;
 
-/** Who may still change the stream. */
+/** What may still change the stream. */
 export interface Remaining {
   /** Clients are connected. */
   readonly connected: boolean;
-  /** Somebody is connected who has not chosen the export. */
+  /** A client is connected that has not chosen the export. */
   readonly negotiating: boolean;
   /** A client was lost, and may come back (`--reconnect`). */
   readonly awaited: boolean;
@@ -26,21 +26,20 @@ export interface Remaining {
 }
 
 export interface DrainOptions {
-  /** True when there is nothing to wait for, whoever remains. */
+  /** True when there is nothing to wait for, whatever remains. */
   readonly over: () => boolean;
-  /** Who lives and may connect; asked only when that matters. */
+  /** Processes that live and may connect; asked only when that matters. */
   readonly processes: () => readonly string[];
-  /** Of those who negotiate, only the first so many that have ever come; undefined is all. */
+  /** Waits for negotiating clients among the first so many connections only; undefined is all. */
   readonly visitors?: number;
 }
 
 /**
- * Waits until nobody remains who could change the stream, and goes on listening meanwhile. Whoever
- * remains is waited for as long as something happens: somebody comes, negotiates, or says something, or
- * the stream waits for its endpoint. A stream that has all that it can have waits only for clients that
- * have had a part in it.
+ * Waits until nothing remains that could change the stream, and goes on listening meanwhile. It waits as long
+ * as something happens: a client comes, negotiates, or says something, or the stream waits for its endpoint. A
+ * stream that has all that it can have waits only for clients that have had a part in it.
  *
- * @returns who remains when nothing has happened for a while; undefined when nobody does
+ * @returns what remains when nothing has happened for a while; undefined when nothing does
  */
 export async function drain(
   server: StreamServer,
@@ -69,7 +68,7 @@ export async function drain(
       heard = moved = now;
     } else {
       heard = Math.max(heard, now - Math.min(standing.silence, negotiating.silence));
-      // Whoever has come, asked, and gone may be followed by somebody who does more.
+      // A client that has come, asked, and gone may be followed by one that does more.
       if (visitors === undefined && server.visitors > seen) heard = now;
     }
     seen = server.visitors;
@@ -83,7 +82,7 @@ export async function drain(
   }
 }
 
-/** True when nobody has anything to add. */
+/** True when no client has anything to add. */
 export function hasAll(standing: Standing | undefined): boolean {
   return standing?.full === true && standing.engaged === 0;
 }

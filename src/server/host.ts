@@ -1,4 +1,4 @@
-/** The frame around every stream: what is made before it and cleaned up after it. */
+/** Sets up everything that a stream needs, and cleans up behind it. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
@@ -31,7 +31,7 @@ export interface HostOptions {
   readonly spec: EndpointSpec;
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
-  /** Who cannot do without a known length, for the message to the user; undefined is nobody. */
+  /** The option that needs a known length, for the message to the user; undefined is none. */
   readonly needsSize: string | undefined;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
@@ -100,7 +100,7 @@ export async function host(
   const { direction, size: given, spec } = options;
   // Before anything is started or connected to, where that could not tell either.
   if (given === undefined && !(direction === "read" && mayTellLength(spec))) requireSize(options);
-  // Only where there is one: the others need not wait for it to be loaded.
+  // Loaded only where it is needed: that takes time.
   const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
   if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
   const endpoint = await prepare(options);
@@ -122,7 +122,7 @@ export async function host(
             cancel: () => endpoint.cancel(),
           });
         },
-        // The order matters: an abort is end of file for whoever still reads.
+        // In this order: an abort is end of file for a reader that is still there.
         async () => {
           if (verdict === undefined || verdict.why !== undefined) await endpoint.cancel();
         },
@@ -171,7 +171,7 @@ async function begin(
         throw error;
       },
       () => endpoint.cancel(),
-      // There is no stream thread that would do it: whoever is at the other end would wait for ever.
+      // No stream thread will close it, and the process at the other end would wait for ever.
       () => {
         if (handle.kind !== "fifo") close(handle.fd);
       },

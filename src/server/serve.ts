@@ -57,20 +57,20 @@ interface Course {
 }
 
 /**
- * Waits until a client that moved the stream has left and none is connected that does, or may: who has
- * moved nothing is given some time, and who negotiates as long as it goes on.
+ * Waits until a client that moved the stream has left and none is connected that does, or may: one that has
+ * moved nothing is given some time, and one that negotiates as long as that goes on.
  */
 async function untilDone(server: StreamServer, course: Course): Promise<void> {
   const { isOver, isFinished, patience } = course;
   const { state } = server;
-  /** Since when nobody has had a part in the stream. */
+  /** Since when no client has had a part in the stream. */
   let since: number | undefined;
   for (;;) {
     await server.until(() => isOver() || isFinished());
     await server.acceptAll();
     if (isOver()) return;
     if (server.open === 0) {
-      // Those who come from now on come too late.
+      // Clients that come from now on come too late.
       const { visitors } = server;
       const over = () => isOver() || server.open > 0 || state.dropped;
       await drain(server, { over, visitors, processes: () => [] });
@@ -101,9 +101,10 @@ async function untilDone(server: StreamServer, course: Course): Promise<void> {
 }
 
 /**
- * True when nobody is connected who has a part in the stream, and nobody is any more.
+ * Lets go of clients that have no part in the stream.
  *
- * @param always though the stream may not have all that it can have
+ * @param always also where the stream has not all that it can have
+ * @returns true when none is connected any more
  */
 async function isBetweenClients(server: StreamServer, always: boolean): Promise<boolean> {
   if (server.open === 0) return true;

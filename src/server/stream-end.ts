@@ -25,10 +25,10 @@ export interface EndCondition {
   readonly completedBy: CompletedBy;
   /** Waits until all is done, or until `isOver` holds. */
   done(isOver: () => boolean): Promise<void>;
-  /** True when nobody is there any more who has to learn that the stream is broken. */
+  /** True when no client is left that has to learn that the stream is broken. */
   isGone(): boolean;
   /**
-   * Waits for, or lets go, those who could still change the stream.
+   * Waits for clients that could still change the stream, or lets them go.
    *
    * @returns true where the stream may be complete though there was a stop signal
    */
@@ -92,7 +92,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   if (!state.ended) return stopped(stopSignal);
   const late = decide();
   if (late.why !== undefined) return late;
-  // What is left of a source that nobody wants any more has nothing to say.
+  // The rest of a source is not wanted: how its process ends does not matter.
   if (direction === "read" && !state.sourceEnded) {
     await endpoint.cancel();
     return late;

@@ -1,35 +1,40 @@
-/** A listener and a stream thread, and all that is known about the stream while it runs. */
+/** The server of one stream: a listener, the stream thread, and the state of the stream while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { NegotiatedConnection } from "../stream/channel.ts";
-import type {
-  ConnectionEnd,
-  Ended,
-  ShortStream,
-  Standing,
-  StreamEvent,
-  StreamPlan,
+import {
+  type ConnectionEnd,
+  type Ended,
+  flushes,
+  type ShortStream,
+  type Standing,
+  type StreamEvent,
+  type StreamPlan,
 } from "../stream/messages.ts";
 import { type Address, type Entrance, nbdUri } from "../net/address.ts";
+import {
+  advertisedSize,
+  type ExportInfo,
+  READ_FLAGS,
+  UNBOUNDED_SIZE,
+  writeFlags,
+} from "../protocol/export.ts";
+import { toOffset } from "../protocol/offset.ts";
 import { Condition } from "./condition.ts";
-import { exportInfo } from "./disk.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import { Listener } from "../net/listener.ts";
 import type { Log } from "../log.ts";
 import type { Stage } from "./observer.ts";
 import type { Verdict } from "./exit-status.ts";
-import { OpenTimer } from "./open-timer.ts";
-import { ReconnectTimer } from "./reconnect-timer.ts";
+import { OpenTimer, ReconnectTimer } from "./timers.ts";
 import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize } from "./summary.ts";
 import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
-/** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
-const ECHO_LIMIT = 200;
 /** Milliseconds for the event loop to accept those who are connected already. */
 const ACCEPT_LIMIT = 200;
 
@@ -57,8 +62,9 @@ export interface StreamServerOptions {
 }
 
 /**
- * Runs the mechanism; what to do when is left to the caller, which waits for the state that it
- * wants with {@link until} and ends with {@link finish} or {@link abort}, and then {@link close}.
+ * Lets clients in and keeps the state up to date. When the stream ends is for the caller to decide: it waits
+ * for a state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
+ * {@link close}.
  */
 export class StreamServer {
   readonly state: StreamState = initialState();
@@ -77,17 +83,15 @@ export class StreamServer {
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
-  /** Clients in the transmission phase, and whom to tell that they are no more. */
+  /** By client in the transmission phase: what to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
   #listening = true;
   #opening = true;
   #finishing = false;
-  #echo = () => {};
-  #standing = (_: Standing) => {};
   readonly #reconnectTimer: ReconnectTimer;
   #end: Ended | undefined;
   #surplus: number | undefined;
-  /** What the user was warned of that concerns the stream's bytes. */
+  /** Warnings that concern the stream's bytes, for the summary. */
   readonly #warnings: string[] = [];
 
   /** @throws UserError when the address is not to be had */
@@ -175,12 +179,12 @@ export class StreamServer {
     return this.#options.plan.size;
   }
 
-  /** Those who have come so far. */
+  /** Connections that have come so far. */
   get visitors(): number {
     return this.#connections.visitors;
   }
 
-  /** Who negotiates. @param visitors counts only the first so many that have ever come */
+  /** Clients that negotiate. @param visitors counts only the first so many connections */
   negotiating(visitors?: number): Negotiating {
     return this.#connections.negotiating(visitors);
   }
@@ -241,7 +245,7 @@ export class StreamServer {
     this.#conditions.poke();
   }
 
-  /** Waits until those are let in, or are not, who are connected as far as the kernel is concerned. */
+  /** Waits until every connection that the kernel has taken is accepted, or refused. */
   async acceptAll(): Promise<void> {
     const deadline = performance.now() + ACCEPT_LIMIT;
     const isComing = () => this.#listener.hasWaiting || this.#connections.isAsked;
@@ -249,14 +253,8 @@ export class StreamServer {
   }
 
   /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
-  async look(): Promise<Standing | undefined> {
-    let standing: Standing | undefined;
-    this.#standing = (told) => {
-      standing = told;
-    };
-    this.#thread.send({ type: "look" });
-    await this.until(() => standing !== undefined || this.state.ended, ECHO_LIMIT);
-    return standing;
+  look(): Promise<Standing | undefined> {
+    return this.#thread.look();
   }
 
   /**
@@ -277,13 +275,8 @@ export class StreamServer {
   }
 
   /** Waits until everything that has happened up to now is in the state, but not for long. */
-  async sync(): Promise<void> {
-    let heard = false;
-    this.#echo = () => {
-      heard = true;
-    };
-    this.#thread.send({ type: "echo" });
-    await this.until(() => heard || this.state.ended, ECHO_LIMIT);
+  sync(): Promise<void> {
+    return this.#thread.sync();
   }
 
   /** Begins to end the stream well, without new clients; `state.ended` tells when it has. */
@@ -307,7 +300,7 @@ export class StreamServer {
       },
       () => this.#stopListening(),
       () => this.#thread.join(),
-      // Those that the end of the stream has cut off have not been told of one by one.
+      // The end of the stream has cut these off without an event for each.
       () => {
         for (const released of this.#released.values()) released();
       },
@@ -371,9 +364,6 @@ export class StreamServer {
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;
-      case "standing":
-        this.#standing(event);
-        break;
       case "room":
         this.#connections.answered();
         break;
@@ -399,9 +389,6 @@ export class StreamServer {
         this.#surplus = event.bytes;
         this.#warn(surplusText(this.#options, event.bytes, event.more));
         break;
-      case "echo":
-        this.#echo();
-        break;
       case "ended":
         this.#end = event;
         this.state.sourceEnded = event.sourceEnded;
@@ -421,6 +408,23 @@ export class StreamServer {
     const { endpoint, stop } = this.#options;
     this.#thread.send({ type: "settled", problem: await endpoint.settle(stop) });
   }
+}
+
+/**
+ * What clients are told about the disk that stands for a stream.
+ *
+ * @param name the only export name; undefined admits every name
+ */
+export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
+  const { direction, size } = plan;
+  const common = { name, size: advertisedSize(toOffset(size ?? UNBOUNDED_SIZE)) };
+  return direction === "write"
+    ? {
+        ...common,
+        flags: writeFlags(flushes(plan)),
+        description: "a stream: write from the start to the end",
+      }
+    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
 }
 
 /** True where the client may not have meant to leave. */
