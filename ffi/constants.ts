@@ -5,6 +5,11 @@
  */
 const ARM64 = process.arch === "arm64";
 
+// unistd.h
+export const STDIN_FILENO = 0;
+export const STDOUT_FILENO = 1;
+export const STDERR_FILENO = 2;
+
 // open(2)
 export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
@@ -176,5 +181,6 @@ export const ERRNO = {
   EINPROGRESS: 115,
   ECONNRESET: 104,
   ENOTCONN: 107,
+  ETIMEDOUT: 110,
   EDQUOT: 122,
 } as const;

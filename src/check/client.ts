@@ -15,13 +15,15 @@ import type { StopSignal } from "../server/stop-signal.ts";
 import type { DryRunFindings, Tally } from "../stream/dry-run-findings.ts";
 import { type ClientFindings, type Item, ItemList, type Trial } from "./report.ts";
 
-/**
- * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
- * might have had what it wanted, the next of these is tried. The last is the largest that there is.
- */
-const WINDOWS = [2 ** 26, 2 ** 30, 2 ** 34];
+/** The largest `window=`, in bytes. */
+const LARGEST_WINDOW = 2 ** 34;
 /** The least window to advise, in bytes. It is a limit: memory is taken only when it is needed. */
 const LEAST_WINDOW = 64 * 2 ** 20;
+/**
+ * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
+ * might have had what it wanted, the next of these is tried.
+ */
+const WINDOWS = [LEAST_WINDOW, 2 ** 30, LARGEST_WINDOW];
 /** The order of a client's writes depends on timing: the next run may need more than this one. */
 const MARGIN = 4;
 /** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
@@ -241,7 +243,7 @@ function whyNot({ problem, survey }: Trial): string {
     return "the command writes up to the end of a disk that has none: give size=, the disk's size";
   }
   if (survey.scattered) {
-    return `the command scatters its writes over more places than are followed here: try window=${sizeText(WINDOWS.at(-1) as number)}`;
+    return `the command scatters its writes over more places than are followed here: try window=${sizeText(LARGEST_WINDOW)}`;
   }
   const [first] = survey.places;
   const where = first === undefined ? "" : `, the first time with ${first.request}`;

@@ -13,15 +13,12 @@ import { selfTests } from "../check/self-test.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";
 import type { CliContext } from "./context.ts";
 import { requireReference } from "./hints.ts";
 import { type CliLog, createLog } from "./log.ts";
 import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
-
-const STDOUT = 1;
-const STDERR = 2;
 
 /** What stands in the line to use where the user has named no pipe. */
 const ANY_PIPE = "disk.fifo";

@@ -4,10 +4,9 @@ import { isatty } from "node:tty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
+import { STDERR } from "../process/line-writer.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
 import { parseSeconds } from "./options.ts";
-
-const STDERR = 2;
 
 /** Seconds between two lines. */
 const INTERVAL = 1;

@@ -104,7 +104,7 @@ function kindOf(stats: Stats): string {
 }
 
 /** As many symbolic links as path_resolution(7) follows. */
-const MOST_LINKS = 40;
+export const MOST_LINKS = 40;
 
 /**
  * The descriptor of this process that a path leads to (proc(5)). What it has open may be a file, but

@@ -1,11 +1,9 @@
 /** What is shown of a stream while it runs, and where. */
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR } from "../process/line-writer.ts";
 import { listen } from "../process/signals.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { barText, jsonText, lineText, percentOf } from "./text.ts";
 import type { Snapshot } from "./watch.ts";
-
-const STDERR = 2;
 
 /** Milliseconds between two drawings of the bar. */
 const DRAWING = 200;

@@ -1,10 +1,9 @@
 /** Sockets that the program was started with, instead of making its own (sd_listen_fds(3)). */
 import { fstatSync } from "node:fs";
 import { closeOnExec } from "../../ffi/fd.ts";
+import { STDIN_FILENO } from "../../ffi/constants.ts";
 import { isListening } from "../../ffi/socket.ts";
 import { UserError } from "../errors.ts";
-
-const STDIN = 0;
 
 /** The first descriptor that is passed. */
 const SD_LISTEN_FDS_START = 3;
@@ -40,8 +39,8 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
 
 /** @throws UserError when standard input is not what a client is connected to */
 export function requireClient(): void {
-  requireSocket(STDIN, "--single: standard input");
-  if (isListening(STDIN)) {
+  requireSocket(STDIN_FILENO, "--single: standard input");
+  if (isListening(STDIN_FILENO)) {
     throw new UserError(
       "ERR_LISTEN",
       "--single: standard input is a socket that listens: it takes one that a client is connected " +

@@ -1,7 +1,7 @@
 /** `-` and `fd:N`: a descriptor that the program was started with. */
 import { fstatSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
-import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { O_ACCMODE, O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
@@ -10,8 +10,6 @@ import { type Direction, UnusableError } from "../spec.ts";
 import { claimBehind, requireRoom } from "./block-device.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 import { refuseOwnPeer, refuseOwnPipeEnd } from "../opening/own-end.ts";
-
-const STDERR = 2;
 
 /**
  * @param name what the user called it
@@ -64,7 +62,7 @@ export function findDescriptor(
 /** Refuses what standard error goes to, after `2>&1`: messages would be in the stream. */
 function refuseMessages(fd: number, stats: Stats): void {
   // /dev/null takes both.
-  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR)) return;
+  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR_FILENO)) return;
   throw new UnusableError(
     "standard error goes there, too, and messages would get into the stream",
     "leave out 2>&1, or redirect it to a file of its own, such as 2> messages",
@@ -75,7 +73,7 @@ function refuseMessages(fd: number, stats: Stats): void {
 function statInherited(fd: number): Stats | undefined {
   // Bun puts /dev/null where one of the first three is closed. Nothing that a program is started
   // with is close-on-exec, but that is.
-  const standIn = (number: number) => number <= STDERR && closesOnExec(number);
+  const standIn = (number: number) => number <= STDERR_FILENO && closesOnExec(number);
   try {
     return isInherited(fd) && !standIn(fd) ? fstatSync(fd) : undefined;
   } catch {

@@ -11,17 +11,12 @@ import {
   NBD_EPERM,
 } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { SPLICE_MIN } from "../buffer-pool.ts";
 import type { Channel, Step } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import type { Side } from "../flow.ts";
 import { SegmentBody } from "./segment.ts";
 import type { ReadStream } from "./read-stream.ts";
-
-/**
- * From this size on, data goes from the source to the socket by splice(2). Below it, one large
- * read(2) for many requests and one send(2) for their replies cost less.
- */
-const SPLICE_MIN = 32 * 1024;
 
 /**
  * TCP to this machine: the pages are copied anyway on their way, and in pieces of the size in which

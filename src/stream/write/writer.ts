@@ -7,17 +7,11 @@ import { recv } from "../../../ffi/socket.ts";
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
+import { SPLICE_MIN } from "../buffer-pool.ts";
 import { START } from "../messages.ts";
 import { Payload } from "./payload.ts";
 import type { WriteStream, TurnHolder } from "./write-stream.ts";
 import { Unanswered } from "./unanswered.ts";
-
-/**
- * From this size on, a payload goes from socket to sink by splice(2), and headers are read alone so
- * that the payload behind them stays in the socket. Below it, one large recv(2) for many requests
- * and one writev(2) for their payloads cost less.
- */
-const SPLICE_MIN = 32 * 1024;
 
 /** A gap that a client which sends no more can still be waiting for, in bytes. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
