@@ -28,7 +28,7 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
       untilDone(server, {
         isOver: () => isOver() || isAlone(),
         isFinished,
-        patience: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
+        idleLimit: idleTimeout === undefined ? Number.POSITIVE_INFINITY : idleTimeout * 1000,
       }),
     isGone: () => server.open === 0,
     async drain() {
@@ -47,21 +47,21 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
   };
 }
 
-interface Course {
+interface WaitOptions {
   /** True when there is nothing to wait for. */
   readonly isOver: () => boolean;
   /** True when a client has moved the stream and left, and none is waited for that was lost. */
   readonly isFinished: () => boolean;
   /** Milliseconds that a client has to move something when the others are done. */
-  readonly patience: number;
+  readonly idleLimit: number;
 }
 
 /**
  * Waits until a client that moved the stream has left and none is connected that does, or may: one that has
  * moved nothing is given some time, and one that negotiates as long as that goes on.
  */
-async function untilDone(server: StreamServer, course: Course): Promise<void> {
-  const { isOver, isFinished, patience } = course;
+async function untilDone(server: StreamServer, options: WaitOptions): Promise<void> {
+  const { isOver, isFinished, idleLimit } = options;
   const { state } = server;
   /** Since when no client has had a part in the stream. */
   let since: number | undefined;
@@ -88,11 +88,11 @@ async function untilDone(server: StreamServer, course: Course): Promise<void> {
     if (standing?.engaged === 0) {
       since ??= performance.now();
       const silence = Math.max(standing.silence, performance.now() - since);
-      if (state.dropped || hasAll(standing) || silence >= patience) {
+      if (state.dropped || hasAll(standing) || silence >= idleLimit) {
         await server.dismiss("silent");
         if (server.open === 0 && isFinished()) return;
       }
-      pause = Math.min(LOOK, Math.max(1, patience - silence));
+      pause = Math.min(LOOK, Math.max(1, idleLimit - silence));
     } else {
       since = undefined;
     }
