@@ -145,12 +145,10 @@ function checkFifoUsers(found: ItemList, path: string, direction: Direction): vo
   } else if (there.length === 1) {
     found.add("ok", "other end", text);
   } else {
-    const seen =
-      waiting.length > 0
-        ? `perhaps ${listOf(waiting)}, which waits for a named pipe; else no ${words.who} is seen`
-        : `no ${words.who} is seen: it is waited for`;
+    const maybe =
+      waiting.length === 0 ? "" : `, or is one of ${listOf(waiting)}, which wait for a named pipe`;
     const others = hidden === 0 ? "" : `; ${hidden} processes of others could not be looked into`;
-    found.add("note", "other end", `${seen}${others}`);
+    found.add("note", "other end", `no ${words.who} is seen: it is waited for${maybe}${others}`);
   }
   if (rivals.length === 0) return;
   const warning = `${listOf(rivals)} could ${words.mixed}, too: end it first`;

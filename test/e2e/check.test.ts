@@ -92,7 +92,7 @@ describe("a named pipe", () => {
       const { status, report } = await check([`pipe=${path}`]);
       expect(status).toBe(0);
       expect(said(report, "other end")[0]).toMatch(
-        new RegExp(`^note: perhaps .*sh \\(${digest.pid}\\).* for a named pipe`),
+        new RegExp(`^note: no reader is seen: .*sh \\(${digest.pid}\\).* for a named pipe`),
       );
       expect(said(report, "pipe size")[0]).toMatch(/^ok: \d+ bytes/);
     }
