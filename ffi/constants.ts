@@ -6,6 +6,11 @@
  */
 const ARM64 = process.arch === "arm64";
 
+// unistd.h
+export const STDIN_FILENO = 0;
+export const STDOUT_FILENO = 1;
+export const STDERR_FILENO = 2;
+
 // open(2)
 export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
@@ -175,5 +180,6 @@ export const ERRNO = {
   EINPROGRESS: 115,
   ECONNRESET: 104,
   ENOTCONN: 107,
+  ETIMEDOUT: 110,
   EDQUOT: 122,
 } as const;

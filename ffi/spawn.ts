@@ -14,6 +14,7 @@ import {
   WNOHANG,
   WNOWAIT,
   WSTOPPED,
+  STDERR_FILENO,
 } from "./constants.ts";
 import { lastErrno, SyscallError } from "./errno.ts";
 import { closesOnExec, cstring, setNonBlocking } from "./fd.ts";
@@ -67,8 +68,6 @@ export interface SpawnOptions {
   readonly place: "here" | "group" | "session";
 }
 
-const STDERR = 2;
-
 /** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl (at most 336 bytes). */
 const OPAQUE_SIZE = 512;
 
@@ -93,7 +92,7 @@ export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
     setAttributes(attributes.at(0), place);
     requireZero("posix_spawn", libc.posix_spawn_file_actions_init(actions.at(0)));
     try {
-      for (const fd of stdio) if (fd !== "null" && fd <= STDERR) makeBlocking(fd);
+      for (const fd of stdio) if (fd !== "null" && fd <= STDERR_FILENO) makeBlocking(fd);
       const devNull = new Memory(cstring("/dev/null"));
       addActions(actions.at(0), stdio, devNull);
       const pid = new Memory(4);

@@ -1,11 +1,10 @@
 /** Sockets that systemd or inetd passes (sd_listen_fds(3)), and readiness (sd_notify(3)). */
 import { fstatSync } from "node:fs";
+import { STDIN_FILENO } from "../ffi/constants.ts";
 import { closeOnExec } from "../ffi/fd.ts";
 import { abstractAddress, isListening, sendDatagram, unixAddress } from "../ffi/socket.ts";
 import { messageOf, UserError } from "./errors.ts";
 import type { Log } from "./log.ts";
-
-const STDIN = 0;
 
 /** The first passed descriptor. */
 const SD_LISTEN_FDS_START = 3;
@@ -41,8 +40,8 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
 
 /** @throws UserError when standard input is no connected socket */
 export function requireClient(): void {
-  requireSocket(STDIN, "--single: standard input");
-  if (isListening(STDIN)) {
+  requireSocket(STDIN_FILENO, "--single: standard input");
+  if (isListening(STDIN_FILENO)) {
     throw new UserError(
       "ERR_LISTEN",
       "--single: standard input is a socket that listens: it takes one that a client is connected " +

@@ -238,7 +238,7 @@ const RESOLVING: Record<string, readonly string[]> = {
   parseEndpoint: ["src/library/resolve.ts"],
   loadCertificates: ["src/library/resolve.ts"],
   DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
-  resolveServe: ["src/library/serve.ts", "src/check/context.ts", "src/cli/serve.ts"],
+  resolveServe: ["src/library/serve.ts", "src/check/client.ts", "src/cli/serve.ts"],
   resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
 };
 
@@ -335,11 +335,14 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
     calls: ["mkdtemp", "rm", "rmdir"],
     why: "a fresh folder, which goes while it still is that folder",
   },
-  "src/check/probes.ts": {
+  "src/check/machine.ts": {
     calls: ["mkfifo", "truncate", "writeFile"],
     why: "in the private folder of the check",
   },
-  "src/check/self-test.ts": { calls: ["mkfifo"], why: "in the private folder of the check" },
+  "src/check/self-test.ts": {
+    calls: ["mkfifo", "writeFile"],
+    why: "a named pipe in the private folder of the check",
+  },
   "src/cli/report.ts": {
     calls: ["rm"],
     why: "a report of an earlier stream, which has been looked into, or a symbolic link",

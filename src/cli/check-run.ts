@@ -1,27 +1,26 @@
 /** What `nbd-streaming check` does. */
-import { checkClient } from "../check/check-client.ts";
-import type { CheckContext } from "../check/context.ts";
-import type { ClientFindings } from "../check/diagnosis.ts";
+import { type CheckContext, checkClient } from "../check/client.ts";
 import { checkEndpoint } from "../check/endpoint.ts";
 import { checkMachine } from "../check/machine.ts";
-import type { Item } from "../check/item.ts";
-import { reportJson, reportOf, reportText } from "../check/report.ts";
+import {
+  type ClientFindings,
+  type Item,
+  reportJson,
+  reportOf,
+  reportText,
+} from "../check/report.ts";
 import { selfTests } from "../check/self-test.ts";
-import { checkSizes } from "../check/sizes.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { DEFAULTS } from "../library/options.ts";
 import { resolveEndpoint, resolveSize, resolveWindow } from "../library/resolve.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";
 import { type CliLog, createLog } from "./log.ts";
 import type { CliContext } from "./options.ts";
 import { parseParameters, type StreamParameters } from "./parameters.ts";
 import { requireReference } from "./words.ts";
-
-const STDOUT = 1;
-const STDERR = 2;
 
 /** What stands in the line to use where the user has named no pipe. */
 const ANY_PIPE = "disk.fifo";
@@ -57,13 +56,12 @@ export async function runCheck(
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (endpoint !== undefined) {
-    items.push(...(await checkEndpoint(endpoint.spec, endpoint.direction, size)));
-    items.push(...checkSizes(endpoint.direction, size, window));
+    items.push(...(await checkEndpoint({ ...endpoint, size, window })));
   }
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
     const checked = await checkClient(captive, size, sink, context);
-    if (typeof checked === "number") return interrupted(stopSignal, log);
+    if (checked === undefined) return interrupted(stopSignal, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }

@@ -1,10 +1,8 @@
 /** Messages on standard error, which is not a data channel. */
 // Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
 import { createConsola, LogLevels } from "consola/core";
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR } from "../process/line-writer.ts";
 import type { Log } from "../log.ts";
-
-const STDERR = 2;
 
 /** How much is said: only errors, what interests everybody, or also who looks for a fault. */
 export type Loudness = "quiet" | "normal" | "verbose";

@@ -4,11 +4,10 @@ import { isatty } from "node:tty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
+import { STDERR } from "../process/line-writer.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
 import type { ResolvedStream } from "../library/resolve.ts";
 import type { CommonArgs } from "./options.ts";
-
-const STDERR = 2;
 
 /**
  * What the options, the terminal and the environment ask for.

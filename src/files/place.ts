@@ -105,7 +105,7 @@ function kindOf(stats: Stats): string {
 }
 
 /** The limit of path_resolution(7). */
-const MAX_LINKS = 40;
+export const MOST_LINKS = 40;
 
 /**
  * The descriptor of this process that a path leads to (proc(5)). It may be of a file, but no other file
@@ -113,7 +113,7 @@ const MAX_LINKS = 40;
  */
 function descriptorOf(path: string): number | undefined {
   let at = path;
-  for (let links = 0; links < MAX_LINKS; links++) {
+  for (let links = 0; links < MOST_LINKS; links++) {
     try {
       const folder = realpathSync(dirname(at));
       const [, pid] = /^\/proc\/(\d+)(?:\/task\/\d+)?\/fd$/.exec(folder) ?? [];

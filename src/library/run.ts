@@ -1,7 +1,8 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
 import { cleaningUp } from "../clean-up.ts";
-import { type EndSignal, signalStatus } from "../process/signals.ts";
+import type { EndSignal } from "../process/signals.ts";
+import { endedBy } from "../server/exit-status.ts";
 import type { StreamResult } from "../server/host.ts";
 import type { StreamContext } from "../server/settings.ts";
 import { endedBefore } from "../server/stop-signal.ts";
@@ -62,10 +63,10 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
 }
 
 /** All has been streamed, but not all of it was stored when the signal came. */
-function endedAfter({ summary }: StreamResult, signal: EndSignal): StreamResult {
-  const why = `ended by ${signal} before the image was on the disk: it is as it was before`;
-  const status = signalStatus(signal);
-  return { status, why, summary: { ...summary, complete: false, reason: why } };
+function endedAfter(result: StreamResult, signal: EndSignal): StreamResult {
+  const verdict = endedBy(signal, " before the image was on the disk: it is as it was before");
+  const summary = { ...result.summary, complete: false, reason: verdict.why ?? null };
+  return { ...result, ...verdict, summary };
 }
 
 /** A signal that comes while the image is looked at has ended qemu-img, too. */

@@ -1,7 +1,7 @@
 /** The listening socket. */
 import type { SocketHandler, SocketListener, TCPSocketListener } from "bun";
 import { statSync } from "node:fs";
-import { POLLIN } from "../../ffi/constants.ts";
+import { POLLIN, STDIN_FILENO } from "../../ffi/constants.ts";
 import { close, dup } from "../../ffi/fd.ts";
 import { PollSet } from "../../ffi/poll.ts";
 import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
@@ -9,8 +9,6 @@ import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
 import { type Address, type Entrance, MAX_SOCKET_PATH } from "./address.ts";
 import type { Session } from "./session.ts";
-
-const STDIN = 0;
 
 /** The backlog of listen(2), the same as Bun.listen()'s. */
 const BACKLOG = 512;
@@ -48,7 +46,7 @@ export class Listener {
         break;
       case "single":
         // A duplicate, so that standard input stays open when Bun closes its socket.
-        void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
+        void Bun.connect<Session>({ fd: dup(STDIN_FILENO), socket, allowHalfOpen } as never);
     }
   }
 

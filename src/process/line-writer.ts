@@ -21,6 +21,9 @@ const RETRY = 50;
 const POLL_INTERVAL = 10;
 
 /** Writes to one descriptor. Lines stay whole, and in order. */
+/** Descriptors, as the command line writes to them. */
+export { STDERR_FILENO as STDERR, STDOUT_FILENO as STDOUT } from "../../ffi/constants.ts";
+
 export class LineWriter {
   readonly #fd: number;
   /** Opened by the first line. */

@@ -1,11 +1,9 @@
 /** Shows the progress of a stream on standard error, and percentages on another descriptor. */
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR } from "../process/line-writer.ts";
 import { listen } from "../process/signals.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { barText, jsonText, lineText, percentOf } from "./text.ts";
 import type { Snapshot } from "./watch.ts";
-
-const STDERR = 2;
 
 /** Milliseconds between two drawings of the bar. */
 const DRAW_INTERVAL = 200;

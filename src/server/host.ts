@@ -1,39 +1,31 @@
-/** The frame around every stream: what is made before it and cleaned up after it. */
+/** Sets up everything that a stream needs, and cleans up behind it. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
-import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
-import { type EndSignal, signalStatus } from "../process/signals.ts";
-import { type StreamState, type CompletedBy, incompleteReason } from "./stream-state.ts";
+import { messageOf, UserError, usageError } from "../errors.ts";
+import type { DryRunFindings } from "../stream/messages.ts";
+import type { Verdict } from "./exit-status.ts";
 import { type HostOptions, planOf } from "./settings.ts";
-import { endedBefore, type StopSignal } from "./stop-signal.ts";
+import { endedBefore } from "./stop-signal.ts";
 import type { PidFile } from "./pid-file.ts";
+import { awaitEnd, type EndCondition } from "./stream-end.ts";
 import { StreamServer } from "./stream-server.ts";
-import type { Summary, Verdict } from "./summary.ts";
-
-/** Milliseconds that the end of a stream may take when a signal has asked for it. */
-const SIGNAL_GRACE = 500;
-/** Milliseconds in which a signal is heard of that others have got at the same time. */
-const SIGNAL_DELAY = 20;
+import type { Summary } from "./summary.ts";
 
 /** How a stream has ended, and what there is to tell about it. */
 export interface StreamResult extends Verdict {
   readonly summary: Summary;
+  /** What a dry run has found; undefined for any other stream. */
+  readonly findings: DryRunFindings | undefined;
 }
 
 /** What `body` gets to work with. */
 export interface HostedStream {
   readonly server: StreamServer;
-  /**
-   * Ends a stream whose clients are all gone: well, if nothing is wrong with it.
-   *
-   * @param completedBy who says whether the data is all there
-   */
-  conclude(completedBy: CompletedBy): Promise<Verdict>;
-  /** The stream ends because of the signal that has been caught. */
-  interrupted(): Verdict;
+  /** Sees the stream through to its end. */
+  awaitEnd(condition: EndCondition): Promise<Verdict>;
   /**
    * The stream is truncated: sees to it, before anything else, that whoever takes it cannot take it for
    * whole. Otherwise it happens as soon as there is a verdict.
@@ -54,7 +46,7 @@ export async function host(
   const { direction, size: given, spec } = options;
   // Before anything is started or connected to, where that could not tell either.
   if (given === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
-  // Only where there is one: the others need not wait for it to be loaded.
+  // Loaded only where it is needed: that takes time.
   const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
   if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
   const endpoint = await prepare(options);
@@ -70,16 +62,13 @@ export async function host(
         async () => {
           if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(options.pidFile as string);
           observer.watch(server, { direction, size }, server.uri);
-          const judged = await body({
+          verdict = await body({
             server,
-            conclude: (completedBy) =>
-              conclude(server, endpoint, { ...options, size }, completedBy),
-            interrupted: () => interrupted(stopSignal),
+            awaitEnd: (condition) => awaitEnd({ server, endpoint, options }, condition),
             cancel: () => endpoint.cancel(),
           });
-          verdict = await explained(judged, server, endpoint, stopSignal);
         },
-        // The order matters: an abort is end of file for whoever still reads.
+        // In this order: an abort is end of file for a reader that is still there.
         async () => {
           if (verdict === undefined || verdict.why !== undefined) await endpoint.cancel();
         },
@@ -90,15 +79,12 @@ export async function host(
         unsubscribe,
         () => observer.end(),
       );
-      return ending(verdict as Verdict, server);
+      const ended = verdict as unknown as Verdict;
+      return { ...ended, summary: server.summary(ended), findings: server.end?.dryRun };
     },
     () => pidFile?.remove(),
     () => endpoint.remove(),
   );
-}
-
-function ending(verdict: Verdict, server: StreamServer): StreamResult {
-  return { ...verdict, summary: server.summary(verdict) };
 }
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
@@ -130,7 +116,7 @@ async function begin(
         throw error;
       },
       () => endpoint.cancel(),
-      // There is no stream thread that would do it: whoever is at the other end would wait for ever.
+      // No stream thread will close it, and the process at the other end would wait for ever.
       () => {
         if (handle.kind !== "fifo") close(handle.fd);
       },
@@ -158,75 +144,4 @@ async function prepare({ spec, direction, size, stopSignal }: HostOptions): Prom
         : `${messageOf(error)}; check the folder and the permissions`;
     throw new UserError("ERR_PIPE", `${parameter}=${endpointText(spec)} cannot be used: ${why}`);
   }
-}
-
-async function conclude(
-  server: StreamServer,
-  endpoint: Endpoint,
-  { direction, size, short, stopSignal, entrance }: HostOptions,
-  completedBy: CompletedBy,
-): Promise<Verdict> {
-  const { state } = server;
-  const missing = incompleteReason(state, completedBy, size);
-  if (missing !== undefined) return verdictOn(state, missing);
-  server.finish(size === undefined ? "allow" : short);
-  // All is there and only has to get out. nbdcopy sends a signal at this point, and then waits; from
-  // others it is a wish to end soon, and a second one a wish to end now.
-  const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
-  const stop = new AbortController();
-  void (async () => {
-    await server.until(() => stopSignal.caught !== undefined);
-    await server.until(() => stopSignal.count > 1, patience);
-    stop.abort();
-    server.poke();
-  })();
-  await server.until(() => state.ended || stop.signal.aborted);
-  if (!state.ended) return interrupted(stopSignal);
-  const lost = incompleteReason(state, completedBy, size);
-  if (lost !== undefined) return verdictOn(state, lost);
-  // What is left of a source that nobody wants any more has nothing to say.
-  if (direction === "read" && !state.sourceEnded) {
-    await endpoint.cancel();
-    return verdictOn(state, undefined);
-  }
-  const problem = await endpoint.waitForExit(stop.signal);
-  return stop.signal.aborted && problem !== undefined
-    ? interrupted(stopSignal)
-    : verdictOn(state, problem);
-}
-
-/** A verdict together with what the ends of other processes have to say about it. */
-async function explained(
-  verdict: Verdict,
-  server: StreamServer,
-  endpoint: Endpoint,
-  stopSignal: StopSignal,
-): Promise<Verdict> {
-  const { why } = verdict;
-  if (why === undefined || why === interrupted(stopSignal).why) return verdict;
-  const { failure } = server.state;
-  const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await endpoint.describeExit?.() : undefined;
-  const { killedBy } = endpoint;
-  if (killedBy !== undefined || verdict.status > 128) {
-    // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
-    // may be heard of first.
-    await server.until(() => stopSignal.caught !== undefined, SIGNAL_DELAY);
-    const { caught } = stopSignal;
-    const isTheirs = (signal: EndSignal) =>
-      signal === killedBy || signalStatus(signal) === verdict.status;
-    if (caught !== undefined && isTheirs(caught)) return interrupted(stopSignal);
-  }
-  return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
-}
-
-/** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */
-function verdictOn({ crash }: StreamState, why: string | undefined): Verdict {
-  if (crash !== undefined) throw crash;
-  return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
-}
-
-function interrupted({ caught }: StopSignal): Verdict {
-  const signal = caught ?? "SIGTERM";
-  return { status: signalStatus(signal), why: `ended by ${signal}` };
 }

@@ -1,35 +1,35 @@
-/** A listener and a stream thread, and all that is known about the stream while it runs. */
+/** The server of one stream: a listener, the stream thread, and the state of the stream while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Counters } from "../stream/counters.ts";
-import type {
-  ConnectionEnd,
-  Ended,
-  NegotiatedConnection,
-  ShortStream,
-  StreamEvent,
-  StreamPlan,
-  StreamStatus,
+import {
+  type ConnectionEnd,
+  type Ended,
+  endOf,
+  flushes,
+  type NegotiatedConnection,
+  type ShortStream,
+  type StreamEvent,
+  type StreamPlan,
+  type StreamStatus,
 } from "../stream/messages.ts";
 import { type Address, nbdUri } from "../net/address.ts";
+import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
 import { Condition } from "./condition.ts";
-import { exportInfo } from "./disk.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import { Listener } from "../net/listener.ts";
 import type { Log } from "../log.ts";
 import type { Stage } from "./observer.ts";
-import { OpenTimer } from "./open-timer.ts";
-import { ReconnectTimer } from "./reconnect-timer.ts";
+import type { Verdict } from "./exit-status.ts";
+import { OpenTimer, ReconnectTimer } from "./timers.ts";
 import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
 import type { HostOptions } from "./settings.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
-import { type Summary, summarize, type Verdict } from "./summary.ts";
+import { type Summary, summarize } from "./summary.ts";
 import { requiredCertificates } from "../tls/certificates.ts";
 
-/** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
-const SYNC_LIMIT = 200;
 /** Milliseconds for the event loop to accept those who are connected already. */
 const ACCEPT_LIMIT = 200;
 
@@ -39,8 +39,9 @@ export interface StreamServerOptions extends HostOptions {
 }
 
 /**
- * Runs the mechanism; what to do when is left to the caller, which waits for the state that it
- * wants with {@link until} and ends with {@link finish} or {@link abort}, and then {@link close}.
+ * Lets clients in and keeps the state up to date. When the stream ends is for the caller to decide: it waits
+ * for a state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
+ * {@link close}.
  */
 export class StreamServer {
   readonly state: StreamState = initialState();
@@ -59,17 +60,15 @@ export class StreamServer {
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
-  /** Clients in the transmission phase, and whom to tell that they are no more. */
+  /** By client in the transmission phase: what to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
   #listening = true;
   #opening = true;
   #finishing = false;
-  #onSynced = () => {};
-  #onStatus = (_: StreamStatus) => {};
   readonly #reconnectTimer: ReconnectTimer;
   #end: Ended | undefined;
   #surplus: number | undefined;
-  /** What the user was warned of that concerns the stream's bytes. */
+  /** Warnings that concern the stream's bytes, for the summary. */
   readonly #warnings: string[] = [];
 
   /** @throws UserError when the address is not to be had */
@@ -153,14 +152,14 @@ export class StreamServer {
     return this.#options.plan.size;
   }
 
-  /** Those who have come so far. */
-  get visitors(): number {
+  /** Connections that have come so far. */
+  get accepted(): number {
     return this.#connections.accepted;
   }
 
-  /** Who negotiates. @param visitors counts only the first so many that have ever come */
-  negotiating(visitors?: number): Negotiating {
-    return this.#connections.negotiating(visitors);
+  /** Clients that negotiate. @param accepted counts only the first so many connections */
+  negotiating(accepted?: number): Negotiating {
+    return this.#connections.negotiating(accepted);
   }
 
   /** True when all bytes of the stream, up to its size, have moved. */
@@ -219,7 +218,7 @@ export class StreamServer {
     this.#conditions.poke();
   }
 
-  /** Waits until those are let in, or are not, who are connected as far as the kernel is concerned. */
+  /** Waits until every connection that the kernel has taken is accepted, or refused. */
   async acceptAll(): Promise<void> {
     const deadline = performance.now() + ACCEPT_LIMIT;
     const isComing = () => this.#listener.hasWaiting || this.#connections.hasWaiting;
@@ -227,14 +226,8 @@ export class StreamServer {
   }
 
   /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
-  async status(): Promise<StreamStatus | undefined> {
-    let status: StreamStatus | undefined;
-    this.#onStatus = (answer) => {
-      status = answer;
-    };
-    this.#thread.send({ type: "get-status" });
-    await this.until(() => status !== undefined || this.state.ended, SYNC_LIMIT);
-    return status;
+  status(): Promise<StreamStatus | undefined> {
+    return this.#thread.status();
   }
 
   /**
@@ -255,13 +248,8 @@ export class StreamServer {
   }
 
   /** Waits until everything that has happened up to now is in the state, but not for long. */
-  async sync(): Promise<void> {
-    let synced = false;
-    this.#onSynced = () => {
-      synced = true;
-    };
-    this.#thread.send({ type: "sync" });
-    await this.until(() => synced || this.state.ended, SYNC_LIMIT);
+  sync(): Promise<void> {
+    return this.#thread.sync();
   }
 
   /** Begins to end the stream well, without new clients; `state.ended` tells when it has. */
@@ -285,7 +273,7 @@ export class StreamServer {
       },
       () => this.#stopListening(),
       () => this.#thread.join(),
-      // Those that the end of the stream has cut off have not been told of one by one.
+      // The end of the stream has cut these off without an event for each.
       () => {
         for (const released of this.#released.values()) released();
       },
@@ -349,9 +337,6 @@ export class StreamServer {
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;
-      case "status":
-        this.#onStatus(event);
-        break;
       case "evicted":
         this.#connections.makeRoomDone();
         break;
@@ -377,9 +362,6 @@ export class StreamServer {
         this.#surplus = event.bytes;
         this.#warn(surplusText(this.#options, event.bytes, event.more));
         break;
-      case "synced":
-        this.#onSynced();
-        break;
       case "ended":
         this.#end = event;
         this.state.sourceEnded = event.sourceEnded;
@@ -400,6 +382,22 @@ export class StreamServer {
     const problem = await endpoint.waitForExit(stopSignal.stop);
     this.#thread.send({ type: "exited", problem });
   }
+}
+
+/**
+ * What clients are told about the disk that stands for a stream.
+ *
+ * @param name the only export name; undefined admits every name
+ */
+export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
+  const common = { name, size: advertisedSize(endOf(plan)) };
+  return plan.direction === "write"
+    ? {
+        ...common,
+        flags: writeFlags(flushes(plan)),
+        description: "a stream: write from the start to the end",
+      }
+    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
 }
 
 /** True where the client may not have meant to leave. */

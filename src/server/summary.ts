@@ -1,14 +1,7 @@
 /** The last word on a stream. */
 import type { Counters } from "../stream/counters.ts";
 import type { Ended, StreamPlan } from "../stream/messages.ts";
-
-/** How a stream has ended. */
-export interface Verdict {
-  /** The program's exit status. */
-  readonly status: number;
-  /** Why the stream is truncated; undefined when it is complete. */
-  readonly why: string | undefined;
-}
+import type { Verdict } from "./exit-status.ts";
 
 /** Everything that is told about a stream at its end; the names are those of the JSON form. */
 export interface Summary {

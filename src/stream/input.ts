@@ -4,6 +4,12 @@ import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { CALLED, INPUT_ENDED, type Step, WAIT_INPUT } from "./step.ts";
 
+/**
+ * From this size on, in bytes, a payload goes by splice(2). Below it, one large read for many requests and
+ * one write for their payloads, or replies, cost less.
+ */
+export const SPLICE_MIN = 32 * 1024;
+
 /** As much as one recv(2) takes when requests are small. */
 const BUFFER_SIZE = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 /** Clients at the door, with real sockets. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { close } from "../../ffi/fd.ts";
-import { exportInfo } from "../../src/server/disk.ts";
+import { exportInfo } from "../../src/server/stream-server.ts";
 import { ConnectionManager } from "../../src/net/connection-manager.ts";
 import type { NegotiatedConnection } from "../../src/stream/messages.ts";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";

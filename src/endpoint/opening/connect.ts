@@ -1,7 +1,7 @@
 /** Connects to an endpoint: `PATH` of a listening Unix socket, and `tcp:HOST:PORT`. */
 import { lookup } from "node:dns/promises";
 import { isIPv6 } from "node:net";
-import { POLLOUT } from "../../../ffi/constants.ts";
+import { ERRNO, POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
 import { PollSet } from "../../../ffi/poll.ts";
@@ -75,8 +75,6 @@ function endpoint(name: string, fd: number): Endpoint {
   return { ...PLAIN, name, handle: { kind: "socket", name, fd } };
 }
 
-const ETIMEDOUT = 110;
-
 /** Waits for a connection without blocking the thread. @returns 0, or the errno of the failure */
 async function connected(fd: number, stop: AbortSignal | undefined): Promise<number> {
   const deadline = performance.now() + CONNECT_LIMIT;
@@ -85,7 +83,7 @@ async function connected(fd: number, stop: AbortSignal | undefined): Promise<num
     poll.clear();
     poll.add(fd, POLLOUT);
     if (poll.wait(0) > 0) return socketError(fd);
-    if (performance.now() >= deadline || stop?.aborted === true) return ETIMEDOUT;
+    if (performance.now() >= deadline || stop?.aborted === true) return ERRNO.ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }
 }

@@ -1,7 +1,7 @@
 /** `-` and `fd:N`: a descriptor that the program has inherited. */
 import { fstatSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
-import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { O_ACCMODE, O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
@@ -10,8 +10,6 @@ import { type Direction, UnusableError } from "../spec.ts";
 import { claimDeviceOf, requireRoom } from "./block-device.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 import { refuseOwnPeer, refuseOwnPipeEnd } from "../opening/own-end.ts";
-
-const STDERR = 2;
 
 /**
  * Duplicates an inherited descriptor as the endpoint; claims a block device that is the sink.
@@ -66,7 +64,7 @@ export function inspectDescriptor(
 /** Refuses a sink that standard error goes to, as after `2>&1`: messages would get into the stream. */
 function refuseMessages(fd: number, stats: Stats): void {
   // /dev/null may be both.
-  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR)) return;
+  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR_FILENO)) return;
   throw new UnusableError(
     "standard error goes there, too, and messages would get into the stream",
     "leave out 2>&1, or redirect it to a file of its own, such as 2> messages",
@@ -77,7 +75,7 @@ function refuseMessages(fd: number, stats: Stats): void {
 function statInherited(fd: number): Stats | undefined {
   // Where one of the first three is closed, Bun opens /dev/null, close-on-exec. An inherited descriptor
   // is never close-on-exec.
-  const openedByBun = (number: number) => number <= STDERR && closesOnExec(number);
+  const openedByBun = (number: number) => number <= STDERR_FILENO && closesOnExec(number);
   try {
     return isInherited(fd) && !openedByBun(fd) ? fstatSync(fd) : undefined;
   } catch {

@@ -17,15 +17,10 @@ import type { Channel } from "../channel.ts";
 import type { Failure } from "../failure.ts";
 import { type Body, ZeroBody } from "../replies.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_ENDPOINT, WAIT_TURN } from "../step.ts";
+import { SPLICE_MIN } from "../input.ts";
 import type { RequestHandler } from "../stream.ts";
 import { lengthInBlock, placeInBlock } from "./intake.ts";
 import type { Reader, ReadState } from "./read-state.ts";
-
-/**
- * From this size on, data goes from the source to the socket by splice(2). Below it, one large
- * read(2) for many requests and one send(2) for their replies cost less.
- */
-const SPLICE_MIN = 32 * 1024;
 
 /**
  * True for TCP to this machine: the pages are copied anyway on their way, and in pieces of the size in

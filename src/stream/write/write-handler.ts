@@ -25,18 +25,12 @@ import {
   WAIT_TURN,
   YIELD,
 } from "../step.ts";
+import { SPLICE_MIN } from "../input.ts";
 import type { RequestHandler } from "../stream.ts";
 import { UnansweredWrites } from "./emitter.ts";
 import { serveOther } from "./other-requests.ts";
 import { RecentWrites } from "./sent-data.ts";
 import type { Writer, WriteState } from "./write-state.ts";
-
-/**
- * From this size on, a payload goes from socket to sink by splice(2), and headers are received alone so
- * that the payload behind them stays in the socket. Below it, one large recv(2) for many requests
- * and one writev(2) for their payloads cost less.
- */
-const SPLICE_MIN = 32 * 1024;
 
 /** A gap that a client which sends no more can still be waiting for, in bytes. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
@@ -272,6 +266,7 @@ export class WriteHandler implements RequestHandler, Writer {
     }
     this.#stream.admitted(this, start);
     if (sent === undefined) {
+      // Headers are received alone, so that the payload behind them stays in the socket.
       input.headersOnly = request.payload >= SPLICE_MIN;
     } else {
       // What may have to be compared has to come through memory.

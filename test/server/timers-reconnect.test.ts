@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, jest, test } from "bun:test";
-import { ReconnectTimer } from "../../src/server/reconnect-timer.ts";
+import { ReconnectTimer } from "../../src/server/timers.ts";
 import { initialState } from "../../src/server/stream-state.ts";
 
 beforeEach(() => void jest.useFakeTimers());

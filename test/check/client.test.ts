@@ -1,7 +1,16 @@
 import { describe, expect, test } from "bun:test";
-import { clientItems, diagnose, endsEarly, mayNeedSize } from "../../src/check/diagnosis.ts";
-import type { Trial } from "../../src/check/dry-run.ts";
+import {
+  clientItems,
+  diagnose,
+  endsEarly,
+  mayNeedSize,
+  quoted,
+  runLine,
+} from "../../src/check/client.ts";
+import { formatSize } from "../../src/size.ts";
+import type { Trial } from "../../src/check/report.ts";
 import type { DryRunFindings } from "../../src/stream/messages.ts";
+import { command } from "../support/program.ts";
 
 const MiB = 2 ** 20;
 const NONE = { requests: 0, bytes: 0 };
@@ -179,4 +188,53 @@ test("backward requests are told one by one, and the rest by their number", () =
     "NBD_CMD_WRITE of 512 bytes at 0 came when the data had reached byte 1024",
     "and 4 times more",
   ]);
+});
+
+test.each([
+  "",
+  "a b",
+  "it's",
+  "$nbd",
+  "`x`",
+  "a\nb",
+  '"',
+  "\\",
+  "*",
+  "~",
+  "ä",
+  "-n",
+  "k=v",
+  "!",
+  "#",
+])("the shell takes %p as it is once it is quoted", async (word) => {
+  expect(await command(["sh", "-c", `printf %s ${quoted(word)}`])).toBe(word);
+});
+
+test.each([
+  [0, "0"],
+  [1, "1"],
+  [1023, "1023"],
+  [1024, "1k"],
+  [3 << 20, "3M"],
+  [2 ** 34, "16G"],
+  [25_165_824n + 512n, "25166336"],
+])("the size %p is written as %s", (bytes, text) => {
+  expect(formatSize(bytes)).toBe(text);
+});
+
+describe("the line to use", () => {
+  const command = ["qemu-img", "convert", "my disk", "$nbd"];
+
+  test("has no parameter that is not needed", () => {
+    expect(runLine({ sink: "disk.fifo", size: undefined, window: 0, command })).toBe(
+      "nbd-streaming run pipe=disk.fifo -- qemu-img convert 'my disk' '$nbd'",
+    );
+  });
+
+  test("has size= to the byte, and window=", () => {
+    const sink = "exec:zstd -c";
+    expect(runLine({ sink, size: 1025n, window: 2 ** 26, command: ["a b"] })).toBe(
+      "nbd-streaming run 'pipe=exec:zstd -c' size=1025 window=64M -- 'a b'",
+    );
+  });
 });

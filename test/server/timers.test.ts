@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { OpenTimer } from "../../src/server/open-timer.ts";
+import { OpenTimer } from "../../src/server/timers.ts";
 import { LIMIT } from "../support/limit.ts";
 import { eventually } from "../support/program.ts";
 

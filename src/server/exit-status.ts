@@ -1,0 +1,48 @@
+/** Decides the exit status of a stream (README.md lists them). */
+import { EXIT } from "../errors.ts";
+import { type EndSignal, signalStatus } from "../process/signals.ts";
+import { type CompletedBy, incompleteReason, type StreamState } from "./stream-state.ts";
+
+/** How a stream has ended. */
+export interface Verdict {
+  /** The program's exit status. */
+  readonly status: number;
+  /** Why the stream is truncated; undefined when it is complete. */
+  readonly why: string | undefined;
+}
+
+/** Everything that the exit status depends on, a stop signal aside. */
+export interface StreamEnd {
+  readonly state: StreamState;
+  /** Who says that the data is all there. */
+  readonly completedBy: CompletedBy;
+  /** The stream's length in bytes, for messages; undefined is without end. */
+  readonly size: bigint | undefined;
+  /** The captive command has failed: its own status, and why. */
+  readonly commandFailure?: Verdict | undefined;
+  /** What else is wrong, such as a command of `exec:` that has failed. */
+  readonly problem?: string | undefined;
+}
+
+/**
+ * The verdict on a stream that no signal has stopped. The status is that of the captive command where it has
+ * failed, else 4 where the stream is truncated, and 0 only where nothing is wrong.
+ *
+ * @throws what the stream thread has died of
+ */
+export function decideExitStatus(end: StreamEnd): Verdict {
+  const { state, completedBy, size, commandFailure, problem } = end;
+  if (commandFailure !== undefined) return commandFailure;
+  if (state.crash !== undefined) throw state.crash;
+  const why = incompleteReason(state, completedBy, size) ?? problem;
+  return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
+}
+
+/**
+ * The verdict on a stream that a signal has stopped before it was complete.
+ *
+ * @param where how far everything had come, if there is something to say about that
+ */
+export function endedBy(signal: EndSignal, where = ""): Verdict {
+  return { status: signalStatus(signal), why: `ended by ${signal}${where}` };
+}
