@@ -62,7 +62,8 @@ export async function drain(
     if (!isClient && processes().length === 0) return undefined;
     const status = await server.status();
     if (over()) return undefined;
-    if (state.streamed && !state.awaited && hasAll(status)) return undefined;
+    const isGone = server.open > 0 && isOnlyStale(server, status) && processes().length === 0;
+    if (state.streamed && !state.awaited && (hasAll(status) || isGone)) return undefined;
     const now = performance.now();
     if (status === undefined || status.waitsForEndpoint || status.moved) {
       heard = moved = now;
@@ -80,6 +81,14 @@ export async function drain(
       server.open !== open || server.negotiating(accepted).count !== negotiating.count;
     await server.until(() => over() || isNews(), pause);
   }
+}
+
+/**
+ * True when all who are connected are links on which nothing comes any more: a later connection has taken
+ * the place of each, and decides the end (`--reconnect`).
+ */
+export function isOnlyStale(server: StreamServer, status: StreamStatus | undefined): boolean {
+  return status?.stale === server.open && server.negotiating().count === 0;
 }
 
 /** True when no client has anything to add. */

@@ -135,17 +135,19 @@ export class Engine {
     const moved = position !== this.#position;
     this.#position = position;
     let active = 0;
+    let stale = 0;
     let waitsForEndpoint = false;
     let latest = Number.NEGATIVE_INFINITY;
     for (const connection of [...this.#connections, ...this.#idle]) {
       if (isActive(connection)) active++;
+      else if (connection.channel.stale) stale++;
       waitsForEndpoint ||= connection.waitsForEndpoint;
       // What it waits for is another client, which may be silent.
       if (connection.waitsForTurn) continue;
       const { waitsForClient, idleSince } = connection;
       latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
     }
-    return { full, moved, active, waitsForEndpoint, silence: performance.now() - latest };
+    return { full, moved, active, stale, waitsForEndpoint, silence: performance.now() - latest };
   }
 
   /** Ends connections; {@link #reap} posts it. */

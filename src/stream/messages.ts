@@ -177,6 +177,8 @@ export interface StreamStatus {
   readonly moved: boolean;
   /** Clients that have moved it, or that wait for the endpoint or for other clients. */
   readonly active: number;
+  /** Silent connections of which a later one has taken the place (`--reconnect`). */
+  readonly stale: number;
   /** A client waits for the endpoint. */
   readonly waitsForEndpoint: boolean;
   /** Milliseconds since a client last said something; Infinity where there is no client. */

@@ -96,6 +96,33 @@ describe.each(PAYLOADS)("a client lost $sent bytes into a WRITE of $length", (pa
   });
 });
 
+describe("a client whose first link is dead, which the server does not know", () => {
+  /** Far longer than a test may take: what waits for it fails. */
+  const ENDLESS = { args: ["--reconnect=3600", "--idle-timeout=3600"] };
+
+  test.each(["a request", "a WRITE into the window"])(
+    "ends the stream when it has finished on another one, in %s of the first",
+    async (where) => {
+      await using trial = await Trial.serve("FIFO", ENDLESS);
+      using dead = await trial.client();
+      expect(await dead.write(0, part(0, 64 * KiB))).toBe(0);
+      const start = 128 * KiB;
+      if (where !== "a request") {
+        dead.send(encodeRequest(NBD_CMD_WRITE, start, 64 * KiB), part(start, start + 1000));
+      } else {
+        dead.send(encodeRequest(NBD_CMD_WRITE, start, 64 * KiB).subarray(0, 10));
+      }
+      await trial.settled();
+      using again = await trial.client();
+      // What lies behind a gap waits in the window, up to the end.
+      expect(await again.write(start, part(start, start + 64 * KiB))).toBe(0);
+      again.disconnect();
+      const gap = Buffer.alloc(64 * KiB);
+      await trial.completes(Buffer.concat([part(0, 64 * KiB), gap, part(start, start + 64 * KiB)]));
+    },
+  );
+});
+
 describe("somebody who only asks questions while a client is away", () => {
   const ask = (trial: Trial) => command(["nbdinfo", `nbd+unix:///?socket=${trial.socket}`]);
 
