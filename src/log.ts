@@ -1,9 +1,11 @@
 /** Where messages for the user go. */
+import type { Words } from "./messages/notice.ts";
+
 export interface Log {
   /** Progress of the whole; one line for each stage. */
-  info(message: string): void;
+  info(message: Words): void;
   /** Something is wrong but the stream goes on. */
-  warn(message: string): void;
+  warn(message: Words): void;
   /** What only interests who looks for a fault. */
-  verbose(message: string): void;
+  verbose(message: Words): void;
 }

@@ -11,7 +11,6 @@ import type { Verdict } from "../server/summary.ts";
 import { captiveVariables, notExecutable, type Variables } from "./command.ts";
 import { drainCaptive, Survivors } from "./drain.ts";
 import { PrivateFolder } from "./private-folder.ts";
-import { remedyFor } from "./complaint.ts";
 
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_COMMAND";
@@ -152,9 +151,8 @@ async function accompany(
     // The command may have failed because of what the stream thread is about to report.
     await server.sync();
     const { emitted } = server.counters;
-    const remedy = remedyFor({ direction, image, connected: state.connected, emitted });
-    const failed = `the command failed with the stream at byte ${emitted}`;
-    return { status, why: commandFailure(state, failed, remedy) };
+    const command = { direction, image, connected: state.connected, emitted };
+    return { status, why: commandFailure(state, status, command) };
   }
   await drainCaptive({
     server,

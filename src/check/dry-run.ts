@@ -2,6 +2,8 @@
 import { captiveWords, commandOf } from "../captive/command.ts";
 import { drainCaptive } from "../captive/drain.ts";
 import { runCaptive } from "../captive/run.ts";
+import type { Notice } from "../messages/notice.ts";
+import { textOf } from "../messages/text.ts";
 import { commandFailure, type StreamState, incompleteReason } from "../server/stream-state.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { DryRunFindings } from "../stream/dry-run-findings.ts";
@@ -36,7 +38,7 @@ export async function tryOut(
   window: number,
   context: CheckContext,
 ): Promise<Trial | number> {
-  const { stopSignal } = context;
+  const { stopSignal, vocabulary } = context;
   let trial: Trial | undefined;
   const { status } = await runCaptive(
     {
@@ -64,22 +66,19 @@ export async function tryOut(
       if (survey === undefined) throw new Error("the stream thread has not told what it saw");
       const ended = captive.status ?? signalStatus("SIGKILL");
       const problem = problemOf(ended, state, size);
-      trial = { size: size ?? null, status: ended, problem, survey };
+      const text = problem === undefined ? null : textOf(problem, vocabulary);
+      trial = { size: size ?? null, status: ended, problem: text, survey };
       // What it has left running goes with a stream that is truncated.
-      return { status: 0, why: problem ?? undefined };
+      return { status: 0, why: problem };
     },
   );
   return trial ?? status;
 }
 
-function problemOf(status: number, state: StreamState, size: bigint | undefined): string | null {
-  if (status !== 0) return commandProblem(status, state);
-  return incompleteReason(state, "command", size) ?? null;
-}
-
-function commandProblem(status: number, state: StreamState): string {
-  if (state.readBack === undefined && state.refused === undefined) {
-    return `the command has failed with status ${status}: see its message`;
-  }
-  return commandFailure(state, `the command failed with status ${status}`, "see its message");
+function problemOf(
+  status: number,
+  state: StreamState,
+  size: bigint | undefined,
+): Notice | undefined {
+  return status === 0 ? incompleteReason(state, "command", size) : commandFailure(state, status);
 }

@@ -3,7 +3,8 @@ import { randomFillSync } from "node:crypto";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import type { Direction } from "../endpoint/spec.ts";
-import { messageOf } from "../errors.ts";
+import { messageIn } from "../messages/notice-error.ts";
+import { textOf } from "../messages/text.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import { host } from "../server/host.ts";
 import { SelfTestClient } from "./client.ts";
@@ -60,7 +61,7 @@ async function selfTest(direction: Direction, context: CheckContext): Promise<It
       ? { ...item, state: "ok", text: done }
       : { ...item, state: "failed", text: problem };
   } catch (error) {
-    return { ...item, state: "failed", text: messageOf(error) };
+    return { ...item, state: "failed", text: messageIn(error, context.vocabulary) };
   } finally {
     folder?.remove();
   }
@@ -126,7 +127,7 @@ async function stream(
       }
     },
   );
-  return why;
+  return why === undefined ? undefined : textOf(why, context.vocabulary);
 }
 
 async function meet(

@@ -16,6 +16,7 @@ import { StopSignal } from "../server/stop-signal.ts";
 import type { CliContext } from "./context.ts";
 import { requireReference } from "./hints.ts";
 import { type CliLog, createLog } from "./log.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
 
 const STDOUT = 1;
@@ -50,6 +51,7 @@ export async function runCheck(
     stopSignal,
     workerUrl,
     log,
+    vocabulary: COMMAND_LINE,
   };
   const { endpoint, size, window } = parameters;
   const items: Item[] = [];

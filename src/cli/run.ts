@@ -3,7 +3,7 @@ import { defineCommand } from "citty";
 import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import type { RunOptions } from "../library/options.ts";
-import { run } from "../library/run.ts";
+import { runWith } from "../library/run.ts";
 import { runStream } from "./run-stream.ts";
 import type { CliContext } from "./context.ts";
 import { quotesHint, requireReference } from "./hints.ts";
@@ -11,6 +11,7 @@ import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { requireReports } from "./report.ts";
 import { streamOptions } from "./stream-options.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 
 export const runCommand = defineCommand({
   meta: {
@@ -46,7 +47,7 @@ export const runCommand = defineCommand({
       listen,
       pidFile: args.pidfile,
     });
-    const streaming = run({ ...stream, ...client, listen });
+    const streaming = runWith({ ...stream, ...client, listen }, COMMAND_LINE);
     return await runStream(streaming, parameters.spec, output);
   },
 });

@@ -1,7 +1,7 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
-import { serve } from "../library/serve.ts";
+import { serveWith } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
 import { activatedSocket, requireClient } from "../systemd/activation.ts";
 import type { Address, Entrance } from "../net/address.ts";
@@ -12,6 +12,7 @@ import { COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 import { requireReports } from "./report.ts";
 import { streamOptions } from "./stream-options.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 
 export const serveCommand = defineCommand({
   meta: {
@@ -52,7 +53,7 @@ export const serveCommand = defineCommand({
     const { log } = output;
     const listen = entrance(parseAddress(args), args.single === true);
     await requireReports(output.reports, { ...parameters, listen, pidFile: args.pidfile });
-    const streaming = serve({ ...stream, listen, keep: args.keep });
+    const streaming = serveWith({ ...stream, listen, keep: args.keep }, COMMAND_LINE);
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
     streaming.once("listening", ({ uri }) => {

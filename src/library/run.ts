@@ -1,6 +1,8 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
 import { cleaningUp } from "../clean-up.ts";
+import { textOf } from "../messages/text.ts";
+import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { StreamResult } from "../server/host.ts";
 import { endedBefore } from "../server/stop-signal.ts";
@@ -15,7 +17,12 @@ import { Streaming } from "./streaming.ts";
  * signals; the command gets those that are for the whole process group.
  */
 export function run(options: RunOptions): Streaming {
-  return new Streaming(options, async (frame) => {
+  return runWith(options, LIBRARY);
+}
+
+/** The same for whoever gives options by other names. */
+export function runWith(options: RunOptions, vocabulary: Vocabulary): Streaming {
+  return new Streaming(options, vocabulary, async (frame) => {
     const host = hostOptions(options, frame);
     const { direction, spec } = host;
     const client = clientOf(options, host);
@@ -44,7 +51,7 @@ export function run(options: RunOptions): Streaming {
         complete = outcome.why === undefined;
         const product = client.product();
         if (complete && product !== undefined && !(await product.keep(stop))) {
-          return endedAfter(outcome, frame.stopSignal.caught ?? "SIGTERM");
+          return endedAfter(outcome, frame.stopSignal.caught ?? "SIGTERM", vocabulary);
         }
         if (!complete && product?.isReplacement) {
           host.log.info(`${client.image} is as it was before`);
@@ -62,10 +69,14 @@ export function run(options: RunOptions): Streaming {
 }
 
 /** All has been streamed, but not all of it was stored when the signal came. */
-function endedAfter({ summary }: StreamResult, signal: EndSignal): StreamResult {
-  const why = `ended by ${signal} before the image was on the disk: it is as it was before`;
-  const status = signalStatus(signal);
-  return { status, why, summary: { ...summary, complete: false, reason: why } };
+function endedAfter(
+  { summary }: StreamResult,
+  signal: EndSignal,
+  vocabulary: Vocabulary,
+): StreamResult {
+  const why = { code: "STOPPED_BEFORE_STORED", signal } as const;
+  const reason = textOf(why, vocabulary);
+  return { status: signalStatus(signal), why, summary: { ...summary, complete: false, reason } };
 }
 
 /** A signal that comes while the image is looked at has ended qemu-img, too. */

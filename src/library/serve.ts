@@ -1,5 +1,6 @@
 /** `serve` for programs. */
 import type { Direction } from "../endpoint/spec.ts";
+import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import { NBD_PORT } from "../net/address.ts";
 import { serve as serveStream } from "../server/serve.ts";
 import type { ShortStream } from "../stream/messages.ts";
@@ -13,7 +14,12 @@ const IDLE_TIMEOUT = 60;
 
 /** Listens for NBD clients until the stream is done. It catches no signals. */
 export function serve(options: ServeOptions): Streaming {
-  return new Streaming(options, async (frame) => {
+  return serveWith(options, LIBRARY);
+}
+
+/** The same for whoever gives options by other names. */
+export function serveWith(options: ServeOptions, vocabulary: Vocabulary): Streaming {
+  return new Streaming(options, vocabulary, async (frame) => {
     const host = hostOptions(options, frame);
     return await serveStream({
       ...host,

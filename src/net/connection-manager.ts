@@ -167,9 +167,9 @@ export class ConnectionManager {
 
   #refuse(socket: Socket<Session>): void {
     const { maxConnections } = this.#options;
-    const most = this.#most;
-    const why = most < maxConnections ? "ulimit -n has room for no more" : "--max-connections";
-    this.#events.onClose(`a connection was refused: ${most} are open (${why})`, false);
+    const open = this.#most;
+    const descriptors = open < maxConnections;
+    this.#events.onClose({ code: "CONNECTIONS_FULL", open, descriptors }, false);
     socket.terminate();
   }
 }

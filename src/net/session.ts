@@ -4,6 +4,7 @@ import { socketpair } from "../../ffi/socket.ts";
 import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
+import type { Words } from "../messages/notice.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import type { NegotiatedConnection } from "../stream/channel.ts";
 import { TlsBridge } from "../tls/tls-bridge.ts";
@@ -19,7 +20,7 @@ export interface SessionEvents {
    */
   readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
   /** The connection ended before. @param fault true when the client broke the protocol */
-  readonly onClose: (reason: string, fault: boolean) => void;
+  readonly onClose: (reason: Words, fault: boolean) => void;
   /** The client has left before, without a word: NBD_OPT_ABORT, or anything that is refused. */
   readonly onAbandon: () => void;
 }

@@ -11,7 +11,10 @@ import {
   mayTellLength,
   UnusableError,
 } from "../endpoint/spec.ts";
-import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { EXIT, messageOf } from "../errors.ts";
+import type { Notice, Words } from "../messages/notice.ts";
+import { NoticeError, optionError } from "../messages/notice-error.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import type { Entrance } from "../net/address.ts";
@@ -36,7 +39,7 @@ export interface HostOptions {
   /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
   readonly size: bigint | undefined;
   /** Who cannot do without a known length, for the message to the user; undefined is nobody. */
-  readonly needsSize: string | undefined;
+  readonly needsSize: Words | undefined;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
@@ -65,11 +68,13 @@ export interface HostOptions {
   readonly survey?: boolean;
   readonly checksum: ChecksumAlgorithm | undefined;
   /** What is likely wrong with a stream that begins with these bytes: a warning. */
-  readonly doubts?: (start: Uint8Array) => string | undefined;
+  readonly doubts?: (start: Uint8Array) => Notice | undefined;
   readonly observer: Observer;
   readonly stopSignal: StopSignal;
   readonly workerUrl: URL;
   readonly log: Log;
+  /** In whose words the summary is. */
+  readonly vocabulary: Vocabulary;
 }
 
 /** How a stream has ended, and what there is to tell about it. */
@@ -157,11 +162,10 @@ function ending(verdict: Verdict, server: StreamServer): StreamResult {
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
 function requireSize({ direction, pad, exact, needsSize }: HostOptions): void {
-  const who = pad ? "--pad" : exact ? "--exact" : needsSize;
-  if (who === undefined) return;
-  const what = direction === "read" ? "source" : "stream";
-  const remedy = "give the exact size of the disk, such as size=10G";
-  throw usageError(`${who} needs size=: the length of the ${what} is not known; ${remedy}`);
+  const option = pad ? "pad" : exact ? "exact" : undefined;
+  const who: Words | undefined =
+    option === undefined ? needsSize : { code: "OPTION", option, value: true };
+  if (who !== undefined) throw optionError({ code: "SIZE_NEEDED", direction, who });
 }
 
 /** Starts the server; without one, the endpoint is let go like that of a truncated stream. */
@@ -173,9 +177,7 @@ async function begin(
     const size = options.size ?? endpoint.length;
     if (options.direction === "read" && size === undefined) {
       requireSize(options);
-      options.log.warn(
-        `the length of ${endpoint.name} is not known: most clients that copy need size=`,
-      );
+      options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
     return { server: startServer(options, endpoint, size), size };
   } catch (error) {
@@ -224,12 +226,15 @@ async function prepare({ spec, direction, size, stopSignal }: HostOptions): Prom
     return await openEndpoint(spec, direction, size, stopSignal);
   } catch (error) {
     if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
-    const parameter = direction === "write" ? "pipe" : "read";
-    const why =
-      error instanceof UnusableError
-        ? `${error.message}; ${error.hint}`
-        : `${messageOf(error)}; check the folder and the permissions`;
-    throw new UserError("ERR_PIPE", `${parameter}=${endpointText(spec)} cannot be used: ${why}`);
+    const unusable = error instanceof UnusableError;
+    throw new NoticeError("ERR_PIPE", {
+      code: "ENDPOINT_UNUSABLE",
+      direction,
+      endpoint: endpointText(spec),
+      why: messageOf(error),
+      hint: unusable ? error.hint : "check the folder and the permissions",
+      file: unusable ? error.file : undefined,
+    });
   }
 }
 
@@ -263,9 +268,10 @@ async function conclude(
     return verdictOn(state, undefined);
   }
   const problem = await endpoint.settle(stop.signal);
-  return stop.signal.aborted && problem !== undefined
+  if (problem === undefined) return verdictOn(state, undefined);
+  return stop.signal.aborted
     ? interrupted(stopSignal)
-    : verdictOn(state, problem);
+    : verdictOn(state, { code: "ENDPOINT_FAILED", problem });
 }
 
 /** A verdict together with what the ends of other processes have to say about it. */
@@ -276,10 +282,10 @@ async function explained(
   stopSignal: StopSignal,
 ): Promise<Verdict> {
   const { why } = verdict;
-  if (why === undefined || why === interrupted(stopSignal).why) return verdict;
+  if (why === undefined || why.code === "STOPPED") return verdict;
   const { failure } = server.state;
-  const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await endpoint.howItEnded?.() : undefined;
+  const how =
+    failure?.code === "READER_GONE" && why === failure ? await endpoint.howItEnded?.() : undefined;
   const { killedBy } = endpoint;
   if (killedBy !== undefined || verdict.status > 128) {
     // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
@@ -290,16 +296,17 @@ async function explained(
       signal === killedBy || signalStatus(signal) === verdict.status;
     if (caught !== undefined && isTheirs(caught)) return interrupted(stopSignal);
   }
-  return how === undefined ? verdict : { ...verdict, why: `${why}; it ${how}` };
+  if (failure === undefined || how === undefined) return verdict;
+  return { ...verdict, why: { code: "READER_ENDED", failure, how } };
 }
 
 /** @param why the stream is truncated, if it is @throws what has been the end of the stream thread */
-function verdictOn({ crash }: StreamState, why: string | undefined): Verdict {
+function verdictOn({ crash }: StreamState, why: Notice | undefined): Verdict {
   if (crash !== undefined) throw crash;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 
 function interrupted({ caught }: StopSignal): Verdict {
   const signal = caught ?? "SIGTERM";
-  return { status: signalStatus(signal), why: `ended by ${signal}` };
+  return { status: signalStatus(signal), why: { code: "STOPPED", signal } };
 }

@@ -24,9 +24,8 @@ export class OpenTimer {
 
   constructor({ direction, name, timeout, log, onTimeout }: OpenTimerOptions) {
     this.who = direction === "write" ? "reader" : "writer";
-    const example = direction === "write" ? `cat ${name} > FILE` : `cat FILE > ${name}`;
-    const notice = () =>
-      log.info(`waiting for a ${this.who} of ${name}: start one, such as ${example}`);
+    const code = direction === "write" ? "AWAITING_READER" : "AWAITING_WRITER";
+    const notice = () => log.info({ code, pipe: name });
     this.#timers = [setTimeout(notice, NOTICE)];
     if (timeout === undefined) return;
     const giveUp = () => onTimeout(nobodyCame(direction, name, timeout));

@@ -1,9 +1,10 @@
 /** `--reconnect`: a client whose connection is lost has some time to come back. */
+import type { Words } from "../messages/notice.ts";
 import type { StreamState } from "./stream-state.ts";
 
 /** Whom the patience is told to. */
 export interface ReconnectHandlers {
-  warn(message: string): void;
+  warn(message: Words): void;
   /** Nobody has come back: has the stream thread give up, and hears what it has to say. */
   giveUp(): Promise<void>;
   /** The state have changed. */
@@ -31,7 +32,7 @@ export class ReconnectTimer {
       this.#state.dropped = true;
       return;
     }
-    this.#handlers.warn(`a client was lost; it has ${seconds} s to come back`);
+    this.#handlers.warn({ code: "CLIENT_LOST", seconds });
     this.#state.awaited = true;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#expire(), seconds * 1000);

@@ -42,7 +42,7 @@ async function attend(stream: HostedStream, options: ServeOptions): Promise<Verd
     if (!mayEnd || !(await isBetweenClients(server, keep))) return stream.interrupted();
     await server.giveUpLost();
   } else if (isAlone() && !state.streamed && state.failure === undefined) {
-    return { status: EXIT.TRUNCATED, why: "the client has left and has not moved the stream" };
+    return { status: EXIT.TRUNCATED, why: { code: "NOTHING_MOVED" } };
   }
   if (state.failure !== undefined) {
     await server.until(() => server.open === 0 || stopSignal.caught !== undefined, ERROR_GRACE);

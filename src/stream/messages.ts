@@ -3,7 +3,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
 import type { NegotiatedConnection } from "./channel.ts";
-import type { Failure } from "./failure.ts";
+import type { Failure, ReadBack } from "../messages/notice.ts";
 import type { DryRunFindings } from "./dry-run-findings.ts";
 
 /** So many bytes from the start of a stream tell what it holds. */
@@ -125,8 +125,8 @@ export type StreamEvent =
   | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** The stream's first bytes, at most START of them. Sent once, unless it begins with zeroes of a gap. */
   | { readonly type: "begins"; readonly bytes: Uint8Array }
-  /** A client wanted to read what has gone by: what, and what to do about it. Sent once. */
-  | { readonly type: "read-back"; readonly text: string }
+  /** A client wanted to read what has gone by. Sent once. */
+  | ({ readonly type: "read-back" } & ReadBack)
   /** The source is at its end; its process may have something to say to that. */
   | { readonly type: "source-ended" }
   /** The source has more than the stream's size. @see Surplus */

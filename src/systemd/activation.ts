@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { closeOnExec } from "../../ffi/fd.ts";
 import { isListening } from "../../ffi/socket.ts";
 import { UserError } from "../errors.ts";
+import { NoticeError } from "../messages/notice-error.ts";
 
 const STDIN = 0;
 
@@ -40,25 +41,23 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
 
 /** @throws UserError when standard input is not what a client is connected to */
 export function requireClient(): void {
-  requireSocket(STDIN, "--single: standard input");
+  if (!isSocket(STDIN)) throw new NoticeError("ERR_LISTEN", { code: "NO_CLIENT", listens: false });
   if (isListening(STDIN)) {
-    throw new UserError(
-      "ERR_LISTEN",
-      "--single: standard input is a socket that listens: it takes one that a client is connected " +
-        "to (inetd's nowait)",
-    );
+    throw new NoticeError("ERR_LISTEN", { code: "NO_CLIENT", listens: true });
   }
 }
 
 /** @throws UserError when the descriptor is no socket */
 export function requireSocket(fd: number, name: string): void {
-  let isSocket = false;
+  if (isSocket(fd)) return;
+  throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+}
+
+function isSocket(fd: number): boolean {
   try {
-    isSocket = fstatSync(fd).isSocket();
+    return fstatSync(fd).isSocket();
   } catch {
     // Not even open.
-  }
-  if (!isSocket) {
-    throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+    return false;
   }
 }

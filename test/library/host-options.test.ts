@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { hostOptions, idleTimeoutOf } from "../../src/library/host-options.ts";
 import type { StreamOptions } from "../../src/library/options.ts";
+import { LIBRARY } from "../../src/messages/vocabulary.ts";
 import { StopSignal } from "../../src/server/stop-signal.ts";
 import { NOBODY } from "../../src/server/observer.ts";
 import { usageErrorOf } from "../support/thrown.ts";
@@ -10,6 +11,7 @@ const FRAME = {
   stopSignal: new StopSignal(),
   observer: NOBODY,
   log: { info: quiet, warn: quiet, verbose: quiet },
+  vocabulary: LIBRARY,
 };
 
 const of = (options: Parameters<typeof hostOptions>[0]) =>

@@ -279,13 +279,13 @@ describe("what cannot begin is refused:", () => {
       "an image that is to be made of an unknown length",
       () => run({ read: "exec:true", image: "y.raw" }),
       "ERR_USAGE",
-      /^making y\.raw needs size=: the length of the source is not known; give/,
+      /^making y\.raw needs size: the length of the source is not known; give/,
     ],
     [
       "no length for somebody who needs one",
       () => serve({ pipe: "x", needsSize: "the percentage" }),
       "ERR_USAGE",
-      /^the percentage needs size=: the length of the stream is not known; give/,
+      /^the percentage needs size: the length of the stream is not known; give/,
     ],
     [
       "an endless interval",

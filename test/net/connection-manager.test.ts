@@ -9,6 +9,7 @@ import { LIMIT } from "../support/limit.ts";
 import { encodeOption, RawClient, turnedAway } from "../support/nbd-client.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { told } from "../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -20,7 +21,7 @@ const CHOICE = Buffer.concat([
 let folder: ReturnType<typeof tempFolder>;
 let path: string;
 let clients: NegotiatedConnection[];
-let closed: [string, boolean][];
+let closed: [string | undefined, boolean][];
 let listener: { stop(closeAll?: boolean): void };
 let connections: ConnectionManager;
 /** What is done when somebody needs a place; there is none if nothing else is said. */
@@ -57,7 +58,7 @@ function open(maxConnections = 2, negotiationTimeout = 30): void {
     {
       onTransmission: (client) => clients.push(client),
       onAbandon: () => {},
-      onClose: (reason, fault) => closed.push([reason, fault]),
+      onClose: (reason, fault) => closed.push([told(reason), fault]),
     },
   );
   listener = Bun.listen({ unix: path, socket: connections.handler });

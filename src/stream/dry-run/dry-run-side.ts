@@ -154,7 +154,7 @@ export class DryRunSide implements Side {
     } else if (error === NBD_EIO) {
       // Only the first time, as of a real stream. Where a window would keep it, that is tried.
       if (this.#record.readsBack === 1) {
-        this.#post({ type: "read-back", text: readBack(request, undefined) });
+        this.#post({ type: "read-back", ...readBack(request, undefined) });
       }
       answers.refuse(request, error, "it has been streamed already");
     } else {

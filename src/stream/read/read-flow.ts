@@ -4,7 +4,7 @@ import { EndpointError } from "../../endpoint/error.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { growSendBuffer } from "../../../ffi/socket.ts";
 import type { Channel } from "../channel.ts";
-import { type Failure, unread } from "../failure.ts";
+import { type Failure, tooShort } from "../failure.ts";
 import type { Flow, Side } from "../flow.ts";
 import type { Ended, ShortStream } from "../messages.ts";
 import { ReadSide } from "./read-side.ts";
@@ -99,7 +99,7 @@ export class ReadFlow implements Flow {
 
   beginFinish(short: ShortStream): void {
     const { head, size } = this.#stream.rule;
-    if (short === "fail" && head < size) this.#stream.break(unread(head, size));
+    if (short === "fail" && head < size) this.#stream.break(tooShort("read", head, size));
     this.#deadline = performance.now() + LINGER;
   }
 

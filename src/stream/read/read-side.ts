@@ -10,6 +10,7 @@ import {
   NBD_EINVAL,
   NBD_EPERM,
 } from "../../protocol/constants.ts";
+import { clientText } from "../../messages/client-text.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel, Step } from "../channel.ts";
 import type { Failure } from "../failure.ts";
@@ -178,8 +179,8 @@ export class ReadSide implements Side {
     return true;
   }
 
-  #refuse({ errno, message }: Failure): void {
-    this.#channel.answers.refuse(this.#channel.request, errno, message);
+  #refuse(failure: Failure): void {
+    this.#channel.answers.refuse(this.#channel.request, failure.errno, clientText(failure));
   }
 
   /** Goes on with the READ under way; only while no body of it is on its way. */

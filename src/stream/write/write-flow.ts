@@ -129,7 +129,7 @@ export class WriteFlow implements Flow {
     const { rule } = this.#stream;
     this.#short = short;
     if (short === "fail" && rule.end < rule.size) {
-      this.#stream.break(tooShort(rule.end, rule.size));
+      this.#stream.break(tooShort("write", rule.end, rule.size));
     }
   }
 

@@ -91,7 +91,7 @@ export class WriteStream {
     if (!this.#readBack) {
       this.post({
         type: "read-back",
-        text: readBack(request, this.rule.windowFor(request.offset)),
+        ...readBack(request, this.rule.windowFor(request.offset)),
       });
     }
     this.#readBack = true;
