@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
   "src/inherited.ts": ["src/process"],
-  "src/files": ["ffi", "src/errors.ts", "src/process"],
+  "src/files": ["ffi", "src/errors.ts", "src/messages", "src/process"],
   "src/endpoint": ["ffi", "src/process"],
   "src/endpoint/sinks": ["ffi", "src/endpoint"],
   "src/endpoint/sources": ["ffi", "src/endpoint"],
@@ -295,4 +295,41 @@ test("files are made, changed, renamed and removed only where it is known why", 
   }
   const known = Object.entries(CHANGES_FILES).map(([file, { calls }]) => [file, [...calls]]);
   expect(found).toEqual(Object.fromEntries(known));
+});
+
+/** What other programs call their options, and what our rooms have to do with these. */
+const OTHERS = /--output=json|qemu-img --help|nbdcopy --synchronous|unzip -p|kill -s/g;
+
+/** How the command line names an option: `--pad`, `size=`, ` -p`. */
+const FLAG = /--[a-z]|\b(?:pipe|write|read|size|window)=|(?:^"|[ (])-[UpiePs]\b/;
+
+test("only the command line, and its check, name options of the command line", () => {
+  const speakers = /^src\/(cli|check|reference)\//;
+  const found = FILES.filter((file) => !speakers.test(file)).flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8").replaceAll(
+      /\/\*.*?\*\/|(?<!:)\/\/[^\n]*/gs,
+      "",
+    );
+    const literals = text.match(/"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`/g) ?? [];
+    const flags = literals.filter((literal) => FLAG.test(literal.replaceAll(OTHERS, "")));
+    return flags.map((literal) => `${file}: ${literal}`);
+  });
+  expect(found).toEqual([]);
+});
+
+test("the stream thread loads no words but those for clients", () => {
+  const loaded = new Set<string>();
+  const load = (file: string) => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    const text = readFileSync(join(ROOT, file), "utf8");
+    for (const [, target = ""] of text.matchAll(
+      /^(?:import|export)\b(?! type\b)[^;]*?from "(\.[^"]+)"/gms,
+    )) {
+      load(normalize(join(file, "..", target)));
+    }
+  };
+  load("src/stream.worker.ts");
+  const words = [...loaded].filter((file) => file.startsWith("src/messages/"));
+  expect(words).toEqual(["src/messages/client-text.ts"]);
 });

@@ -100,11 +100,11 @@ function checkWords(
   if (captive !== undefined) {
     if (captive.length === 0) throw usageError("the command after -- is missing");
     if (endpoint?.direction === "read") {
-      throw usageError("a command is checked for how it writes: it goes without read=");
+      throw usageError("a command is checked for how it writes: read= cannot be combined with one");
     }
     requireReference(captive);
     if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
   } else if (endpoint === undefined && (size !== undefined || window > 0)) {
-    throw usageError("size= and window= go with pipe=, read= or a command after --");
+    throw usageError("size= and window= need pipe=, read= or a command after --");
   }
 }

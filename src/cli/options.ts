@@ -3,6 +3,7 @@ import type { ArgsDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
 import { checkConnections, checkSeconds } from "../library/numbers.ts";
+import type { Option } from "../messages/notice.ts";
 import type { TlsOptions } from "../library/options.ts";
 import { type Address, NBD_PORT } from "../net/address.ts";
 import type { ReportOptions, SummaryFormat } from "./report.ts";
@@ -136,7 +137,7 @@ export function parseAddress(options: {
   const { unix, port, ipaddr } = options;
   if (unix !== undefined) {
     if (port !== undefined || ipaddr !== undefined) {
-      throw usageError("-U goes without -p and -i: it is one socket or the other");
+      throw usageError("-U cannot be combined with -p and -i: it is one socket or the other");
     }
     if (unix === "") throw usageError("-U needs a path");
     // As nbdkit has it: a private socket, which is what `run` makes anyway.
@@ -158,16 +159,16 @@ function parsePort(text: string | undefined): number {
 /**
  * A time in seconds, fractions included.
  *
- * @param option what the user called it, for the message
+ * @param option for the message
  * @throws UserError ERR_USAGE
  */
-export function parseSeconds(option: string, text: string | undefined): number | undefined {
+export function parseSeconds(option: Option, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   return checkSeconds(option, /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN, text);
 }
 
 /** A time in seconds, of which 0 is for ever. @throws UserError ERR_USAGE */
-export function parseLimit(option: string, text: string | undefined): number | undefined {
+export function parseLimit(option: Option, text: string | undefined): number | undefined {
   return text === "0" ? 0 : parseSeconds(option, text);
 }
 
@@ -195,7 +196,7 @@ export function parseTls(options: {
 export function parseMaxConnections(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const number = /^[0-9]+$/.test(text) ? Number(text) : Number.NaN;
-  return checkConnections("--max-connections", number, text);
+  return checkConnections(number, text);
 }
 
 /** The form of the summary. @throws UserError ERR_USAGE */

@@ -120,6 +120,9 @@ function parseEndpoint(
   if (write !== undefined && values.has("pipe")) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
+  if (write !== undefined && values.has("read")) {
+    throw usageError("read= cannot be combined with write=: a stream has one direction");
+  }
   const endpoint = { pipe: values.get("pipe") ?? write, read: values.get("read") };
   return { endpoint, ...chooseEndpoint(endpoint) };
 }

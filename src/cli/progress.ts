@@ -30,14 +30,14 @@ interface ProgressArgs {
 export function createDisplay(args: ProgressArgs, spec: EndpointSpec): ProgressDisplay {
   const { progress, "progress-fd": fd, "progress-interval": interval } = args;
   if (args.quiet === true && args.verbose === true) {
-    throw usageError("--quiet goes without --verbose: it is less or more");
+    throw usageError("--quiet cannot be combined with --verbose: it is less or more");
   }
   if (args.quiet === true && typeof progress === "string") {
-    throw usageError("--quiet goes without --progress: leave one of them out");
+    throw usageError("--quiet cannot be combined with --progress: leave one of them out");
   }
   return new ProgressDisplay({
     display: display(args),
-    interval: 1000 * (parseSeconds("--progress-interval", interval) ?? INTERVAL),
+    interval: 1000 * (parseSeconds("progressInterval", interval) ?? INTERVAL),
     // no-color.org: any value that is not empty.
     colour: (process.env["NO_COLOR"] ?? "") === "",
     percentFd: fd === undefined ? undefined : percentFd(fd, spec),

@@ -70,8 +70,8 @@ function parseClient(
     if (image !== undefined) {
       throw usageError(`unknown argument ${image}: parameters look like pipe=FILE`);
     }
-    if (input !== undefined) throw usageError("-f goes with an IMAGE, not with a command");
-    if (output !== undefined) throw usageError("-O goes with an IMAGE, not with a command");
+    if (input !== undefined) throw usageError("-f needs an IMAGE, and no command");
+    if (output !== undefined) throw usageError("-O needs an IMAGE, and no command");
     if (captive.length === 0) throw usageError("the command after -- is missing");
     return { command: commandOf(captive) };
   }
@@ -85,10 +85,10 @@ function parseClient(
     );
   }
   if (direction === "write" && output !== undefined) {
-    throw usageError("-O goes with read=: what pipe= gets is raw");
+    throw usageError("-O needs read=: what pipe= gets is raw");
   }
   if (direction === "read" && input !== undefined) {
-    throw usageError("-f goes with pipe=: what read= gives is raw");
+    throw usageError("-f needs pipe=: what read= gives is raw");
   }
   return { image, format: direction === "write" ? input : output };
 }

@@ -76,13 +76,13 @@ export const serveCommand = defineCommand({
 function entrance(address: Address | undefined, single: boolean): Entrance | undefined {
   const fd = activatedSocket(process.env);
   if (single) {
-    if (address !== undefined) throw usageError("--single goes without -U, -p and -i");
+    if (address !== undefined) throw usageError("--single cannot be combined with -U, -p and -i");
     requireClient();
     return { kind: "single" };
   }
   if (fd === undefined) return address;
   if (address !== undefined) {
-    throw usageError("-U, -p and -i go without a socket that is passed by LISTEN_FDS");
+    throw usageError("-U, -p and -i cannot be combined with a socket that is passed by LISTEN_FDS");
   }
   return { kind: "activated", fd };
 }

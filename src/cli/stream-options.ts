@@ -52,10 +52,10 @@ export function streamOptions(
 ): { stream: StreamOptions; output: Output } {
   const reading = direction === "read";
   if (reading && args["reader-timeout"] !== undefined) {
-    throw usageError("--reader-timeout goes with pipe=: for read= it is --writer-timeout");
+    throw usageError("--reader-timeout needs pipe=: for read= it is --writer-timeout");
   }
   if (!reading && args["writer-timeout"] !== undefined) {
-    throw usageError("--writer-timeout goes with read=: for pipe= it is --reader-timeout");
+    throw usageError("--writer-timeout needs read=: for pipe= it is --reader-timeout");
   }
   const { checksum, checksumFile } = parseChecksum(args.checksum);
   const reports = { summary: parseSummary(args.summary), checksumFile };
@@ -70,12 +70,12 @@ export function streamOptions(
       pidFile: args.pidfile,
       tls: parseTls(args),
       maxConnections: parseMaxConnections(args["max-connections"]),
-      negotiationTimeout: parseSeconds("--negotiation-timeout", args["negotiation-timeout"]),
-      idleTimeout: parseLimit("--idle-timeout", args["idle-timeout"]),
-      reconnect: parseSeconds("--reconnect", args.reconnect),
+      negotiationTimeout: parseSeconds("negotiationTimeout", args["negotiation-timeout"]),
+      idleTimeout: parseLimit("idleTimeout", args["idle-timeout"]),
+      reconnect: parseSeconds("reconnect", args.reconnect),
       openTimeout:
-        parseSeconds("--reader-timeout", args["reader-timeout"]) ??
-        parseSeconds("--writer-timeout", args["writer-timeout"]),
+        parseSeconds("readerTimeout", args["reader-timeout"]) ??
+        parseSeconds("writerTimeout", args["writer-timeout"]),
       checksum,
       beforeStart: () => removeReports(reports),
       needsSize: args["progress-fd"] === undefined ? undefined : "--progress-fd",

@@ -19,7 +19,9 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
 import { close, hasNoWriter, isLocked, open, openFlags } from "../../ffi/fd.ts";
-import { messageOf, usageError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
+import type { Words } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
 import { isInherited } from "../process/inherited.ts";
 
 export type Place =
@@ -128,8 +130,8 @@ function descriptorOf(path: string): number | undefined {
 
 /** A file that the user has named, and by what. */
 export interface NamedFile {
-  /** For messages: `--summary`, `IMAGE`. */
-  readonly name: string;
+  /** For messages: the option that names it. */
+  readonly name: Words;
   readonly path: string;
 }
 
@@ -137,7 +139,7 @@ export interface NamedFile {
 export function requireOtherThan(own: NamedFile, others: readonly NamedFile[]): void {
   const same = others.find(({ path }) => isSamePlace(own.path, path));
   if (same === undefined) return;
-  throw usageError(`${own.name} and ${same.name} are one file, ${own.path}: name another one`);
+  throw optionError({ code: "ONE_FILE", own: own.name, other: same.name, path: own.path });
 }
 
 /** But for character devices, of which anybody may take what anybody gives. */

@@ -11,6 +11,7 @@ import {
 } from "../captive/qemu-img.ts";
 import { isEndpointFile, endpointText } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
+import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice } from "./endpoint.ts";
 import type { Log } from "../log.ts";
 import type { RunOptions } from "./options.ts";
@@ -42,8 +43,10 @@ export function clientOf(
   const unknown = () => Promise.resolve(undefined);
   const product = () => undefined;
   if (command !== undefined) {
-    if (image !== undefined) throw usageError("image goes without command: it has one of its own");
-    if (format !== undefined) throw usageError("format goes with image, not with command");
+    if (image !== undefined) {
+      throw usageError("image cannot be combined with command: it has one of its own");
+    }
+    if (format !== undefined) throw usageError("format needs image, and no command");
     if (command.length === 0) throw usageError("the command is empty");
     return {
       command: (variables) => captiveWords(command, variables),
@@ -55,16 +58,13 @@ export function clientOf(
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
   if (image === "-") {
-    throw usageError("IMAGE cannot be -: qemu-img needs a file, in which it can seek; ./- is one");
+    throw optionError({ code: "IMAGE_STANDARD" });
   }
   if (image === "") throw usageError("the image has no name: give its path");
-  const same = isEndpointFile(spec, image);
+  if (isEndpointFile(spec, image)) {
+    throw optionError({ code: "ENDPOINT_IS_IMAGE", direction, endpoint: endpointText(spec) });
+  }
   if (direction === "write") {
-    if (same) {
-      throw usageError(
-        `pipe=${endpointText(spec)} is IMAGE itself: name a pipe, or another file for pipe=-`,
-      );
-    }
     return {
       command: ({ uri }) => exportCommand(image, format, uri),
       image,
@@ -73,9 +73,6 @@ export function clientOf(
       needsSize: undefined,
       product,
     };
-  }
-  if (same) {
-    throw usageError(`read=${endpointText(spec)} and IMAGE are the same file: name another one`);
   }
   const made = outputFormat(image, format);
   let place: NewImage | undefined;

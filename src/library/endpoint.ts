@@ -6,7 +6,8 @@ import {
   parseEndpoint,
   UnusableError,
 } from "../endpoint/spec.ts";
-import { UserError, usageError } from "../errors.ts";
+import { UserError } from "../errors.ts";
+import { optionError } from "../messages/notice-error.ts";
 import type { StreamOptions } from "./options.ts";
 
 export interface EndpointChoice {
@@ -35,22 +36,17 @@ export function chooseEndpoint({
   read,
 }: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
   if (pipe !== undefined && read !== undefined) {
-    throw usageError("read= goes without pipe= and write=: a stream has one direction");
+    throw optionError({ code: "ENDPOINT_TWICE" });
   }
   const value = pipe ?? read;
-  if (value === undefined) {
-    throw usageError(
-      "pipe=SINK is missing: name the pipe that the stream goes to, such as pipe=disk.fifo " +
-        "(pipe=- is standard output), or a read=SOURCE",
-    );
-  }
+  if (value === undefined) throw optionError({ code: "ENDPOINT_MISSING" });
   const direction = read === undefined ? "write" : "read";
   const text = typeof value === "number" ? `fd:${value}` : value;
   try {
     return { direction, spec: parseEndpoint(text, direction) };
   } catch (error) {
     if (!(error instanceof UnusableError)) throw error;
-    const key = direction === "write" ? "pipe" : "read";
-    throw usageError(`${key}=${text}: ${error.message}; ${error.hint}`);
+    const { message: why, hint } = error;
+    throw optionError({ code: "ENDPOINT_MALFORMED", direction, endpoint: text, why, hint });
   }
 }

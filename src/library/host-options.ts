@@ -2,6 +2,7 @@
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { usageError } from "../errors.ts";
 import { requireOtherThan } from "../files/place.ts";
+import { optionError } from "../messages/notice-error.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import type { HostOptions } from "../server/host.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
@@ -32,7 +33,7 @@ export function hostOptions(
   const { negotiationTimeout = NEGOTIATION_TIMEOUT, maxConnections = MAX_CONNECTIONS } = options;
   const reading = direction === "read";
   if (!reading && exact === true) {
-    throw usageError("--exact goes with read=: clients cannot write past size=");
+    throw optionError({ code: "EXACT_WRITTEN" });
   }
   if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
     throw usageError(
@@ -43,7 +44,7 @@ export function hostOptions(
   if (pidFile !== undefined) {
     const { image, listen } = options;
     const others = namedFiles({ direction, spec, image, listen });
-    requireOtherThan({ name: "--pidfile", path: pidFile }, others);
+    requireOtherThan({ name: { code: "OPTION", option: "pidFile" }, path: pidFile }, others);
   }
   return {
     ...frame,
@@ -56,10 +57,13 @@ export function hostOptions(
     exportName: checkExportName(options.exportName),
     pidFile,
     security: securityOf(options),
-    maxConnections: checkConnections("maxConnections", maxConnections),
+    maxConnections: checkConnections(maxConnections),
     negotiationTimeout: checkSeconds("negotiationTimeout", negotiationTimeout),
     reconnect: reconnect === undefined ? undefined : checkSeconds("reconnect", reconnect),
-    openTimeout: openTimeout === undefined ? undefined : checkSeconds("openTimeout", openTimeout),
+    openTimeout:
+      openTimeout === undefined
+        ? undefined
+        : checkSeconds(reading ? "writerTimeout" : "readerTimeout", openTimeout),
     checksum,
     workerUrl: options.workerUrl ?? WORKER,
   };
@@ -92,5 +96,5 @@ function securityOf({ tls }: StreamOptions): Security {
 
 function checkExportName(name: string | undefined): string | undefined {
   if (Buffer.byteLength(name ?? "") <= NBD_MAX_STRING) return name;
-  throw usageError(`-e takes a name of at most ${NBD_MAX_STRING} bytes`);
+  throw optionError({ code: "EXPORT_NAME", most: NBD_MAX_STRING });
 }

@@ -15,12 +15,17 @@ export interface StreamParts {
 export function namedFiles({ direction, spec, image, listen }: StreamParts): NamedFile[] {
   const files: (NamedFile | undefined)[] = [
     spec.kind === "path"
-      ? { name: `${direction === "write" ? "pipe" : "read"}=`, path: spec.path }
+      ? {
+          name: { code: "OPTION", option: direction === "write" ? "pipe" : "read" },
+          path: spec.path,
+        }
       : undefined,
     spec.kind === "descriptor" ? { name: spec.name, path: `/proc/self/fd/${spec.fd}` } : undefined,
-    listen?.kind === "unix" ? { name: "--unix", path: listen.path } : undefined,
+    listen?.kind === "unix"
+      ? { name: { code: "OPTION", option: "socketPath" }, path: listen.path }
+      : undefined,
   ];
   const path = image === undefined ? undefined : imagePath(image);
-  if (path !== undefined) files.push({ name: "IMAGE", path });
+  if (path !== undefined) files.push({ name: { code: "OPTION", option: "image" }, path });
   return files.filter((file) => file !== undefined);
 }

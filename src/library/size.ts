@@ -1,9 +1,12 @@
 /** Sizes, also as nbdkit writes them (nbdkit(1), "size"). */
-import { usageError } from "../errors.ts";
+import type { UserError } from "../errors.ts";
+import { optionError } from "../messages/notice-error.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 
 /** Bytes; as text: a whole number with or without a suffix, see {@link parseSize}. */
 export type Size = number | bigint | string;
+
+type SizeOption = "size" | "window";
 
 const UNITS: Record<string, bigint> = {
   "": 1n,
@@ -21,34 +24,32 @@ const UNITS: Record<string, bigint> = {
  * Reads a size: a whole number of bytes, or one with a suffix in either case: `b` bytes, `s` sectors
  * of 512, `k M G T P E` powers of 1024.
  *
- * @param parameter what the user called it, for the message
+ * @param option for the message
  * @returns bytes, at most 2^63 - 2^30
  * @throws UserError ERR_USAGE
  */
-export function parseSize(parameter: string, text: string): bigint {
+export function parseSize(option: SizeOption, text: string): bigint {
   const match = /^([0-9]+)([bskmgtpe]?)$/i.exec(text);
   if (match === null) {
-    throw usageError(
-      `${parameter}=${text} is not a size: write a whole number and a suffix, such as 512M or 10G`,
-    );
+    throw optionError({ code: "NOT_A_SIZE", option, value: text });
   }
   const [, digits = "", suffix = ""] = match;
-  return limited(parameter, text, BigInt(digits) * (UNITS[suffix.toLowerCase()] as bigint));
+  return limited(option, text, BigInt(digits) * (UNITS[suffix.toLowerCase()] as bigint));
 }
 
 /** As {@link parseSize}, where it may be a number already. @throws UserError ERR_USAGE */
-export function toSize(parameter: string, size: Size): bigint {
-  if (typeof size === "string") return parseSize(parameter, size);
+export function toSize(option: SizeOption, size: Size): bigint {
+  if (typeof size === "string") return parseSize(option, size);
   // A number that is not exact may have been another one.
   if (size < 0 || (typeof size === "number" && !Number.isSafeInteger(size))) {
-    throw usageError(`${parameter}=${size} is not a size: give a whole number of bytes`);
+    throw optionError({ code: "NOT_A_SIZE", option, value: size });
   }
-  return limited(parameter, size, BigInt(size));
+  return limited(option, size, BigInt(size));
 }
 
-function limited(parameter: string, size: Size, bytes: bigint): bigint {
+function limited(option: SizeOption, size: Size, bytes: bigint): bigint {
   if (bytes <= UNBOUNDED_SIZE) return bytes;
-  throw usageError(`${parameter}=${size} is too large: the most is 2^63 - 2^30 bytes`);
+  throw tooLarge(option, size, "2^63 - 2^30 bytes");
 }
 
 /** More memory than a window should take: a client that needs it does not stream. */
@@ -57,6 +58,10 @@ const MAX_WINDOW = 1n << 34n;
 /** A size of memory. @throws UserError ERR_USAGE */
 export function toWindow(size: Size): number {
   const bytes = toSize("window", size);
-  if (bytes > MAX_WINDOW) throw usageError(`window=${size} is too large: the most is 16G`);
+  if (bytes > MAX_WINDOW) throw tooLarge("window", size, "16G");
   return Number(bytes);
+}
+
+function tooLarge(option: SizeOption, value: Size, most: string): UserError {
+  return optionError({ code: "SIZE_TOO_LARGE", option, value, most });
 }

@@ -16,6 +16,11 @@ export type Option =
   | "pidFile"
   | "idleTimeout"
   | "maxConnections"
+  | "negotiationTimeout"
+  | "reconnect"
+  | "readerTimeout"
+  | "writerTimeout"
+  | "progressInterval"
   | "socketPath"
   | "port"
   | "address"
@@ -293,6 +298,12 @@ type Complaint =
       readonly option: "size" | "window";
       readonly value: string | number | bigint;
       readonly most: string;
+    }
+  | {
+      /** Of seconds, or of clients. */
+      readonly code: "NOT_A_TIME" | "NOT_A_NUMBER";
+      readonly option: Option;
+      readonly value: string | number;
     };
 
 /** Parts of other messages. */
@@ -304,6 +315,15 @@ type Part =
 
 /** Something to tell the user. */
 export type Notice = Failure | Reason | Warning | Complaint | Part;
+
+/** The notice that has a code. */
+export type NoticeOf<Code extends Notice["code"]> = Notice extends infer One
+  ? One extends { readonly code: infer Codes }
+    ? Code extends Codes
+      ? One & { readonly code: Code }
+      : never
+    : never
+  : never;
 
 /** A text that names no option is as good as a notice. */
 export type Words = string | Notice;

@@ -1,6 +1,6 @@
 /** The table of messages: each code with its one line. What happened, where the stream stood, what to do. */
 import { clientText } from "./client-text.ts";
-import type { FailedCommand, Notice, Words } from "./notice.ts";
+import type { FailedCommand, Notice, NoticeOf, Words } from "./notice.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** A notice in words; a text stays as it is. */
@@ -11,10 +11,7 @@ export function textOf(words: Words, vocabulary: Vocabulary): string {
 }
 
 type Texts = {
-  readonly [Code in Notice["code"]]: (
-    notice: Extract<Notice, { code: Code }> & { readonly code: Code },
-    vocabulary: Vocabulary,
-  ) => string;
+  readonly [Code in Notice["code"]]: (notice: NoticeOf<Code>, vocabulary: Vocabulary) => string;
 };
 
 const TEXTS: Texts = {
@@ -198,7 +195,7 @@ const TEXTS: Texts = {
     `${v.given("pipe", "disk.fifo")} (${v.given("pipe", "-")} is standard output), or a ` +
     v.name("read", "SOURCE"),
   ENDPOINT_TWICE: (_, v) =>
-    `${v.name("pipe")} and ${v.name("read")} cannot be combined: a stream has one direction`,
+    `${v.name("read")} cannot be combined with ${v.name("pipe")}: a stream has one direction`,
   ENDPOINT_IS_IMAGE({ direction, endpoint }, v) {
     const given = v.given(parameter(direction), endpoint);
     const image = v.name("image");
@@ -230,6 +227,10 @@ const TEXTS: Texts = {
   },
   SIZE_TOO_LARGE: ({ option, value, most }, v) =>
     `${v.given(option, value)} is too large: the most is ${most}`,
+  NOT_A_TIME: ({ option, value }, v) =>
+    `${v.name(option)} ${value} is no time: give a number of seconds, such as 30`,
+  NOT_A_NUMBER: ({ option, value }, v) =>
+    `${v.name(option)} ${value} is no number of clients: give one from 1 on`,
 
   OPTION: ({ option, value }, v) => (value === undefined ? v.name(option) : v.given(option, value)),
   HINT_FORMAT: ({ format }, v) => `is ${v.given("inputFormat", format)} right?`,

@@ -129,7 +129,9 @@ describe("parseAddress", () => {
     ["an address", { ipaddr: "::1" }],
     ["both", { port: "1", ipaddr: "::1" }],
   ])("refuses a Unix socket with %s", (_, other) => {
-    expect(refusal({ unix: "/run/x", ...other })).toStartWith("-U goes without -p and -i");
+    expect(refusal({ unix: "/run/x", ...other })).toStartWith(
+      "-U cannot be combined with -p and -i",
+    );
   });
 
   test("refuses an empty path and an empty address", () => {

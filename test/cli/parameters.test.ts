@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { parseParameters } from "../../src/cli/parameters.ts";
+import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 /** The message about bad words. */
-const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words));
+const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words), COMMAND_LINE);
 
 describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {

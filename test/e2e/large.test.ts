@@ -12,9 +12,7 @@ import { DATA, type SinkChoice, Trial } from "../support/trial.ts";
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
-const SIZE = Number(
-  parseSize("NBD_STREAMING_TEST_SIZE", process.env.NBD_STREAMING_TEST_SIZE ?? "64G"),
-);
+const SIZE = Number(parseSize("size", process.env.NBD_STREAMING_TEST_SIZE ?? "64G"));
 /** Generous: 1 TiB through a FIFO takes minutes where pipes are small. */
 const LIMIT = 30 * 60_000;
 /** How much memory may grow. */

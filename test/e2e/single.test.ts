@@ -179,6 +179,6 @@ test.each([[["-U", "s"]], [["-p", "0"]], [["-i", "127.0.0.1"]]])(
   async (address) => {
     using place = new Place();
     const said = await place.refusal(["serve", "pipe=fifo", "--single", ...address], 2);
-    expect(said).toBe("--single goes without -U, -p and -i");
+    expect(said).toBe("--single cannot be combined with -U, -p and -i");
   },
 );

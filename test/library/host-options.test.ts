@@ -51,20 +51,22 @@ test("an export name has up to 4096 bytes", () => {
     expect(of({ exportName }).exportName).toBe(exportName);
   }
   for (const exportName of ["n".repeat(4097), `${"ä".repeat(2048)}n`]) {
-    expect(usageErrorOf(() => of({ exportName }))).toBe("-e takes a name of at most 4096 bytes");
+    expect(usageErrorOf(() => of({ exportName }))).toBe(
+      "exportName takes a name of at most 4096 bytes",
+    );
   }
 });
 
 describe("wrong options are refused:", () => {
   const CASES: [string, StreamOptions, RegExp][] = [
-    ["nothing at the endpoint", { pipe: undefined }, /^pipe=SINK is missing/],
-    ["two endpoints", { read: "y" }, /^read= goes without pipe=/],
-    ["half a byte", { size: 1.5 }, /^size=1\.5 is not a size: give a whole number of bytes$/],
-    ["a number that is not exact", { size: 2 ** 60 }, /^size=1152921504606847000 is not a size/],
-    ["no number", { window: Number.NaN }, /^window=NaN is not a size/],
-    ["a size below 0", { size: -1n }, /^size=-1 is not a size/],
-    ["a size out of range", { size: 1n << 63n }, /^size=9223372036854775808 is too large/],
-    ["a window out of range", { window: 1n << 40n }, /^window=1099511627776 is too large/],
+    ["nothing at the endpoint", { pipe: undefined }, /^pipe is missing/],
+    ["two endpoints", { read: "y" }, /^read cannot be combined with pipe:/],
+    ["half a byte", { size: 1.5 }, /^size: 1\.5 is not a size: give a whole number of bytes$/],
+    ["a number that is not exact", { size: 2 ** 60 }, /^size: 1152921504606847000 is not a size/],
+    ["no number", { window: Number.NaN }, /^window: NaN is not a size/],
+    ["a size below 0", { size: -1n }, /^size: -1n is not a size/],
+    ["a size out of range", { size: 1n << 63n }, /^size: 9223372036854775808n is too large/],
+    ["a window out of range", { window: 1n << 40n }, /^window: 1099511627776n is too large/],
     ["an endless time", { openTimeout: Number.POSITIVE_INFINITY }, /^openTimeout Infinity is no/],
     ["no time", { negotiationTimeout: 0 }, /^negotiationTimeout 0 is no time/],
     ["a time below 0", { reconnect: -1 }, /^reconnect -1 is no time/],
@@ -75,8 +77,8 @@ describe("wrong options are refused:", () => {
       { tls: { policy: "yes" as never, certificates: "." } },
       /^tls\.policy yes is not known: there are on and require$/,
     ],
-    ["an exact sink", { exact: true }, /^--exact goes with read=/],
-    ["a bad descriptor", { pipe: -1 }, /^pipe=fd:-1: fd: takes a number/],
+    ["an exact sink", { exact: true }, /^exact: true needs read: clients cannot write past size$/],
+    ["a bad descriptor", { pipe: -1 }, /^pipe: "fd:-1": fd: takes a number/],
   ];
   test.each(CASES)("%s", (_, options, message) => {
     expect(usageErrorOf(() => of(options))).toMatch(message);
@@ -90,7 +92,7 @@ test.each([
   ["the socket", { listen: { kind: "unix", path: "x" } }],
 ] as const)("a pid file cannot be %s", (_, options) => {
   expect(usageErrorOf(() => of({ pidFile: "x", pipe: "y", ...options }))).toMatch(
-    /^--pidfile and .* are one file, x: name another one$/,
+    /^pidFile and .* are one file, x: name another one$/,
   );
   expect(of({ pidFile: "z", pipe: "y", ...options }).pidFile).toBe("z");
 });

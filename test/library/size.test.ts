@@ -45,7 +45,7 @@ test.each([
   `1${"0".repeat(40)}`,
 ])("%s is too large", (text) => {
   expect(usageErrorOf(() => parseSize("size", text))).toBe(
-    `size=${text} is too large: the most is 2^63 - 2^30 bytes`,
+    `size: ${JSON.stringify(text)} is too large: the most is 2^63 - 2^30 bytes`,
   );
 });
 
@@ -73,6 +73,6 @@ describe("what is no size", () => {
     "Infinity",
   ])("%p is refused by the parameter's name", (text) => {
     const message = usageErrorOf(() => parseSize("window", text));
-    expect(message).toStartWith(`window=${text} is not a size: `);
+    expect(message).toStartWith(`window: ${JSON.stringify(text)} is not a size: `);
   });
 });

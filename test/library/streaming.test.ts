@@ -266,14 +266,14 @@ describe("what cannot begin is refused:", () => {
       "a command and an image",
       () => run({ pipe: "x", command: "true", image: "y" }),
       "ERR_USAGE",
-      /^image goes without command/,
+      /^image cannot be combined with command/,
     ],
     ["an image without a name", () => run({ pipe: "x", image: "" }), "ERR_USAGE", /^the image has/],
     [
       "a format of no image",
       () => run({ pipe: "x", command: "true", format: "raw" }),
       "ERR_USAGE",
-      /^format goes with image/,
+      /^format needs image/,
     ],
     [
       "an image that is to be made of an unknown length",
