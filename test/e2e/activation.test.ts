@@ -250,7 +250,9 @@ describe("what is passed", () => {
     async (address) => {
       await using one = passed("unix");
       const { status, stderr } = await refused(ONE, address, one.socket.fd);
-      expect(stderr).toContain("-U, -p and -i go without a socket that is passed by LISTEN_FDS");
+      expect(stderr).toContain(
+        "-U, -p and -i cannot be combined with a socket that is passed by LISTEN_FDS",
+      );
       expect(status).toBe(2);
     },
   );

@@ -170,7 +170,7 @@ describe("before anything is made,", () => {
     { what: "no extension", words: ["disk"], says: "the format of disk does not show" },
     { what: "a name that is all extension", words: [".qcow2"], says: "give -O" },
     { what: "two images", words: ["a.qcow2", "b.qcow2"], says: "only one IMAGE" },
-    { what: "-f", words: ["-f", "raw", "disk.qcow2"], says: "-f goes with pipe=" },
+    { what: "-f", words: ["-f", "raw", "disk.qcow2"], says: "-f needs pipe=" },
   ])("$what is wrong usage", async ({ words, says }) => {
     using folder = tempFolder();
     expectUsage(await make(words, folder.path), says);

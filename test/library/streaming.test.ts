@@ -258,6 +258,49 @@ describe("run", () => {
   });
 });
 
+describe("a program is told of its own options:", () => {
+  test("by a stream that is too short, in the reason and in the summary", async () => {
+    const { path, stream } = serveInto(fresh("short"), { size: 2 * BYTES.length });
+    const ended = failure(stream);
+    await listening(stream);
+    await write(path);
+    const error = await ended;
+    expect(error.message).toEndWith(
+      `finished at byte ${BYTES.length} of size ${2 * BYTES.length}: see whether one has failed; ` +
+        "if they leave out zeroes at the end, use pad: true",
+    );
+    const { summary } = error as TruncatedError;
+    expect(error.message).toBe(`the stream is truncated: ${summary.reason}`);
+  });
+
+  test("by the warnings, in the messages and in the summary", async () => {
+    const path = fresh("nbd.sock");
+    const read = `exec:head -c ${BYTES.length + 1} /dev/zero`;
+    const size = BYTES.length;
+    const stream = serve({ read, size, listen: { kind: "unix", path } });
+    const warned: string[] = [];
+    stream.on("message", ({ level, text }) => level === "warn" && warned.push(text));
+    await listening(stream);
+    {
+      using client = await RawClient.transmission(path);
+      expect(await client.read(0, size)).toEqual(Buffer.alloc(size));
+      client.disconnect();
+      await client.closed();
+    }
+    const { warnings } = await bounded(stream, "the end");
+    expect(warned).toEqual([`${read} has 1 bytes more than size ${size}: is the size right?`]);
+    expect(warnings).toEqual(warned);
+  });
+
+  test("by an address that is in use", async () => {
+    using other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const listen = { kind: "tcp", host: "127.0.0.1", port: other.port } as const;
+    const error = await failure(serve({ pipe: "exec:cat > /dev/null", listen }));
+    expect(error.code).toBe("ERR_LISTEN");
+    expect(error.message).toEndWith("another server uses it: choose another port with listen.port");
+  });
+});
+
 describe("what cannot begin is refused:", () => {
   const CASES: [string, () => Streaming, string, RegExp][] = [
     ["nothing to run", () => run({ pipe: "x" }), "ERR_USAGE", /^nothing to run: give a command/],
