@@ -10,7 +10,7 @@ import { plot } from "./report/plot.ts";
 import { type Measured, readStore, type Run, writeFormatted, writeStore } from "./report/store.ts";
 import { rows } from "./rows/index.ts";
 import { MIB, type Row } from "./rows/row.ts";
-import { roomFor, Scene } from "./run/scene.ts";
+import { roomFor, BenchFiles } from "./run/files.ts";
 import { positive } from "./run/positive.ts";
 import { readWhole, withScratch } from "./run/scratch.ts";
 import { type Ends, type Outcome, transfer } from "./run/transfer.ts";
@@ -69,14 +69,14 @@ function possible(chosen: Row[]): Row[] {
 
 async function measure(
   row: Row,
-  { scene, peer, runs }: { scene: Scene; peer: Peer | undefined; runs: number },
+  { files, peer, runs }: { files: BenchFiles; peer: Peer | undefined; runs: number },
 ): Promise<Pick<Measured, "bytes" | "runs">> {
-  const programs = subjects(row, scene, peer);
-  const { path, bytes } = scene.data(row);
+  const programs = subjects(row, files, peer);
+  const { path, bytes } = files.data(row);
   const found: Measured["runs"] = {};
   // Makes sure that a program that is fast has not just moved less, and warms it up.
   for (const subject of programs) {
-    const outcome = await once(subject.checked, scene, bytes);
+    const outcome = await once(subject.checked, files, bytes);
     subject.verify?.(outcome);
     say(row, subject, "check: everything is right");
   }
@@ -84,7 +84,7 @@ async function measure(
     for (const subject of programs) {
       // A kernel that reclaims early would otherwise make one of them wait for the disk.
       await readWhole(path);
-      const run = kept(await once(subject.measured, scene, bytes));
+      const run = kept(await once(subject.measured, files, bytes));
       (found[subject.column] ??= []).push(run);
       say(row, subject, `${round} of ${runs}: ${spelled(run, bytes)}`);
     }
@@ -92,7 +92,7 @@ async function measure(
   return { bytes, runs: found };
 }
 
-function once(ends: Ends, { folder }: Scene, bytes: number): Promise<Outcome> {
+function once(ends: Ends, { folder }: BenchFiles, bytes: number): Promise<Outcome> {
   return transfer({ ...ends, folder, limitSeconds: 60 + bytes / (16 * MIB) });
 }
 
@@ -144,11 +144,11 @@ async function main(): Promise<void> {
   const peer = await peerOrNothing();
   const facts = await machine(["qemu-img", "nbdcopy", "fio"], peer);
   const results = await withScratch(roomFor(wanted.mib, chosen), async (folder) => {
-    const scene = await Scene.make(folder, wanted.mib);
+    const files = await BenchFiles.make(folder, wanted.mib);
     const found: Result[] = [];
     for (const [index, row] of chosen.entries()) {
-      await scene.prepare(row, chosen.slice(index + 1));
-      const result = { row, facts, ...(await measure(row, { scene, peer, runs: wanted.runs })) };
+      await files.prepare(row, chosen.slice(index + 1));
+      const result = { row, facts, ...(await measure(row, { files, peer, runs: wanted.runs })) };
       if (wanted.results !== undefined) await save(wanted.results, result);
       found.push(result);
     }

@@ -14,7 +14,7 @@ import { readStore } from "./report/store.ts";
 import { rows } from "./rows/index.ts";
 import type { Row } from "./rows/row.ts";
 import { positive } from "./run/positive.ts";
-import { Scene, roomFor } from "./run/scene.ts";
+import { BenchFiles, roomFor } from "./run/files.ts";
 import { command, withScratch } from "./run/scratch.ts";
 import { transfer } from "./run/transfer.ts";
 
@@ -108,12 +108,12 @@ async function main(): Promise<void> {
   const peer = await peerOrNothing();
   const mib = positive("--size", values.size);
   const tables = await withScratch(roomFor(mib, wanted), async (folder) => {
-    const scene = await Scene.make(folder, mib);
+    const files = await BenchFiles.make(folder, mib);
     const found: string[] = [];
     for (const [index, row] of wanted.entries()) {
-      await scene.prepare(row, wanted.slice(index + 1));
+      await files.prepare(row, wanted.slice(index + 1));
       const lines: string[][] = [];
-      for (const subject of subjects(row, scene, peer)) {
+      for (const subject of subjects(row, files, peer)) {
         if (!PROFILED.includes(subject.column)) continue;
         lines.push(line(subject.column, await profile(subject, folder)));
       }

@@ -1,12 +1,14 @@
 /** An NBD client that writes the demo's disk to the Unix socket that it is told. */
-import { SelfTestClient } from "../src/check/client.ts";
+import { SelfTestClient } from "../src/check/self-test-client.ts";
+import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../src/protocol/constants.ts";
 import { PARTS } from "./disk.ts";
 
 using client = await SelfTestClient.connect(process.argv[2] as string);
 for (const { offset, length, fill } of PARTS) {
-  if (fill === undefined) client.writeZeroes(offset, length);
-  else client.write(offset, Buffer.alloc(length, fill));
+  if (fill === undefined) client.send(NBD_CMD_WRITE_ZEROES, offset, length);
+  else client.send(NBD_CMD_WRITE, offset, length, Buffer.alloc(length, fill));
   await client.settle();
 }
-await client.flush();
+client.send(NBD_CMD_FLUSH, 0, 0);
+await client.settle();
 await client.disconnect();

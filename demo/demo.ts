@@ -87,8 +87,8 @@ function say(line: string): void {
 }
 
 async function execute(...cmd: string[]): Promise<void> {
-  const status = await Bun.spawn({ cmd, stdio: ["ignore", "inherit", "inherit"] }).exited;
-  if (status !== 0) throw new Error(`${cmd[0]} failed with status ${status}`);
+  const code = await Bun.spawn({ cmd, stdio: ["ignore", "inherit", "inherit"] }).exited;
+  if (code !== 0) throw new Error(`${cmd[0]} failed with status ${code}`);
 }
 
 async function sha256Of(path: string): Promise<string> {

@@ -1,9 +1,15 @@
 /**
  * Numbers of the Linux ABI, by their C names, for x86-64 and arm64.
  *
- * Only the file-open flags differ between the two; arm64 keeps the 32-bit ARM values.
+ * Only the size of `struct epoll_event` differs between the two. Of the flags of open(2) that are not
+ * here, O_DIRECTORY, O_NOFOLLOW, O_DIRECT and O_LARGEFILE would: arm64 keeps the values of 32-bit ARM.
  */
 const ARM64 = process.arch === "arm64";
+
+// unistd.h
+export const STDIN_FILENO = 0;
+export const STDOUT_FILENO = 1;
+export const STDERR_FILENO = 2;
 
 // open(2)
 export const O_RDONLY = 0;
@@ -15,8 +21,6 @@ export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
-export const O_DIRECTORY = ARM64 ? 0o40000 : 0o200000;
-export const O_NOFOLLOW = ARM64 ? 0o100000 : 0o400000;
 
 // fcntl(2)
 export const F_GETFD = 1;
@@ -176,5 +180,6 @@ export const ERRNO = {
   EINPROGRESS: 115,
   ECONNRESET: 104,
   ENOTCONN: 107,
+  ETIMEDOUT: 110,
   EDQUOT: 122,
 } as const;

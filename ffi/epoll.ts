@@ -1,4 +1,4 @@
-/** Watching many descriptors of which little is expected: epoll(7). */
+/** Watches many descriptors that are mostly idle: epoll(7). */
 import {
   EPOLL_CLOEXEC,
   EPOLL_CTL_ADD,
@@ -12,20 +12,20 @@ import { close } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 
-/** Descriptors reported by one call. */
+/** The most descriptors reported by one call. */
 const BATCH = 64;
 
-/** Where the user's data stand in a `struct epoll_event`: it is packed on x86-64 only. */
+/** The position of the user data in `struct epoll_event`, which is packed on x86-64 only. */
 const DATA_AT = EPOLL_EVENT_SIZE - 8;
 
-/** A set of descriptors that costs the same however large it is, as long as nothing happens. */
+/** A set of descriptors whose cost does not depend on the number of idle ones. */
 export class EpollSet {
-  /** To poll: readable when {@link take} has something to report. */
+  /** For poll(2): readable when {@link take} has something to report. */
   readonly fd = checked("epoll_create1", () => libc.epoll_create1(EPOLL_CLOEXEC));
   readonly #event = new Memory(EPOLL_EVENT_SIZE);
   readonly #events = new Memory(BATCH * EPOLL_EVENT_SIZE);
 
-  /** Watches for input and for a peer that leaves. */
+  /** Watches for input, and for a peer that closes its side. */
   add(fd: number): void {
     this.#event.view.setUint32(0, EPOLLIN | EPOLLRDHUP, true);
     this.#event.view.setUint32(DATA_AT, fd, true);
@@ -36,7 +36,7 @@ export class EpollSet {
     checked("epoll_ctl", () => libc.epoll_ctl(this.fd, EPOLL_CTL_DEL, fd, this.#event.at(0)));
   }
 
-  /** Reports up to 64 descriptors without waiting: `EPOLL*` bits, which are those of `POLL*`. */
+  /** Reports up to 64 descriptors without waiting. @param report gets `EPOLL*` bits, the same as `POLL*` */
   take(report: (fd: number, events: number) => void): void {
     const { view } = this.#events;
     const n = checked("epoll_wait", () => {

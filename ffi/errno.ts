@@ -1,27 +1,27 @@
-/** How a failed C call becomes a JavaScript error, and the one place where EINTR is retried. */
+/** Turns failed C calls into JavaScript errors, and retries after EINTR. */
 import { type Pointer, read } from "bun:ffi";
 import { constants } from "node:os";
 import { ERRNO } from "./constants.ts";
 import { libc } from "./libc.ts";
 
-/** What a non-blocking call returns when it would have had to wait (EAGAIN). */
+/** The result of a non-blocking call that would have to wait (EAGAIN). */
 export const WOULD_BLOCK = -1;
 
-/** `EPIPE` for 32, and so on. Where two names share a number, the first in `node:os` stands. */
+/** `EPIPE` for 32, and so on. Of two names with the same number, the first one in `node:os`. */
 const NAMES = new Map<number, string>();
 for (const [name, number] of Object.entries(constants.errno)) {
   if (!NAMES.has(number)) NAMES.set(number, name);
 }
 
-/** A C call failed. `code` is errno's name (`"EPIPE"`), `syscall` the function (`"splice"`). */
+/** A failed C call. `code` is errno's name (`"EPIPE"`), `syscall` the function (`"splice"`). */
 export class SyscallError extends Error {
   override readonly name = "SyscallError";
   readonly code: string;
 
   /**
    * @param syscall name of the C function
-   * @param errno what errno(3) held
-   * @param subject what the call was about, such as a path; goes into the message
+   * @param errno errno(3) after the call
+   * @param subject the object of the call, such as a path, for the message
    */
   constructor(
     readonly syscall: string,
@@ -33,16 +33,16 @@ export class SyscallError extends Error {
   }
 }
 
-// errno is a variable of the thread (errno(3)), and so is this module's instance of its address.
+// errno is a variable of the thread (errno(3)), and each thread has its own instance of this module.
 const errnoLocation = libc.__errno_location() as Pointer;
 
-/** The thread's errno. Only of meaning right after a call that failed. */
+/** The thread's errno. Meaningful only right after a failed call. */
 export function lastErrno(): number {
   return read.i32(errnoLocation);
 }
 
 /**
- * Asks why a call returned -1, to be written as
+ * Examines errno after a call has returned -1. Used as
  * `do n = libc.call(…); while (n < 0 && interrupted("call"));`.
  *
  * @returns true after EINTR (call again), false after EAGAIN (the call would block)
@@ -56,9 +56,9 @@ export function interrupted(syscall: string, subject?: string): boolean {
 }
 
 /**
- * Runs a call that never blocks and is off the hot path.
+ * Runs a call that never blocks, outside of the hot path.
  *
- * @returns what the call returned, 0 or more
+ * @returns the result of the call, 0 or more
  * @throws SyscallError for every errno but EINTR
  */
 export function checked(syscall: string, call: () => number, subject?: string): number {

@@ -1,4 +1,4 @@
-/** Calls that any file descriptor takes: open(2), close(2), dup(2), read(2), write(2), writev(2). */
+/** File descriptors: open(2), close(2), dup(2), read(2), write(2), writev(2), fcntl(2), ioctl(2). */
 import { constants } from "node:os";
 import type { Pointer } from "bun:ffi";
 import {
@@ -27,14 +27,14 @@ import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { type IoVec, Memory } from "./memory.ts";
 
-/** A path or other text as the NUL-terminated bytes that C expects. */
+/** A path or other text as a NUL-terminated C string. */
 export function cstring(text: string): Uint8Array {
   if (text.includes("\0")) throw new SyscallError("open", ERRNO.EINVAL, JSON.stringify(text));
   return Buffer.from(`${text}\0`);
 }
 
 /**
- * open(2); O_CLOEXEC is always added, so that no child inherits the descriptor by accident.
+ * open(2), always with O_CLOEXEC, so that no child inherits the descriptor.
  *
  * @param flags `O_*` of `constants.ts`
  * @returns the new descriptor
@@ -46,10 +46,10 @@ export function open(path: string, flags: number, mode = 0): number {
 }
 
 /**
- * close(2) where nothing depends on how it ends: the descriptor is gone in any case, and what close(2)
- * may still have to tell is that data was lost which had been written to it.
+ * close(2), without the errors of delayed writes. For a descriptor that has been written to, use
+ * {@link closeWritten}.
  *
- * @throws SyscallError only for what is no descriptor, which is a fault in the program
+ * @throws SyscallError only when `fd` is not open, which is a bug in the program
  */
 export function close(fd: number): void {
   if (libc.close(fd) < 0 && lastErrno() === ERRNO.EBADF) {
@@ -58,11 +58,11 @@ export function close(fd: number): void {
 }
 
 /**
- * close(2) of what has been written to: some file systems tell only now that they could not keep it.
- * Not repeated after EINTR: Linux has released the descriptor by then, and another thread may own the
- * number already.
+ * close(2) of a descriptor that has been written to: some file systems report only now that data was
+ * lost. Not repeated after EINTR: Linux has already released the descriptor, and another thread may
+ * have got the number.
  *
- * @throws SyscallError; the descriptor is gone all the same
+ * @throws SyscallError; the descriptor is closed nevertheless
  */
 export function closeWritten(fd: number): void {
   if (libc.close(fd) < 0 && lastErrno() !== ERRNO.EINTR) {
@@ -75,26 +75,26 @@ export function dup(fd: number): number {
   return checked("dup", () => libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
 }
 
-/** True for a descriptor that a program started from here would not get (F_GETFD, FD_CLOEXEC). */
+/** True for a descriptor that children do not inherit (F_GETFD, FD_CLOEXEC). */
 export function closesOnExec(fd: number): boolean {
   return (checked("fcntl", () => libc.fcntl(fd, F_GETFD, 0)) & FD_CLOEXEC) !== 0;
 }
 
-/** Keeps a descriptor from programs that are started from here (F_SETFD, FD_CLOEXEC). */
+/** Keeps children from inheriting a descriptor (F_SETFD, FD_CLOEXEC). */
 export function closeOnExec(fd: number): void {
   checked("fcntl", () => libc.fcntl(fd, F_SETFD, FD_CLOEXEC));
 }
 
-/** Switches O_NONBLOCK on or off for the open file, and for all who share it. */
+/** Sets or clears O_NONBLOCK of the open file, for all processes that share it. */
 export function setNonBlocking(fd: number, on: boolean): void {
   const flags = openFlags(fd);
-  const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
-  if (wanted !== flags) checked("fcntl", () => libc.fcntl(fd, F_SETFL, wanted));
+  const changed = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (changed !== flags) checked("fcntl", () => libc.fcntl(fd, F_SETFL, changed));
 }
 
 const int = new Memory(4);
 
-/** Bytes waiting to be read from a pipe (either end will do) or a socket: ioctl(2), FIONREAD. */
+/** Bytes to read from a pipe, by either end, or from a socket (ioctl(2), FIONREAD). */
 export function bytesReadable(fd: number): number {
   let n: number;
   do n = libc.ioctl(fd, FIONREAD, int.at(0));
@@ -108,25 +108,24 @@ export function openFlags(fd: number): number {
 }
 
 /**
- * Takes the lock that an open file may hold on its file, for as long as it is open, without waiting
- * (flock(2)). Only those who ask for it are kept out.
+ * Takes an exclusive, advisory lock on a file without waiting (flock(2)). Closing the file releases it.
  *
- * @throws SyscallError EAGAIN while another one has it
+ * @throws SyscallError EAGAIN while another open file has it
  */
 export function lock(fd: number, subject: string): void {
   checked("flock", () => libc.flock(fd, LOCK_EX | LOCK_NB), subject);
 }
 
 /**
- * Whether nobody has a file open for writing, found by taking a lease on it and giving it back
+ * True when no process has a file open for writing: takes a read lease on it and releases it
  * (fcntl(2), F_SETLEASE).
  *
  * @param fd open for reading only
- * @returns undefined where there are no leases, or not on a file of somebody else's
+ * @returns undefined where the file system has no leases, or the file is another user's
  */
 export function hasNoWriter(fd: number): boolean | undefined {
-  // Who opens it for writing in between waits until it is given back, which we are told of by a signal:
-  // by SIGIO, which ends a program, if not by one that is ignored.
+  // A process that opens the file for writing in between waits for the release, and the kernel signals
+  // this process: by default with SIGIO, which would end it, so by SIGURG, which is ignored.
   libc.fcntl(fd, F_SETSIG, constants.signals.SIGURG);
   if (libc.fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
     return lastErrno() === ERRNO.EAGAIN ? false : undefined;
@@ -138,7 +137,7 @@ export function hasNoWriter(fd: number): boolean | undefined {
 /** `struct flock` on 64-bit machines: l_type, l_whence (SEEK_SET is 0), l_start, l_len, l_pid. */
 const flock = new Memory(32);
 
-/** True when others have a lock of any kind on a byte of a file (fcntl(2), F_OFD_GETLK). */
+/** True when another open file has a lock of any kind on a byte of a file (fcntl(2), F_OFD_GETLK). */
 export function isLocked(fd: number, byte: number): boolean {
   flock.bytes.fill(0);
   flock.view.setInt16(0, F_WRLCK, true);
@@ -187,7 +186,7 @@ export function write(fd: number, address: Pointer, length: number): number {
   return n;
 }
 
-/** writev(2) of all that `vector` still holds; does not consume it. @returns as {@link write} */
+/** writev(2) of all remaining entries, without consuming them. @returns bytes written, or WOULD_BLOCK */
 export function writev(fd: number, vector: IoVec): number {
   let n: number;
   do n = Number(libc.writev(fd, vector.pointer, vector.count));

@@ -1,15 +1,15 @@
 /**
  * The C library, loaded once for each thread that imports this module.
  *
- * The declared types are those of Linux on 64-bit machines, where glibc and musl agree: `size_t`
- * and `off_t` are 64 bits wide, `int` is 32. The wrappers beside this file are what the rest of the
- * program calls; they turn `-1` and errno into a {@link SyscallError}.
+ * The declared types are those of 64-bit Linux, the same in glibc and musl: `size_t` and `off_t` have
+ * 64 bits, `int` has 32. The rest of the program calls the wrappers in the other files of this folder,
+ * which turn `-1` and errno into a {@link SyscallError}.
  */
 import { dlopen, FFIType, type FFIFunction } from "bun:ffi";
 
 const MACHINE = process.arch === "arm64" ? "aarch64" : "x86_64";
 
-/** File names of the C library: glibc's, then the two under which musl's loader finds itself. */
+/** File names of the C library: glibc's, then the two of musl. */
 export const LIBC_NAMES: readonly string[] = [
   "libc.so.6",
   `libc.musl-${MACHINE}.so.1`,
@@ -17,11 +17,11 @@ export const LIBC_NAMES: readonly string[] = [
 ];
 
 /**
- * `i64_fast` gives a number instead of a bigint when it is exact, which every result below is: the
+ * `i64_fast` returns a number instead of a bigint where that is exact, as for all results below: the
  * kernel moves at most 2^31 - 4096 bytes in one call.
  *
- * `open` and `fcntl` are variadic in C. With integer arguments the Linux calling conventions of
- * x86-64 and arm64 pass them as those of an ordinary function.
+ * `open` and `fcntl` are variadic in C. On x86-64 and arm64, Linux passes their integer arguments like
+ * those of an ordinary function.
  */
 const SYMBOLS = {
   __errno_location: { args: [], returns: "ptr" },
@@ -30,7 +30,7 @@ const SYMBOLS = {
   open: { args: ["ptr", "i32", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   dup: { args: ["i32"], returns: "i32" },
-  // The last one is a number, or an address.
+  // The last argument is a number or an address.
   fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
   ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
   read: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
@@ -85,15 +85,15 @@ function load() {
 
 const loaded = load();
 
-/** The C functions themselves. Their results still have to be checked: see `errno.ts`. */
+/** The C functions. The caller must check their results: see `errno.ts`. */
 export const libc = loaded.symbols;
 
 /** The name under which the C library was found, one of {@link LIBC_NAMES}. */
 export const libcName = loaded.name;
 
 /**
- * The version of glibc, such as "2.36" (gnu_get_libc_version(3)); undefined on another C library.
- * {@link libcName} does not tell: musl's loader finds itself by glibc's name, too.
+ * The version of glibc, such as "2.36" (gnu_get_libc_version(3)); undefined for another C library. The
+ * file name is no proof: musl's loader also finds itself under glibc's name.
  */
 export function glibcVersion(): string | undefined {
   try {

@@ -1,17 +1,17 @@
-/** Memory that both JavaScript and the C library see. */
+/** Memory that JavaScript shares with the C library. */
 import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { libc } from "./libc.ts";
 
 /**
- * Bytes at a fixed address. A typed array's memory never moves while the array is alive, so the
- * address is taken once and arithmetic on it replaces a conversion at every call.
+ * Bytes at a fixed address. A typed array's memory does not move while the array is alive, so the
+ * address is taken once, in place of a conversion in every call.
  */
 export class Memory {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #address: number;
 
-  /** @param source the bytes to use, or how many (zero-filled) to allocate */
+  /** @param source the bytes to use, or the number of zero bytes to allocate */
   constructor(source: Uint8Array | number) {
     this.bytes = typeof source === "number" ? new Uint8Array(source) : source;
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
@@ -23,20 +23,20 @@ export class Memory {
     return this.bytes.length;
   }
 
-  /** The address of the byte at `offset`, good for as long as this object is held. */
+  /** The address of the byte at `offset`, valid while this object is referenced. */
   at(offset: number): Pointer {
     return (this.#address + offset) as Pointer;
   }
 
-  /** Copies `length` bytes from a place in another memory to `offset`, without a view of them. */
-  copyFrom(source: Memory, place: number, length: number, offset: number): void {
-    if (place + length > source.length || offset + length > this.length) {
+  /** Copies `length` bytes from `position` in another memory to `offset`, without creating a view. */
+  copyFrom(source: Memory, position: number, length: number, offset: number): void {
+    if (position + length > source.length || offset + length > this.length) {
       throw new RangeError("the bytes do not fit");
     }
-    libc.memcpy(this.at(offset), source.at(place), length);
+    libc.memcpy(this.at(offset), source.at(position), length);
   }
 
-  /** Copies `length` bytes from an address that is good for now to `offset`. */
+  /** Copies `length` bytes from an address, which must be valid, to `offset`. */
   copyFromAddress(address: number, length: number, offset: number): void {
     if (offset + length > this.length) throw new RangeError("the bytes do not fit");
     libc.memcpy(this.at(offset), address as Pointer, length);
@@ -46,8 +46,8 @@ export class Memory {
 const IOVEC_SIZE = 16;
 
 /**
- * An array of `struct iovec` for writev(2), filled from the front and consumed from the front.
- * Addresses are below 2^47 on Linux, so two 32-bit halves hold them exactly.
+ * A queue of `struct iovec` for writev(2). Addresses are below 2^47 on Linux, so a number composed of
+ * two 32-bit halves is exact.
  */
 export class IoVec {
   readonly #memory: Memory;
@@ -56,7 +56,7 @@ export class IoVec {
   #end = 0;
   #remaining = 0;
 
-  /** @param capacity the most buffers it holds */
+  /** @param capacity the most buffers */
   constructor(readonly capacity: number) {
     this.#memory = new Memory(capacity * IOVEC_SIZE);
     this.#words = new Uint32Array(this.#memory.bytes.buffer);
@@ -72,7 +72,7 @@ export class IoVec {
     return this.#remaining;
   }
 
-  /** True when no further buffer fits before the array has been consumed whole. */
+  /** True when no further buffer fits until all are consumed. */
   get full(): boolean {
     return this.#end === this.capacity;
   }
@@ -82,7 +82,7 @@ export class IoVec {
     return this.#memory.at(this.#first * IOVEC_SIZE);
   }
 
-  /** Appends `length` bytes at `address`; joins them to the last entry where they follow it. */
+  /** Appends `length` bytes at `address`; extends the last entry where they follow it in memory. */
   push(address: number, length: number): void {
     const words = this.#words;
     const last = (this.#end - 1) * 4;
@@ -96,7 +96,7 @@ export class IoVec {
     this.#remaining += length;
   }
 
-  /** Shows the first `length` bytes, entry by entry; the views are good only during the call. */
+  /** Visits the first `length` bytes, entry by entry; the views are valid only during the call. */
   each(length: number, visit: (bytes: Uint8Array) => void): void {
     const words = this.#words;
     for (let at = this.#first * 4; length > 0; at += 4) {
@@ -106,7 +106,7 @@ export class IoVec {
     }
   }
 
-  /** Marks the first `length` bytes as done, whatever entries they fall into. */
+  /** Removes the first `length` bytes, across entries. */
   consume(length: number): void {
     const words = this.#words;
     this.#remaining -= length;
@@ -124,7 +124,7 @@ export class IoVec {
     if (this.#first === this.#end) this.clear();
   }
 
-  /** Forgets the last `length` bytes that are not consumed yet. */
+  /** Removes the last `length` bytes. */
   dropLast(length: number): void {
     const words = this.#words;
     this.#remaining -= length;
@@ -141,7 +141,6 @@ export class IoVec {
     if (this.#first === this.#end) this.clear();
   }
 
-  /** Forgets everything. */
   clear(): void {
     this.#first = 0;
     this.#end = 0;

@@ -1,4 +1,4 @@
-/** Pipes: mkfifo(3), pipe(2), their size, and the calls that move pages without copying them. */
+/** Pipes: mkfifo(3), pipe(2), their size, splice(2) and tee(2). */
 import { readFileSync } from "node:fs";
 import {
   F_GETPIPE_SZ,
@@ -33,8 +33,8 @@ export function pipeSize(fd: number): number {
 }
 
 /**
- * Grows a pipe to the largest capacity that the kernel grants (F_SETPIPE_SZ): the machine's limit,
- * or less where the user's share of pipe pages is used up (EPERM, pipe(7)).
+ * Grows a pipe to the largest capacity that the kernel grants (F_SETPIPE_SZ): the machine's limit, or
+ * less when the user's pages for pipes are used up (EPERM, pipe(7)).
  *
  * @returns the capacity in bytes
  */
@@ -50,7 +50,7 @@ export function growPipe(fd: number): number {
   return now;
 }
 
-/** The machine's limit for a pipe of an unprivileged user, in bytes (pipe(7)). */
+/** The limit for a pipe of an unprivileged user, in bytes (pipe(7)). */
 function largestPipe(): number {
   try {
     return Number.parseInt(readFileSync("/proc/sys/fs/pipe-max-size", "latin1"), 10);
@@ -60,10 +60,11 @@ function largestPipe(): number {
 }
 
 /**
- * splice(2): moves up to `length` bytes between descriptors, one of them a pipe, without waiting.
+ * splice(2): moves up to `length` bytes between descriptors, at least one of them a pipe, without
+ * waiting.
  *
- * @returns bytes moved, 0 at the input's end of file, or WOULD_BLOCK, which does not say whether
- *   the input was empty or the output full
+ * @returns bytes moved, 0 at the input's end of file, or WOULD_BLOCK when the input is empty or the
+ *   output full
  */
 export function splice(from: number, to: number, length: number): number {
   let n: number;
@@ -72,7 +73,7 @@ export function splice(from: number, to: number, length: number): number {
   return n;
 }
 
-/** tee(2): copies up to `length` bytes from pipe to pipe without consuming them. As splice. */
+/** tee(2): copies up to `length` bytes from pipe to pipe, which stay in `from`. @returns as {@link splice} */
 export function tee(from: number, to: number, length: number): number {
   let n: number;
   do n = Number(libc.tee(from, to, length, FLAGS));

@@ -1,4 +1,4 @@
-/** Waiting: poll(2), and the eventfd(2) by which one thread wakes another. */
+/** poll(2), and eventfd(2), by which one thread wakes another. */
 import { EFD_CLOEXEC, EFD_NONBLOCK } from "./constants.ts";
 import { checked, interrupted } from "./errno.ts";
 import { close, read, write } from "./fd.ts";
@@ -7,12 +7,11 @@ import { Memory } from "./memory.ts";
 
 const POLLFD_SIZE = 8;
 
-/** An array of `struct pollfd`, refilled before every wait. Grows as needed. */
+/** An array of `struct pollfd`, which the caller refills before every wait. Grows as needed. */
 export class PollSet {
   #memory = new Memory(16 * POLLFD_SIZE);
   #count = 0;
 
-  /** Starts an empty set. */
   clear(): void {
     this.#count = 0;
   }
@@ -20,7 +19,7 @@ export class PollSet {
   /**
    * Adds a descriptor. With `events` 0, poll(2) still reports POLLERR and POLLHUP.
    *
-   * @returns the index to ask {@link revents} for
+   * @returns its index for {@link revents}
    */
   add(fd: number, events: number): number {
     const at = this.#count * POLLFD_SIZE;
@@ -36,10 +35,10 @@ export class PollSet {
   }
 
   /**
-   * Waits until a descriptor has something to report.
+   * Waits until a descriptor has events.
    *
-   * @param timeout milliseconds; -1 waits for ever, 0 only looks
-   * @returns how many descriptors have something to report
+   * @param timeout milliseconds; -1 for no limit, 0 to return at once
+   * @returns the number of descriptors with events
    */
   wait(timeout: number): number {
     let n: number;
@@ -48,7 +47,7 @@ export class PollSet {
     return n;
   }
 
-  /** What was reported for the descriptor at `index`: `POLL*` bits. */
+  /** The `POLL*` bits of the descriptor at `index`. */
   revents(index: number): number {
     return this.#memory.view.getInt16(index * POLLFD_SIZE + 6, true);
   }
@@ -61,7 +60,7 @@ one.view.setBigUint64(0, 1n, true);
 export class WakeUp {
   readonly #scratch = new Memory(8);
 
-  /** @param fd the eventfd; without it a new one is made */
+  /** @param fd an eventfd; a new one by default */
   constructor(
     readonly fd = checked("eventfd", () => libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
   ) {}
@@ -71,7 +70,7 @@ export class WakeUp {
     write(this.fd, one.at(0), 8);
   }
 
-  /** Takes all signals so far. */
+  /** Makes the descriptor unreadable. */
   clear(): void {
     read(this.fd, this.#scratch.at(0), 8);
   }

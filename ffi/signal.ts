@@ -1,4 +1,4 @@
-/** What signals do to this process: sigaction(2), signal(2), pthread_sigmask(3). */
+/** The dispositions and the mask of signals: sigaction(2), signal(2), pthread_sigmask(3). */
 import { dlopen } from "bun:ffi";
 import { constants } from "node:os";
 import { SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK } from "./constants.ts";
@@ -6,17 +6,17 @@ import { SyscallError } from "./errno.ts";
 import { libcName } from "./libc.ts";
 import { Memory } from "./memory.ts";
 
-// Only the main thread has to do with signals: the stream thread does not load these.
+// Loaded apart, as only the main thread handles signals.
 const libc = dlopen(libcName, {
   sigaction: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   signal: { args: ["i32", "u64"], returns: "u64" },
   pthread_sigmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
 }).symbols;
 
-/** Bytes of a sigset_t. In memory it is a bit for each signal, from 1 on. */
+/** Bytes of a sigset_t, which has one bit for each signal, from signal 1 on. */
 const SIGSET_SIZE = 128;
 
-/** A sigset_t of these signals. */
+/** A sigset_t. */
 export function signalSet(...signals: readonly NodeJS.Signals[]): Memory {
   const set = new Memory(SIGSET_SIZE);
   let bits = 0n;
@@ -25,7 +25,7 @@ export function signalSet(...signals: readonly NodeJS.Signals[]): Memory {
   return set;
 }
 
-// struct sigaction begins with the handler, in glibc and in musl; 152 bytes in both.
+// struct sigaction begins with the handler and has 152 bytes, in glibc and in musl.
 const action = new Memory(160);
 
 /** True when this process ignores the signal (SIG_IGN). Needs no descriptor. */
@@ -34,12 +34,12 @@ export function isIgnored(signal: NodeJS.Signals): boolean {
   return action.view.getBigUint64(0, true) === BigInt(SIG_IGN);
 }
 
-/** Gives a signal the effect back that it has by default (SIG_DFL). */
+/** Restores the default effect of a signal (SIG_DFL). */
 export function resetSignal(signal: NodeJS.Signals): void {
   libc.signal(constants.signals[signal], SIG_DFL);
 }
 
-/** Runs `work`, which does not wait, with a signal held back from this thread. */
+/** Runs `work`, which must not wait, with a signal blocked in this thread. */
 export function withBlocked<T>(signal: NodeJS.Signals, work: () => T): T {
   const before = new Memory(SIGSET_SIZE);
   setMask(SIG_BLOCK, signalSet(signal), before);

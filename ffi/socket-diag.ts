@@ -1,4 +1,4 @@
-/** What only netlink tells about sockets (sock_diag(7)). */
+/** Socket information from netlink (sock_diag(7)). */
 import {
   AF_NETLINK,
   AF_UNIX,
@@ -26,10 +26,10 @@ const MESSAGE_SIZE = 16;
 const ATTRIBUTE_SIZE = 4;
 
 /**
- * The socket that a Unix socket is connected to.
+ * Finds the socket that a Unix socket is connected to.
  *
- * @param inode as fstat(2) has it of the one @returns that of the other one; undefined where there is
- *   none, or the kernel does not tell
+ * @param inode from fstat(2)
+ * @returns the peer's inode; undefined if there is no peer, or the kernel does not tell
  */
 export function unixPeer(inode: number): number | undefined {
   try {
@@ -39,14 +39,14 @@ export function unixPeer(inode: number): number | undefined {
     try {
       const request = encodeRequest(inode);
       send(fd, request.at(0), request.length);
-      // The answer is there when send(2) returns.
+      // The kernel has answered when send(2) returns.
       const answer = new Memory(4096);
       return peerIn(answer.view, recv(fd, answer.at(0), answer.length));
     } finally {
       close(fd);
     }
   } catch (error) {
-    // A sandbox may forbid it, and a kernel be without it.
+    // A sandbox may forbid sock_diag, or the kernel may lack it.
     if (!(error instanceof SyscallError)) throw error;
     return undefined;
   }
@@ -59,7 +59,7 @@ function encodeRequest(inode: number): Memory {
   view.setUint16(4, SOCK_DIAG_BY_FAMILY, true);
   view.setUint16(6, NLM_F_REQUEST, true);
   view.setUint8(HEADER_SIZE, AF_UNIX);
-  // In any state; and by its inode, whatever its cookie.
+  // In any state, and by the inode with any cookie.
   view.setUint32(HEADER_SIZE + 4, 0xffff_ffff, true);
   view.setUint32(HEADER_SIZE + 8, inode, true);
   view.setUint32(HEADER_SIZE + 12, UDIAG_SHOW_PEER, true);

@@ -1,4 +1,4 @@
-/** Sockets: socket(2), bind(2), connect(2), recv(2), send(2) and their kin. None of the calls waits. */
+/** Sockets: socket(2), bind(2), connect(2), recv(2), send(2) and others. None of the calls blocks. */
 import type { Pointer } from "bun:ffi";
 import {
   AF_INET,
@@ -36,7 +36,7 @@ import { Memory } from "./memory.ts";
 /**
  * recv(2).
  *
- * @param flags MSG_PEEK to leave the bytes where they are, or 0
+ * @param flags MSG_PEEK to leave the bytes in the socket, or 0
  * @returns bytes received, 0 when the peer has finished, or WOULD_BLOCK
  */
 export function recv(fd: number, address: Pointer, length: number, flags = 0): number {
@@ -47,9 +47,9 @@ export function recv(fd: number, address: Pointer, length: number, flags = 0): n
 }
 
 /**
- * send(2); a peer that is gone is EPIPE, not SIGPIPE.
+ * send(2); fails with EPIPE, without SIGPIPE, when the peer is gone.
  *
- * @param flags MSG_MORE when what follows at once may go in the same packet, or 0
+ * @param flags MSG_MORE when more data follows at once, for the same packet, or 0
  * @returns bytes sent, or WOULD_BLOCK
  */
 export function send(fd: number, address: Pointer, length: number, flags = 0): number {
@@ -69,8 +69,8 @@ export function bytesUnsent(fd: number): number {
 }
 
 /**
- * Begins to connect a new non-blocking stream socket (connect(2)). It is writable once it is
- * connected or has failed: {@link socketError} tells which.
+ * Starts to connect a new non-blocking stream socket (connect(2)). It becomes writable when it is
+ * connected or has failed; {@link socketError} then tells which.
  *
  * @param address a `struct sockaddr` of {@link unixAddress} or {@link internetAddress}
  * @returns the descriptor, close-on-exec
@@ -78,9 +78,9 @@ export function bytesUnsent(fd: number): number {
  */
 export function connect(address: Uint8Array, subject: string): number {
   const memory = new Memory(address);
-  const tree = memory.view.getUint16(0, true);
+  const family = memory.view.getUint16(0, true);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = checked("socket", () => libc.socket(tree, type, 0), subject);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
   if (libc.connect(fd, memory.at(0), memory.length) === 0) return fd;
   const errno = lastErrno();
   // After EINTR the connection is set up in the background, as after EINPROGRESS.
@@ -90,17 +90,17 @@ export function connect(address: Uint8Array, subject: string): number {
 }
 
 /**
- * A stream socket that takes connections at `address`, non-blocking and close-on-exec (bind(2),
- * listen(2)). That of a Unix socket makes its file, with the permissions that umask(2) leaves.
+ * Makes a listening stream socket, non-blocking and close-on-exec (bind(2), listen(2)). A Unix socket's
+ * file gets the permissions that umask(2) leaves.
  *
- * @param backlog connections that may wait to be accepted; the kernel has a limit of its own
+ * @param backlog connections that may wait to be accepted, up to the kernel's limit
  * @throws SyscallError
  */
 export function listen(address: Uint8Array, backlog: number, subject: string): number {
   const memory = new Memory(address);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const tree = memory.view.getUint16(0, true);
-  const fd = checked("socket", () => libc.socket(tree, type, 0), subject);
+  const family = memory.view.getUint16(0, true);
+  const fd = checked("socket", () => libc.socket(family, type, 0), subject);
   try {
     checked("bind", () => libc.bind(fd, memory.at(0), memory.length), subject);
     checked("listen", () => libc.listen(fd, backlog), subject);
@@ -112,24 +112,24 @@ export function listen(address: Uint8Array, backlog: number, subject: string): n
 }
 
 /**
- * What has become of a connection, or of the attempt to make it: 0, or the errno that it failed with
- * (SO_ERROR, socket(7)). The kernel tells each failure once, whether it is asked or a call fails by it.
+ * The pending error of a connection, or of the attempt to connect: an errno, or 0 (SO_ERROR,
+ * socket(7)). The kernel reports each error once, either here or by a call that fails.
  */
 export function socketError(fd: number): number {
   return option(fd, SO_ERROR);
 }
 
-/** True for a socket of this machine (unix(7), SO_DOMAIN). */
+/** True for a Unix socket (unix(7), SO_DOMAIN). */
 export function isUnix(fd: number): boolean {
   return option(fd, SO_DOMAIN) === AF_UNIX;
 }
 
-/** True for a socket that carries bytes in order, and not messages (SOCK_STREAM, SO_TYPE). */
+/** True for a stream socket (SOCK_STREAM, SO_TYPE). */
 export function isStream(fd: number): boolean {
   return option(fd, SO_TYPE) === SOCK_STREAM;
 }
 
-/** True for a socket that takes connections: listen(2) was called for it (SO_ACCEPTCONN). */
+/** True for a listening socket (SO_ACCEPTCONN). */
 export function isListening(fd: number): boolean {
   return option(fd, SO_ACCEPTCONN) !== 0;
 }
@@ -141,8 +141,8 @@ function option(fd: number, name: number): number {
 }
 
 /**
- * Lets the kernel hold up to `length` bytes that the peer has not taken yet (SO_SNDBUF, socket(7)).
- * The kernel grants at most its own limit, without a word.
+ * Lets the kernel hold up to `length` bytes that the peer has not taken yet (SO_SNDBUF, socket(7)). The
+ * kernel silently applies its own limit.
  */
 export function growSendBuffer(fd: number, length: number): void {
   int.view.setInt32(0, length, true);
@@ -152,9 +152,9 @@ export function growSendBuffer(fd: number, length: number): void {
 const linger = new Memory(8);
 
 /**
- * Whether closing a TCP connection resets it, so that the peer sees an error and no end, as after
- * SO_LINGER with no time (socket(7)). It holds for the end of the process, too, however that comes.
- * Does nothing to other sockets.
+ * Sets whether closing a TCP connection resets it, so that the peer sees an error and not the end
+ * (SO_LINGER with a time of 0, socket(7)). This also applies when the process ends in any way. Does
+ * nothing to other sockets.
  */
 export function resetOnClose(fd: number, on: boolean): void {
   linger.view.setInt32(0, on ? 1 : 0, true);
@@ -162,12 +162,12 @@ export function resetOnClose(fd: number, on: boolean): void {
   checked("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger.at(0), 8));
 }
 
-/** Probes without an answer after which a TCP peer is taken for dead. */
+/** The unanswered probes after which a TCP peer counts as dead. */
 const KEEPALIVE_PROBES = 2;
 
 /**
- * Has the kernel end a TCP connection whose peer does not answer for `seconds`, whether it owes an
- * acknowledgement (TCP_USER_TIMEOUT) or has nothing to say (SO_KEEPALIVE; tcp(7), socket(7)). Does
+ * Makes the kernel end a TCP connection whose peer does not respond for `seconds`: to data
+ * (TCP_USER_TIMEOUT), or to probes while the connection is idle (SO_KEEPALIVE; tcp(7), socket(7)). Does
  * nothing to other sockets, whose peers are on this machine.
  */
 export function noticeDeadPeer(fd: number, seconds: number): void {
@@ -183,44 +183,42 @@ export function noticeDeadPeer(fd: number, seconds: number): void {
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-/** Where a socket is bound, or the one that it is connected to. */
+/** The address of a socket or of its peer. */
 export type BoundAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 const SOCKADDR_STORAGE_SIZE = 128;
 
-/**
- * Where a Unix or TCP socket is bound (getsockname(2)); undefined for others and for one without a
- * name.
- */
+/** The address of a Unix or TCP socket (getsockname(2)); undefined for others and for an unbound one. */
 export function boundAddress(fd: number): BoundAddress | undefined {
-  return address("getsockname", fd);
+  return addressBy("getsockname", fd);
 }
 
 /**
- * The same of the socket that it is connected to (getpeername(2)).
+ * The address of the peer of a Unix or TCP socket (getpeername(2)); undefined for others and for an
+ * unbound one.
  *
- * @throws SyscallError ENOTCONN when there is none
+ * @throws SyscallError ENOTCONN without a peer
  */
 export function peerAddress(fd: number): BoundAddress | undefined {
-  return address("getpeername", fd);
+  return addressBy("getpeername", fd);
 }
 
-function address(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
+function addressBy(call: "getsockname" | "getpeername", fd: number): BoundAddress | undefined {
   const memory = new Memory(SOCKADDR_STORAGE_SIZE);
   const { view, bytes } = memory;
   intLength.view.setUint32(0, SOCKADDR_STORAGE_SIZE, true);
   checked(call, () => libc[call](fd, memory.at(0), intLength.at(0)));
-  const tree = view.getUint16(0, true);
-  if (tree === AF_UNIX) {
+  const family = view.getUint16(0, true);
+  if (family === AF_UNIX) {
     const end = bytes.indexOf(0, 2);
     const path = Buffer.from(bytes.subarray(2, end)).toString();
     return path === "" ? undefined : { kind: "unix", path };
   }
   const port = view.getUint16(2);
-  if (tree === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
-  if (tree !== AF_INET6) return undefined;
+  if (family === AF_INET) return { kind: "tcp", host: bytes.subarray(4, 8).join("."), port };
+  if (family !== AF_INET6) return undefined;
   const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(8 + 2 * i).toString(16));
   return { kind: "tcp", host: groups.join(":"), port };
 }
@@ -237,7 +235,7 @@ export function sendDatagram(address: Uint8Array, bytes: Uint8Array): void {
   }
 }
 
-/** `struct sockaddr_un` for a name without a place in the file system (unix(7), "abstract"). */
+/** `struct sockaddr_un` for an abstract name (unix(7)). */
 export function abstractAddress(name: string): Uint8Array {
   const bytes = Buffer.alloc(3 + Buffer.byteLength(name));
   bytes.writeUInt16LE(AF_UNIX, 0);
@@ -268,14 +266,14 @@ export function internetAddress(address: Uint8Array, port: number): Uint8Array {
   return bytes;
 }
 
-/** Tells the peer that nothing more will be sent (shutdown(2), SHUT_WR). */
+/** Ends this side of a connection (shutdown(2), SHUT_WR). */
 export function shutdownWrite(fd: number): void {
   checked("shutdown", () => libc.shutdown(fd, SHUT_WR));
 }
 
-/** Ends a connection both ways, whoever else has a descriptor of it (shutdown(2), SHUT_RDWR). */
+/** Ends both sides of a connection, even if other descriptors of it are open (shutdown(2), SHUT_RDWR). */
 export function shutdown(fd: number): void {
-  // One that the peer has reset is not connected any more: that is as good.
+  // Fails with ENOTCONN after a reset, which is as good.
   libc.shutdown(fd, SHUT_RDWR);
 }
 

@@ -1,4 +1,4 @@
-/** Starting a program and hearing of its end: posix_spawn(3), waitid(2). */
+/** Starts programs and waits for them: posix_spawn(3), waitid(2). */
 import { dlopen, type Pointer } from "bun:ffi";
 import {
   CLD_EXITED,
@@ -14,6 +14,7 @@ import {
   WNOHANG,
   WNOWAIT,
   WSTOPPED,
+  STDERR_FILENO,
 } from "./constants.ts";
 import { lastErrno, SyscallError } from "./errno.ts";
 import { closesOnExec, cstring, setNonBlocking } from "./fd.ts";
@@ -22,7 +23,7 @@ import { Memory } from "./memory.ts";
 import { signalSet } from "./signal.ts";
 import { readdirSync } from "node:fs";
 
-// Only the main thread starts programs: the stream thread does not load these.
+// Loaded apart, as only the main thread starts programs.
 const libc = dlopen(libcName, {
   posix_spawn: { args: ["ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   posix_spawn_file_actions_init: { args: ["ptr"], returns: "i32" },
@@ -42,7 +43,7 @@ const libc = dlopen(libcName, {
   waitid: { args: ["i32", "i32", "ptr", "i32"], returns: "i32" },
 }).symbols;
 
-/** musl and older glibc do not have it. */
+/** Undefined with musl and older glibc. */
 const closeFrom = (() => {
   const name = "posix_spawn_file_actions_addclosefrom_np";
   try {
@@ -53,44 +54,45 @@ const closeFrom = (() => {
 })();
 
 export interface SpawnOptions {
-  /** The file to execute, which is not looked for in PATH. */
+  /** The path of the file to execute; PATH is not searched. */
   readonly file: string;
-  /** Its words, the first of which is its own name. */
+  /** The arguments, including the program's name. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Its descriptors from 0 on, by their numbers here; it gets no others. "null" is /dev/null. */
+  /**
+   * The program's descriptors from 0 on, by their numbers in this process; no others. "null" is
+   * /dev/null.
+   */
   readonly stdio: readonly (number | "null")[];
-  /** Where the terminal's signals find it: with us, in a process group or a session of its own. */
+  /** Runs in this process's group, in a new process group, or in a new session. */
   readonly place: "here" | "group" | "session";
 }
 
-const STDERR = 2;
-
-/** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl, 336 bytes at most. */
+/** Larger than posix_spawnattr_t and posix_spawn_file_actions_t of glibc and musl (at most 336 bytes). */
 const OPAQUE_SIZE = 512;
 
 /**
- * The runtime ignores these two for itself. Others that are ignored were so before it started, and
- * stay so in what is executed: nohup(1) wants that.
+ * Bun ignores these two for itself; the program must not. Other ignored signals were ignored before Bun
+ * started, and stay so in the program, as nohup(1) requires.
  */
 const IGNORED_BY_RUNTIME = signalSet("SIGPIPE", "SIGXFSZ");
 const NO_SIGNALS = signalSet();
 
 /**
- * Starts a program, with no signal blocked. Unlike with Bun.spawn, it can have a process group of its
- * own in the session that it is in, and keeps the dispositions that we were started with.
+ * Starts a program, with no signal blocked. Unlike with Bun.spawn, the program can get a process group
+ * of its own in the same session, and keeps the signal dispositions that this process was started with.
  *
- * @returns its process id
- * @throws SyscallError when it cannot be executed (ENOENT, EACCES), or not be started (EAGAIN)
+ * @returns the process id
+ * @throws SyscallError when it cannot be executed (ENOENT, EACCES) or started (EAGAIN)
  */
 export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
   const [attributes, actions] = [new Memory(OPAQUE_SIZE), new Memory(OPAQUE_SIZE)];
-  succeed("posix_spawnattr_init", libc.posix_spawnattr_init(attributes.at(0)));
+  requireZero("posix_spawnattr_init", libc.posix_spawnattr_init(attributes.at(0)));
   try {
     setAttributes(attributes.at(0), place);
-    succeed("posix_spawn", libc.posix_spawn_file_actions_init(actions.at(0)));
+    requireZero("posix_spawn", libc.posix_spawn_file_actions_init(actions.at(0)));
     try {
-      for (const fd of stdio) if (fd !== "null" && fd <= STDERR) block(fd);
+      for (const fd of stdio) if (fd !== "null" && fd <= STDERR_FILENO) makeBlocking(fd);
       const devNull = new Memory(cstring("/dev/null"));
       addActions(actions.at(0), stdio, devNull);
       const pid = new Memory(4);
@@ -101,7 +103,7 @@ export function spawn({ file, argv, env, stdio, place }: SpawnOptions): number {
         ...[pid.at(0), path.at(0), actions.at(0), attributes.at(0)],
         ...[words.pointer, variables.pointer],
       );
-      succeed("posix_spawn", result, file);
+      requireZero("posix_spawn", result, file);
       return pid.view.getInt32(0, true);
     } finally {
       libc.posix_spawn_file_actions_destroy(actions.at(0));
@@ -123,7 +125,7 @@ function setAttributes(attributes: Pointer, place: SpawnOptions["place"]): void 
     libc.posix_spawnattr_setsigdefault(attributes, IGNORED_BY_RUNTIME.at(0)),
     libc.posix_spawnattr_setsigmask(attributes, NO_SIGNALS.at(0)),
   ]) {
-    succeed("posix_spawn", result);
+    requireZero("posix_spawn", result);
   }
 }
 
@@ -133,26 +135,26 @@ function addActions(actions: Pointer, stdio: SpawnOptions["stdio"], devNull: Mem
       from === "null"
         ? libc.posix_spawn_file_actions_addopen(actions, to, devNull.at(0), O_RDWR, 0)
         : libc.posix_spawn_file_actions_adddup2(actions, from, to);
-    succeed("posix_spawn", result);
+    requireZero("posix_spawn", result);
   }
   if (closeFrom !== undefined) {
-    succeed("posix_spawn", closeFrom(actions, stdio.length));
+    requireZero("posix_spawn", closeFrom(actions, stdio.length));
     return;
   }
-  for (const fd of leaking(stdio.length)) {
-    succeed("posix_spawn", libc.posix_spawn_file_actions_addclose(actions, fd));
+  for (const fd of inheritable(stdio.length)) {
+    requireZero("posix_spawn", libc.posix_spawn_file_actions_addclose(actions, fd));
   }
 }
 
 /**
- * The runtime has made what it writes to non-blocking, for all who share it, and most programs take that
- * for an error.
+ * Bun makes descriptors that it writes to non-blocking for all who share them, and most programs fail
+ * then.
  */
-function block(fd: number): void {
+function makeBlocking(fd: number): void {
   try {
     setNonBlocking(fd, false);
   } catch {
-    // It is not open, which the program will notice itself.
+    // Not open; the program will notice that itself.
   }
 }
 
@@ -165,13 +167,13 @@ function assignments(env: SpawnOptions["env"]): string[] {
   return all;
 }
 
-/** Descriptors from `first` on that a program would get without having been given them. */
-function leaking(first: number): number[] {
+/** The descriptors from `first` on that the program would inherit. */
+function inheritable(first: number): number[] {
   try {
     const open = readdirSync("/proc/self/fd").map(Number);
     return open.filter((fd) => fd >= first && !closesOnExecOrGone(fd));
   } catch {
-    // Without /proc, or with no descriptor left to look into it, there is no telling.
+    // Not known without /proc, or without a free descriptor.
     return [];
   }
 }
@@ -184,17 +186,17 @@ function closesOnExecOrGone(fd: number): boolean {
   }
 }
 
-/** The functions return what others put into errno. */
-function succeed(name: string, errno: number, subject?: string): void {
+/** Checks the result of a function that returns an error number in place of setting errno. */
+function requireZero(name: string, errno: number, subject?: string): void {
   if (errno !== 0) throw new SyscallError(name, errno, subject);
 }
 
-/** An array of C strings with a null pointer at its end, as execve(2) takes it. */
+/** A null-terminated array of C strings, for execve(2). */
 class Strings {
   readonly #pointers: Memory;
   readonly #text: Memory;
 
-  /** @throws SyscallError EINVAL for one that contains a NUL */
+  /** @throws SyscallError EINVAL for a string that contains a NUL */
   constructor(strings: readonly string[]) {
     const text = Buffer.from(`${strings.join("\0")}\0`);
     this.#text = new Memory(text);
@@ -214,7 +216,7 @@ class Strings {
   }
 }
 
-/** What has become of a child: `value` is its exit status, or the signal's number. */
+/** The state of a child; `value` is the exit status or the signal's number. */
 export interface ChildState {
   readonly state: "exited" | "killed" | "stopped";
   readonly value: number;
@@ -223,21 +225,21 @@ export interface ChildState {
 const siginfo = new Memory(128);
 
 /**
- * How a child has ended (waitid(2)). It remains a zombie, and its process id its own, until it is
- * reaped.
+ * How a child has ended (waitid(2)). The child stays a zombie, so that its process id is not reused,
+ * until {@link reap}.
  *
- * @returns undefined while it lives; "unknown" when somebody else has reaped it (ECHILD)
+ * @returns undefined while it runs; "unknown" when other code has reaped it (ECHILD)
  */
-export function endOf(pid: number): ChildState | "unknown" | undefined {
+export function exitState(pid: number): ChildState | "unknown" | undefined {
   return wait(pid, WEXITED | WNOWAIT);
 }
 
-/** Whether a child has been stopped since this was asked last; as {@link endOf}. */
-export function stopOf(pid: number): ChildState | "unknown" | undefined {
+/** Whether a child has been stopped since the last call. @returns as {@link exitState} */
+export function stopState(pid: number): ChildState | "unknown" | undefined {
   return wait(pid, WSTOPPED);
 }
 
-/** Removes a child that has ended from the system's list of processes. */
+/** Reaps a child that has ended. */
 export function reap(pid: number): void {
   wait(pid, WEXITED);
 }
@@ -255,7 +257,7 @@ function wait(pid: number, options: number): ChildState | "unknown" | undefined 
   return { state, value: view.getInt32(SI_STATUS, true) };
 }
 
-// Where siginfo_t has them on 64-bit machines.
+// Positions in siginfo_t on 64-bit machines.
 const SI_CODE = 8;
 const SI_PID = 16;
 const SI_STATUS = 24;

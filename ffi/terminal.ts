@@ -16,7 +16,7 @@ import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 import { withBlocked } from "./signal.ts";
 
-/** How large a terminal is, in characters. */
+/** The size of a terminal in characters. */
 export interface WindowSize {
   readonly rows: number;
   readonly columns: number;
@@ -24,7 +24,7 @@ export interface WindowSize {
 
 const winsize = new Memory(8);
 
-/** The size of the terminal behind a descriptor (TIOCGWINSZ); undefined where there is none. */
+/** The size of a terminal (TIOCGWINSZ); undefined for a descriptor that is no terminal. */
 export function windowSize(fd: number): WindowSize | undefined {
   if (libc.ioctl(fd, TIOCGWINSZ, winsize.at(0)) < 0) return undefined;
   const { view } = winsize;
@@ -38,7 +38,7 @@ export function openTerminal(): number {
 
 const group = new Memory(4);
 
-/** The process group in the foreground of a terminal (TIOCGPGRP); undefined if it is not ours. */
+/** The foreground process group of the controlling terminal (TIOCGPGRP); undefined for another file. */
 export function foregroundGroup(fd: number): number | undefined {
   if (libc.ioctl(fd, TIOCGPGRP, group.at(0)) < 0) return undefined;
   return group.view.getInt32(0, true);
@@ -49,17 +49,14 @@ export function ownGroup(): number {
   return libc.getpgrp();
 }
 
-/**
- * True when this process is in the foreground of the terminal behind a descriptor, which then is its
- * controlling terminal.
- */
+/** True when `fd` is the controlling terminal, with this process in the foreground. */
 export function isInForeground(fd: number): boolean {
   return foregroundGroup(fd) === ownGroup();
 }
 
 /**
- * Puts a process group of this session into the foreground of its terminal (TIOCSPGRP), from the
- * background, too.
+ * Puts a process group of this session into the foreground of its terminal (TIOCSPGRP), even from the
+ * background.
  *
  * @throws SyscallError EPERM when there is no such group, EIO when the terminal is gone
  */
@@ -68,29 +65,29 @@ export function setForegroundGroup(fd: number, id: number): void {
   fromBackground(() => libc.ioctl(fd, TIOCSPGRP, group.at(0)));
 }
 
-/** How a terminal is set (struct termios of the kernel). */
+/** The settings of a terminal (struct termios of the kernel). */
 export interface TerminalSettings {
-  /** ECHO and ICANON: whether it shows what is typed, and gives it line by line. */
+  /** The bits ECHO and ICANON: whether typed characters are shown, and read line by line. */
   readonly mode: number;
   readonly memory: Memory;
 }
 
-/** Where c_lflag is, behind c_iflag, c_oflag and c_cflag. */
+/** The position of c_lflag, after c_iflag, c_oflag and c_cflag. */
 const LFLAG = 12;
 
-/** @returns undefined when there is no terminal any more */
+/** @returns undefined when the terminal is gone */
 export function terminalSettings(fd: number): TerminalSettings | undefined {
   const memory = new Memory(64);
   if (libc.ioctl(fd, TCGETS, memory.at(0)) < 0) return undefined;
   return { mode: memory.view.getUint32(LFLAG, true) & (ECHO | ICANON), memory };
 }
 
-/** Sets a terminal, from the background, too. @throws SyscallError EIO when it is gone */
+/** Changes the settings, even from the background. @throws SyscallError EIO when the terminal is gone */
 export function setTerminal(fd: number, { memory }: TerminalSettings): void {
   fromBackground(() => libc.ioctl(fd, TCSETSW, memory.at(0)));
 }
 
-/** Whoever does this from the background would be stopped by SIGTTOU, with all of its group. */
+/** Blocks SIGTTOU, which would stop a background process and its group in these calls (ioctl_tty(2)). */
 function fromBackground(call: () => number): void {
   withBlocked("SIGTTOU", () => checked("ioctl", call, "terminal"));
 }

@@ -1,11 +1,8 @@
-/** Work with steps behind it that have to be taken in every case. */
-
 /**
- * Does `work`, and then every step in turn, whatever has become of the work and of the steps before: one
- * that throws does not leave behind what the next ones would have removed.
+ * Calls `work`, and then each of `steps` in turn, even if `work` or an earlier step throws.
  *
- * @returns what `work` returned
- * @throws the first error that one of them threw
+ * @returns the result of `work`
+ * @throws the first error that was thrown
  */
 export async function cleaningUp<T>(
   work: () => T | Promise<T>,

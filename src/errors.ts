@@ -1,17 +1,17 @@
-/** Errors that are the user's business: one line, a stable code, an exit status. No stack trace. */
+/** Errors for the user: one line, a stable code, an exit status, no stack trace. */
 
 /**
- * Exit statuses, as README.md lists them. A captive command's own failure passes through, and a
+ * Exit statuses, as docs/command-line.md lists them. A captive command's own failure passes through, and a
  * signal gives 128 plus its number.
  */
 export const EXIT = {
   /** The stream is complete. */
   COMPLETE: 0,
-  /** A fault of the program itself. */
+  /** A bug in the program. */
   INTERNAL: 1,
   /** The command line is wrong; nothing was started. */
   USAGE: 2,
-  /** Something that the stream needs is not to be had; nothing was streamed. */
+  /** Something that the stream needs is missing or failed to start; nothing was streamed. */
   SETUP: 3,
   /** The stream is truncated. */
   TRUNCATED: 4,
@@ -21,7 +21,7 @@ export const EXIT = {
   NOT_FOUND: 127,
 } as const;
 
-/** Codes that do not change between releases. */
+/** The codes do not change between releases. */
 export type ErrorCode =
   | "ERR_USAGE"
   | "ERR_BUN"
@@ -51,7 +51,7 @@ export function usageError(message: string): UserError {
   return new UserError("ERR_USAGE", message, EXIT.USAGE);
 }
 
-/** The text of anything that was thrown. */
+/** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,9 +1,9 @@
-/** The library: `serve` and `run` for programs. docs/library.md has examples. */
+/** The library's entry point. docs/library.md has examples. */
 export { type ErrorCode, UserError } from "./errors.ts";
 export type { RunOptions, ServeOptions, StreamOptions, TlsOptions } from "./library/options.ts";
 export { run } from "./library/run.ts";
 export { serve } from "./library/serve.ts";
-export type { Size } from "./library/size.ts";
+export type { Size } from "./size.ts";
 export {
   type Listening,
   type Message,

@@ -1,6 +1,6 @@
 /**
- * To be imported before everything else: what is loaded later opens descriptors of its own, under
- * numbers that a user may name by mistake.
+ * Must be imported before everything else: modules that are loaded later open descriptors, whose
+ * numbers a user may name by mistake.
  */
 import { rememberDescriptors } from "./process/inherited.ts";
 

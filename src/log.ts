@@ -1,11 +1,11 @@
-/** Where messages for the user go. */
+/** Takes messages for the user. */
 import type { Words } from "./messages/notice.ts";
 
 export interface Log {
-  /** Progress of the whole; one line for each stage. */
+  /** One line for each stage of the stream. */
   info(message: Words): void;
-  /** Something is wrong but the stream goes on. */
+  /** Something is wrong, but the stream continues. */
   warn(message: Words): void;
-  /** What only interests who looks for a fault. */
+  /** Details for finding a fault. */
   verbose(message: Words): void;
 }

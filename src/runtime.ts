@@ -1,17 +1,16 @@
-/** What the program runs on. */
+/** The version of Bun. */
 import packageJson from "../package.json" with { type: "json" };
 import { UserError } from "./errors.ts";
 
-/** The versions of Bun that will do, as in package.json. */
+/** The supported versions, from package.json. */
 export const WANTED_BUN = packageJson.engines.bun;
 
-/** True for a Bun that will do. */
 export function isBunRecent(version: string): boolean {
   return Bun.semver.satisfies(version, WANTED_BUN);
 }
 
 /**
- * Refuses a Bun that is too old: with some, clients wait for an answer for ever.
+ * Refuses a Bun that is too old: with some older versions, clients wait for a reply for ever.
  *
  * @throws UserError ERR_BUN
  */

@@ -1,32 +1,24 @@
-/** The stream thread: puts a sink or a source, a flow and the engine together, and runs them to the end. */
+/** The stream thread: puts an endpoint, a stream and the engine together, and runs them to the end. */
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { WakeUp } from "../ffi/poll.ts";
 import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
 import { createSink } from "./endpoint/sinks/create.ts";
 import { createSource } from "./endpoint/sources/create.ts";
-import { UNBOUNDED_SIZE } from "./protocol/export.ts";
-import { toOffset } from "./protocol/offset.ts";
 import { Counters } from "./stream/counters.ts";
 import { Engine } from "./stream/engine.ts";
-import type { Flow } from "./stream/flow.ts";
 import {
   type Command,
+  endOf,
   flushes,
   type StreamEvent,
   type StreamPlan,
   type StreamThreadData,
 } from "./stream/messages.ts";
-import { ReadFlow } from "./stream/read/read-flow.ts";
-import { DryRunFlow } from "./stream/dry-run/dry-run-flow.ts";
-import { WriteFlow } from "./stream/write/write-flow.ts";
-
-/**
- * Bytes that are kept where clients may come back: of what is out, to compare with what is repeated,
- * and for what comes ahead of its turn, as a client sends what it had in flight in any order. qemu-img
- * has at most 16 requests of 2 MiB in flight.
- */
-const IN_FLIGHT = 64 * 1024 * 1024;
+import { DryRunStream } from "./stream/dry-run/dry-run-stream.ts";
+import { ReadStream } from "./stream/read/read-stream.ts";
+import type { Stream } from "./stream/stream.ts";
+import { WriteStream } from "./stream/write/write-stream.ts";
 
 /** Runs one stream from start to end; returns when it is over. */
 function runStreamThread(): void {
@@ -34,7 +26,7 @@ function runStreamThread(): void {
   const { port, wakeFd, counters } = data;
   const post = (event: StreamEvent) => port.postMessage(event);
   const engine = new Engine({
-    flow: createFlow(data, new Counters(counters), post),
+    stream: createStream(data, new Counters(counters), post),
     idleTimeout: data.idleTimeout,
     wake: new WakeUp(wakeFd),
     receive: () => receiveMessageOnPort(port)?.message as Command | undefined,
@@ -44,16 +36,16 @@ function runStreamThread(): void {
   port.close();
 }
 
-function createFlow(
+function createStream(
   plan: StreamPlan,
   counters: Counters,
   post: (event: StreamEvent) => void,
-): Flow {
-  const { reconnect, checksum } = plan;
-  const window = reconnect ? Math.max(plan.window, IN_FLIGHT) : plan.window;
-  const size = toOffset(plan.size ?? UNBOUNDED_SIZE);
+): Stream {
+  const { held: window, checksum } = plan;
+  const reconnect = plan.reconnect !== undefined;
+  const size = endOf(plan);
   if (plan.direction === "read") {
-    return new ReadFlow({
+    return new ReadStream({
       source: createSource(plan.endpoint),
       size,
       endless: plan.size === undefined,
@@ -61,18 +53,18 @@ function createFlow(
       reconnect,
       pad: plan.pad,
       exact: plan.exact,
-      settles: plan.settles,
+      awaitsExit: plan.awaitsExit,
       digest: checksum === undefined ? undefined : new Digest(checksum),
       counters,
       post,
     });
   }
   const sink = createSink(plan.endpoint);
-  if (plan.survey === true) {
+  if (plan.dryRun === true) {
     sink.close();
-    return new DryRunFlow({ size, window, counters, post });
+    return new DryRunStream({ size, window, counters, post });
   }
-  return new WriteFlow({
+  return new WriteStream({
     sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),
     size,
     window,

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { dirname, join, normalize } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { basename, dirname, join, normalize } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 
@@ -11,11 +11,12 @@ const ROOT = join(import.meta.dir, "..");
 const MAY_IMPORT: Record<string, readonly string[]> = {
   ffi: [],
   "src/errors.ts": [],
-  "src/messages": ["src/errors.ts", "src/protocol"],
+  "src/messages": ["src/errors.ts", "src/protocol", "src/size.ts"],
   "src/log.ts": ["src/messages"],
   "src/clean-up.ts": [],
   "src/runtime.ts": ["src/errors.ts"],
   "src/protocol": [],
+  "src/size.ts": [],
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
   "src/inherited.ts": ["src/process"],
@@ -37,7 +38,6 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/stream/dry-run": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
   "src/stream.worker.ts": [
     "ffi",
-    "src/protocol",
     "src/endpoint",
     "src/endpoint/sinks",
     "src/endpoint/sources",
@@ -57,7 +57,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream",
     "src/tls",
   ],
-  "src/systemd": ["ffi", "src/errors.ts", "src/log.ts", "src/messages"],
+  "src/systemd.ts": ["ffi", "src/errors.ts", "src/log.ts", "src/messages"],
   "src/server": [
     "ffi",
     "src/errors.ts",
@@ -92,6 +92,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/clean-up.ts",
     "src/runtime.ts",
     "src/protocol",
+    "src/size.ts",
     "src/process",
     "src/files",
     "src/endpoint",
@@ -103,7 +104,14 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/progress",
     "src/captive",
   ],
-  "src/index.ts": ["src/errors.ts", "src/net", "src/server", "src/progress", "src/library"],
+  "src/index.ts": [
+    "src/errors.ts",
+    "src/size.ts",
+    "src/net",
+    "src/server",
+    "src/progress",
+    "src/library",
+  ],
   "src/check": [
     "ffi",
     "src/errors.ts",
@@ -111,6 +119,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/log.ts",
     "src/runtime.ts",
     "src/protocol",
+    "src/size.ts",
     "src/process",
     "src/endpoint",
     "src/endpoint/opening",
@@ -129,7 +138,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/files",
     "src/endpoint",
     "src/net",
-    "src/systemd",
+    "src/systemd.ts",
     "src/server",
     "src/progress",
     "src/captive",
@@ -237,6 +246,93 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
   }
 });
 
+/** What makes settings of options, and the only files that may use it. */
+const RESOLVING: Record<string, readonly string[]> = {
+  parseSize: ["src/library/resolve.ts"],
+  parseEndpoint: ["src/library/resolve.ts"],
+  loadCertificates: ["src/library/resolve.ts"],
+  DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
+  resolveServe: ["src/library/serve.ts", "src/check/client.ts", "src/cli/serve.ts"],
+  resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
+};
+
+test("options are resolved in one place", () => {
+  for (const [name, files] of Object.entries(RESOLVING)) {
+    const users = FILES.filter((file) => {
+      const text = readFileSync(join(ROOT, file), "utf8");
+      return new RegExp(`^import\\b[^;]*\\b${name}\\b[^;]* from "\\.`, "m").test(text);
+    });
+    expect({ name, users: users.toSorted() }).toEqual({ name, users: [...files].toSorted() });
+  }
+});
+
+/**
+ * Types of TypeScript's own that every reader knows (lib.es5.d.ts and lib.esnext.disposable.d.ts); values
+ * that hide a global one are the linter's. Names of the NBD specification, such as Request, stay.
+ */
+const TYPES_OF_THE_LANGUAGE = [
+  ...["Awaited", "Partial", "Required", "Readonly", "Record", "Pick", "Omit", "Exclude", "Extract"],
+  ...[
+    "NonNullable",
+    "Parameters",
+    "ConstructorParameters",
+    "ReturnType",
+    "InstanceType",
+    "NoInfer",
+  ],
+  ...["ThisType", "ThisParameterType", "OmitThisParameter", "PropertyKey", "PropertyDescriptor"],
+  ...[
+    "Uppercase",
+    "Lowercase",
+    "Capitalize",
+    "Uncapitalize",
+    "ArrayLike",
+    "PromiseLike",
+    "Iterator",
+  ],
+  ...[
+    "Iterable",
+    "IteratorResult",
+    "AsyncIterator",
+    "AsyncIterable",
+    "Generator",
+    "AsyncGenerator",
+  ],
+  ...["Disposable", "AsyncDisposable", "ReadonlyArray", "ReadonlyMap", "ReadonlySet"],
+  ...[
+    "Array",
+    "Boolean",
+    "Date",
+    "Error",
+    "Function",
+    "Map",
+    "Number",
+    "Object",
+    "Promise",
+    "Proxy",
+  ],
+  ...["RegExp", "Set", "String", "Symbol", "WeakMap", "WeakRef", "WeakSet"],
+];
+
+test("no type hides one of the language's own", () => {
+  const all = new Bun.Glob("{src,ffi,test,bench,demo,packaging}/**/*.ts").scanSync(ROOT);
+  const hidden = [...all].flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8");
+    const declared = text.matchAll(
+      /^ *(?:export )?(?:declare )?(?:abstract )?(?:interface|type|class|enum) (\w+)\b/gm,
+    );
+    const names = [...declared].map(([, name]) => name as string);
+    const imported = text.matchAll(/^import [^;]*?\{([^}]*)\}[^;]*? from /gms);
+    for (const [, list = ""] of imported) {
+      names.push(...list.split(",").map((one) => /(\w+)\s*$/.exec(one)?.[1] ?? ""));
+    }
+    return names
+      .filter((name) => TYPES_OF_THE_LANGUAGE.includes(name))
+      .map((name) => `${file}: ${name}`);
+  });
+  expect(hidden).toEqual([]);
+});
+
 /**
  * Where files are made, changed, renamed and removed, and what for. Whoever adds a place says here why it
  * cannot be a file of somebody else's, and tests that.
@@ -253,11 +349,14 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
     calls: ["mkdtemp", "rm", "rmdir"],
     why: "a fresh folder, which goes while it still is that folder",
   },
-  "src/check/probes.ts": {
+  "src/check/machine.ts": {
     calls: ["mkfifo", "truncate", "writeFile"],
     why: "in the private folder of the check",
   },
-  "src/check/self-test.ts": { calls: ["mkfifo"], why: "in the private folder of the check" },
+  "src/check/self-test.ts": {
+    calls: ["mkfifo", "writeFile"],
+    why: "a named pipe in the private folder of the check",
+  },
   "src/cli/report.ts": {
     calls: ["rm"],
     why: "a report of an earlier stream, which has been looked into, or a symbolic link",
@@ -332,4 +431,55 @@ test("the stream thread loads no words but those for clients", () => {
   load("src/stream.worker.ts");
   const words = [...loaded].filter((file) => file.startsWith("src/messages/"));
   expect(words).toEqual(["src/messages/client-text.ts"]);
+});
+
+/** Folders of test/ that mirror none of the program's, and what they have in its place. */
+const OTHER_FOLDERS: Record<string, string> = {
+  "test/bench": "the figures of bench/",
+  "test/e2e": "real clients and the whole program",
+  "test/fuzz": "hostile conversations beside a model",
+  "test/soak": "what runs for hours, by hand",
+  "test/support": "what tests share",
+};
+
+/** About the whole project. */
+const WHOLE = new Set(["test/architecture.test.ts", "test/project.test.ts"]);
+
+const FLOW = ["clients", "data", "oracle", "reconnect", "requests"];
+
+/**
+ * Tests that have no module's name, because what they test is what several modules do together: the stream
+ * by what its clients do, through the engine, and the command line by what it answers.
+ */
+const SUBJECTS: Record<string, readonly string[]> = {
+  "test/stream/write": [...FLOW, "extended", "sink", "structured"],
+  "test/stream/read": [...FLOW, "end", "extended", "source"],
+  "test/stream/dry-run": ["oracle"],
+  "test/cli": ["certificates", "reference", "setup", "usage"],
+};
+
+test("tests stand where what they test stands, and have its name, with what of it they test behind that", () => {
+  const modules = new Set(FILES.map((file) => file.replace(/\.ts$/, "")));
+  const wrong = [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)].filter((file) => {
+    const folder = dirname(file);
+    if (folder in OTHER_FOLDERS || WHOLE.has(file)) return false;
+    const room = folder === "test/ffi" ? "ffi" : folder.replace("test", "src");
+    const name = basename(file, ".test.ts");
+    if (SUBJECTS[folder]?.includes(name)) return false;
+    // `socket-address` is about addresses in `socket.ts`.
+    const words = name.split("-");
+    return !words.some((_, i) => modules.has(join(room, words.slice(0, i + 1).join("-"))));
+  });
+  expect(wrong).toEqual([]);
+});
+
+test("every folder and every test that is listed as no mirror of the program is there", () => {
+  const named = Object.entries(SUBJECTS).flatMap(([folder, names]) =>
+    names.map((name) => `${folder}/${name}.test.ts`),
+  );
+  const there = [...Object.keys(OTHER_FOLDERS), ...named].map((path) => [
+    path,
+    existsSync(join(ROOT, path)),
+  ]);
+  expect(there.filter(([, exists]) => exists !== true)).toEqual([]);
 });

@@ -15,7 +15,7 @@ import { type Entry, entryOf, isControl, isGood } from "./report/totals.ts";
 import { makeDisk } from "./run/disk.ts";
 import { Place } from "./run/place.ts";
 import { detachAll } from "./run/sinks.ts";
-import { missing, type Scene, type Seen, trial } from "./run/trial.ts";
+import { missing, type Setup, type Seen, trial } from "./run/trial.ts";
 
 const USAGE = `Usage: bun run faults [--subjects LIST] [--quick] [--only TEXT]... [--jobs N] [--results FOLDER] [--list]
 
@@ -68,12 +68,12 @@ function options(args: string[]): Options | undefined {
 }
 
 /** A fault that has come too late is tried again. */
-async function entry(one: Case, scene: Scene): Promise<Entry> {
+async function entryFor(one: Case, setup: Setup): Promise<Entry> {
   let seen: Seen | undefined;
   let why = "";
   for (let tries = 1; tries <= TRIES; tries++) {
     try {
-      seen = await trial(one, scene);
+      seen = await trial(one, setup);
       if (seen.injected) return entryOf(one, tries, { ...seen, ...judge(seen, isKnowable(one)) });
     } catch (error) {
       why = error instanceof Error ? error.message : String(error);
@@ -83,14 +83,14 @@ async function entry(one: Case, scene: Scene): Promise<Entry> {
 }
 
 /** Runs so many at a time. @returns what came of them, in their order */
-async function entries(cases: readonly Case[], jobs: number, scene: Scene): Promise<Entry[]> {
+async function entries(cases: readonly Case[], jobs: number, setup: Setup): Promise<Entry[]> {
   const found: Entry[] = [];
   let next = 0;
   let done = 0;
   const work = async () => {
     for (let index = next++; index < cases.length; index = next++) {
       const one = cases[index] as Case;
-      const result = await entry(one, scene);
+      const result = await entryFor(one, setup);
       found[index] = result;
       console.error(`${++done} of ${cases.length}: ${nameOf(one)}: ${inShort(result)}`);
     }
@@ -110,7 +110,7 @@ function inShort(entry: Entry): string {
 }
 
 /** Those for which everything is there; says which are not. */
-function possible(cases: readonly Case[], peer: Scene["peer"]): Case[] {
+function possible(cases: readonly Case[], peer: Setup["peer"]): Case[] {
   const left = new Map<string, number>();
   const kept = cases.filter((one) => {
     const tools = missing(one, peer).join(", ");
@@ -140,8 +140,8 @@ async function main(): Promise<boolean> {
   const peer = compares ? await peerOrNothing() : undefined;
   const cases = possible(wanted.cases, peer);
   const found = await withScratch(ROOM, async (scratch) => {
-    const scene = { scratch, peer, disk: await makeDisk(scratch) };
-    return await entries(cases, wanted.jobs, scene);
+    const setup = { scratch, peer, disk: await makeDisk(scratch) };
+    return await entries(cases, wanted.jobs, setup);
   });
   const { results } = wanted;
   if (results !== undefined) {

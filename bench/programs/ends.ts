@@ -1,6 +1,6 @@
 /** The other end of a program's stream: what it is told to use, and what is there. */
 import { join } from "node:path";
-import { type Data, type Scene } from "../run/scene.ts";
+import { type Data, type BenchFiles } from "../run/files.ts";
 import { type Ends, timed } from "../run/transfer.ts";
 import type { PipeRow, Sink } from "../rows/row.ts";
 
@@ -15,10 +15,10 @@ export const DISCARD: Reader = "cat > /dev/null";
 export const DIGEST: Reader = "sha256sum";
 
 /** Fails if the stream is not the disk. */
-export function comparing(row: PipeRow, data: Data, scene: Scene): Reader {
+export function comparing(row: PipeRow, data: Data, files: BenchFiles): Reader {
   if (row.countOnly === true) return counting(data.bytes);
   if (row.data === "sparse") return `cmp - ${Bun.$.escape(data.raw ?? "")}`;
-  return `${counting(data.bytes)} ${Bun.$.escape(scene.part)}`;
+  return `${counting(data.bytes)} ${Bun.$.escape(files.part)}`;
 }
 
 /** Fails if the stream is not that long. */

@@ -22,7 +22,7 @@ export interface Peer {
 }
 
 /** There is no nbdkit to compare with; the message says why. */
-export class NoPeerError extends Error {
+class NoPeerError extends Error {
   override readonly name = "NoPeerError";
 }
 
@@ -31,7 +31,7 @@ export class NoPeerError extends Error {
  *
  * @throws NoPeerError when it cannot be had here
  */
-export async function fetchPeer(): Promise<Peer> {
+async function fetchPeer(): Promise<Peer> {
   for (const tool of ["apt-get", "dpkg"]) {
     if (Bun.which(tool) === null) throw new NoPeerError(`there is no ${tool} to fetch it with`);
   }

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Column, PipeRow, ReadRow, Row } from "../rows/row.ts";
-import type { Data, Scene } from "../run/scene.ts";
+import type { Data, BenchFiles } from "../run/files.ts";
 import type { Ends, Outcome } from "../run/transfer.ts";
 import {
   comparing,
@@ -30,17 +30,17 @@ export interface Subject {
 
 interface Setting<R extends Row = Row> {
   row: R;
-  scene: Scene;
+  files: BenchFiles;
   data: Data;
   serving: Serving;
   env: Record<string, string>;
 }
 
-export function subjects(row: Row, scene: Scene, peer: Peer | undefined): Subject[] {
-  const data = scene.data(row);
-  const env = { IMAGE: data.path, SIZE: String(data.bytes), TARGET: scene.target(row) };
+export function subjects(row: Row, files: BenchFiles, peer: Peer | undefined): Subject[] {
+  const data = files.data(row);
+  const env = { IMAGE: data.path, SIZE: String(data.bytes), TARGET: files.target(row) };
   const serving = { row, bytes: data.bytes, client: row.client };
-  const common = { scene, data, serving, env };
+  const common = { files, data, serving, env };
   const served =
     row.parameter === "pipe"
       ? pipeSubjects({ ...common, row }, peer)
@@ -50,9 +50,9 @@ export function subjects(row: Row, scene: Scene, peer: Peer | undefined): Subjec
 }
 
 function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subject[] {
-  const { row, scene, data, serving, env } = setting;
-  const check = row.digest === true ? DIGEST : comparing(row, data, scene);
-  const digestFile = join(scene.folder, "stream.sha256");
+  const { row, files, data, serving, env } = setting;
+  const check = row.digest === true ? DIGEST : comparing(row, data, files);
+  const digestFile = join(files.folder, "stream.sha256");
   const own = (reader: Reader, args: readonly string[]): Ends => {
     const { target, start, ...end } = sinkEnd(row.sink ?? "fifo", reader);
     return {
@@ -94,8 +94,8 @@ function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subjec
 }
 
 /** @param text begins with a digest, as that of sha256sum */
-function verifyDigest({ scene, data }: Setting, text: string): void {
-  const [found, wanted] = [text.split(" ")[0], scene.digest(data)];
+function verifyDigest({ files, data }: Setting, text: string): void {
+  const [found, wanted] = [text.split(" ")[0], files.digest(data)];
   if (found !== wanted) throw new Error(`the digest is ${found} instead of ${wanted}`);
 }
 
@@ -122,12 +122,12 @@ function readSubjects(setting: Setting<ReadRow>, peer: Peer | undefined): Subjec
 }
 
 /** What needs no server whose disk is a stream, by the same FIFO as the others. */
-function plain({ row, scene, data }: Setting): Subject[] {
+function plain({ row, files, data }: Setting): Subject[] {
   const copy: Ends["program"] = ({ stream }) =>
     intoFifo(["nbdcopy", "--", "[", ...qemuNbd(data), "]", "-"], stream);
   const cat: Ends["program"] = ({ stream }) => fifoWriter(data.path)(stream);
   const length = Bun.file(data.path).size;
-  const check = row.parameter === "pipe" ? comparing(row, data, scene) : counting(data.bytes);
+  const check = row.parameter === "pipe" ? comparing(row, data, files) : counting(data.bytes);
   return [
     {
       column: "nbdcopy",

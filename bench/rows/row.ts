@@ -4,7 +4,7 @@
 export const COLUMNS = ["ours", "nbdkit", "nbdcopy", "cat", "limit"] as const;
 export type Column = (typeof COLUMNS)[number];
 
-/** See scene.ts. */
+/** See run/files.ts. */
 export type Content = "qcow2" | "raw" | "sparse";
 
 /** Where the stream goes; of these, the peer knows only the FIFO. */
@@ -28,7 +28,7 @@ interface Common {
   share: number;
   /**
    * The client: a simple command for the shell, with `$uri` and `$port` of the server and `$IMAGE`,
-   * `$SIZE` (of the disk in it, in bytes) and `$TARGET` of the scene. It exits with 0.
+   * `$SIZE` (of the disk in it, in bytes) and `$TARGET` of the files of the bench. It exits with 0.
    */
   client: string;
   /** The same for the column `limit`, where it would otherwise have less to do. */

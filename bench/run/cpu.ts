@@ -2,7 +2,7 @@
 import type { Subprocess } from "bun";
 import { processes, statOf } from "../../src/process/proc.ts";
 
-export { adoptOrphans } from "../../ffi/process.ts";
+export { becomeSubreaper } from "../../ffi/process.ts";
 
 /** The unit of times in /proc/PID/stat: USER_HZ, the same on all machines that Bun runs on. */
 const TICKS_PER_SECOND = 100;
@@ -25,7 +25,7 @@ export function cpuSeconds(child: Subprocess): number {
 
 /**
  * Waits until nothing of a process group runs any more. For a process that has adopted orphans
- * (`adoptOrphans`): what ends is a zombie from then on, whose CPU time is still there to be read.
+ * (`becomeSubreaper`): what ends is a zombie from then on, whose CPU time is still there to be read.
  *
  * @throws Error when something still runs after `limit` milliseconds
  */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import { adoptOrphans, childrenSeconds, cpuSeconds, orphansEnded } from "./cpu.ts";
+import { becomeSubreaper, childrenSeconds, cpuSeconds, orphansEnded } from "./cpu.ts";
 import { PeakWatch } from "./peak.ts";
 
 /** How long one of the two may outlive the other, an orphan its parent, or a process SIGTERM. */
@@ -77,7 +77,7 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
   for (const path of [stream, pidfile, complaints, printed, ...times])
     rmSync(path, { force: true });
   // nbdkit's server is a child of a process that does not wait for it.
-  adoptOrphans();
+  becomeSubreaper();
   const listener = await listening(plan, stream, printed);
   const env = { ...plan.env, CLIENT_TIMES: times[0], HELPER_TIMES: times[1] };
   using peak = new PeakWatch(pidfile);
@@ -93,8 +93,8 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
     // A program that never opened the FIFO leaves the other waiting for ever. nbdkit's server may
     // end a little after its command.
     if (other !== undefined) {
-      const end = await within(other.exited, GRACE_MS, "the other end of the stream does not end");
-      if (end !== 0) throw new Error(`the other end failed with ${other.signalCode ?? end}`);
+      const code = await within(other.exited, GRACE_MS, "the other end of the stream does not end");
+      if (code !== 0) throw new Error(`the other end failed with ${other.signalCode ?? code}`);
     }
     const seconds = (performance.now() - started) / 1000;
     await orphansEnded(program.pid, GRACE_MS);
@@ -110,7 +110,7 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
     await Promise.all([end(program), ...(other === undefined ? [] : [end(other)])]);
     const said = existsSync(complaints) ? readFileSync(complaints, "utf8").trim() : "";
     const what = error instanceof Error ? error.message : String(error);
-    throw new Error(`${program.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd());
+    throw new Error(`${program.spawnargs.join(" ")}: ${what}\n${said}`.trimEnd(), { cause: error });
   }
 }
 

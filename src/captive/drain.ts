@@ -37,7 +37,7 @@ export class Survivors {
 
   /** Those that live, by `name (process id)`; none where /proc does not tell. */
   list(): string[] {
-    // All of /proc is gone through only when there is none of whom it is known.
+    // All of /proc is gone through only when no process is known to live.
     this.#known = this.#known.filter(lives);
     if (this.#known.length === 0) this.#known = this.#find();
     return this.#known.flatMap((pid) => {
@@ -63,11 +63,9 @@ export class Survivors {
   }
 }
 
-/** What there is to know of a stream to tell what its being left alone means. */
-export interface Alone {
+export interface CaptiveDrainOptions {
   readonly server: StreamServer;
-  /** Undefined where processes do not matter. */
-  readonly survivors: Survivors | undefined;
+  readonly survivors: Survivors;
   /** True when there is nothing to wait for. */
   readonly over: () => boolean;
 }
@@ -76,10 +74,14 @@ export interface Alone {
  * Waits for clients, and for processes that may become clients, as long as something happens; then ends
  * their connections. What remains is in the state.
  */
-export async function drainCaptive({ server, survivors, over }: Alone): Promise<void> {
+export async function drainCaptive({
+  server,
+  survivors,
+  over,
+}: CaptiveDrainOptions): Promise<void> {
   const { state } = server;
   for (;;) {
-    const remaining = await drain(server, { over, processes: () => survivors?.list() ?? [] });
+    const remaining = await drain(server, { over, processes: () => survivors.list() });
     if (remaining !== undefined) {
       state.leftBehind = leftBehind(remaining, server);
       await server.dismiss("all");
@@ -94,10 +96,10 @@ export async function drainCaptive({ server, survivors, over }: Alone): Promise<
 
 /** @returns undefined where only a lost client was waited for, of which there is more to tell */
 function leftBehind(
-  { connected, negotiating, processes }: Remaining,
+  { connected, negotiating, processes: left }: Remaining,
   { size, counters }: StreamServer,
 ): Notice | undefined {
   const client = connected ? "connected" : negotiating ? "negotiating" : undefined;
-  if (client === undefined && processes.length === 0) return undefined;
-  return { code: "LEFT_BEHIND", processes, client, emitted: counters.emitted, size };
+  if (client === undefined && left.length === 0) return undefined;
+  return { code: "LEFT_BEHIND", processes: left, client, emitted: counters.emitted, size };
 }

@@ -40,7 +40,7 @@ export async function exportSize(address: ExportAddress, stop: AbortSignal): Pro
   const { promise, resolve, reject } = Promise.withResolvers<bigint>();
   const conversation = new Conversation(address.name);
   const ended = () => reject(new Error("its server has closed the connection"));
-  const socket = {
+  const handlers = {
     data(socket: Socket, chunk: Uint8Array) {
       try {
         const { answer, size } = conversation.hear(chunk);
@@ -56,8 +56,8 @@ export async function exportSize(address: ExportAddress, stop: AbortSignal): Pro
   };
   const connecting =
     "unix" in address
-      ? Bun.connect({ unix: address.unix, socket })
-      : Bun.connect({ hostname: address.hostname, port: address.port, socket });
+      ? Bun.connect({ unix: address.unix, socket: handlers })
+      : Bun.connect({ hostname: address.hostname, port: address.port, socket: handlers });
   connecting.catch(reject);
   const limit = AbortSignal.any([stop, AbortSignal.timeout(LIMIT)]);
   const late = () => reject(new Error("its server does not answer"));

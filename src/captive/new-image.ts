@@ -18,14 +18,9 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
-import { isBeingWritten } from "../files/place.ts";
+import { isBeingWritten, MOST_LINKS } from "../files/place.ts";
+import { SIGNAL_GRACE } from "../server/stream-end.ts";
 import { imagePath } from "./qemu-img.ts";
-
-/** Milliseconds that the disk is given when a signal has asked for the end. */
-const SIGNAL_GRACE = 500;
-
-/** As many symbolic links as path_resolution(7) follows. */
-const MOST_LINKS = 40;
 
 /**
  * A regular file that is made in a folder beside its place, under the same name, because some formats

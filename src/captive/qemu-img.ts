@@ -6,7 +6,7 @@ import type { Words } from "../messages/notice.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { causeOf, remedyForCause } from "./complaint.ts";
 import { exportAddress, exportSize } from "./export-size.ts";
-import { keepEndsOfChildren } from "../process/child.ts";
+import { keepExitStatuses } from "../process/child.ts";
 
 /** The command that copies an image into the export at `uri`. */
 export function exportCommand(image: string, format: string | undefined, uri: string): string[] {
@@ -83,7 +83,7 @@ export async function imageSize(
       "it is a pipe; qemu-img needs a file, in which it can seek: a pipe is none",
     );
   }
-  keepEndsOfChildren();
+  keepExitStatuses();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
     // The image may be /dev/stdin, which has to be the same here as when it is copied.

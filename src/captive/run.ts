@@ -3,11 +3,14 @@ import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
 import { ProcessTree } from "../process/process-tree.ts";
-import { askingToEnd, signalStatus } from "../process/signals.ts";
+import { forwardedSignal, signalStatus } from "../process/signals.ts";
 import type { Address } from "../net/address.ts";
 import { commandFailure, type StreamState } from "../server/stream-state.ts";
-import { host, type HostedStream, type HostOptions, type StreamResult } from "../server/host.ts";
-import type { Verdict } from "../server/summary.ts";
+import type { Verdict } from "../server/exit-status.ts";
+import { host, type HostedStream, type StreamResult } from "../server/host.ts";
+import type { HostOptions } from "../server/settings.ts";
+import type { EndCondition } from "../server/stream-end.ts";
+import type { StreamServer } from "../server/stream-server.ts";
 import { captiveVariables, notExecutable, type Variables } from "./command.ts";
 import { drainCaptive, Survivors } from "./drain.ts";
 import { PrivateFolder } from "./private-folder.ts";
@@ -15,8 +18,6 @@ import { PrivateFolder } from "./private-folder.ts";
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_COMMAND";
 
-/** Milliseconds for the command to end by itself after the stream has broken. */
-const ERROR_GRACE = 400;
 /** Milliseconds from asking processes to end to killing them. */
 const KILL_GRACE = 300;
 
@@ -31,45 +32,30 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
   readonly outputTaken?: boolean;
 }
 
-/** The command while it runs; the server's conditions are looked at again when it has ended. */
-export interface Captive {
-  /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
-  readonly status: number | undefined;
-  /** Those of its processes that live when it has ended. */
-  readonly survivors: Survivors;
+/** How a stream and the command that was its client have ended. */
+export interface CaptiveResult extends StreamResult {
+  /** The command's exit status, 128 plus the number for a signal; undefined where it had not ended. */
+  readonly commandStatus: number | undefined;
 }
 
-/** How a command is seen through to its end. */
-export type Attend = (
-  captive: Captive,
-  stream: HostedStream,
-  options: RunOptions,
-) => Promise<Verdict>;
-
 /**
- * Runs the command with the server as its disk. The status of the outcome is 0 when the command has
+ * Runs the command with the server as its disk. The status of the result is 0 when the command has
  * succeeded and the stream is complete; the command's own when it has failed.
  *
  * @throws UserError when something cannot be started
  */
-export function run(options: RunOptions): Promise<StreamResult> {
-  return runCaptive(options, accompany);
-}
-
-/**
- * Runs the command with the server as its disk, and leaves the verdict to `attend`.
- *
- * @throws UserError when something cannot be started
- */
-export async function runCaptive(options: RunOptions, attend: Attend): Promise<StreamResult> {
+export async function run(options: RunOptions): Promise<CaptiveResult> {
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
+  let command: Command | undefined;
   return await cleaningUp(
-    () => {
+    async () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      return host({ ...options, entrance }, (stream) => {
+      const result = await host({ ...options, entrance }, async (stream) => {
         const address = stream.server.address ?? entrance;
-        return withCommand(options, address, stream, attend);
+        command = new Command(options, address, stream.server);
+        return await withCommand(command, stream, options);
       });
+      return { ...result, commandStatus: command?.status };
     },
     () => {
       const left = folder?.remove();
@@ -79,25 +65,41 @@ export async function runCaptive(options: RunOptions, attend: Attend): Promise<S
 }
 
 async function withCommand(
-  options: RunOptions,
-  address: Address,
+  command: Command,
   stream: HostedStream,
-  attend: Attend,
+  options: RunOptions,
 ): Promise<Verdict> {
-  const { stopSignal, exportName = "", security } = options;
-  const tree = spawn(options, captiveVariables(address, exportName, security));
+  const { tree } = command;
   let verdict: Verdict | undefined;
   return await cleaningUp(
-    async () => (verdict = await attend(follow(tree, stream), stream, options)),
+    async () => (verdict = await stream.awaitEnd(commandExited(command, stream.server, options))),
     async () => {
       if (verdict !== undefined && verdict.why === undefined) return;
-      // In this order: the command is given time, in which whoever takes the stream must not go on.
+      // In this order: the command is given time, in which a reader must not see the end of the stream.
       const cancelled = stream.cancel();
-      await endFamily(tree, askingToEnd(stopSignal.caught ?? "SIGTERM"));
+      await endTree(tree, forwardedSignal(options.stopSignal.caught ?? "SIGTERM"));
       await cancelled;
     },
     () => tree.release(),
   );
+}
+
+/** The command while it runs; the server's conditions are looked at again when it has ended. */
+class Command {
+  readonly tree: ProcessTree;
+  /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
+  status: number | undefined;
+
+  constructor(options: RunOptions, address: Address, server: StreamServer) {
+    const { exportName = "", security } = options;
+    this.tree = spawn(options, captiveVariables(address, exportName, security));
+    const child = this.tree.child;
+    void child.exited.then(() => {
+      const { signalCode, exitCode } = child;
+      this.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
+      server.poke();
+    });
+  }
 }
 
 function spawn(options: RunOptions, variables: Variables): ProcessTree {
@@ -119,56 +121,43 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
   }
 }
 
-function follow(tree: ProcessTree, { server }: HostedStream): Captive {
-  const child = tree.leader;
-  const captive: { status: number | undefined; readonly survivors: Survivors } = {
-    status: undefined,
-    survivors: new Survivors(tree),
-  };
-  void child.exited.then(() => {
-    const { signalCode, exitCode } = child;
-    captive.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
-    server.poke();
-  });
-  return captive;
-}
-
-async function accompany(
-  captive: Captive,
-  stream: HostedStream,
-  { stopSignal, direction, image }: RunOptions,
-): Promise<Verdict> {
-  const { server } = stream;
+function commandExited(
+  command: Command,
+  server: StreamServer,
+  { stopSignal, direction, image, dryRun }: RunOptions,
+): EndCondition {
   const { state } = server;
-  const over = () => captive.status !== undefined || stopSignal.caught !== undefined || state.ended;
-  await server.until(() => over() || state.failure !== undefined);
-  // The stream is lost: the command sees the errors, and most end by themselves.
-  if (!over()) await server.until(over, ERROR_GRACE);
-  if (stopSignal.caught !== undefined) return stream.interrupted();
-  const { status } = captive;
-  if (status === undefined) return stream.conclude("command");
-  if (status !== 0) {
-    // The command may have failed because of what the stream thread is about to report.
-    await server.sync();
-    const { emitted } = server.counters;
-    const command = { direction, image, connected: state.connected, emitted };
-    return { status, why: commandFailure(state, status, command) };
-  }
-  await drainCaptive({
-    server,
-    survivors: captive.survivors,
-    over: () => stopSignal.caught !== undefined || state.ended || isLost(state),
-  });
-  return stopSignal.caught === undefined ? stream.conclude("command") : stream.interrupted();
+  const hasExited = () => command.status !== undefined;
+  return {
+    completedBy: "command",
+    done: (isOver) => server.until(() => isOver() || hasExited()),
+    isGone: hasExited,
+    async drain() {
+      const isStopped = () => stopSignal.caught !== undefined;
+      if (isStopped()) return false;
+      const over = () => isStopped() || state.ended || isLost(state);
+      // A command may have failed because of what the stream thread is about to report.
+      if (command.status !== 0) await server.sync();
+      else await drainCaptive({ server, survivors: new Survivors(command.tree), over });
+      return false;
+    },
+    commandFailure() {
+      const { status } = command;
+      if (status === undefined || status === 0) return undefined;
+      const { emitted } = server.counters;
+      const failed = { direction, image, connected: state.connected, emitted };
+      return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
+    },
+  };
 }
 
-/** True when the stream is truncated, whoever may have something to say yet. */
+/** True when the stream is truncated, whatever else may be told. */
 function isLost({ failure, refused, dropped }: StreamState): boolean {
   return failure !== undefined || refused !== undefined || dropped;
 }
 
 /** Ends the command and all that it has started: asks, then kills. */
-async function endFamily(tree: ProcessTree, signal: NodeJS.Signals): Promise<void> {
+async function endTree(tree: ProcessTree, signal: NodeJS.Signals): Promise<void> {
   const deadline = performance.now() + KILL_GRACE;
   signalAll(tree.members(), signal);
   while (tree.members().length > 0 && performance.now() < deadline) await Bun.sleep(10);

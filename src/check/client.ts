@@ -1,172 +1,371 @@
-/** A small NBD client for the self-test and the demo: it needs no other program. */
-import { connect, type Socket } from "node:net";
-import {
-  IHAVEOPT,
-  NBD_CMD_DISC,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
-  NBD_FLAG_C_FIXED_NEWSTYLE,
-  NBD_FLAG_C_NO_ZEROES,
-  NBD_INFO_EXPORT,
-  NBD_OK,
-  NBD_OPT_GO,
-  NBD_REP_ACK,
-  NBD_REP_INFO,
-  NBD_REP_MAGIC,
-  NBD_SIMPLE_REPLY_MAGIC,
-  NBD_SIMPLE_REPLY_SIZE,
-  NBDMAGIC,
-} from "../protocol/constants.ts";
-import { encodeRequest } from "../protocol/request.ts";
+/**
+ * `check -- COMMAND`: dry runs of a client, as many as are needed to tell whether it streams, and by which
+ * line.
+ */
+import { statSync } from "node:fs";
+import { captiveWords, commandOf, isPlainWord } from "../captive/command.ts";
+import { imageSize } from "../captive/qemu-img.ts";
+import { run } from "../captive/run.ts";
+import { EXIT } from "../errors.ts";
+import { resolveServe } from "../library/resolve.ts";
+import type { Log } from "../log.ts";
+import type { Words } from "../messages/notice.ts";
+import { textOf } from "../messages/text.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
+import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
+import { signalStatus } from "../process/signals.ts";
+import { NOBODY } from "../server/observer.ts";
+import type { StopSignal } from "../server/stop-signal.ts";
+import type { DryRunFindings, Tally } from "../stream/messages.ts";
+import { type ClientFindings, type Item, ItemList, type Trial } from "./report.ts";
 
-/** Milliseconds for an answer. */
-const PATIENCE = 10_000;
+/**
+ * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
+ * might have had what it wanted, the next of these is tried.
+ */
+const WINDOWS = [LEAST_WINDOW, 2 ** 30, LARGEST_WINDOW];
+/** The order of a client's writes depends on timing: the next run may need more than this one. */
+const MARGIN = 4;
+/** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
+const NO_END = 2 ** 60;
 
-/** One connection, in the transmission phase (doc/proto.md). */
-export class SelfTestClient implements Disposable {
-  /** The disk's size as the server tells it, in bytes. */
-  size = 0n;
-  readonly #socket: Socket;
-  #received = Buffer.alloc(0);
-  #over: Error | undefined;
-  #closed = false;
-  #wake = () => {};
-  #cookie = 0;
-  /** Requests that have not been answered. */
-  readonly #unanswered = new Set<number>();
+/** What a check that runs a stream of its own is given. */
+export interface CheckContext {
+  readonly stopSignal: StopSignal;
+  readonly workerUrl: URL;
+  readonly log: Log;
+  /** In whose words the findings are. */
+  readonly vocabulary: Vocabulary;
+}
 
-  private constructor(path: string) {
-    this.#socket = connect(path);
-    this.#socket.on("data", (chunk: Buffer) => {
-      this.#received = Buffer.concat([this.#received, chunk]);
-      this.#wake();
-    });
-    this.#socket.on("error", (error) => this.#ended(error));
-    this.#socket.on("close", () => {
-      this.#closed = true;
-      this.#ended(new Error("the server has closed the connection"));
-    });
+/** A disk image among the command's words. */
+export interface Disk {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: bigint;
+}
+
+/**
+ * Runs the command without `size=`, unless one is given; where that does not work, and `size=` might
+ * be why, with others.
+ *
+ * @param sink what stands behind `pipe=` in the line to use
+ * @returns undefined when a signal has put an end to it
+ * @throws UserError when the command cannot be started
+ */
+export async function checkClient(
+  command: readonly string[],
+  size: bigint | undefined,
+  sink: string,
+  context: CheckContext,
+): Promise<{ findings: ClientFindings; items: readonly Item[]; status: number } | undefined> {
+  const first = await tryWindows(command, size, context);
+  if (first === undefined) return undefined;
+  const trials = [first];
+  const disks = await disksAmong(command, context.stopSignal.stop);
+  const largest = disks.reduce((most, disk) => (disk.size > most ? disk.size : most), 0n);
+  const short = copiesAll(command) && endsEarly(first, disks);
+  /** Sizes to try: that of the largest disk, or none where one was given; then the command's own end. */
+  const others = [
+    () => (size !== undefined ? null : largest > 0n ? largest : undefined),
+    () => ownEnd(trials),
+  ];
+  for (const other of others) {
+    const last = trials.at(-1) as Trial;
+    const isShort = short && trials.length === 1;
+    if (!isShort && (works(last) || !mayNeedSize(last))) break;
+    const next = other();
+    if (next === undefined || trials.some((trial) => trial.size === next)) continue;
+    const trial = await tryWindows(command, next ?? undefined, context);
+    if (trial === undefined) return undefined;
+    trials.push(trial);
   }
+  const findings = diagnose(trials, size, { sink, command });
+  return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
+}
 
-  /**
-   * Connects to a Unix socket and negotiates (NBD_OPT_GO) for the default export.
-   *
-   * @throws Error when the server does not answer as it should
-   */
-  static async connect(path: string): Promise<SelfTestClient> {
-    const client = new SelfTestClient(path);
+/** A dry run with as large a window as makes a difference. As {@link tryOut}. */
+async function tryWindows(
+  command: readonly string[],
+  size: bigint | undefined,
+  context: CheckContext,
+): Promise<Trial | undefined> {
+  let last: Trial | undefined;
+  for (const window of WINDOWS) {
+    last = await tryOut(command, size, window, context);
+    if (last === undefined || works(last) || !last.survey.undecided) break;
+  }
+  return last;
+}
+
+/**
+ * Runs the command once.
+ *
+ * Not with a real stream and a very large window: that would hold in memory all that a client puts
+ * behind a gap that it leaves for good, and nothing would be seen beyond the first write that is
+ * late even so.
+ *
+ * @param size the stream's length in bytes; undefined is without end
+ * @param window what is ahead of its turn is kept in so much memory, in bytes, to be read back
+ * @returns undefined when a signal has put an end to it
+ * @throws UserError when the command cannot be started
+ */
+async function tryOut(
+  command: readonly string[],
+  size: bigint | undefined,
+  window: number,
+  { stopSignal, workerUrl, log, vocabulary }: CheckContext,
+): Promise<Trial | undefined> {
+  // What the server says is for those who want to hear everything.
+  const say = (message: Words) => log.verbose(message);
+  const { why, commandStatus, findings } = await run({
+    ...resolveServe({ pipe: "/dev/null", size, window, pad: false, idleTimeout: 0, workerUrl }),
+    stopSignal,
+    observer: NOBODY,
+    log: { info: say, warn: say, verbose: say },
+    vocabulary,
+    dryRun: true,
+    address: undefined,
+    command: (variables) => captiveWords(commandOf(command), variables),
+    outputTaken: true,
+  });
+  if (stopSignal.caught !== undefined) return undefined;
+  if (findings === undefined) throw new Error("the stream thread has not told what it saw");
+  const status = commandStatus ?? signalStatus("SIGKILL");
+  const problem = why === undefined ? null : textOf(why, vocabulary);
+  return { size: size ?? null, status, problem, survey: findings };
+}
+
+/** True when a real stream, with the right window, would have been complete. */
+function works({ problem, survey }: Trial): boolean {
+  return problem === null && survey.window !== undefined && wroteSomething(survey) && ends(survey);
+}
+
+/** True when the command has failed, or has found no end, and nothing but `size=` may be why. */
+export function mayNeedSize({ status, survey }: Trial): boolean {
+  if (status === 0 && ends(survey)) return false;
+  return survey.readsBack.requests === 0 && survey.window !== undefined;
+}
+
+/** True when a stream that works ends before the only disk that it can be of. */
+export function endsEarly(trial: Trial, disks: readonly Disk[]): boolean {
+  const [disk] = disks;
+  if (disk === undefined || disks.length > 1 || trial.size !== null) return false;
+  return works(trial) && trial.survey.end < disk.size;
+}
+
+function wroteSomething({ writes, zeroes }: DryRunFindings): boolean {
+  return writes.requests + zeroes.requests > 0;
+}
+
+/** True when there is an end to what was written. */
+function ends({ end }: DryRunFindings): boolean {
+  return end < NO_END;
+}
+
+/** Where the command itself has come to an end: a format may want its disk to end there, too. */
+function ownEnd(trials: readonly Trial[]): bigint | undefined {
+  const { survey } = trials.find(({ size }) => size === null) ?? {};
+  const isEnd = survey !== undefined && wroteSomething(survey) && ends(survey);
+  return isEnd ? BigInt(survey.end) : undefined;
+}
+
+/** True for programs that copy a disk whole: the zeroes at its end, too, which they may leave out. */
+function copiesAll(command: readonly string[]): boolean {
+  return /^(\S*\/)?(qemu-img convert|nbdcopy) /.test(command.join(" "));
+}
+
+/** That of a real stream: the command's own where it has failed by itself. */
+function statusOf({ streams, readsBack, trials }: ClientFindings): number {
+  if (streams) return EXIT.COMPLETE;
+  const { status } = trials.at(-1) as Trial;
+  return status !== 0 && !readsBack ? status : EXIT.TRUNCATED;
+}
+
+/** The disk images among the command's words. */
+async function disksAmong(command: readonly string[], stop: AbortSignal): Promise<Disk[]> {
+  // Of a line for the shell it is enough to find the words that are no more than a name.
+  const words = command.length === 1 ? (command[0] as string).split(/\s+/) : command;
+  const found: Disk[] = [];
+  for (const word of words.slice(1)) {
+    const path = word.replace(/^(['"])(.*)\1$/, "$2");
+    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) continue;
     try {
-      await client.#negotiate();
-      return client;
-    } catch (error) {
-      client[Symbol.dispose]();
-      throw error;
+      found.push({ path, size: await imageSize(path, undefined, stop) });
+    } catch {
+      // No image, or no qemu-img: the user knows the size.
     }
   }
+  return found;
+}
 
-  /** Sends a WRITE; {@link settle} waits for the answer. */
-  write(offset: number, payload: Uint8Array): void {
-    this.#send(NBD_CMD_WRITE, offset, payload.length);
-    this.#socket.write(payload);
+/**
+ * Draws the conclusion.
+ *
+ * @param trials at least one, in the order in which they were run
+ * @param given the user's `size=`
+ */
+export function diagnose(
+  trials: readonly Trial[],
+  given: bigint | undefined,
+  { sink, command }: Pick<RunLine, "sink" | "command">,
+): ClientFindings {
+  const good = trials.findLast(works);
+  const last = trials.at(-1) as Trial;
+  const { survey, size } = good ?? last;
+  const common = { readsBack: survey.readsBack.requests > 0, trials };
+  if (good === undefined) {
+    const none = { streams: false, line: null, size: null, window: 0 } as const;
+    return { ...none, why: whyNot(last), impossible: isImpossible(last), ...common };
   }
+  const window = windowFor(survey);
+  const line = runLine({ sink, size: size ?? undefined, window, command });
+  const without = size === null ? "not needed" : "needed";
+  const kept = size === given ? "not tried without" : "minded";
+  const role = given === undefined ? without : kept;
+  return { streams: true, line, why: null, impossible: false, size: role, window, ...common };
+}
 
-  /** Sends a WRITE_ZEROES. */
-  writeZeroes(offset: number, length: number): void {
-    this.#send(NBD_CMD_WRITE_ZEROES, offset, length);
+/** True when every stream of that size breaks, or fails the command by what it cannot read back. */
+function isImpossible({ status, survey }: Trial): boolean {
+  if (survey.window === undefined) return !survey.scattered && !survey.undecided;
+  return status !== 0 && survey.readsBack.requests > 0;
+}
+
+function windowFor({ window, concurrent }: DryRunFindings): number {
+  const { size, largest } = window ?? { size: 0, largest: 0 };
+  // Several writes at a time may come in another order at any other time.
+  if (size === 0 && !concurrent) return 0;
+  return Math.min(largest, Math.max(LEAST_WINDOW, size * MARGIN));
+}
+
+function whyNot({ problem, survey }: Trial): string {
+  if (problem !== null) return problem;
+  if (!wroteSomething(survey)) return "the command has written nothing: does it write to $nbd?";
+  if (!ends(survey)) {
+    return "the command writes up to the end of a disk that has none: give size=, the disk's size";
   }
-
-  /** Reads, when all else is answered. @throws Error when a request has failed */
-  async read(offset: number, length: number): Promise<Uint8Array> {
-    await this.settle();
-    this.#send(NBD_CMD_READ, offset, length);
-    await this.settle();
-    return await this.#receive(length);
+  if (survey.scattered) {
+    return `the command scatters its writes over more places than are followed here: try window=${formatSize(LARGEST_WINDOW)}`;
   }
+  const [first] = survey.places;
+  const where = first === undefined ? "" : `, the first time with ${first.request}`;
+  return (
+    "the command does not write from start to end: it goes back " +
+    `${survey.backward.requests} times${where}, to what no window= has room for`
+  );
+}
 
-  /** Waits until all is answered. @throws Error when a request has failed */
-  async settle(): Promise<void> {
-    while (this.#unanswered.size > 0) {
-      const reply = await this.#receive(NBD_SIMPLE_REPLY_SIZE);
-      const [magic, error, , cookie] = [0, 4, 8, 12].map((at) => reply.readUInt32BE(at));
-      if (magic !== NBD_SIMPLE_REPLY_MAGIC || !this.#unanswered.delete(cookie as number)) {
-        throw new Error(`the server's answer makes no sense: ${reply.toString("hex")}`);
-      }
-      if (error !== NBD_OK) throw new Error(`request ${cookie} has failed with error ${error}`);
+/** The findings, one by one. @param disks the images among the command's words */
+export function clientItems(findings: ClientFindings, disks: readonly Disk[]): readonly Item[] {
+  const { trials, why, size } = findings;
+  const trial = trials.findLast(works) ?? (trials.at(-1) as Trial);
+  const { survey } = trial;
+  const found = new ItemList("client");
+  found.add("note", "tries", trials.map((one) => tryText(one, why)).join("; "));
+  if (wroteSomething(survey)) {
+    found.add("note", "writes", `${tally(survey.writes)}, zeroes ${tally(survey.zeroes)}`);
+    found.add("note", "left out", `${tally(survey.gaps)} when a write behind it came`);
+    addOrder(found, survey);
+    addWindow(found, findings, survey);
+    if (size === "minded") {
+      const instead = trial.size === null ? "without" : `with ${trial.size} in place of`;
+      found.add("warning", "size=", `it works only ${instead} the size= that was given`);
+    } else if (size !== null) {
+      const given = size === "not tried without" ? `given: ${trial.size}` : size;
+      found.add("note", "size=", size === "needed" ? whyNeeded(trials[0] as Trial) : given);
+    }
+    found.add(survey.readsBack.requests > 0 ? "warning" : "ok", "reads", readsText(survey));
+    const [disk] = disks;
+    if (disk !== undefined && endsEarly(trial, disks)) {
+      const text = `the stream ends at byte ${survey.end}, but ${disk.path} is a disk of ${disk.size}`;
+      found.add("warning", "end", `${text}: if all of it is copied, add size=${disk.size}`);
     }
   }
+  if (why === null) found.add("ok", "verdict", "it streams");
+  else found.add("failed", "verdict", why);
+  return found.items;
+}
 
-  /** Waits until all that was written is on its way. @throws Error when a request has failed */
-  async flush(): Promise<void> {
-    this.#send(NBD_CMD_FLUSH, 0, 0);
-    await this.settle();
-  }
+/** @param told what the verdict says already */
+function tryText(trial: Trial, told: string | null): string {
+  const how = trial.size === null ? "without size=" : `with size=${trial.size}`;
+  if (works(trial)) return `${how} it works, up to byte ${trial.survey.end}`;
+  const why = whyNot(trial);
+  return why === told ? `${how} it does not work` : `${how} it does not work: ${why}`;
+}
 
-  /** Leaves as clients should (NBD_CMD_DISC), and waits until the server has closed the connection. */
-  async disconnect(): Promise<void> {
-    this.#socket.write(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
-    await this.#bounded(() => this.#closed);
-  }
+function tally({ requests, bytes }: Tally): string {
+  return `${requests} (${bytes} bytes)`;
+}
 
-  [Symbol.dispose](): void {
-    this.#socket.destroy();
+/** The first requests that went back are told one by one, and how many more there are. */
+function addOrder(found: ItemList, survey: DryRunFindings): void {
+  const { backward, farthest, concurrent, places } = survey;
+  const several = concurrent ? ", several at a time" : ", one after the other";
+  if (backward.requests === 0) return found.add("ok", "order", `from start to end${several}`);
+  found.add("warning", "order", `${tally(backward)} went back, up to ${farthest} bytes${several}`);
+  for (const { request, head } of places) {
+    found.add("note", "goes back", `${request} came when the data had reached byte ${head}`);
   }
+  const more = backward.requests - places.length;
+  if (more > 0) found.add("note", "goes back", `and ${more} times more`);
+}
 
-  #send(type: number, offset: number, length: number): void {
-    this.#unanswered.add(++this.#cookie);
-    this.#socket.write(encodeRequest(type, offset, length, this.#cookie));
+function addWindow(
+  found: ItemList,
+  { window, streams }: ClientFindings,
+  { window: fit, scattered }: DryRunFindings,
+): void {
+  const name = "window=";
+  if (fit === undefined) {
+    const none = scattered
+      ? "not known: too many places"
+      : "none has room for what it goes back to";
+    found.add("failed", name, none);
+  } else if (fit.size > 0) {
+    const text = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
+    found.add("note", name, streams ? `${text}; ${formatSize(window)} to be safe` : text);
+  } else if (window === 0) {
+    found.add("ok", name, "not needed");
+  } else {
+    const text = "not needed this time, but the order may be another one next time";
+    found.add("note", name, `${text}: ${formatSize(window)}`);
   }
+}
 
-  async #negotiate(): Promise<void> {
-    const greeting = await this.#receive(18);
-    const magics = [greeting.readBigUInt64BE(0), greeting.readBigUInt64BE(8)];
-    if (magics[0] !== NBDMAGIC || magics[1] !== IHAVEOPT) throw new Error("no NBD server answers");
-    const go = Buffer.alloc(4 + 16 + 6);
-    go.writeUInt32BE(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES, 0);
-    go.writeBigUInt64BE(IHAVEOPT, 4);
-    go.writeUInt32BE(NBD_OPT_GO, 12);
-    // The name of length 0, and no information that is asked for in particular.
-    go.writeUInt32BE(6, 16);
-    this.#socket.write(go);
-    for (;;) {
-      const header = await this.#receive(20);
-      const data = await this.#receive(header.readUInt32BE(16));
-      const type = header.readUInt32BE(12);
-      if (header.readBigUInt64BE(0) !== NBD_REP_MAGIC)
-        throw new Error("negotiation is out of step");
-      if (type === NBD_REP_ACK) return;
-      if (type !== NBD_REP_INFO) throw new Error(`negotiation has failed: ${data.toString()}`);
-      if (data.readUInt16BE(0) === NBD_INFO_EXPORT) this.size = data.readBigUInt64BE(2);
-    }
-  }
+function whyNeeded(first: Trial): string {
+  return works(first)
+    ? `needed: without it the stream ends at byte ${first.survey.end}, before the disk does`
+    : "needed: without it the command does not work";
+}
 
-  async #receive(length: number): Promise<Buffer> {
-    await this.#bounded(() => this.#received.length >= length);
-    const bytes = this.#received.subarray(0, length);
-    this.#received = this.#received.subarray(length);
-    return bytes;
-  }
+function readsText({ reads, readsHeld, readsBack }: DryRunFindings): string {
+  if (reads.requests === 0) return "it reads nothing";
+  if (readsBack.requests > 0) return `${tally(readsBack)} of what has gone by, which is lost`;
+  if (readsHeld.requests === 0) return `${tally(reads)}, nothing of what it has written`;
+  return `${tally(readsHeld)} of what it has written, out of the window`;
+}
 
-  /** Waits until something is so, but not beyond the end of the connection, nor for ever. */
-  async #bounded(condition: () => boolean): Promise<void> {
-    const timer = setTimeout(() => {
-      this.#ended(new Error(`the server has not answered for ${PATIENCE / 1000} s`));
-    }, PATIENCE);
-    try {
-      while (!condition()) {
-        if (this.#over !== undefined) throw this.#over;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
+export interface RunLine {
+  /** What stands behind `pipe=`. */
+  readonly sink: string;
+  /** Bytes; undefined is none. */
+  readonly size: bigint | undefined;
+  /** Bytes; 0 is none. */
+  readonly window: number;
+  readonly command: readonly string[];
+}
 
-  #ended(why: Error): void {
-    this.#over ??= why;
-    this.#wake();
-  }
+/** The line that runs a command with the stream as its disk. */
+export function runLine({ sink, size, window, command }: RunLine): string {
+  const words = ["nbd-streaming", "run", `pipe=${sink}`];
+  if (size !== undefined) words.push(`size=${size}`);
+  if (window > 0) words.push(`window=${formatSize(window)}`);
+  return [...words, "--", ...command].map(quoted).join(" ");
+}
+
+/** A word for the shell, in quotes where it needs them. */
+export function quoted(word: string): string {
+  return isPlainWord(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -1,132 +1,346 @@
 /** `check pipe=X` and `check read=X`: what X is, without touching it. */
-import { accessSync, constants, type BigIntStats, statSync } from "node:fs";
 import { lookup } from "node:dns/promises";
+import {
+  accessSync,
+  type BigIntStats,
+  constants,
+  fstatSync,
+  readFileSync,
+  statSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
+import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
+import { bytesReadable, close } from "../../ffi/fd.ts";
+import { pipeSize } from "../../ffi/pipe.ts";
+import { PollSet } from "../../ffi/poll.ts";
+import { inspectDescriptor } from "../endpoint/opening/descriptor.ts";
+import { refuseOwnPipeEnd } from "../endpoint/opening/own-end.ts";
+import { type Direction, type EndpointSpec, UnusableError } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
+import { deviceName, deviceUsers } from "../process/device-users.ts";
 import { hasTcpListener, hasUnixListener, isOwnAddress } from "../process/listeners.ts";
-import { checkDescriptor } from "./descriptor.ts";
-import { checkFifo, pipeSizeItem } from "./fifo.ts";
-import { checkFile } from "./file.ts";
-import { endpointItem as item, type Item } from "./item.ts";
+import { type NamedProcess, pipeUsers } from "../process/pipe-users.ts";
+import { advertisedSize } from "../protocol/export.ts";
+import { toOffset } from "../protocol/offset.ts";
+import { WINDOW_BLOCK } from "../stream/blocks.ts";
+import { pipeCapacity } from "./machine.ts";
+import { type Item, ItemList } from "./report.ts";
 
-/**
- * Looks at what `pipe=` or `read=` names. Nothing is opened, connected to, made or started: the far
- * end of a stream has one stream to take, and a check must not be it.
- *
- * @param size the stream's length in bytes, where it is known
- */
-export async function checkEndpoint(
-  target: EndpointSpec,
-  direction: Direction,
-  size: bigint | undefined,
-): Promise<Item[]> {
-  switch (target.kind) {
-    case "path":
-      return checkPath(target.path, direction, size);
-    case "descriptor":
-      return checkDescriptor(target.name, target.fd, direction, size);
-    case "tcp":
-      return await checkTcp(target.host, target.port, direction);
-    case "exec":
-      return checkCommand(target.command);
-  }
+/** What the user has said of a stream. */
+export interface StreamWords {
+  readonly spec: EndpointSpec;
+  readonly direction: Direction;
+  /** Bytes; undefined when not given. */
+  readonly size: bigint | undefined;
+  /** Bytes; 0 when not given. */
+  readonly window: number;
 }
 
-function checkPath(path: string, direction: Direction, size: bigint | undefined): Item[] {
+/**
+ * Looks at what `pipe=` or `read=` names, and at what `size=` and `window=` mean for it. Nothing is opened,
+ * connected to, made or started: what is at the other end has one stream to take, and a check must not be it.
+ */
+export async function checkEndpoint(words: StreamWords): Promise<readonly Item[]> {
+  const { spec, direction, size, window } = words;
+  const found = new ItemList("endpoint");
+  switch (spec.kind) {
+    case "path":
+      checkPath(found, spec.path, direction, size);
+      break;
+    case "descriptor":
+      checkDescriptor(found, spec.name, spec.fd, direction, size);
+      break;
+    case "tcp":
+      await checkTcp(found, spec.host, spec.port, direction);
+      break;
+    case "exec":
+      checkCommand(found, spec.command);
+  }
+  checkSize(found, direction, size);
+  if (window > 0) checkWindow(found, direction, window);
+  return found.items;
+}
+
+function checkPath(
+  found: ItemList,
+  path: string,
+  direction: Direction,
+  size: bigint | undefined,
+): void {
   let stats: BigIntStats | undefined;
   try {
     stats = statSync(path, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
-    return [item("kind", "failed", `it cannot be looked at: ${messageOf(error)}`)];
+    return found.add("failed", "kind", `it cannot be looked at: ${messageOf(error)}`);
   }
-  if (stats === undefined) return checkMissing(path);
-  if (stats.isFIFO()) return checkFifo(path, stats, direction);
-  if (stats.isSocket()) return checkSocket(path);
-  if (stats.isDirectory()) {
-    return [item("kind", "failed", "a folder: name a FIFO inside it")];
-  }
-  return checkFile(path, stats, direction, size);
+  if (stats === undefined) checkMissing(found, path);
+  else if (stats.isFIFO()) checkFifo(found, path, stats, direction);
+  else if (stats.isSocket()) checkSocket(found, path);
+  else if (stats.isDirectory()) found.add("failed", "kind", "a folder: name a FIFO inside it");
+  else checkFile(found, path, stats, direction, size);
 }
 
-function checkMissing(path: string): Item[] {
+function checkMissing(found: ItemList, path: string): void {
   const folder = dirname(resolve(path));
-  const kind = item(
-    "kind",
-    "ok",
-    "nothing yet: a named pipe is made (mode 0600), and removed at the end",
-  );
+  const nothing = "nothing yet: a named pipe";
   try {
     if (!statSync(folder).isDirectory()) throw new Error(`${folder} is no folder`);
     accessSync(folder, constants.W_OK | constants.X_OK);
-    return [kind, pipeSizeItem()];
+    found.add("ok", "kind", `${nothing} is made (mode 0600), and removed at the end`);
+    addPipeSize(found);
   } catch (error) {
-    return [
-      item("kind", "note", "nothing yet: a named pipe would be made"),
-      item("can be made", "failed", `${messageOf(error)}: check the folder and its permissions`),
-    ];
+    found.add("note", "kind", `${nothing} would be made`);
+    const text = `${messageOf(error)}: check the folder and its permissions`;
+    found.add("failed", "can be made", text);
   }
 }
 
-function checkSocket(path: string): Item[] {
-  const kind = item("kind", "ok", "a Unix socket, which is connected to");
+/** By its mode: opening it might be noticed at its other end, rewind a tape or hang up a modem. */
+function isAccessible(found: ItemList, path: string, direction: Direction, remark = ""): boolean {
+  try {
+    accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
+  } catch (error) {
+    const text = `${messageOf(error)}: check its mode and owner (chmod, chown)`;
+    found.add("failed", "can be opened", text);
+    return false;
+  }
+  const way = direction === "write" ? "writing" : "reading";
+  found.add("ok", "can be opened", `for ${way}, by its mode${remark}`);
+  return true;
+}
+
+function checkFifo(found: ItemList, path: string, stats: BigIntStats, direction: Direction): void {
+  found.add("ok", "kind", "a named pipe");
+  const remark = "; it was not opened: its other end would see that";
+  if (!isAccessible(found, path, direction, remark)) return;
+  try {
+    refuseOwnPipeEnd(stats, direction);
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    return found.add("failed", "other end", `${error.message}; ${error.hint}`);
+  }
+  checkFifoUsers(found, path, direction);
+  addPipeSize(found);
+}
+
+function checkFifoUsers(found: ItemList, path: string, direction: Direction): void {
+  let all: ReturnType<typeof pipeUsers>;
+  try {
+    all = pipeUsers(path);
+  } catch (error) {
+    const text = `/proc does not tell who has it open: ${messageOf(error)}`;
+    return found.add("warning", "other end", text);
+  }
+  const words =
+    direction === "write"
+      ? { who: "reader", other: "reading", share: "read, each gets", mixed: "write into it" }
+      : { who: "writer", other: "writing", share: "write, each gives", mixed: "read from it" };
+  const { users, waiting, hidden } = all;
+  const there = users.filter(({ end }) => end === words.other || end === "both");
+  const rivals = users.filter(({ end }) => end !== words.other);
+  const text = `a ${words.who} is there: ${listOf(there)}`;
+  if (there.length > 1) {
+    const advice = `if several of these ${words.share} a part of the stream`;
+    found.add("note", "other end", `${text}; ${advice}`);
+  } else if (there.length === 1) {
+    found.add("ok", "other end", text);
+  } else {
+    const maybe =
+      waiting.length === 0 ? "" : `, or is one of ${listOf(waiting)}, which wait for a named pipe`;
+    const others = hidden === 0 ? "" : `; ${hidden} processes of others could not be looked into`;
+    found.add("note", "other end", `no ${words.who} is seen: it is waited for${maybe}${others}`);
+  }
+  if (rivals.length === 0) return;
+  const warning = `${listOf(rivals)} could ${words.mixed}, too: end it first`;
+  found.add("warning", "this end", warning);
+}
+
+function listOf(processes: readonly NamedProcess[]): string {
+  return processes.map(({ pid, name }) => `${name} (${pid})`).join(", ");
+}
+
+/** What a pipe gets when it is opened or made for a stream. */
+function addPipeSize(found: ItemList): void {
+  const text = `${pipeCapacity()} bytes, which is what a new pipe gets here`;
+  found.add("ok", "pipe size", text);
+}
+
+function checkSocket(found: ItemList, path: string): void {
+  found.add("ok", "kind", "a Unix socket, which is connected to");
   try {
     accessSync(path, constants.W_OK);
   } catch (error) {
-    return [kind, item("can be opened", "failed", messageOf(error))];
+    return found.add("failed", "can be opened", messageOf(error));
   }
   const listens = hasUnixListener(path);
+  const name = "other end";
   if (listens === undefined) {
-    return [
-      kind,
-      item("other end", "warning", "/proc/net/unix does not tell whether anybody listens"),
-    ];
+    found.add("warning", name, "/proc/net/unix does not tell whether anybody listens");
+  } else if (listens) {
+    found.add("ok", name, "somebody listens on it");
+  } else {
+    const text = "nobody listens on it here: start the program that listens on it first";
+    found.add("failed", name, text);
   }
-  const nobody = "nobody listens on it here: start the program that listens on it first";
-  return [
-    kind,
-    listens
-      ? item("other end", "ok", "somebody listens on it")
-      : item("other end", "failed", nobody),
-  ];
 }
 
-async function checkTcp(host: string, port: number, direction: Direction): Promise<Item[]> {
-  const kind = item("kind", "ok", `TCP: ${host} port ${port} is connected to`);
+/** Major numbers of terminals (proc(5), tty_drivers; Documentation/admin-guide/devices.txt). */
+const TERMINALS = new Set([4, 5, ...Array.from({ length: 8 }, (_, i) => 136 + i)]);
+
+function checkFile(
+  found: ItemList,
+  path: string,
+  stats: BigIntStats,
+  direction: Direction,
+  size: bigint | undefined,
+): void {
+  const device = deviceName(stats.rdev);
+  if (stats.isFile()) {
+    if (direction === "write") {
+      const text = `a regular file, not a pipe: remove it, or write to standard output: pipe=- > ${path}`;
+      return found.add("failed", "kind", text);
+    }
+    const text = `a regular file of ${stats.size} bytes, which is the size= of the stream`;
+    found.add("ok", "kind", text);
+  } else if (stats.isCharacterDevice()) {
+    if (TERMINALS.has(Number(device.split(":")[0]))) {
+      return found.add("failed", "kind", "a terminal: name a pipe, a socket or a file");
+    }
+    found.add("ok", "kind", "a character device");
+  } else {
+    const room = deviceSize(device);
+    found.add("ok", "kind", `a block device${room === undefined ? "" : ` of ${room} bytes`}`);
+    if (direction === "write") {
+      checkUse(found, stats);
+      if (room !== undefined && size !== undefined && room < size) {
+        const text = `${room} bytes, and the stream has ${size}: name a larger device`;
+        found.add("failed", "room", text);
+      }
+    }
+  }
+  isAccessible(found, path, direction);
+}
+
+/** What a block device that is to be written is used for; it must be nothing. */
+function checkUse(found: ItemList, stats: BigIntStats): void {
+  const users = deviceUsers(stats);
+  if (users.length > 0) found.add("failed", "use", `it is in use: ${users.join(", ")}`);
+  else found.add("ok", "use", "it is not seen to be mounted, swapped to or a part of anything");
+}
+
+/** A block device's size in bytes, as sysfs has it in sectors of 512. */
+function deviceSize(device: string): bigint | undefined {
+  try {
+    return BigInt(readFileSync(`/sys/dev/block/${device}/size`, "latin1").trim()) * 512n;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A descriptor is open already, so looking at it disturbs nobody. */
+function checkDescriptor(
+  found: ItemList,
+  name: string,
+  number: number,
+  direction: Direction,
+  size: bigint | undefined,
+): void {
+  let endpoint: ReturnType<typeof inspectDescriptor>;
+  try {
+    endpoint = inspectDescriptor(name, number, direction, size);
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    return found.add("failed", "kind", `${name}: ${error.message}; ${error.hint}`);
+  }
+  const { handle, length } = endpoint;
+  if (handle.kind === "fifo") return;
+  try {
+    const stats = fstatSync(handle.fd, { bigint: true });
+    const special = stats.isFIFO() ? "a pipe" : stats.isSocket() ? "a socket" : "a device";
+    const left = length === undefined ? "" : `, with ${length} bytes left`;
+    found.add("ok", "kind", `${name}: ${stats.isFile() ? "a file" : special}${left}`);
+    if (stats.isBlockDevice() && direction === "write") checkUse(found, stats);
+    if (handle.kind === "pipe") checkPipe(found, handle.fd, direction);
+  } finally {
+    close(handle.fd);
+  }
+}
+
+function checkPipe(found: ItemList, fd: number, direction: Direction): void {
+  const poll = new PollSet();
+  poll.add(fd, direction === "write" ? 0 : POLLIN);
+  poll.wait(0);
+  const gone = (poll.revents(0) & (POLLERR | POLLHUP)) !== 0;
+  const left = direction === "read" ? bytesReadable(fd) : 0;
+  const who = direction === "write" ? "reader" : "writer";
+  if (!gone) found.add("ok", "other end", `a ${who} is there`);
+  else if (left === 0) found.add("failed", "other end", `its ${who} has gone: start it again`);
+  else found.add("warning", "other end", `its writer has gone, and has left ${left} bytes`);
+  const text = `${pipeSize(fd)} bytes now; it is grown as far as the kernel grants`;
+  found.add("ok", "pipe size", text);
+}
+
+async function checkTcp(
+  found: ItemList,
+  host: string,
+  port: number,
+  direction: Direction,
+): Promise<void> {
+  found.add("ok", "kind", `TCP: ${host} port ${port} is connected to`);
   let addresses: string[];
   try {
     addresses = (await lookup(host, { all: true })).map(({ address }) => address);
   } catch {
-    return [kind, item("address", "failed", `the host ${host} is not known: check its name`)];
+    return found.add("failed", "address", `the host ${host} is not known: check its name`);
   }
-  const address = item("address", "ok", addresses.join(", "));
-  const listens = addresses.every(isOwnAddress) ? listensAt(addresses, port) : undefined;
-  if (listens === true) return [kind, address, item("other end", "ok", "somebody listens there")];
-  if (listens === false) {
+  found.add("ok", "address", addresses.join(", "));
+  const listeners = addresses.map((address) =>
+    isOwnAddress(address) ? hasTcpListener(address, port) : undefined,
+  );
+  if (listeners.includes(undefined)) {
+    const taken = direction === "write" ? "takes it for the stream" : "gives the stream to it";
+    found.add("note", "other end", `not tried: whoever listens there ${taken}`);
+  } else if (listeners.includes(true)) {
+    found.add("ok", "other end", "somebody listens there");
+  } else {
     const text = "nobody listens there: start the program that listens there first";
-    return [kind, address, item("other end", "failed", text)];
+    found.add("failed", "other end", text);
   }
-  const taken = direction === "write" ? "takes it for the stream" : "gives the stream to it";
-  const text = `not tried: whoever listens there ${taken}`;
-  return [kind, address, item("other end", "note", text)];
 }
 
-/** True when one of the addresses answers; undefined when that cannot be told. */
-function listensAt(addresses: readonly string[], port: number): boolean | undefined {
-  const all = addresses.map((address) => hasTcpListener(address, port));
-  return all.includes(undefined) ? undefined : all.includes(true);
-}
-
-function checkCommand(command: string): Item[] {
-  const kind = item("kind", "ok", "a command for /bin/sh, which is not started by this check");
-  try {
-    accessSync("/bin/sh", constants.X_OK);
-  } catch (error) {
-    return [kind, item("shell", "failed", messageOf(error))];
-  }
+function checkCommand(found: ItemList, command: string): void {
+  found.add("ok", "kind", "a command for /bin/sh, which is not started by this check");
   // Anything but a plain name may be a word of the shell's own.
   const [, name] = /^\s*([A-Za-z0-9_./+-]+)(?:\s|$)/.exec(command) ?? [];
-  if (name === undefined || Bun.which(name) !== null) return [kind, pipeSizeItem()];
-  const text = `${name} is not in PATH: install it, unless it is a word of the shell's own`;
-  return [kind, item("program", "warning", text), pipeSizeItem()];
+  if (name !== undefined && Bun.which(name) === null) {
+    const text = `${name} is not in PATH: install it, unless it is a word of the shell's own`;
+    found.add("warning", "program", text);
+  }
+  addPipeSize(found);
+}
+
+function checkSize(found: ItemList, direction: Direction, size: bigint | undefined): void {
+  if (size === undefined) {
+    const means =
+      direction === "write"
+        ? "the stream ends where the clients stop, and they see no end"
+        : "a file tells by itself, a pipe or socket does not, and most clients ask for it";
+    return found.add("note", "size=", `not given: ${means}`);
+  }
+  const shown = advertisedSize(toOffset(size));
+  const rounded = `; clients see ${shown}, whole sectors of 512`;
+  found.add("ok", "size=", `exactly ${size} bytes${BigInt(shown) === size ? "" : rounded}`);
+}
+
+function checkWindow(found: ItemList, direction: Direction, window: number): void {
+  const blocks = Math.floor(window / WINDOW_BLOCK);
+  if (direction === "write" && blocks === 0) {
+    const text = `${window} bytes hold nothing: memory is taken in pieces of ${WINDOW_BLOCK}`;
+    return found.add("warning", "window=", text);
+  }
+  const text =
+    direction === "read"
+      ? `the last ${window} bytes are kept in memory`
+      : `up to ${blocks * WINDOW_BLOCK} bytes of memory, in pieces of ${WINDOW_BLOCK}, when needed`;
+  found.add("ok", "window=", text);
 }

@@ -1,6 +1,63 @@
 /** What a check has found, for people and for programs. */
-import type { ClientFindings } from "./diagnosis.ts";
-import type { Item } from "./item.ts";
+import type { DryRunFindings } from "../stream/messages.ts";
+
+/**
+ * `ok`: as it should be. `note`: worth knowing. `warning`: it may go wrong. `failed`: it does not
+ * work like this.
+ */
+type State = "ok" | "note" | "warning" | "failed";
+
+/** One thing that was looked at. */
+export interface Item {
+  readonly topic: "machine" | "self-test" | "endpoint" | "client";
+  readonly name: string;
+  readonly state: State;
+  /** What it is like and, where something is wrong, what to do. */
+  readonly text: string;
+}
+
+/** Collects what is found of one topic. */
+export class ItemList {
+  readonly items: Item[] = [];
+  readonly #topic: Item["topic"];
+
+  constructor(topic: Item["topic"]) {
+    this.#topic = topic;
+  }
+
+  add(state: State, name: string, text: string): void {
+    this.items.push({ topic: this.#topic, name, state, text });
+  }
+}
+
+/** One run of the command, and what it has done. The names are those of the JSON form. */
+export interface Trial {
+  /** The stream's length in bytes; null is without end. */
+  readonly size: bigint | null;
+  /** The command's exit status. */
+  readonly status: number;
+  /** What `run` would say is wrong, the order of the writes aside; null is nothing. */
+  readonly problem: string | null;
+  readonly survey: DryRunFindings;
+}
+
+/** The names are those of the JSON form; sizes are in bytes. */
+export interface ClientFindings {
+  /** It writes what can be streamed, by {@link line}. */
+  readonly streams: boolean;
+  /** The line to use; null when none works. */
+  readonly line: string | null;
+  /** Why none works; null when one does. */
+  readonly why: string | null;
+  /** No `window=` would make a difference: the command cannot be streamed as it is. */
+  readonly impossible: boolean;
+  /** Whether `size=` has to be given, or must not be the one that was; null where no line works. */
+  readonly size: "needed" | "minded" | "not needed" | "not tried without" | null;
+  /** The `window=` of the line; 0 is none. */
+  readonly window: number;
+  readonly readsBack: boolean;
+  readonly trials: readonly Trial[];
+}
 
 /** The names are those of the JSON form. */
 export interface Report {
@@ -32,9 +89,8 @@ export function reportText({ ok, items, client }: Report): string {
     lines.push(`  ${item.state.padEnd(7)}  ${item.name.padEnd(width)}  ${item.text}`);
   }
   lines.push("");
-  if (client?.line != null) lines.push(client.line);
-  else if (client !== null) {
-    lines.push(`no run line ${client.impossible ? "works" : "was found"}: ${client.why}`);
-  } else lines.push(ok ? "all is well" : "something has failed: see above");
+  if (client === null) lines.push(ok ? "all is well" : "something has failed: see above");
+  else if (client.line !== null) lines.push(client.line);
+  else lines.push(`no run line ${client.impossible ? "works" : "was found"}: ${client.why}`);
   return `${lines.join("\n")}\n`;
 }

@@ -1,26 +1,27 @@
 /** What `nbd-streaming check` does. */
-import { checkClient } from "../check/check-client.ts";
-import type { CheckContext } from "../check/context.ts";
-import type { ClientFindings } from "../check/diagnosis.ts";
+import { type CheckContext, checkClient } from "../check/client.ts";
 import { checkEndpoint } from "../check/endpoint.ts";
 import { checkMachine } from "../check/machine.ts";
-import type { Item } from "../check/item.ts";
-import { reportJson, reportOf, reportText } from "../check/report.ts";
+import {
+  type ClientFindings,
+  type Item,
+  reportJson,
+  reportOf,
+  reportText,
+} from "../check/report.ts";
 import { selfTests } from "../check/self-test.ts";
-import { checkSizes } from "../check/sizes.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
+import { DEFAULTS } from "../library/options.ts";
+import { resolveEndpoint, resolveSize, resolveWindow } from "../library/resolve.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";
-import type { CliContext } from "./context.ts";
-import { requireReference } from "./hints.ts";
 import { type CliLog, createLog } from "./log.ts";
+import type { CliContext } from "./options.ts";
+import { parseParameters, type StreamParameters } from "./parameters.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-import { type CheckParameters, parseCheckParameters } from "./parameters.ts";
-
-const STDOUT = 1;
-const STDERR = 2;
+import { requireReference } from "./words.ts";
 
 /** What stands in the line to use where the user has named no pipe. */
 const ANY_PIPE = "disk.fifo";
@@ -37,11 +38,11 @@ export async function runCheck(
   args: CheckArgs,
   { captive, workerUrl }: CliContext,
 ): Promise<number> {
-  const { parameters, rest } = parseCheckParameters(args._);
+  const { parameters, rest } = parseParameters(args._);
   if (rest.length > 0) {
     throw usageError(`unknown argument ${rest[0]}: a command comes after --`);
   }
-  checkWords(parameters, captive);
+  const { endpoint, size, window } = resolveCheck(parameters, captive);
   const stopSignal = new StopSignal();
   const release = catchSignals((signal) => stopSignal.raise(signal));
   // It asks for the progress of a stream. By default it would end the program on the spot.
@@ -53,18 +54,16 @@ export async function runCheck(
     log,
     vocabulary: COMMAND_LINE,
   };
-  const { endpoint, size, window } = parameters;
   const items: Item[] = [];
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (endpoint !== undefined) {
-    items.push(...(await checkEndpoint(endpoint.spec, endpoint.direction, size)));
-    items.push(...checkSizes(endpoint.direction, size, window));
+    items.push(...(await checkEndpoint({ ...endpoint, size, window })));
   }
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
     const checked = await checkClient(captive, size, sink, context);
-    if (typeof checked === "number") return interrupted(stopSignal, log);
+    if (checked === undefined) return interrupted(stopSignal, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }
@@ -92,19 +91,24 @@ function interrupted({ caught = "SIGTERM" }: StopSignal, log: CliLog): number {
   return signalStatus(caught);
 }
 
-/** Refuses what goes with no check. @throws UserError ERR_USAGE */
-function checkWords(
-  { endpoint, size, window }: CheckParameters,
+/** What is to be looked at; all of it may be left out. @throws UserError ERR_USAGE */
+function resolveCheck(
+  { pipe, read, size: length, window: memory }: StreamParameters,
   captive: readonly string[] | undefined,
-): void {
+) {
+  const named = pipe !== undefined || read !== undefined;
+  const endpoint = named ? resolveEndpoint({ pipe, read }) : undefined;
+  const size = length === undefined ? undefined : resolveSize("size", length);
+  const window = resolveWindow(memory ?? DEFAULTS.window);
   if (captive !== undefined) {
     if (captive.length === 0) throw usageError("the command after -- is missing");
     if (endpoint?.direction === "read") {
-      throw usageError("a command is checked for how it writes: read= cannot be combined with one");
+      throw usageError("a command is checked for how it writes: it cannot be combined with read=");
     }
     requireReference(captive);
     if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
   } else if (endpoint === undefined && (size !== undefined || window > 0)) {
     throw usageError("size= and window= need pipe=, read= or a command after --");
   }
+  return { endpoint, size, window };
 }

@@ -2,7 +2,7 @@
 import { defineCommand } from "citty";
 import { EXIT, usageError } from "../errors.ts";
 import type { Outline } from "../reference/outline.ts";
-import type { CliContext } from "./context.ts";
+import type { CliContext } from "./options.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];

@@ -1,9 +1,17 @@
-/** What is printed of the whole command line. */
+/** What is printed of the whole command line: its data, out of citty's definitions, and what is made of it. */
+import type { ArgDef, ArgsDef, BooleanArgDef, CommandDef, CommandMeta } from "citty";
+import packageJson from "../../package.json" with { type: "json" };
+import { FORMATS } from "../captive/qemu-img.ts";
+import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { bashCompletions } from "../reference/bash.ts";
 import { fishCompletions } from "../reference/fish.ts";
-import type { Outline } from "../reference/outline.ts";
 import { manPage } from "../reference/man-page.ts";
+import type { Command, Key, Option, Outline } from "../reference/outline.ts";
+import { valueOf } from "../reference/value.ts";
 import { zshCompletions } from "../reference/zsh.ts";
+import { EXAMPLES, OPTIONS_OF_ALL, SYNOPSES } from "./help.ts";
+import type { MayBeAlone } from "./options.ts";
+import { PARAMETERS } from "./parameters.ts";
 import { PROSE } from "./prose.ts";
 
 /** The completions for each shell. */
@@ -15,4 +23,101 @@ export const COMPLETIONS = {
 
 export function manual(outline: Outline): string {
   return manPage(outline, PROSE);
+}
+
+/** Every form of `pipe=` without its key. */
+const ENDS = PARAMETERS.map(([form]) => form)
+  .filter((form) => form.startsWith("pipe="))
+  .map((form) => form.slice("pipe=".length))
+  .join("|");
+
+/** The values that a NAME in a hint can have. */
+const MEANINGS = {
+  ALG: CHECKSUM_ALGORITHMS.join("|"),
+  FMT: FORMATS.join("|"),
+  SINK: ENDS,
+};
+
+/** @param program the whole command line, whose subcommands are plain definitions */
+export function outlineOf(program: CommandDef): Outline {
+  const { name = "", description = "" } = program.meta as CommandMeta;
+  // citty's own type for a command with any options.
+  const commands = program.subCommands as Record<string, CommandDef<any>>;
+  return {
+    name,
+    version: packageJson.version,
+    description,
+    commands: Object.entries(commands).map(([command, definition]) =>
+      commandOutline(command, definition),
+    ),
+    options: OPTIONS_OF_ALL.map(([short, long, text]) => ({
+      short,
+      long,
+      description: text,
+      value: undefined,
+    })),
+    parameters: PARAMETERS,
+    keys: keys(),
+  };
+}
+
+function commandOutline(name: string, definition: CommandDef<any>): Command {
+  const args = (definition.args ?? {}) as ArgsDef;
+  const synopses = (SYNOPSES[name] ?? `nbd-streaming ${name}`).split(/\n */);
+  const text = synopses.join("\n");
+  return {
+    name,
+    description: (definition.meta as CommandMeta).description ?? "",
+    synopses,
+    options: Object.entries(args).flatMap(([option, arg]) => optionOutlines(option, arg)),
+    takes: {
+      parameters: /\bpipe=/.test(text),
+      files: /\bIMAGE\b/.test(text),
+      command: / -- /.test(text),
+      words: Object.values(args)
+        .filter(({ type }) => type === "positional")
+        .flatMap(({ valueHint = "" }) => valueOf(valueHint).words),
+    },
+    example: EXAMPLES[name],
+  };
+}
+
+/** An option and, where it is described, its opposite. */
+function optionOutlines(name: string, arg: ArgDef): Option[] {
+  const { type, valueHint, description = "" } = arg;
+  if (type === "positional") return [];
+  const { alias: aliases = [], negativeDescription: opposite } = arg as BooleanArgDef;
+  const [alias] = [aliases].flat();
+  const hint = valueHint ?? "VALUE";
+  const optional = (arg as MayBeAlone).withoutValue !== undefined;
+  const option: Option = {
+    long: `--${name}`,
+    short: alias === undefined ? undefined : `-${alias}`,
+    description,
+    value: type === "boolean" ? undefined : { hint, optional, ...valueOf(hint, MEANINGS) },
+  };
+  if (optional) return [option, opposed(name, `Turn --${name} off where it is the default`)];
+  if (opposite === undefined) return [option];
+  return [option, opposed(name, opposite)];
+}
+
+function opposed(name: string, description: string): Option {
+  return { long: `--no-${name}`, short: undefined, description, value: undefined };
+}
+
+/** The forms of each parameter in one. */
+function keys(): Key[] {
+  const found = new Map<string, { hints: string[]; description: string }>();
+  for (const [form, description] of PARAMETERS) {
+    const end = form.indexOf("=") + 1;
+    const known = found.get(form.slice(0, end));
+    if (known === undefined)
+      found.set(form.slice(0, end), { hints: [form.slice(end)], description });
+    else known.hints.push(form.slice(end));
+  }
+  return [...found].map(([key, { hints, description }]) => ({
+    key,
+    description,
+    value: valueOf(hints.join("|"), MEANINGS),
+  }));
 }

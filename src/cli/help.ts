@@ -1,13 +1,13 @@
 /** `--help` */
 import { type CommandDef, renderUsage } from "citty";
-import { WITHOUT_VALUE } from "./check-options.ts";
+import type { MayBeAlone } from "./options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { STATUSES, VARIABLES } from "./prose.ts";
 
-/** What tables are wrapped at. */
+/** The width at which tables are wrapped. */
 const COLUMNS = 100;
 
-/** What most people come for. */
+/** The most common use. */
 const FIRST_EXAMPLE = "  nbd-streaming run pipe=exec:'zstd -q -o disk.raw.zst' disk.qcow2";
 
 /** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
@@ -17,10 +17,10 @@ export const EXAMPLES: Record<string, string> = {
     "  zstd < disk.fifo > disk.raw.zst &",
     "  nbd-streaming serve pipe=disk.fifo",
     "",
-    "  In another terminal, or on the other end of an ssh tunnel:",
+    "  In another terminal, or at the other end of an ssh tunnel:",
     "  qemu-img convert -n disk.qcow2 -O raw nbd://localhost",
     "",
-    "  The way back:",
+    "  The reverse:",
     "  zstd -dc disk.raw.zst | nbd-streaming serve read=- size=10G",
   ].join("\n"),
   run: [
@@ -28,23 +28,23 @@ export const EXAMPLES: Record<string, string> = {
     "  zstd < disk.fifo > disk.raw.zst &",
     "  nbd-streaming run pipe=disk.fifo -- qemu-img convert -n disk.qcow2 -O raw '$nbd'",
     "",
-    "  The same, with the size of the image as the size of the stream:",
+    "  The same, with the size of the image as size=:",
     "  nbd-streaming run pipe=disk.fifo disk.qcow2",
     "",
-    "  With a command in place of the FIFO, which is killed if the disk cannot be read to its end:",
+    "  With a command instead of the FIFO; the command is killed if the disk cannot be read to its end:",
     FIRST_EXAMPLE,
     "",
-    "  The way back:",
+    "  The reverse:",
     "  nbd-streaming run read=exec:'zstd -dc disk.raw.zst' size=10G disk.qcow2",
   ].join("\n"),
   check: [
-    "  Can this machine run it? With a stream of its own:",
+    "  Does it work on this machine? This tries a small stream:",
     "  nbd-streaming check",
     "",
-    "  Is somebody there to read the pipe?",
+    "  Does somebody read from the pipe?",
     "  nbd-streaming check pipe=disk.fifo",
     "",
-    "  Does this command stream, and with which parameters? Nothing is written anywhere:",
+    "  Can this command write to a stream, and with which parameters? Its data is thrown away:",
     "  nbd-streaming check -- qemu-img convert -n -W disk.qcow2 -O raw '$nbd'",
   ].join("\n"),
   completions: [
@@ -75,8 +75,8 @@ export const SYNOPSES: Record<string, string> = {
 };
 
 const CAPTIVE = [
-  "COMMAND as one word is a command line for the shell; several words are executed as they are.",
-  "In them, and in the environment, these stand for the server:",
+  "One word as COMMAND is a command line for the shell; several words are executed without a shell.",
+  "These variables describe the server, in COMMAND and in its environment:",
   table(VARIABLES),
 ].join("\n");
 
@@ -94,11 +94,12 @@ export async function helpText(
   command: CommandDef<any>,
 ): Promise<string> {
   const styled = await renderUsage(command, name === undefined ? undefined : program);
-  const usage = Object.keys(WITHOUT_VALUE).reduce(
+  let usage = Bun.stripANSI(styled).replaceAll(/ +$/gm, "");
+  for (const [option, { withoutValue }] of Object.entries<MayBeAlone>(command.args ?? {})) {
+    if (withoutValue === undefined) continue;
     // As long as what it replaces, so that the columns stay.
-    (text, option) => text.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`),
-    Bun.stripANSI(styled).replaceAll(/ +$/gm, ""),
-  );
+    usage = usage.replace(new RegExp(`--${option}=<(.*?)>`), `--${option}[=$1]`);
+  }
   if (name === undefined) {
     const options = OPTIONS_OF_ALL.map(
       ([short, long, text]) => [`${short}, ${long}`, text] as const,

@@ -2,11 +2,9 @@
 // Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
 import { createConsola, LogLevels } from "consola/core";
 import { textOf } from "../messages/text.ts";
-import { lineWriter } from "../process/line-writer.ts";
+import { lineWriter, STDERR } from "../process/line-writer.ts";
 import type { Log } from "../log.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-
-const STDERR = 2;
 
 /** How much is said: only errors, what interests everybody, or also who looks for a fault. */
 export type Loudness = "quiet" | "normal" | "verbose";
@@ -36,7 +34,7 @@ export function createLog(loudness: Loudness): CliLog {
           const line = `nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`;
           // Errors and what interests everybody are few; of the rest there may be any number.
           if (type === "error" || type === "info") stderr.write(line);
-          else stderr.tell(line);
+          else stderr.writeOrDrop(line);
         },
       },
     ],

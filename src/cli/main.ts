@@ -5,17 +5,16 @@ import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { messageIn } from "../messages/notice-error.ts";
 import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
-import { checkOptions } from "./check-options.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
-import type { CliContext } from "./context.ts";
 import { helpText } from "./help.ts";
-import { commandHint, requireDashes } from "./hints.ts";
 import { createLog } from "./log.ts";
+import type { CliContext } from "./options.ts";
 import { releaseEndpoints } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
+import { checkOptions, commandHint, requireDashes } from "./words.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
@@ -32,7 +31,8 @@ const THERE_ARE = "there are serve, run and check, and others: see --help";
 /** Milliseconds at the end for somebody to take what is said: nobody may be there. */
 const LAST_WORDS = 1000;
 
-const program = defineCommand({
+/** The command line as a whole. */
+export const program = defineCommand({
   meta: {
     name: "nbd-streaming",
     version: packageJson.version,
@@ -99,7 +99,7 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
   }
   if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
   const rawArgs = checkOptions(words, (command.args ?? {}) as never);
-  const outline = async () => (await import("./outline.ts")).outlineOf(program);
+  const outline = async () => (await import("./documents.ts")).outlineOf(program);
   const data: CliContext = { captive, workerUrl, outline };
   const { result } = await runCitty(command, { rawArgs, data });
   return result as number;

@@ -1,14 +1,40 @@
-/** The options, by citty's definitions, and what their values mean. */
-import type { ArgsDef } from "citty";
+/** The options: how they are called and described (citty's definitions), and what their values mean. */
+import type { ArgDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { checkConnections, checkSeconds } from "../library/numbers.ts";
+import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
 import type { Option } from "../messages/notice.ts";
-import type { TlsOptions } from "../library/options.ts";
-import { type Address, NBD_PORT } from "../net/address.ts";
-import type { ReportOptions, SummaryFormat } from "./report.ts";
+import { optionError } from "../messages/notice-error.ts";
+import type { Address } from "../net/address.ts";
+import type { Outline } from "../reference/outline.ts";
+import type { SummaryFormat } from "./report.ts";
 
-/** Options that `serve` and `run` share. */
+/** What the entry point hands to a command. */
+export interface CliContext {
+  /** The words after `--`; undefined without one. */
+  readonly captive: readonly string[] | undefined;
+  /** The stream thread's file. */
+  readonly workerUrl: URL;
+  /** The whole command line. */
+  readonly outline: () => Promise<Outline>;
+}
+
+/** `sets` names the option of the library that has the value, as it is or as `parse` makes it of the text. */
+type StreamOption = {
+  [Name in keyof StreamOptions]-?: {
+    readonly sets: Name;
+    /** @throws UserError ERR_USAGE */
+    readonly parse?: (text: string) => StreamOptions[Name];
+  };
+}[keyof StreamOptions];
+
+/** An option that may go without a value, and then has this one; it may be switched off. */
+export interface MayBeAlone {
+  readonly withoutValue?: string;
+}
+
+/** Options that `serve` and `run` share. To those without `sets`, this file or the command itself sees. */
 export const COMMON_OPTIONS = {
   unix: {
     type: "string",
@@ -21,38 +47,46 @@ export const COMMON_OPTIONS = {
     type: "string",
     alias: "i",
     valueHint: "ADDRESS",
-    description: "Listen on this address (TCP; default 127.0.0.1)",
+    description: `Listen on this TCP address (default: ${DEFAULTS.listen.host})`,
   },
   exportname: {
     type: "string",
     alias: "e",
     valueHint: "NAME",
     description: "Serve only this export name (default: any)",
+    sets: "exportName",
   },
   pidfile: {
     type: "string",
     alias: "P",
     valueHint: "FILE",
-    description: "Write the process id to FILE when ready",
+    description: "Write the process id to FILE when clients can connect",
+    sets: "pidFile",
   },
   pad: {
     type: "boolean",
     negativeDescription: "Let the stream be shorter than size=",
-    description: "Lengthen the stream to size= with zeroes (run pipe=: always, but for --no-pad)",
+    description: "Lengthen the stream to size= with zeroes (default of run with pipe=)",
+    sets: "pad",
   },
   exact: {
     type: "boolean",
-    description: "read=: a source that is longer than size= is an error, not just a warning",
+    description: "read=: fail if the source is longer than size=, instead of only warning",
+    sets: "exact",
   },
   "reader-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "pipe=: give up if nobody reads by then (default: wait)",
+    description: "pipe=: give up if nobody has opened the pipe for reading by then (default: wait)",
+    sets: "openTimeout",
+    parse: seconds("readerTimeout"),
   },
   "writer-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "read=: give up if nobody writes by then (default: wait)",
+    description: "read=: give up if nobody has opened the pipe for writing by then (default: wait)",
+    sets: "openTimeout",
+    parse: seconds("writerTimeout"),
   },
   tls: {
     type: "string",
@@ -62,38 +96,47 @@ export const COMMON_OPTIONS = {
   "tls-certificates": {
     type: "string",
     valueHint: "DIR",
-    description: "Folder of server-cert.pem, server-key.pem and ca-cert.pem",
+    description: "Folder with server-cert.pem, server-key.pem and ca-cert.pem",
   },
   "tls-verify-peer": {
     type: "boolean",
-    description: "Of the clients with TLS, serve only those with a certificate of ca-cert.pem",
+    description: "Refuse TLS clients without a certificate that ca-cert.pem has signed",
   },
   "max-connections": {
     type: "string",
     valueHint: "N",
-    description: "Refuse clients beyond N at a time (default: 100)",
+    description: `Refuse clients beyond N at a time (default: ${DEFAULTS.maxConnections})`,
+    sets: "maxConnections",
+    parse: parseConnections,
   },
   "negotiation-timeout": {
     type: "string",
     valueHint: "SECONDS",
-    description: "Cut off clients that have not chosen the export by then (default: 10)",
+    description: `Disconnect clients that have not chosen the export by then (default: ${DEFAULTS.negotiationTimeout})`,
+    sets: "negotiationTimeout",
+    parse: seconds("negotiationTimeout"),
   },
   "idle-timeout": {
     type: "string",
     valueHint: "SECONDS",
     description:
-      "Cut off clients that stop in a request, or hold up others for nothing; 0 is never (serve: 60, run: 0)",
+      "Disconnect clients that stop within a request, or idle and hold up others; 0: never " +
+      `(serve: ${DEFAULTS.idleTimeout.serve}, run: ${DEFAULTS.idleTimeout.run})`,
+    sets: "idleTimeout",
+    parse: seconds("idleTimeout"),
   },
   reconnect: {
     type: "string",
     valueHint: "SECONDS",
     description: "Let a client whose connection is lost come back and go on",
+    sets: "reconnect",
+    parse: seconds("reconnect"),
   },
   checksum: {
     type: "string",
     valueHint: "ALG[:FILE]",
     description:
-      "Checksum the stream: sha256, sha512, md5 or blake2b512; as sha256sum's line to FILE",
+      "Compute the stream's sha256, sha512, md5 or blake2b512; FILE gets a line for sha256sum -c",
   },
   summary: {
     type: "string",
@@ -104,37 +147,73 @@ export const COMMON_OPTIONS = {
     type: "string",
     valueHint: "json",
     description:
-      "Show progress: a line a second, or JSON lines; a terminal gets a bar (--no-progress: none)",
+      "Print progress every second, as text or JSON; a terminal gets a bar anyway (--no-progress: none)",
+    withoutValue: "on",
   },
   "progress-interval": {
     type: "string",
     valueHint: "SECONDS",
-    description: "Time between two lines of --progress (default: 1)",
+    description: `Time between two lines of --progress (default: ${DEFAULTS.progressInterval})`,
+    sets: "progressInterval",
+    parse: seconds("progressInterval"),
   },
   "progress-fd": {
     type: "string",
     valueHint: "FD",
-    description: "Write the percentage to a descriptor as nbdcopy does: N/100; needs size=",
+    description: "Write the percentage (N/100) to a descriptor, as nbdcopy does; needs size=",
   },
   quiet: {
     type: "boolean",
     alias: "q",
-    description: "Say nothing but errors on stderr, and show no progress",
+    description: "Print only errors on stderr, and show no progress",
   },
-  verbose: { type: "boolean", alias: "v", description: "Say more on stderr" },
-} as const satisfies ArgsDef;
+  verbose: { type: "boolean", alias: "v", description: "Print more on stderr" },
+} as const satisfies Record<
+  string,
+  ArgDef & MayBeAlone & (StreamOption | { readonly sets?: never })
+>;
+
+/** The values of {@link COMMON_OPTIONS} as citty has them; false is for one that is switched off. */
+export type CommonArgs = {
+  readonly [Name in keyof typeof COMMON_OPTIONS]?:
+    | ((typeof COMMON_OPTIONS)[Name]["type"] extends "boolean" ? boolean : string)
+    | ((typeof COMMON_OPTIONS)[Name] extends Required<MayBeAlone> ? false : never)
+    | undefined;
+};
+
+/** The options that the library has, too. */
+const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter((entry) => "sets" in entry[1]) as [
+  keyof CommonArgs,
+  StreamOption,
+][];
+
+/**
+ * What the options say of the stream, but for where it is listened on and what is told of it.
+ *
+ * @throws UserError ERR_USAGE
+ */
+export function streamOptions(args: CommonArgs, direction: Direction): StreamOptions {
+  if (direction === "read" && args["reader-timeout"] !== undefined) {
+    throw usageError("--reader-timeout needs pipe=: for read= it is --writer-timeout");
+  }
+  if (direction === "write" && args["writer-timeout"] !== undefined) {
+    throw usageError("--writer-timeout needs read=: for pipe= it is --reader-timeout");
+  }
+  const options: Record<string, unknown> = {};
+  for (const [name, { sets, parse }] of STREAM_OPTIONS) {
+    const value = args[name];
+    if (value === undefined) continue;
+    options[sets as string] = parse === undefined ? value : parse(value as string);
+  }
+  return { ...options, tls: parseTls(args) };
+}
 
 /**
  * The address that the options name, or undefined if they name none.
  *
  * @throws UserError ERR_USAGE
  */
-export function parseAddress(options: {
-  unix?: string | undefined;
-  port?: string | undefined;
-  ipaddr?: string | undefined;
-}): Address | undefined {
-  const { unix, port, ipaddr } = options;
+export function parseAddress({ unix, port, ipaddr }: CommonArgs): Address | undefined {
   if (unix !== undefined) {
     if (port !== undefined || ipaddr !== undefined) {
       throw usageError("-U cannot be combined with -p and -i: it is one socket or the other");
@@ -146,39 +225,35 @@ export function parseAddress(options: {
   }
   if (port === undefined && ipaddr === undefined) return undefined;
   if (ipaddr === "") throw usageError("-i needs an address");
-  return { kind: "tcp", host: ipaddr ?? "127.0.0.1", port: parsePort(port) };
+  return { kind: "tcp", host: ipaddr ?? DEFAULTS.listen.host, port: parsePort(port) };
 }
 
 function parsePort(text: string | undefined): number {
-  if (text === undefined) return NBD_PORT;
+  if (text === undefined) return DEFAULTS.listen.port;
   const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(port <= 65535)) throw usageError(`-p ${text} is not a port: give a number up to 65535`);
   return port;
 }
 
-/**
- * A time in seconds, fractions included.
- *
- * @param option for the message
- * @throws UserError ERR_USAGE
- */
-export function parseSeconds(option: Option, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  return checkSeconds(option, /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) : Number.NaN, text);
+/** Reads seconds, fractions included. Whether they make a time is for the library to say. */
+function seconds(option: Option): (text: string) => number {
+  return (text) => {
+    if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text);
+    throw optionError({ code: "NOT_A_TIME", option, value: text });
+  };
 }
 
-/** A time in seconds, of which 0 is for ever. @throws UserError ERR_USAGE */
-export function parseLimit(option: Option, text: string | undefined): number | undefined {
-  return text === "0" ? 0 : parseSeconds(option, text);
+function parseConnections(text: string): number {
+  if (/^[0-9]+$/.test(text)) return Number(text);
+  throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: text });
 }
 
 /** How connections are secured. @throws UserError ERR_USAGE */
-export function parseTls(options: {
-  tls?: string | undefined;
-  "tls-certificates"?: string | undefined;
-  "tls-verify-peer"?: boolean | undefined;
-}): TlsOptions | undefined {
-  const { tls = "off", "tls-certificates": certificates, "tls-verify-peer": verifyPeer } = options;
+function parseTls({
+  tls = "off",
+  "tls-certificates": certificates,
+  "tls-verify-peer": verifyPeer,
+}: CommonArgs): TlsOptions | undefined {
   if (tls !== "off" && tls !== "on" && tls !== "require") {
     throw usageError(`--tls=${tls} is not known: there are off, on and require`);
   }
@@ -190,13 +265,6 @@ export function parseTls(options: {
     throw usageError(`--tls=${tls} needs --tls-certificates=DIR, the folder of server-cert.pem`);
   }
   return { policy: tls, certificates, verifyPeer };
-}
-
-/** A number of clients. @throws UserError ERR_USAGE */
-export function parseMaxConnections(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const number = /^[0-9]+$/.test(text) ? Number(text) : Number.NaN;
-  return checkConnections(number, text);
 }
 
 /** The form of the summary. @throws UserError ERR_USAGE */
@@ -211,16 +279,15 @@ export function parseSummary(text: string | undefined): SummaryFormat {
 }
 
 /** The checksum and where its line goes. @throws UserError ERR_USAGE */
-export function parseChecksum(text: string | undefined): {
-  checksum: ChecksumAlgorithm | undefined;
-  checksumFile: ReportOptions["checksumFile"];
-} {
-  if (text === undefined) return { checksum: undefined, checksumFile: undefined };
-  const [, name = "", checksumFile] = /^([^:]*)(?::(.+))?$/s.exec(text) ?? [];
-  const checksum = CHECKSUM_ALGORITHMS.find((algorithm) => algorithm === name.toLowerCase());
-  if (checksum === undefined) {
+export function parseChecksum(
+  text: string | undefined,
+): { readonly algorithm: ChecksumAlgorithm; readonly file: string | undefined } | undefined {
+  if (text === undefined) return undefined;
+  const [, name = "", file] = /^([^:]*)(?::(.+))?$/s.exec(text) ?? [];
+  const algorithm = CHECKSUM_ALGORITHMS.find((known) => known === name.toLowerCase());
+  if (algorithm === undefined) {
     const known = CHECKSUM_ALGORITHMS.join(", ");
     throw usageError(`--checksum=${text} is not known: there are ${known}, and ALG:FILE`);
   }
-  return { checksum, checksumFile };
+  return { algorithm, file };
 }

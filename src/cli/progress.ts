@@ -4,31 +4,22 @@ import { isatty } from "node:tty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
+import { STDERR } from "../process/line-writer.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
-import { parseSeconds } from "./options.ts";
-
-const STDERR = 2;
-
-/** Seconds between two lines. */
-const INTERVAL = 1;
-
-interface ProgressArgs {
-  /** `on` for the option without a value, false for `--no-progress`. */
-  readonly progress?: string | false | undefined;
-  readonly "progress-fd"?: string | undefined;
-  readonly "progress-interval"?: string | undefined;
-  readonly quiet?: boolean | undefined;
-  readonly verbose?: boolean | undefined;
-}
+import type { ResolvedStream } from "../library/resolve.ts";
+import type { CommonArgs } from "./options.ts";
 
 /**
  * What the options, the terminal and the environment ask for.
  *
- * @param spec where the stream goes or comes from, which is not to be written to
+ * @param settings the stream's, whose endpoint is not to be written to
  * @throws UserError ERR_USAGE
  */
-export function createDisplay(args: ProgressArgs, spec: EndpointSpec): ProgressDisplay {
-  const { progress, "progress-fd": fd, "progress-interval": interval } = args;
+export function createDisplay(
+  args: CommonArgs,
+  { spec, progressInterval }: Pick<ResolvedStream, "spec" | "progressInterval">,
+): ProgressDisplay {
+  const { progress, "progress-fd": fd } = args;
   if (args.quiet === true && args.verbose === true) {
     throw usageError("--quiet cannot be combined with --verbose: it is less or more");
   }
@@ -37,14 +28,14 @@ export function createDisplay(args: ProgressArgs, spec: EndpointSpec): ProgressD
   }
   return new ProgressDisplay({
     display: display(args),
-    interval: 1000 * (parseSeconds("progressInterval", interval) ?? INTERVAL),
+    interval: progressInterval,
     // no-color.org: any value that is not empty.
     colour: (process.env["NO_COLOR"] ?? "") === "",
     percentFd: fd === undefined ? undefined : percentFd(fd, spec),
   });
 }
 
-function display({ progress, quiet }: ProgressArgs): Display {
+function display({ progress, quiet }: CommonArgs): Display {
   if (progress !== undefined && progress !== false && progress !== "on" && progress !== "json") {
     throw usageError(
       `--progress=${progress} is not known: there are --progress and --progress=json`,

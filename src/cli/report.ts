@@ -3,8 +3,13 @@ import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { UserError } from "../errors.ts";
-import { type NamedFile, type Place, placeOf, requireOtherThan, whyNot } from "../files/place.ts";
-import { namedFiles, type StreamParts } from "../library/named-files.ts";
+import {
+  type NamedFile,
+  type Place,
+  placeOf,
+  requireDifferentFile,
+  explainFailure,
+} from "../files/place.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
 
@@ -44,18 +49,16 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
 /**
  * Finds out before a stream of hours whether its reports will have a place, at which nothing else is.
  *
- * @param parts what the stream is made of, for a report must not be written over that
+ * @param others what the stream is made of and its pid file, which a report must not be written over
  * @throws UserError ERR_USAGE, ERR_FILE
  */
 export async function requireReports(
   options: ReportOptions,
-  { pidFile, ...parts }: StreamParts & { readonly pidFile: string | undefined },
+  others: readonly NamedFile[],
 ): Promise<void> {
-  const others = namedFiles(parts);
-  if (pidFile !== undefined) others.push({ name: "--pidfile", path: pidFile });
   const files = reportFiles(options);
   for (const [i, file] of files.entries()) {
-    requireOtherThan(file, [...others, ...files.slice(0, i)]);
+    requireDifferentFile(file, [...others, ...files.slice(0, i)]);
   }
   for (const file of files) explained(file, () => reportPlace(file));
   if (files.length > 0) await writers();
@@ -99,7 +102,7 @@ function explained<T>({ path }: ReportFile, work: () => T): T {
 }
 
 function unwritable(path: string, error: unknown): string {
-  return `cannot write ${path}: ${whyNot(error)}`;
+  return `cannot write ${path}: ${explainFailure(error)}`;
 }
 
 /**

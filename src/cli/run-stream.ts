@@ -1,18 +1,66 @@
-/** A stream from its start to its exit status, as `serve` and `run` have it alike. */
+/** A stream from the command line to its exit status, as `serve` and `run` have it alike. */
 import { EXIT } from "../errors.ts";
+import type { StreamOptions } from "../library/options.ts";
+import type { ResolvedStream } from "../library/resolve.ts";
 import { type Streaming, TruncatedError } from "../library/streaming.ts";
 import { catchSignals } from "../process/signals.ts";
 import type { ProgressDisplay } from "../progress/display.ts";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import type { Summary } from "../server/summary.ts";
-import type { CliLog } from "./log.ts";
-import { report, type ReportOptions } from "./report.ts";
+import { type CliLog, createLog } from "./log.ts";
+import {
+  type CliContext,
+  type CommonArgs,
+  parseChecksum,
+  parseSummary,
+  streamOptions,
+} from "./options.ts";
+import type { StreamParameters } from "./parameters.ts";
+import { createDisplay } from "./progress.ts";
+import { removeReports, report, type ReportOptions, requireReports } from "./report.ts";
 
 /** What a stream looks like to the user. */
 export interface Output {
   readonly log: CliLog;
   readonly display: ProgressDisplay;
   readonly reports: ReportOptions;
+}
+
+/**
+ * Finds out what the stream is to be, and whether its reports will have a place.
+ *
+ * @param resolve makes the settings of what is not up to the one command or the other
+ * @throws UserError ERR_USAGE, ERR_FILE, ERR_TLS
+ */
+export async function resolveStream<
+  Settings extends Pick<ResolvedStream, "spec" | "progressInterval" | "files" | "needsSize">,
+>(
+  parameters: StreamParameters,
+  args: CommonArgs,
+  { workerUrl }: CliContext,
+  resolve: (options: StreamOptions) => Settings,
+): Promise<{ settings: Settings; output: Output }> {
+  const checksum = parseChecksum(args.checksum);
+  const reports = { summary: parseSummary(args.summary), checksumFile: checksum?.file };
+  const options: StreamOptions = {
+    ...parameters,
+    ...streamOptions(args, parameters.read === undefined ? "write" : "read"),
+    checksum: checksum?.algorithm,
+    beforeStart: () => removeReports(reports),
+    workerUrl,
+  };
+  const settings = resolve(options);
+  const display = createDisplay(args, settings);
+  await requireReports(reports, settings.files);
+  const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
+  return {
+    settings: { ...settings, needsSize: settings.needsSize ?? percentage },
+    output: {
+      reports,
+      display,
+      log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
+    },
+  };
 }
 
 /**

@@ -3,15 +3,13 @@ import { defineCommand } from "citty";
 import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import type { RunOptions } from "../library/options.ts";
-import { runWith } from "../library/run.ts";
-import { runStream } from "./run-stream.ts";
-import type { CliContext } from "./context.ts";
-import { quotesHint, requireReference } from "./hints.ts";
-import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { resolveRun } from "../library/resolve.ts";
+import { startRun } from "../library/run.ts";
+import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";
-import { requireReports } from "./report.ts";
-import { streamOptions } from "./stream-options.ts";
+import { resolveStream, runStream } from "./run-stream.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
+import { quotesHint, requireReference } from "./words.ts";
 
 export const runCommand = defineCommand({
   meta: {
@@ -24,31 +22,30 @@ export const runCommand = defineCommand({
       type: "string",
       alias: "f",
       valueHint: "FMT",
-      description: "pipe=: format of IMAGE, as for qemu-img (default: found out)",
+      description: "pipe=: format of IMAGE, as for qemu-img -f (default: detected)",
     },
     "output-format": {
       type: "string",
       alias: "O",
       valueHint: "FMT",
-      description: "read=: format of IMAGE, as for qemu-img (default: by its extension)",
+      description: "read=: format of IMAGE, as for qemu-img -O (default: by its extension)",
     },
   },
   async run({ args, data }) {
     const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
-    const { stream, output } = streamOptions(parameters, args, context);
     const formats = { input: args.format, output: args["output-format"] };
     const client = parseClient(context.captive, rest, parameters, formats, args._);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
-    await requireReports(output.reports, {
-      ...parameters,
-      ...client,
-      listen,
-      pidFile: args.pidfile,
-    });
-    const streaming = runWith({ ...stream, ...client, listen }, COMMAND_LINE);
-    return await runStream(streaming, parameters.spec, output);
+    const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
+      resolveRun({ ...stream, ...client, listen }),
+    );
+    return await runStream(
+      startRun(() => settings, COMMAND_LINE),
+      settings.spec,
+      output,
+    );
   },
 });
 
@@ -61,7 +58,7 @@ interface Formats {
 function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
-  { direction }: StreamParameters,
+  { read }: StreamParameters,
   { input, output }: Formats,
   words: readonly string[],
 ): Pick<RunOptions, "command" | "image" | "format"> {
@@ -70,8 +67,8 @@ function parseClient(
     if (image !== undefined) {
       throw usageError(`unknown argument ${image}: parameters look like pipe=FILE`);
     }
-    if (input !== undefined) throw usageError("-f needs an IMAGE, and no command");
-    if (output !== undefined) throw usageError("-O needs an IMAGE, and no command");
+    if (input !== undefined) throw usageError("-f needs an IMAGE, not a command");
+    if (output !== undefined) throw usageError("-O needs an IMAGE, not a command");
     if (captive.length === 0) throw usageError("the command after -- is missing");
     return { command: commandOf(captive) };
   }
@@ -84,11 +81,11 @@ function parseClient(
         quotesHint(words),
     );
   }
-  if (direction === "write" && output !== undefined) {
+  if (read === undefined && output !== undefined) {
     throw usageError("-O needs read=: what pipe= gets is raw");
   }
-  if (direction === "read" && input !== undefined) {
+  if (read !== undefined && input !== undefined) {
     throw usageError("-f needs pipe=: what read= gives is raw");
   }
-  return { image, format: direction === "write" ? input : output };
+  return { image, format: read === undefined ? input : output };
 }

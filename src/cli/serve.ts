@@ -1,17 +1,14 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
-import { serveWith } from "../library/serve.ts";
+import { resolveServe } from "../library/resolve.ts";
+import { startServe } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
-import { activatedSocket, requireClient } from "../systemd/activation.ts";
+import { activatedSocket, notify, requireClient } from "../systemd.ts";
 import type { Address, Entrance } from "../net/address.ts";
-import { notify } from "../systemd/notify.ts";
-import { runStream } from "./run-stream.ts";
-import type { CliContext } from "./context.ts";
-import { COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
-import { requireReports } from "./report.ts";
-import { streamOptions } from "./stream-options.ts";
+import { resolveStream, runStream } from "./run-stream.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
 
 export const serveCommand = defineCommand({
@@ -28,11 +25,11 @@ export const serveCommand = defineCommand({
     },
     "exit-with-parent": {
       type: "boolean",
-      description: "End when the program that has started this one ends",
+      description: "End when the parent process ends",
     },
     keep: {
       type: "boolean",
-      description: "Go on listening after a client has finished; a signal ends the stream",
+      description: "Keep listening after a client has finished; a signal ends the stream",
     },
   },
   async run({ args, data }) {
@@ -49,11 +46,12 @@ export const serveCommand = defineCommand({
     if (args.unix === "-") {
       throw usageError("-U - is a private socket, which only run has: name a path");
     }
-    const { stream, output } = streamOptions(parameters, args, context);
-    const { log } = output;
     const listen = entrance(parseAddress(args), args.single === true);
-    await requireReports(output.reports, { ...parameters, listen, pidFile: args.pidfile });
-    const streaming = serveWith({ ...stream, listen, keep: args.keep }, COMMAND_LINE);
+    const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
+      resolveServe({ ...stream, listen, keep: args.keep }),
+    );
+    const { log } = output;
+    const streaming = startServe(() => settings, COMMAND_LINE);
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
     streaming.once("listening", ({ uri }) => {
@@ -66,9 +64,9 @@ export const serveCommand = defineCommand({
     const stopping = () => {
       if (ready) notify("STOPPING=1", log);
     };
-    // Before `conduct` hears of the end: its report is the last line.
+    // Before `runStream` hears of the end: its report is the last line.
     void streaming.then(stopping, stopping);
-    return await runStream(streaming, parameters.spec, output);
+    return await runStream(streaming, settings.spec, output);
   },
 });
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
-import { keepEndsOfChildren } from "../process/child.ts";
+import { keepExitStatuses } from "../process/child.ts";
 
 /** A binary's commit, which packaging/build.ts bakes in; not there in the sources. */
 declare const NBD_STREAMING_COMMIT: string | undefined;
@@ -60,7 +60,7 @@ export function isKnown(commit: string): boolean {
 function checkedOut(root: string, repository: string): string {
   if (Bun.which("git") === null) return NO_GIT;
   try {
-    keepEndsOfChildren();
+    keepExitStatuses();
     const { success, stdout } = Bun.spawnSync({
       cmd: [
         "git",

@@ -1,7 +1,7 @@
-/** The failures of an endpoint, told apart from the program's and from a client's. */
+/** Failures of an endpoint, as opposed to the program's own and a client's. */
 import { SyscallError } from "../../ffi/errno.ts";
 
-/** A sink or a source has failed for good; `cause` is the call that found out. */
+/** A sink or a source has failed and cannot be used any more; `cause` is the call that failed. */
 export class EndpointError extends Error {
   override readonly name = "EndpointError";
   constructor(override readonly cause: SyscallError) {
@@ -10,15 +10,15 @@ export class EndpointError extends Error {
 }
 
 /** Runs a call on a sink or a source. @throws EndpointError in place of a SyscallError */
-export function guarded<T>(call: () => T): T {
+export function endpointCall<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw ofEndpoint(error);
+    throw toEndpointError(error);
   }
 }
 
-/** What {@link guarded} throws, for calls of every request: those make no function for it. */
-export function ofEndpoint(error: unknown): unknown {
+/** The error that {@link endpointCall} throws, for the hot path, which must not create a closure. */
+export function toEndpointError(error: unknown): unknown {
   return error instanceof SyscallError ? new EndpointError(error) : error;
 }

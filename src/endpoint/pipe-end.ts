@@ -1,23 +1,24 @@
-/** One end of a pipe as an endpoint: what sinks and sources share that need no detour. */
+/** One end of a pipe as an endpoint: the common part of PipeSink and PipeSource. */
 import { close, closeWritten } from "../../ffi/fd.ts";
 import { growPipe } from "../../ffi/pipe.ts";
-import { guarded } from "./error.ts";
+import { endpointCall } from "./error.ts";
 import { reopenPipe } from "./shared-descriptor.ts";
 
-/** A pipe that somebody else has opened, by its descriptor, which this object then owns. */
+/** Owns the descriptor that it is created with. */
 export abstract class PipeEnd {
   readonly #access: number;
   #fd = -1;
-  #given: number;
+  /** The descriptor that {@link open} reopens; -1 afterwards. */
+  #unopened: number;
 
-  /** @param access O_RDONLY or O_WRONLY @param given -1 where {@link open} is another one */
+  /** @param access O_RDONLY or O_WRONLY @param fd -1 where a subclass has its own {@link open} */
   constructor(
     readonly name: string,
     access: number,
-    given: number,
+    fd: number,
   ) {
     this.#access = access;
-    this.#given = given;
+    this.#unopened = fd;
   }
 
   get fd(): number {
@@ -25,28 +26,28 @@ export abstract class PipeEnd {
   }
 
   open(): boolean {
-    const fd = guarded(() => reopenPipe(this.#given, this.#access));
-    this.#given = -1;
+    const fd = endpointCall(() => reopenPipe(this.#unopened, this.#access));
+    this.#unopened = -1;
     this.opened(fd);
     return true;
   }
 
-  /** Takes a non-blocking descriptor of the pipe. */
+  /** Takes over a non-blocking descriptor of the pipe. */
   protected opened(fd: number): void {
     this.#fd = fd;
-    guarded(() => growPipe(fd));
+    endpointCall(() => growPipe(fd));
   }
 
-  /** Ends what has been written. @throws EndpointError */
+  /** Closes a sink at the end of a complete stream. @throws EndpointError when data may be lost */
   protected end(): void {
     const fd = this.#fd;
     this.#fd = -1;
-    guarded(() => closeWritten(fd));
+    endpointCall(() => closeWritten(fd));
   }
 
   close(): void {
-    for (const fd of [this.#fd, this.#given]) if (fd >= 0) close(fd);
+    for (const fd of [this.#fd, this.#unopened]) if (fd >= 0) close(fd);
     this.#fd = -1;
-    this.#given = -1;
+    this.#unopened = -1;
   }
 }

@@ -1,4 +1,4 @@
-/** A private pipe between the client's socket and a sink that is none. */
+/** A private pipe between the client's socket and a sink that is no pipe. */
 import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close, read } from "../../ffi/fd.ts";
@@ -6,7 +6,7 @@ import type { Memory } from "../../ffi/memory.ts";
 import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
 import { ZeroPipe } from "./zero-pipe.ts";
 
-/** splice(2) moves pages only into or out of a pipe; this is the pipe. */
+/** splice(2) moves pages only into or out of a pipe. */
 export class Relay {
   /** Bytes in the pipe. */
   held = 0;
@@ -17,17 +17,17 @@ export class Relay {
     growPipe(this.#pipe.write);
   }
 
-  /** Takes from a socket; only while nothing is held. @returns as splice(2) */
+  /** Moves bytes from a socket into the pipe; only while nothing is held. @returns the result of splice(2) */
   fill(socket: number, length: number): number {
     return this.#filled(splice(socket, this.#pipe.write, length));
   }
 
-  /** Takes zeroes; only while nothing is held. @returns how many */
+  /** Puts zeroes into the pipe; only while nothing is held. @returns bytes, or WOULD_BLOCK */
   fillZeroes(length: number): number {
     return this.#filled((this.#zeroes ??= new ZeroPipe()).copyTo(this.#pipe.write, length));
   }
 
-  /** Gives to the sink. @returns true when nothing is held any more */
+  /** Moves what is held to the sink. @returns true when nothing is held any more */
   drainTo(fd: number): boolean {
     while (this.held > 0) {
       const n = splice(this.#pipe.read, fd, this.held);
@@ -37,7 +37,7 @@ export class Relay {
     return true;
   }
 
-  /** Takes up to a buffer full of what is held into memory. @returns bytes taken */
+  /** Reads what is held into memory, up to the buffer's length. @returns bytes read */
   drainInto(buffer: Memory): number {
     const n = read(this.#pipe.read, buffer.at(0), Math.min(this.held, buffer.length));
     this.held -= n;

@@ -1,44 +1,47 @@
-/** Non-blocking use of a descriptor that other processes share: O_NONBLOCK belongs to the open file, not to us. */
+/**
+ * Non-blocking use of a descriptor that other processes share, such as the shell's other commands:
+ * O_NONBLOCK is a flag of the open file, so they would see it.
+ */
 import { ERRNO, O_NONBLOCK } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { close, open, openFlags, setNonBlocking } from "../../ffi/fd.ts";
 
 /**
- * A fresh, non-blocking description of the pipe `given` (proc(5)), which is closed: O_NONBLOCK on
- * the given one would be seen by everybody who shares it, such as the shell's other commands.
+ * Opens a pipe again, non-blocking (proc(5)), and closes the shared descriptor.
  *
  * @param access O_RDONLY or O_WRONLY
- * @returns the descriptor to use; `given` itself where no other is to be had
+ * @returns the new descriptor; `shared` itself, made non-blocking, where the pipe cannot be opened
+ *   again
  * @throws SyscallError
  */
-export function reopenPipe(given: number, access: number): number {
+export function reopenPipe(shared: number, access: number): number {
   let fd: number;
   try {
-    fd = open(`/proc/self/fd/${given}`, access | O_NONBLOCK);
+    fd = open(`/proc/self/fd/${shared}`, access | O_NONBLOCK);
   } catch (error) {
     if (!(error instanceof SyscallError) || error.errno === ERRNO.ENXIO) throw error;
     // The pipe is another user's, or there is no /proc.
-    setNonBlocking(given, true);
-    return given;
+    setNonBlocking(shared, true);
+    return shared;
   }
-  close(given);
+  close(shared);
   return fd;
 }
 
 /**
- * Sets the flag for the open file `fd`, and so for all who share it: unlike a pipe, a socket cannot be
- * opened a second time.
+ * Makes a shared socket non-blocking, for the other processes too: unlike a pipe, it cannot be opened
+ * again.
  *
- * @returns what puts it back as it was, as far as it can
+ * @returns restores the flag, as far as possible
  */
-export function borrowNonBlocking(fd: number): () => void {
+export function setSharedNonBlocking(fd: number): () => void {
   if ((openFlags(fd) & O_NONBLOCK) !== 0) return () => {};
   setNonBlocking(fd, true);
   return () => {
     try {
       setNonBlocking(fd, false);
     } catch (error) {
-      // How others find it at the end of a stream does not decide on the stream.
+      // A flag that cannot be restored does not make the stream fail.
       if (!(error instanceof SyscallError) || error.errno === ERRNO.EBADF) throw error;
     }
   };

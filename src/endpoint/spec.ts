@@ -1,4 +1,4 @@
-/** What `pipe=` and `read=` name: the user's text, parsed; and what is open, as plain data for a thread. */
+/** The values of `pipe=` and `read=`, parsed, and the open endpoint as plain data for the stream thread. */
 import { isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import { isSameFile } from "../process/same-file.ts";
@@ -6,23 +6,24 @@ import { isSameFile } from "../process/same-file.ts";
 /** Which way a stream goes: from clients to a sink, or from a source to clients. */
 export type Direction = "write" | "read";
 
-/** What the value of `pipe=` or `read=` names. */
+/** The value of `pipe=` or `read=`, parsed. */
 export type EndpointSpec =
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "descriptor"; readonly name: string; readonly fd: number }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number }
   | { readonly kind: "exec"; readonly command: string };
 
-/** Where `-` stands for. */
+/** The meaning of `-`. */
 const STANDARD = {
   write: { kind: "descriptor", name: "standard output", fd: 1 },
   read: { kind: "descriptor", name: "standard input", fd: 0 },
 } as const;
 
 /**
- * Reads the value of `pipe=` or `read=`. A path that looks like one of the other forms is written with `./`.
+ * Parses the value of `pipe=` or `read=`. A path that looks like one of the other forms is written with
+ * `./`.
  *
- * @throws UnusableError for one that starts like another form but is not
+ * @throws UnusableError for a value that starts like another form but is not one
  */
 export function parseEndpoint(text: string, direction: Direction): EndpointSpec {
   if (text === "-") return STANDARD[direction];
@@ -78,16 +79,16 @@ export function endpointText(spec: EndpointSpec): string {
   }
 }
 
-/** True when a source of this kind may know how long it is, once it is open. */
-export function mayTellLength({ kind }: EndpointSpec): boolean {
+/** True when a source of this kind may know its length once it is open. */
+export function mayKnowLength({ kind }: EndpointSpec): boolean {
   return kind === "path" || kind === "descriptor";
 }
 
-/** True when `path` leads to the very file that the specification names, by whatever name. */
+/** True when `path` and the specification name the same file. */
 export function isEndpointFile(spec: EndpointSpec, path: string): boolean {
   switch (spec.kind) {
     case "path":
-      // A FIFO may be yet to be made.
+      // The FIFO may not exist yet.
       return resolve(spec.path) === resolve(path) || isSameFile(spec.path, path);
     case "descriptor":
       return isSameFile(spec.fd, path);
@@ -101,19 +102,20 @@ export function tcpName(host: string, port: number): string {
   return `tcp:${isIPv6(host) ? `[${host}]` : host}:${port}`;
 }
 
-/** An endpoint as the stream thread gets it, which opens the FIFO and owns the descriptor. */
+/** An endpoint as the main thread passes it to the stream thread, which opens the FIFO or owns `fd`. */
 export type EndpointHandle =
   | { readonly kind: "fifo"; readonly path: string }
-  /** A descriptor that the receiver then owns. */
   | {
       readonly kind: "pipe" | "socket" | "file";
-      /** What the user called it. */
+      /** The user's text, for messages. */
       readonly name: string;
       readonly fd: number;
     };
 
-/** What the user named cannot be a sink or a source. */
-/** `it …` what it is instead, or what went wrong; `hint` says what to do about it. */
+/**
+ * What the user named cannot be a sink or a source. The message starts with "it" or names what is
+ * wrong; `hint` says what to do about it.
+ */
 export class UnusableError extends Error {
   override readonly name = "UnusableError";
   constructor(

@@ -1,4 +1,4 @@
-/** An endless supply of zeroes for pipes, without copying one of them. */
+/** Zeroes for pipes, without copying. */
 import { close } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { growPipe, pipe, splice, tee } from "../../ffi/pipe.ts";
@@ -7,27 +7,27 @@ import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 
 /**
- * The kernel keeps a message of this size that is sent over a Unix socket in one piece of memory,
- * and a pipe holds a piece in one of its slots, whatever its size. A page written by write(2) takes
- * a whole slot for 4 KiB; so a pipe full of these holds, and one tee(2) moves, eight times as much.
+ * The kernel keeps a message of this size, sent over a Unix socket, in one fragment of memory, and each
+ * slot of a pipe holds one fragment of any size. A page written by write(2) takes a slot for 4 KiB, so
+ * a pipe full of these fragments holds, and one tee(2) copies, eight times as much.
  */
-const PIECE = 32 * 1024;
+const FRAGMENT = 32 * 1024;
 
-/** A pipe full of references to one piece of zeroes, made to be copied by tee(2). */
+/** A pipe full of references to one fragment of zeroes, which tee(2) copies into other pipes. */
 export class ZeroPipe {
   readonly #full = pipe(O_NONBLOCK);
 
   constructor() {
     growPipe(this.#full.write);
     const seed = pipe(O_NONBLOCK);
-    const [near, far] = socketpair();
+    const [sender, receiver] = socketpair();
     try {
-      const zeroes = new Memory(PIECE);
-      send(near, zeroes.at(0), PIECE);
-      splice(far, seed.write, PIECE);
-      while (tee(seed.read, this.#full.write, PIECE) !== WOULD_BLOCK);
+      const zeroes = new Memory(FRAGMENT);
+      send(sender, zeroes.at(0), FRAGMENT);
+      splice(receiver, seed.write, FRAGMENT);
+      while (tee(seed.read, this.#full.write, FRAGMENT) !== WOULD_BLOCK);
     } finally {
-      for (const fd of [seed.read, seed.write, near, far]) close(fd);
+      for (const fd of [seed.read, seed.write, sender, receiver]) close(fd);
     }
   }
 

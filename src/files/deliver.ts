@@ -1,4 +1,4 @@
-/** Texts of ours for a pipe or a device that the user has named in the place of a file. */
+/** Writes a report or a process id to a pipe, a device or a descriptor that the user named as its file. */
 import { fstatSync } from "node:fs";
 import { ERRNO, O_NOCTTY, O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
@@ -7,19 +7,19 @@ import { messageOf } from "../errors.ts";
 import { LineWriter, lineWriter } from "../process/line-writer.ts";
 import { type Place, PlaceError } from "./place.ts";
 
-/** Milliseconds between two looks for somebody who reads a FIFO. */
-const LOOKING = 20;
+/** Milliseconds between two tries to open a FIFO without a reader. */
+const RETRY = 20;
 
-type Elsewhere = Exclude<Place, { kind: "name" }>;
+type WritablePlace = Exclude<Place, { kind: "name" }>;
 
 /**
- * Writes a text to what is no file of ours.
+ * Writes a text, and waits for the reader.
  *
- * @param limit milliseconds for a reader to come, and to take it
- * @throws Error when it could not be written, or not all of it
+ * @param limit milliseconds for a reader to open a FIFO, and to read the text
+ * @throws Error when not all of it could be written
  */
 export async function deliver(
-  place: Elsewhere,
+  place: WritablePlace,
   path: string,
   text: string,
   limit: number,
@@ -36,8 +36,8 @@ export async function deliver(
   }
 }
 
-/** As {@link deliver}, for a reader who is there. */
-export function deliverNow(place: Elsewhere, path: string, text: string): void {
+/** Writes a text without waiting. @throws Error when not all of it could be written */
+export function deliverNow(place: WritablePlace, path: string, text: string): void {
   let fd: number | undefined;
   try {
     if (place.kind === "device") fd = openDevice(path);
@@ -49,14 +49,18 @@ export function deliverNow(place: Elsewhere, path: string, text: string): void {
   }
 }
 
-function writerOf(place: Elsewhere, fd = -1): LineWriter {
+function writerOf(place: WritablePlace, fd = -1): LineWriter {
   return place.kind === "descriptor" ? lineWriter(place.fd) : new LineWriter(fd, true);
 }
 
 function undelivered(error: unknown): PlaceError {
-  const early = error instanceof SyscallError && error.errno === ERRNO.ENXIO;
-  const why = early ? "nobody reads it" : messageOf(error);
+  const why = hasNoReader(error) ? "nobody reads it" : messageOf(error);
   return new PlaceError(why, "start its reader first, or name a file");
+}
+
+/** True for the error of open(2) for a FIFO without a reader (fifo(7)). */
+function hasNoReader(error: unknown): boolean {
+  return error instanceof SyscallError && error.errno === ERRNO.ENXIO;
 }
 
 async function openInTime(path: string, deadline: number): Promise<number> {
@@ -64,15 +68,13 @@ async function openInTime(path: string, deadline: number): Promise<number> {
     try {
       return openDevice(path);
     } catch (error) {
-      // Nobody has it open for reading (fifo(7)).
-      const early = error instanceof SyscallError && error.errno === ERRNO.ENXIO;
-      if (!early || performance.now() >= deadline) throw error;
-      await Bun.sleep(LOOKING);
+      if (!hasNoReader(error) || performance.now() >= deadline) throw error;
+      await Bun.sleep(RETRY);
     }
   }
 }
 
-/** Without O_CREAT and O_TRUNC: somebody may have put a file in its place. */
+/** Opens without O_CREAT and O_TRUNC, as the path may lead to a file by now. */
 function openDevice(path: string): number {
   const fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   const stats = fstatSync(fd);

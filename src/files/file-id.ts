@@ -1,53 +1,53 @@
-/** Files by what they are: what had a name of ours may be gone, and the name somebody else's by now. */
+/** Identifies files by device and inode: another file may have got a name since this program used it. */
 import { type BigIntStats, lstatSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { messageOf } from "../errors.ts";
 
 const BIG = { bigint: true } as const;
 
-/** A file that was made or found under a name, as long as it has that name. */
+/** A file under a name, as long as it has that name. */
 export class FileId {
-  /** Whatever becomes of the working directory, where that can be. */
+  /** Absolute, so that it does not depend on the working directory, where the absolute path is accessible. */
   readonly path: string;
   readonly #dev: bigint;
   readonly #ino: bigint;
 
   /**
-   * Takes what has the name now; of a symbolic link, the link.
+   * Takes the file that has the name now; of a symbolic link, the link itself.
    *
-   * @throws Error of the file system when there is nothing
+   * @throws Error of the file system when there is none
    */
   constructor(path: string) {
     const full = resolve(path);
-    // A folder above the working directory may not be ours to go through.
+    // A folder above the working directory may not be searchable.
     this.path = lstatOrNothing(full) === undefined ? path : full;
     ({ dev: this.#dev, ino: this.#ino } = lstatSync(this.path, BIG));
   }
 
   /**
-   * True while the name is that file's. A file system may give the number to the next file once it
-   * is free: where that matters, the file is kept open, or looked into.
+   * True while the name leads to this file. A file system may reuse the inode number of a deleted file:
+   * where that matters, the caller keeps the file open, or checks its contents.
    */
   get isThere(): boolean {
     const now = lstatOrNothing(this.path);
     return now?.dev === this.#dev && now.ino === this.#ino;
   }
 
-  /** unlink(2), or rmdir(2) for a folder, if the name is still that file's. */
+  /** unlink(2), or rmdir(2) for a folder, if the name still leads to this file. */
   remove(): void {
     if (!this.isThere) return;
     try {
       if (lstatSync(this.path).isDirectory()) rmdirSync(this.path);
       else unlinkSync(this.path);
     } catch {
-      // Somebody else has just removed it, or has put something into the folder, which is not ours.
+      // Another process has just removed it, or put a file into the folder, which must stay.
     }
   }
 
   /**
-   * Removes a folder of ours with all that is in it, if the name is still that folder's.
+   * Removes the folder with its contents, if the name still leads to it.
    *
-   * @returns a warning when it could not: how a stream has ended matters more than this
+   * @returns a warning when it fails, since the result of a stream matters more than an error
    */
   removeTree(): string | undefined {
     try {

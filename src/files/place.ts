@@ -1,9 +1,9 @@
 /**
- * Where a small text of ours goes: a report, or a process id.
+ * The destination of a report or a process id.
  *
- * Whoever names a file by mistake is not to lose it. So what is written, replaced or removed under a
- * name that the user gave is nothing yet, recognisably one of ours from another time, an empty file
- * (mktemp(1)), or a symbolic link, never what that leads to.
+ * A user who names a wrong file must not lose it. So a file under a name that the user gave is written,
+ * replaced or removed only if it does not exist yet, was recognisably written by an earlier run, is
+ * empty (mktemp(1)), or is a symbolic link; the link's target stays.
  */
 import {
   accessSync,
@@ -25,14 +25,14 @@ import { optionError } from "../messages/notice-error.ts";
 import { isInherited } from "../process/inherited.ts";
 
 export type Place =
-  /** A name in a folder, for a file that is made anew and then renamed. */
+  /** A name in a folder, for a new file that is renamed to it. */
   | { readonly kind: "name" }
-  /** A pipe or a character device, which is written to as it is. */
+  /** A pipe or a character device, which is written to directly. */
   | { readonly kind: "device" }
-  /** A descriptor of ours behind /dev/stdout, /dev/fd/N and the like. */
+  /** This process's descriptor, of /dev/stdout, /dev/fd/N and the like. */
   | { readonly kind: "descriptor"; readonly fd: number };
 
-/** A text of ours cannot go there: `it …` what it is instead; `hint` says what to do about it. */
+/** The destination cannot be used: the message starts with "it"; `hint` says what to do about it. */
 export class PlaceError extends Error {
   override readonly name = "PlaceError";
   constructor(
@@ -43,21 +43,22 @@ export class PlaceError extends Error {
   }
 }
 
-/** Why a text of ours has not got to its place, and what to do. */
-export function whyNot(error: unknown): string {
+/** What went wrong with a destination, and what to do about it. */
+export function explainFailure(error: unknown): string {
   const hint = error instanceof PlaceError ? error.hint : "check the folder";
   return `${messageOf(error)}; ${hint}`;
 }
 
-/** Bytes of a file that is looked into: none of ours is longer. */
-const LONGEST = 64 * 1024;
+/** The most bytes that a file of an earlier run can have. */
+const MAX_LENGTH = 64 * 1024;
 
 /**
- * What is at `path`, if a text of ours may go there.
+ * Examines `path`.
  *
- * @param what it is to be, for messages: `a checksum`
- * @param isOurs tells the text of such a file from others
- * @throws PlaceError when it may not; Error of the file system when the folder cannot be used
+ * @param what the file will be, for messages: `a checksum`
+ * @param isOurs returns true for the text of such a file
+ * @throws PlaceError when it must not be written; Error of the file system when the folder cannot be
+ *   used
  */
 export function placeOf(path: string, what: string, isOurs: (text: string) => boolean): Place {
   const fd = descriptorOf(path);
@@ -74,7 +75,7 @@ export function placeOf(path: string, what: string, isOurs: (text: string) => bo
   accessSync(dirname(path), constants.W_OK);
   const link = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
   if (stats !== undefined && !link && stats.size > 0) {
-    const text = stats.size > LONGEST ? undefined : readFileSync(path, "utf8");
+    const text = stats.size > MAX_LENGTH ? undefined : readFileSync(path, "utf8");
     if (text === undefined || !isOurs(text)) {
       throw new PlaceError(`it is there and is not ${what}`, "name another file, or remove it");
     }
@@ -87,7 +88,7 @@ function requireWritable(fd: number): void {
   try {
     if (isInherited(fd)) flags = openFlags(fd);
   } catch {
-    // It is not open.
+    // Not open.
   }
   if (flags === undefined) {
     throw new PlaceError(
@@ -105,12 +106,12 @@ function kindOf(stats: Stats): string {
   return stats.isBlockDevice() ? "a block device" : "a socket";
 }
 
-/** As many symbolic links as path_resolution(7) follows. */
-const MOST_LINKS = 40;
+/** The limit of path_resolution(7). */
+export const MOST_LINKS = 40;
 
 /**
- * The descriptor of this process that a path leads to (proc(5)). What it has open may be a file, but
- * the name is not one in a folder, where another file could be put in its place.
+ * The descriptor of this process that a path leads to (proc(5)). It may be of a file, but no other file
+ * could be renamed to the path.
  */
 function descriptorOf(path: string): number | undefined {
   let at = path;
@@ -121,30 +122,30 @@ function descriptorOf(path: string): number | undefined {
       if (pid !== undefined) return Number(pid) === process.pid ? Number(basename(at)) : undefined;
       at = resolve(folder, readlinkSync(at));
     } catch {
-      // It is no link, or is not there.
+      // No link, or nothing there.
       return undefined;
     }
   }
   return undefined;
 }
 
-/** A file that the user has named, and by what. */
+/** A file that the user has named. */
 export interface NamedFile {
-  /** For messages: the option that names it. */
+  /** The option or argument, for messages: `--summary`, `IMAGE`. */
   readonly name: Words;
   readonly path: string;
 }
 
-/** @throws UserError ERR_USAGE when `own` is, or would be, one of the others, by whatever name */
-export function requireOtherThan(own: NamedFile, others: readonly NamedFile[]): void {
+/** @throws UserError ERR_USAGE when `own` is, or would be, the same file as one of the others */
+export function requireDifferentFile(own: NamedFile, others: readonly NamedFile[]): void {
   const same = others.find(({ path }) => isSamePlace(own.path, path));
   if (same === undefined) return;
   throw optionError({ code: "ONE_FILE", own: own.name, other: same.name, path: own.path });
 }
 
-/** But for character devices, of which anybody may take what anybody gives. */
 function isSamePlace(one: string, other: string): boolean {
   const [a, b] = [statOrNothing(one), statOrNothing(other)];
+  // Several writers may share a character device, such as a terminal or /dev/null.
   if (a?.isCharacterDevice() || b?.isCharacterDevice()) return false;
   if (canonical(one) === canonical(other)) return true;
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
@@ -158,7 +159,7 @@ function statOrNothing(path: string): BigIntStats | undefined {
   }
 }
 
-/** A name in a folder by that folder's own name; what it leads to does not matter. */
+/** The path with its folder resolved, but not a symbolic link of that name. */
 function canonical(path: string): string {
   try {
     return join(realpathSync(dirname(path)), basename(path));
@@ -167,18 +168,18 @@ function canonical(path: string): string {
   }
 }
 
-/** A name that nobody else has, for a file that is to be renamed to `path`. */
+/** A unique name for a file that will be renamed to `path`. */
 export function temporaryName(path: string): string {
   return join(dirname(path), `.nbd-streaming-${crypto.randomUUID().slice(-12)}`);
 }
 
 /**
- * The byte on which all programs of qemu's have a lock that have an image open for writing
- * (block/file-posix.c: RAW_LOCK_PERM_BASE, and the bit of BLK_PERM_WRITE).
+ * The byte that qemu's programs lock while they have an image open for writing (block/file-posix.c:
+ * RAW_LOCK_PERM_BASE plus the bit of BLK_PERM_WRITE).
  */
-const QEMU_WRITES = 101;
+const QEMU_WRITE_LOCK = 101;
 
-/** True when a program is known to have the file open for writing, such as a VM or a loop device. */
+/** True when a program, such as a VM or a loop device, is known to have the file open for writing. */
 export function isBeingWritten(path: string): boolean {
   let fd: number;
   try {
@@ -188,9 +189,9 @@ export function isBeingWritten(path: string): boolean {
   }
   try {
     const none = hasNoWriter(fd);
-    return none === undefined ? isLocked(fd, QEMU_WRITES) : !none;
+    return none === undefined ? isLocked(fd, QEMU_WRITE_LOCK) : !none;
   } catch {
-    // There are no locks on this file system.
+    // The file system has no locks.
     return false;
   } finally {
     close(fd);

@@ -1,6 +1,6 @@
 /**
- * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): what the server answers to
- * each option, and what both sides have agreed on so far.
+ * Option haggling (doc/proto.md, "Newstyle negotiation", "Option types"): the replies to options, and
+ * what has been agreed so far.
  */
 import {
   NBD_FLAG_SEND_DF,
@@ -48,23 +48,23 @@ import {
 const EMPTY = new Uint8Array(0);
 
 /**
- * What the server makes of NBD_OPT_STARTTLS ("TLS support"): NOTLS, SELECTIVETLS with one export that
- * is open to both, or FORCEDTLS.
+ * The server's modes of "TLS support": NOTLS, SELECTIVETLS with an export that is open with and without
+ * TLS, and FORCEDTLS.
  */
 export type TlsPolicy = "off" | "on" | "require";
 
-/** One connection's options. */
+/** The options of one connection. */
 export class Haggling {
-  /** The client can do without the zeroes after NBD_OPT_EXPORT_NAME. */
+  /** NBD_FLAG_C_NO_ZEROES: no padding after NBD_OPT_EXPORT_NAME. */
   noZeroes = false;
   readonly #info: ExportInfo;
   readonly #tls: TlsPolicy;
   #secure = false;
   #structured = false;
   #extended = false;
-  /** For which export name `base:allocation` is selected. */
+  /** The export name for which `base:allocation` is selected. */
   #allocationFor: string | undefined;
-  /** The option that is being answered, and what has come of it. */
+  /** The option that is being answered, and the result so far. */
   #option = 0;
   #output: Uint8Array[] = [];
   #outcome: NegotiationResult | undefined;
@@ -75,8 +75,8 @@ export class Haggling {
   }
 
   /**
-   * TLS has begun. What was agreed on before it may have been said by somebody else, and MUST be
-   * forgotten ("NBD_OPT_STARTTLS"; CVE-2021-3716).
+   * Called when TLS has begun. Discards what was agreed before, as a server MUST: an attacker may have
+   * sent it ("NBD_OPT_STARTTLS"; CVE-2021-3716).
    */
   secured(): void {
     this.#secure = true;
@@ -85,7 +85,7 @@ export class Haggling {
     this.#allocationFor = undefined;
   }
 
-  /** Answers an option. Bytes that came after it are for the caller to hand over. */
+  /** Answers an option. The caller adds `leftover` to a transmission. */
   answer(option: number, data: Uint8Array): NegotiationStep {
     this.#begin(option);
     if (this.#refusesInsecure(option)) return this.#step();
@@ -123,12 +123,12 @@ export class Haggling {
     return this.#step();
   }
 
-  /** Answers an option whose data was too long to be looked at. */
+  /** Answers an option whose data was too long to be kept. */
   answerTooBig(option: number): NegotiationStep {
     this.#begin(option);
     if (this.#refusesInsecure(option)) return this.#step();
     const text = "the option's data is too long";
-    // The one option that has no error reply.
+    // This option alone has no error reply.
     if (option === NBD_OPT_EXPORT_NAME) this.#close(text);
     else this.#error(NBD_REP_ERR_TOO_BIG, text);
     return this.#step();
@@ -148,7 +148,7 @@ export class Haggling {
     return this.#outcome === undefined ? { output } : { output, outcome: this.#outcome };
   }
 
-  /** Under FORCEDTLS, nothing but STARTTLS and ABORT is answered before TLS has begun. */
+  /** Under FORCEDTLS, refuses all options but STARTTLS and ABORT before TLS has begun. */
   #refusesInsecure(option: number): boolean {
     if (this.#tls !== "require" || this.#secure) return false;
     if (option === NBD_OPT_STARTTLS || option === NBD_OPT_ABORT) return false;
@@ -169,7 +169,7 @@ export class Haggling {
   }
 
   #exportName(data: Uint8Array): void {
-    // This option has no error reply: what cannot be served ends the connection.
+    // This option has no error reply: the server closes the connection.
     if (this.#extended) {
       // "Once extended headers are successfully requested, a client MUST NOT use" it.
       this.#close("the client wants extended headers, and used NBD_OPT_EXPORT_NAME all the same");
@@ -236,14 +236,14 @@ export class Haggling {
       return;
     }
     this.#extended = true;
-    // "this option takes precedence over structured replies": all that needs those is allowed.
+    // "this option takes precedence over structured replies": what requires those is allowed.
     this.#structured = true;
     this.#reply(NBD_REP_ACK);
   }
 
   #metaContext(data: Uint8Array): void {
-    // For SET a SHOULD. For LIST it is allowed, and a server SHOULD NOT advertise what needs
-    // structured replies to a client without them.
+    // A SHOULD for SET. For LIST, a server SHOULD NOT advertise what requires structured replies to a
+    // client without them.
     if (!this.#structured) {
       this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
       return;
@@ -257,7 +257,7 @@ export class Haggling {
       this.#unknown();
       return;
     }
-    // What is not known MUST be ignored, whatever its namespace. Only a list has wildcards.
+    // Unknown queries MUST be ignored, in every namespace. Only LIST has wildcards.
     const { queries } = request;
     const named = queries.has(ALLOCATION_CONTEXT);
     if (!this.#canBeMapped) {
@@ -270,16 +270,16 @@ export class Haggling {
         this.#output.push(encodeMetaContext(this.#option, ALLOCATION_ID, ALLOCATION_CONTEXT));
       }
     } else if (named || queries.has("base:") || queries.size === 0) {
-      // The number is reserved in a list.
+      // The context ID is reserved in the reply to LIST.
       this.#output.push(encodeMetaContext(this.#option, 0, ALLOCATION_CONTEXT));
     }
     this.#reply(NBD_REP_ACK);
   }
 
   /**
-   * A compact header asks for the status of less than 4 GiB, and has no room for more in a descriptor:
-   * a client that goes through a disk without end in such steps has two thousand million of them to
-   * go, and never comes to an end. Without the context it takes all of the disk for data at once.
+   * False for an unbounded disk with compact headers. Their requests and descriptors cover less than 4
+   * GiB, so a client would need two thousand million BLOCK_STATUS requests. Without the context it
+   * takes the whole disk for data at once.
    */
   get #canBeMapped(): boolean {
     return this.#extended || this.#info.size < UNBOUNDED_SIZE;
@@ -289,14 +289,14 @@ export class Haggling {
     return this.#info.name === undefined || name === "" || name === this.#info.name;
   }
 
-  /** The export with the flags that this client is to see. */
+  /** The export with the flags for this client. */
   #export(): ExportInfo {
     if (!this.#structured) return this.#info;
     return { ...this.#info, flags: this.#info.flags | NBD_FLAG_SEND_DF };
   }
 
   #transmission(exportName: string): void {
-    // A context counts for the very name that it was selected for, not for another one of the same
+    // A context is valid only for the name that it was selected with, not for another name of the same
     // export ("NBD_OPT_SET_META_CONTEXT").
     const allocation = this.#allocationFor === exportName;
     const negotiated = { structured: this.#structured, extended: this.#extended, allocation };
@@ -322,7 +322,7 @@ export class Haggling {
 
 /** How negotiation ended. */
 export type NegotiationResult =
-  /** The transmission phase begins; `leftover` are bytes of it that came early. */
+  /** The transmission phase begins; `leftover` are bytes that belong to it. */
   | {
       readonly kind: "transmission";
       readonly exportName: string;
@@ -330,20 +330,20 @@ export type NegotiationResult =
       readonly leftover: Uint8Array;
     }
   /**
-   * TLS begins: once the output is sent, all bytes belong to it, and what comes out of it goes on to
-   * `Negotiation.secured` and then `push`.
+   * TLS begins once the output is sent. Then call `Negotiation.secured`, and `push` with the decrypted
+   * bytes.
    */
   | { readonly kind: "starttls" }
   /**
-   * The connection is to be closed once the output is sent. `reason` is for the log; `fault` is true
+   * The connection must be closed once the output is sent. `reason` is for the log; `fault` is true
    * when the client broke the protocol.
    */
   | { readonly kind: "close"; readonly reason: string; readonly fault: boolean };
 
-/** What a chunk of input, or an option, led to. */
+/** The result of a chunk of input, or of an option. */
 export interface NegotiationStep {
   /** Bytes for the client, in order. */
   readonly output: readonly Uint8Array[];
-  /** Set when negotiation is over, or TLS has to begin; no further input may be pushed. */
+  /** Set when negotiation ends or TLS begins; no further input may be pushed then. */
   readonly outcome?: NegotiationResult;
 }

@@ -1,6 +1,6 @@
 /**
  * Fixed newstyle negotiation (doc/proto.md, "Newstyle negotiation") as a state machine without I/O:
- * bytes in, bytes and an outcome out, at whatever splits the bytes arrive.
+ * bytes in, in chunks of any length; bytes and an outcome out.
  */
 import {
   IHAVEOPT,
@@ -16,28 +16,24 @@ import {
 } from "./haggling.ts";
 import { encodeGreeting } from "./option-reply.ts";
 
-/**
- * Option data up to this length is looked at; the longest valid data of INFO and GO fits well, and
- * more metadata contexts than anybody knows.
- */
+/** Longer option data is not read. The longest valid data of INFO and GO fits, and all known contexts. */
 const MAX_OPTION_DATA = 16 * 1024;
-/** Longer data is thrown away and answered TOO_BIG, up to here; beyond it the client is hostile. */
+/** Data up to this length is skipped and answered TOO_BIG; a client that sends more is hostile. */
 const MAX_SKIPPED_DATA = 1024 * 1024;
-/** More options than any honest client sends, few enough to bound the work for a hostile one. */
+/** More options than any honest client sends; bounds the work for a hostile one. */
 const MAX_OPTIONS = 128;
-
-/** More option data in all than any honest client sends, and no more than costs nothing. */
+/** More option data in all than any honest client sends; bounds the work for a hostile one. */
 const MAX_TOTAL_DATA = 2 * MAX_SKIPPED_DATA;
 
 const EMPTY = new Uint8Array(0);
 
 type State = "flags" | "header" | "data" | "skip" | "tls" | "over";
 
-/** One connection's negotiation. */
+/** The negotiation of one connection. */
 export class Negotiation {
   readonly #haggling: Haggling;
   #state: State = "flags";
-  /** Bytes that the current state waits for. */
+  /** Bytes that the current state still needs. */
   #need = 4;
   #buffered: Uint8Array = EMPTY;
   #option = 0;
@@ -50,13 +46,13 @@ export class Negotiation {
     this.#haggling = new Haggling(info, tls);
   }
 
-  /** TLS has begun, after the outcome "starttls": what is pushed now has come through it. */
+  /** Must be called when TLS has begun, after the outcome "starttls" and before the next {@link push}. */
   secured(): void {
     this.#haggling.secured();
     this.#expectOption();
   }
 
-  /** What the server sends first, unasked. */
+  /** The first bytes of the server. */
   greeting(): Uint8Array {
     return encodeGreeting();
   }
@@ -73,14 +69,14 @@ export class Negotiation {
     const output = this.#output;
     this.#output = [];
     if (this.#outcome === undefined) {
-      // A copy, since the caller may reuse its buffer. Not by slice(): a Buffer's is no copy.
+      // Copied, as the caller may reuse its buffer. Buffer.slice() would not copy.
       this.#buffered = new Uint8Array(input);
       return { output };
     }
     const outcome = this.#outcome;
     this.#outcome = undefined;
     if (outcome.kind === "starttls") {
-      // What comes after it in the clear can only be an injection (CVE-2021-3716).
+      // Unencrypted data after it can only be an injection (CVE-2021-3716).
       if (input.length > 0) return this.#injected();
       this.#state = "tls";
       return { output, outcome };
@@ -100,7 +96,7 @@ export class Negotiation {
 
   #consumed = 0;
 
-  /** Handles one unit of input, `#consumed` bytes long; false when it is not there yet. */
+  /** Handles one unit of input, of `#consumed` bytes; false when it is incomplete. */
   #advance(input: Uint8Array): boolean {
     if (this.#state === "skip") {
       this.#consumed = Math.min(this.#need, input.length);

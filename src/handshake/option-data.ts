@@ -1,9 +1,9 @@
-/** Reading of an option's data, which comes from whoever has connected. */
+/** Decoding of option data, which is untrusted. */
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** A string: UTF-8, no NUL, at most 4096 bytes; undefined when it is not ("Conventions"). */
+/** Decodes a string: UTF-8, no NUL, at most 4096 bytes; undefined if it is not valid ("Conventions"). */
 export function decodeString(bytes: Uint8Array): string | undefined {
   if (bytes.length > NBD_MAX_STRING || bytes.includes(0)) return undefined;
   try {
@@ -13,7 +13,7 @@ export function decodeString(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** Takes data apart, from its start to its end. What is not there is undefined. */
+/** Reads data from start to end; each method returns undefined when too little is left. */
 export class OptionData {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -24,7 +24,7 @@ export class OptionData {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Bytes that have not been taken yet. */
+  /** Bytes that have not been read yet. */
   get left(): number {
     return this.#bytes.length - this.#at;
   }
@@ -41,24 +41,24 @@ export class OptionData {
     return this.#view.getUint32(this.#at - 4);
   }
 
-  /** A string after its length of 32 bits. */
+  /** A string after its 32-bit length. */
   string(): string | undefined {
     const length = this.uint32();
-    // Compared before it is used: a length near 2^32 must not reach any arithmetic.
+    // Checked before any arithmetic, as it may be near 2^32.
     if (length === undefined || length > this.left) return undefined;
     this.#at += length;
     return decodeString(this.#bytes.subarray(this.#at - length, this.#at));
   }
 }
 
-/** What a client asks for. */
+/** The data of NBD_OPT_INFO and NBD_OPT_GO. */
 export interface InfoRequest {
   readonly name: string;
-  /** `NBD_INFO_*` values, unknown ones among them. */
+  /** `NBD_INFO_*` values, including unknown ones. */
   readonly infos: ReadonlySet<number>;
 }
 
-/** @returns undefined when lengths and data do not agree or the name is no valid string */
+/** @returns undefined when lengths and data do not agree, or the name is no valid string */
 export function decodeInfoRequest(bytes: Uint8Array): InfoRequest | undefined {
   const data = new OptionData(bytes);
   const name = data.string();
@@ -69,20 +69,20 @@ export function decodeInfoRequest(bytes: Uint8Array): InfoRequest | undefined {
   return { name, infos };
 }
 
-/** Which metadata contexts a client asks for. */
+/** The data of NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT. */
 export interface MetaContextRequest {
-  /** Of the export that they belong to. */
+  /** The export name. */
   readonly name: string;
-  /** As they came, those of unknown namespaces and those without one among them. */
+  /** The client's queries, including those with an unknown namespace or none. */
   readonly queries: ReadonlySet<string>;
 }
 
-/** @returns undefined when lengths and data do not agree or a part is no valid string */
+/** @returns undefined when lengths and data do not agree, or a string is not valid */
 export function decodeMetaContextRequest(bytes: Uint8Array): MetaContextRequest | undefined {
   const data = new OptionData(bytes);
   const name = data.string();
   const count = data.uint32();
-  // A query takes 4 bytes at least, so what is left bounds the work.
+  // A query takes at least 4 bytes, so the remaining length bounds the work.
   if (name === undefined || count === undefined || count > data.left / 4) return undefined;
   const queries = new Set<string>();
   for (let i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-/** Encoding of what the server says during negotiation (doc/proto.md, "Newstyle negotiation"). */
+/** Encoding of the server's messages during negotiation (doc/proto.md, "Newstyle negotiation"). */
 import {
   IHAVEOPT,
   NBD_FLAG_FIXED_NEWSTYLE,
@@ -14,7 +14,7 @@ import {
 } from "../protocol/constants.ts";
 import { BLOCK_SIZE, type ExportInfo } from "../protocol/export.ts";
 
-/** The 18 bytes that open every connection. */
+/** The greeting: both magic numbers and the handshake flags, 18 bytes. */
 export function encodeGreeting(): Buffer {
   const bytes = Buffer.alloc(18);
   bytes.writeBigUInt64BE(NBDMAGIC, 0);
@@ -34,16 +34,13 @@ export function encodeOptionReply(option: number, type: number, data: Uint8Array
   return bytes;
 }
 
-/**
- * A text for an error reply, cut to the longest string that the protocol allows, but never in the
- * middle of a character.
- */
+/** The text of an error reply, cut at a character to the longest string that the protocol allows. */
 export function encodeText(text: string): Uint8Array {
   const bytes = new Uint8Array(NBD_MAX_STRING);
   return bytes.subarray(0, new TextEncoder().encodeInto(text, bytes).written);
 }
 
-/** NBD_REP_SERVER: one name of NBD_OPT_LIST. */
+/** NBD_REP_SERVER: one export name for NBD_OPT_LIST. */
 export function encodeServer(option: number, name: string): Buffer {
   const text = Buffer.from(name);
   const data = Buffer.alloc(4 + text.length);
@@ -61,7 +58,7 @@ export function encodeInfoExport(option: number, info: ExportInfo): Buffer {
   return encodeOptionReply(option, NBD_REP_INFO, data);
 }
 
-/** NBD_INFO_BLOCK_SIZE: minimum, preferred and maximum. */
+/** NBD_INFO_BLOCK_SIZE: minimum, preferred and maximum block size. */
 export function encodeInfoBlockSize(option: number): Buffer {
   const data = Buffer.alloc(14);
   data.writeUInt16BE(NBD_INFO_BLOCK_SIZE, 0);
@@ -71,7 +68,7 @@ export function encodeInfoBlockSize(option: number): Buffer {
   return encodeOptionReply(option, NBD_REP_INFO, data);
 }
 
-/** NBD_INFO_NAME or NBD_INFO_DESCRIPTION: a text. */
+/** NBD_INFO_NAME or NBD_INFO_DESCRIPTION. */
 export function encodeInfoText(option: number, type: number, text: string): Buffer {
   const value = Buffer.from(text);
   const data = Buffer.alloc(2 + value.length);
@@ -89,7 +86,7 @@ export function encodeMetaContext(option: number, id: number, name: string): Buf
   return encodeOptionReply(option, NBD_REP_META_CONTEXT, data);
 }
 
-/** The answer to NBD_OPT_EXPORT_NAME, which is no option reply. @param padding 124 zeroes as well */
+/** The reply to NBD_OPT_EXPORT_NAME, which is no option reply. @param padding appends 124 zeroes */
 export function encodeExportNameReply(info: ExportInfo, padding: boolean): Buffer {
   const bytes = Buffer.alloc(padding ? 134 : 10);
   bytes.writeBigUInt64BE(BigInt(info.size), 0);

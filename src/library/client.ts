@@ -1,6 +1,11 @@
 /** The client of `run`: a command, or qemu-img(1) with an image. */
 import { statSync } from "node:fs";
-import { captiveWords, requireExecutable, type Variables } from "../captive/command.ts";
+import {
+  type CaptiveCommand,
+  captiveWords,
+  requireExecutable,
+  type Variables,
+} from "../captive/command.ts";
 import type { NewImage } from "../captive/new-image.ts";
 import {
   exportCommand,
@@ -11,14 +16,16 @@ import {
 } from "../captive/qemu-img.ts";
 import { isEndpointFile, endpointText } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { optionError } from "../messages/notice-error.ts";
-import type { EndpointChoice } from "./endpoint.ts";
 import type { Log } from "../log.ts";
+import { optionError } from "../messages/notice-error.ts";
+import type { EndpointChoice } from "../server/settings.ts";
 import type { RunOptions } from "./options.ts";
 
 /** What is run with the stream as its disk. */
 export interface CaptiveClient {
-  readonly command: (variables: Variables) => readonly string[];
+  readonly words: (variables: Variables) => readonly string[];
+  /** The user's own command; undefined for qemu-img with words of ours. */
+  readonly command?: CaptiveCommand;
   /** What qemu-img(1) copies; undefined for a command of the user's. */
   readonly image?: string;
   /**
@@ -49,7 +56,8 @@ export function clientOf(
     if (format !== undefined) throw usageError("format needs image, and no command");
     if (command.length === 0) throw usageError("the command is empty");
     return {
-      command: (variables) => captiveWords(command, variables),
+      words: (variables) => captiveWords(command, variables),
+      command,
       prepare: async () => requireExecutable(command),
       size: unknown,
       needsSize: undefined,
@@ -57,16 +65,14 @@ export function clientOf(
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
-  if (image === "-") {
-    throw optionError({ code: "IMAGE_STANDARD" });
-  }
+  if (image === "-") throw optionError({ code: "IMAGE_STANDARD" });
   if (image === "") throw usageError("the image has no name: give its path");
   if (isEndpointFile(spec, image)) {
     throw optionError({ code: "ENDPOINT_IS_IMAGE", direction, endpoint: endpointText(spec) });
   }
   if (direction === "write") {
     return {
-      command: ({ uri }) => exportCommand(image, format, uri),
+      words: ({ uri }) => exportCommand(image, format, uri),
       image,
       prepare: async () => requireQemuImg(),
       size: (stop) => imageSize(image, format, stop),
@@ -77,7 +83,7 @@ export function clientOf(
   const made = outputFormat(image, format);
   let place: NewImage | undefined;
   return {
-    command: ({ uri }) => importCommand(uri, made, place?.path ?? image),
+    words: ({ uri }) => importCommand(uri, made, place?.path ?? image),
     image,
     async prepare(log) {
       requireQemuImg();

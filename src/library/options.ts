@@ -1,11 +1,22 @@
 /** What a program says of a stream when it calls `serve` or `run`. */
 import type { CaptiveCommand } from "../captive/command.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
-import type { Address, Entrance } from "../net/address.ts";
-import type { Size } from "./size.ts";
+import { type Address, type Entrance, NBD_PORT } from "../net/address.ts";
+import type { Size } from "../size.ts";
+
+/** What an option is that is not given, where that is something. Times are in seconds; 0 is for ever. */
+export const DEFAULTS = {
+  window: 0,
+  negotiationTimeout: 10,
+  /** As long as anybody needs to notice that a client has been stopped by mistake. */
+  idleTimeout: { serve: 60, run: 0 },
+  maxConnections: 100,
+  progressInterval: 1,
+  listen: { kind: "tcp", host: "127.0.0.1", port: NBD_PORT },
+} as const;
 
 /**
- * Options of every stream. Their names are those of the command line, and README.md says more of
+ * Options of every stream. Their names are those of the command line, and docs/command-line.md says more of
  * each. One of `pipe` and `read` is needed.
  */
 export interface StreamOptions {
@@ -50,8 +61,6 @@ export interface StreamOptions {
   readonly checksum?: ChecksumAlgorithm | undefined;
   /** Seconds between two "progress" events. Default: 1. */
   readonly progressInterval?: number | undefined;
-  /** Who cannot do without a known length, for the message of the error that it is else. */
-  readonly needsSize?: string | undefined;
   /**
    * Called when all that the stream needs is there, right before clients can connect and the command
    * is run. What it throws is what the stream rejects with, and nothing is streamed.

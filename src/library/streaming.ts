@@ -7,15 +7,11 @@ import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { type Snapshot, Watch } from "../progress/watch.ts";
 import { requireRecentBun } from "../runtime.ts";
-import type { HostOptions, StreamResult } from "../server/host.ts";
+import type { StreamResult } from "../server/host.ts";
+import type { StreamContext } from "../server/settings.ts";
 import { StopSignal } from "../server/stop-signal.ts";
 import type { Summary } from "../server/summary.ts";
-import { releaseEndpoint } from "./endpoint.ts";
-import type { StreamOptions } from "./options.ts";
-import { checkSeconds } from "./numbers.ts";
-
-/** Seconds between two events of progress. */
-const PROGRESS_INTERVAL = 1;
+import { releaseEndpoint, type ResolvedStream } from "./resolve.ts";
 
 /** Something to tell the user. */
 export interface Message {
@@ -53,13 +49,17 @@ export class TruncatedError extends UserError {
 }
 
 /** What matters to every stream, whatever runs it. */
-type CallersOptions = Pick<
-  StreamOptions,
-  "signal" | "progressInterval" | "beforeStart" | "pipe" | "read"
+type CallersSettings = Pick<
+  ResolvedStream,
+  "signal" | "progressInterval" | "beforeStart" | "spec" | "direction"
 >;
 
-/** What the host needs of its caller. */
-export type Frame = Pick<HostOptions, "stopSignal" | "observer" | "log" | "vocabulary">;
+/** A stream that is about to begin. */
+export interface Beginning {
+  readonly settings: CallersSettings;
+  /** Runs it from its start to its end. */
+  readonly body: (context: StreamContext) => Promise<StreamResult>;
+}
 
 /**
  * A stream that has been started. It is awaited for its {@link Summary}, which there is only when it
@@ -77,15 +77,14 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   /** Whether the stream has got as far as its sink or source. */
   #opened = () => false;
 
-  /** @param vocabulary in whose words it speaks @param body runs the stream from its start to its end */
-  constructor(
-    options: CallersOptions,
-    vocabulary: Vocabulary,
-    body: (frame: Frame) => Promise<StreamResult>,
-  ) {
+  /**
+   * @param vocabulary in whose words it speaks
+   * @param begin resolves the options; what it throws is what the stream rejects with
+   */
+  constructor(vocabulary: Vocabulary, begin: () => Beginning) {
     super();
     this.#vocabulary = vocabulary;
-    this.#result = this.#run(options, body);
+    this.#result = this.#run(begin);
   }
 
   /** How far the stream is at this moment, or was at its end; undefined before its start. */
@@ -119,26 +118,21 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     return this.#result.finally(onFinally);
   }
 
-  async #run(
-    options: CallersOptions,
-    body: (frame: Frame) => Promise<StreamResult>,
-  ): Promise<Summary> {
+  async #run(begin: () => Beginning): Promise<Summary> {
     // So that the caller can first say what it wants to hear.
     await undefined;
+    const beginning = begin();
     try {
-      return await this.#attend(options, body);
+      return await this.#attend(beginning);
     } catch (error) {
-      if (!this.#opened()) releaseEndpoint(options);
+      if (!this.#opened()) releaseEndpoint(beginning.settings);
       throw error;
     }
   }
 
-  async #attend(
-    { signal, progressInterval = PROGRESS_INTERVAL, beforeStart }: CallersOptions,
-    body: (frame: Frame) => Promise<StreamResult>,
-  ): Promise<Summary> {
+  async #attend({ settings, body }: Beginning): Promise<Summary> {
     requireRecentBun(Bun.version);
-    const interval = checkSeconds("progressInterval", progressInterval);
+    const { signal, progressInterval, beforeStart } = settings;
     const abort = () => this.stop();
     if (signal?.aborted === true) abort();
     signal?.addEventListener("abort", abort);
@@ -153,7 +147,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
           watch: (stream, kind, uri) => {
             this.#opened = () => stream.opened;
             beforeStart?.();
-            this.#begin(new Watch(stream, kind, seconds()), uri, interval);
+            this.#begin(new Watch(stream, kind, seconds()), uri, progressInterval);
           },
           end: () => this.#end(),
         },
@@ -169,7 +163,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
 
   #begin(watch: Watch, uri: string | undefined, interval: number): void {
     this.#watch = watch;
-    this.#timer = setInterval(() => this.#tell(), interval * 1000);
+    this.#timer = setInterval(() => this.#tell(), interval);
     this.#emitSafely("listening", { uri });
   }
 

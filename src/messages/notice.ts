@@ -34,7 +34,10 @@ export type OptionValue = string | number | bigint | boolean;
 
 type Direction = "write" | "read";
 
-/** A stream that is broken for good. Plain data: it crosses from thread to thread. */
+/**
+ * A stream that is broken for good. Plain data: it crosses from thread to thread. Its codes do not change
+ * between releases.
+ */
 export type Failure = {
   /** `NBD_E*`, the answer to every later READ, or to every later WRITE, WRITE_ZEROES and FLUSH. */
   readonly errno: number;
@@ -119,9 +122,6 @@ export type Failure = {
       readonly sink: string;
     }
 );
-
-/** Codes that do not change between releases. */
-export type FailureCode = Failure["code"];
 
 /** A request to read back what has gone by, which a client may fail for. */
 export interface ReadBack {

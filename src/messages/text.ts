@@ -1,6 +1,7 @@
 /** The table of messages: each code with its one line. What happened, where the stream stood, what to do. */
 import { clientText } from "./client-text.ts";
 import type { FailedCommand, Notice, NoticeOf, Words } from "./notice.ts";
+import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** A notice in words; a text stays as it is. */
@@ -259,17 +260,11 @@ const IN_A_FILE =
 /** What is further back than this may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
 
-/**
- * What one write needed is not what the next one needs, and memory is taken only when it is needed, so
- * this is what `check` advises, too.
- */
-const LEAST_WINDOW = 64 * 2 ** 20;
-
 /** @param needed bytes, or less: only so much lies between */
 function roomFor(needed: number | bigint, v: Vocabulary): string {
   return needed <= LARGEST_ADVICE
     ? `${v.given("window", windowAdvice(Math.max(4 * Number(needed), LEAST_WINDOW)))} has room for this`
-    : `${v.given("window", "16G")}, the largest, may have room for this`;
+    : `${v.given("window", formatSize(LARGEST_WINDOW))}, the largest, may have room for this`;
 }
 
 /** The next power of two from 1M on, as a window is given: what came next may need a bit more. */

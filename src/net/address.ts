@@ -1,4 +1,4 @@
-/** Where the server listens, and the URIs by which clients find it. */
+/** Where the server listens, and its NBD URI. */
 import { isIPv6 } from "node:net";
 
 /** The port that IANA has assigned to NBD. */
@@ -12,23 +12,23 @@ export type Address =
   | {
       readonly kind: "tcp";
       readonly host: string;
-      /** 0 lets the kernel choose. */
+      /** 0 for a port that the kernel chooses. */
       readonly port: number;
     };
 
-/** Where clients come from. */
+/** How clients connect. */
 export type Entrance =
-  /** A listening socket of our own. */
+  /** To a listening socket that the program makes. */
   | Address
-  /** A listening socket that the program was started with. */
+  /** To a listening socket that the program was started with. */
   | { readonly kind: "activated"; readonly fd: number }
-  /** One client, connected to standard input and output. */
+  /** One client is connected to standard input and output. */
   | { readonly kind: "single" };
 
 /**
  * The URI for an export at `address` (NetworkBlockDevice/nbd, doc/uri.md).
  *
- * @param certificates for a server that wants TLS: where a client of this machine finds its own
+ * @param certificates for a server that requires TLS: the folder with the certificates of local clients
  */
 export function nbdUri(address: Address, exportName: string, certificates?: string): string {
   const name = encodeURIComponent(exportName);
@@ -42,7 +42,7 @@ export function nbdUri(address: Address, exportName: string, certificates?: stri
   return [`${scheme}://${host}:${address.port}/${name}`, ...tls].join("?");
 }
 
-/** A slash may stay as it is, and is easier to read. */
+/** Leaves slashes as they are, which a query allows and which are easier to read. */
 function inQuery(path: string): string {
   return encodeURIComponent(path).replaceAll("%2F", "/");
 }

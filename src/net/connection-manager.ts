@@ -1,106 +1,117 @@
-/** Who is let in: the sessions that negotiate, and their number. */
+/** Accepts connections, up to the limit, and keeps the sessions that negotiate. */
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
-import { connectionLimit } from "./connection-limit.ts";
-import { Session, type SessionEvents, type SessionOptions } from "./session.ts";
+import { readdirSync, readFileSync } from "node:fs";
+import {
+  Session,
+  type SessionEvents,
+  type SessionOptions,
+  type SessionSettings,
+} from "./session.ts";
 
-/** Seconds of silence after which the kernel asks a TCP client whether it is still there. */
+/** Seconds without data after which the kernel sends a TCP client keepalive probes. */
 const KEEPALIVE = 30;
 
-/** Newcomers that may wait for a place at a time; the others are turned away at once. */
-const WAITING = 4;
+/** The most connections that may wait for a free place; others are refused at once. */
+const MAX_WAITING = 4;
 
-/**
- * Milliseconds for clients with TLS to take what is on its way, and with it how the connection ends,
- * when a signal has asked for the end.
- */
+/** Milliseconds for clients with TLS to take the last bytes and close_notify after a stop signal. */
 const STOP_GRACE = 300;
 
-/** Descriptors of one connection: with TLS there are a socket and the two ends of a bridge. */
+/** Descriptors of one connection: with TLS, a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
-export interface ConnectionManagerOptions extends SessionOptions {
+/**
+ * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's,
+ * files that are read now and then, and connections that wait for a place or are accepted only to be
+ * refused.
+ */
+const RESERVED_DESCRIPTORS = 28;
+
+export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Seconds in which a client whose link is dead is to be missed; undefined is as it comes. */
+  /** Milliseconds in which a client whose link is dead is to be missed; undefined is as it comes. */
   readonly reconnect: number | undefined;
-  /** How many have left negotiation and are connected. */
+}
+
+export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
+  /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
-  /** Asks for a place of somebody who has it for nothing; {@link ConnectionManager.answered} has the answer. */
+  /** Asks to close an idle connection; {@link ConnectionManager.makeRoomDone} is called afterwards. */
   readonly makeRoom: () => void;
 }
 
-/** Those who have not chosen the export yet. */
+/** The connections that negotiate. */
 export interface Negotiating {
   readonly count: number;
-  /** Milliseconds since one of them has come, or has said something; Infinity where there is none. */
+  /** Milliseconds since one of them connected or sent data; Infinity when there is none. */
   readonly silence: number;
 }
 
-/** Takes connections from wherever they come, and negotiates with them. */
 export class ConnectionManager {
-  /** What Bun calls for every connection. */
+  /** Bun's callbacks for every connection. */
   readonly handler: SocketHandler<Session>;
   readonly #options: ConnectionManagerOptions;
   readonly #events: SessionEvents;
   readonly #sessions = new Set<Session>();
-  /** Newcomers for whom there was no place, until the answer is there whether there is one. */
+  /** Connections that wait for {@link makeRoomDone}. */
   readonly #waiting = new Set<Socket<Session>>();
-  /** Called when a session is over. */
-  #gone = () => {};
-  /** What {@link ConnectionManagerOptions.maxConnections} is not to exceed. */
-  readonly #allowed: number;
-  /** Connections that were let in so far. */
-  visitors = 0;
+  /** Called when a connection is closed. */
+  #onClosed = () => {};
+  /** The most connections that RLIMIT_NOFILE has room for. */
+  readonly #descriptorLimit: number;
+  /** Connections that have been accepted so far, without those that were refused. */
+  accepted = 0;
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#allowed = connectionLimit(DESCRIPTORS[options.security.policy]);
+    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy]);
     this.handler = {
       open: (socket) => {
-        if (!this.#isFull) this.#admit(socket);
-        else if (this.#waiting.size < WAITING) this.#askFor(socket);
+        if (!this.#isFull) this.#accept(socket);
+        else if (this.#waiting.size < MAX_WAITING) this.#wait(socket);
         else this.#refuse(socket);
       },
       data: (socket, chunk) => socket.data?.data(socket, chunk),
       drain: (socket) => socket.data?.drain(socket),
       end: (socket) => void socket.end(),
       error: () => {
-        // `close` follows, and says all there is to say.
+        // `close` follows.
       },
       close: (socket) => {
         this.#waiting.delete(socket);
         if (socket.data === undefined) return;
         this.#sessions.delete(socket.data);
         socket.data.closed();
-        this.#gone();
+        this.#onClosed();
       },
     };
   }
 
-  #admit(socket: Socket<Session>): void {
-    this.visitors++;
-    const session = new Session(socket, this.visitors, this.#options, this.#events);
+  #accept(socket: Socket<Session>): void {
+    this.accepted++;
+    const session = new Session(socket, this.accepted, this.#options, this.#events);
     socket.data = session;
     this.#sessions.add(session);
     socket.setNoDelay?.(true);
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
     const { reconnect } = this.#options;
-    // Bun's types do not tell of `fd`.
+    // Bun's types do not have `fd`.
     if (reconnect !== undefined)
-      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect);
+      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect / 1000);
     session.start();
   }
 
-  #askFor(socket: Socket<Session>): void {
-    // What it says before it is greeted is for whoever greets it.
+  #wait(socket: Socket<Session>): void {
+    // Data that arrives before the greeting is left for the session.
     socket.pause();
     this.#waiting.add(socket);
     this.#options.makeRoom();
   }
 
-  /** There is an answer to {@link ConnectionManagerOptions.makeRoom}: a place has become free, or has not. */
-  answered(): void {
+  /** Must be called after {@link ConnectionManagerOptions.makeRoom}, with or without a free place. */
+  makeRoomDone(): void {
     const [socket] = this.#waiting;
     if (socket === undefined) return;
     this.#waiting.delete(socket);
@@ -108,68 +119,88 @@ export class ConnectionManager {
       this.#refuse(socket);
     } else {
       socket.resume();
-      this.#admit(socket);
+      this.#accept(socket);
     }
   }
 
-  /** True while somebody waits for a place. */
-  get isAsked(): boolean {
+  /** True while a connection waits for a place. */
+  get hasWaiting(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /** Connections that are negotiating. @param visitors counts only the first so many that were let in */
-  negotiating(visitors = Number.POSITIVE_INFINITY): Negotiating {
+  /** The connections that negotiate. @param last counts only sessions up to this number */
+  negotiating(last = Number.POSITIVE_INFINITY): Negotiating {
     let count = 0;
     let latest = Number.NEGATIVE_INFINITY;
-    for (const { left, number, heard } of this.#sessions) {
-      if (left || number > visitors) continue;
+    for (const { over, number, lastInput } of this.#sessions) {
+      if (over || number > last) continue;
       count++;
-      latest = Math.max(latest, heard);
+      latest = Math.max(latest, lastInput);
     }
     return { count, silence: performance.now() - latest };
   }
 
-  /** Ends what is still negotiating. */
+  /** Ends the connections that negotiate or wait. */
   close(): void {
     for (const socket of this.#waiting) socket.terminate();
-    for (const session of this.#sessions) if (!session.left) session.terminate();
+    for (const session of this.#sessions) if (!session.over) session.terminate();
   }
 
   /**
-   * Resolves when what was said last has reached all clients with TLS, or they do not take it; the
-   * stream thread has to be over. After `stop` they have no longer than {@link STOP_GRACE}.
+   * Resolves when all clients with TLS have taken the last bytes, or are too slow. The stream thread
+   * must have ended. After `stop` they have {@link STOP_GRACE}.
    */
   async flushTls(stop: AbortSignal): Promise<void> {
     let grace: ReturnType<typeof setTimeout> | undefined;
     let expire = () => {};
-    const hurry = () => (grace = setTimeout(() => expire(), STOP_GRACE));
-    const late = new Promise<void>((resolve) => (expire = resolve));
-    if (stop.aborted) hurry();
-    else stop.addEventListener("abort", hurry);
-    await Promise.race([late, this.#noneBridged()]);
-    stop.removeEventListener("abort", hurry);
+    const startGrace = () => (grace = setTimeout(() => expire(), STOP_GRACE));
+    const expired = new Promise<void>((resolve) => (expire = resolve));
+    if (stop.aborted) startGrace();
+    else stop.addEventListener("abort", startGrace);
+    await Promise.race([expired, this.#noneBridged()]);
+    stop.removeEventListener("abort", startGrace);
     clearTimeout(grace);
   }
 
   async #noneBridged(): Promise<void> {
     while ([...this.#sessions].some((session) => session.bridged)) {
-      await new Promise<void>((resolve) => (this.#gone = resolve));
+      await new Promise<void>((resolve) => (this.#onClosed = resolve));
     }
   }
 
-  get #most(): number {
-    return Math.min(this.#options.maxConnections, this.#allowed);
+  get #limit(): number {
+    return Math.min(this.#options.maxConnections, this.#descriptorLimit);
   }
 
   get #isFull(): boolean {
-    return this.negotiating().count + this.#options.inTransmission() >= this.#most;
+    return this.negotiating().count + this.#options.inTransmission() >= this.#limit;
   }
 
   #refuse(socket: Socket<Session>): void {
     const { maxConnections } = this.#options;
-    const open = this.#most;
+    const open = this.#limit;
     const descriptors = open < maxConnections;
     this.#events.onClose({ code: "CONNECTIONS_FULL", open, descriptors }, false);
     socket.terminate();
+  }
+}
+
+/**
+ * How many connections the limit of open descriptors allows (getrlimit(2), RLIMIT_NOFILE). Without a
+ * free descriptor, the program could not even accept a connection to refuse it, and the event loop
+ * would report the waiting client again and again.
+ *
+ * @param each descriptors of one connection
+ * @returns at least 1; Infinity if the limit is not known
+ */
+function connectionLimit(each: number): number {
+  try {
+    const limits = readFileSync("/proc/self/limits", "latin1");
+    const limit = /^Max open files +(\d+)/m.exec(limits)?.[1];
+    if (limit === undefined) return Number.POSITIVE_INFINITY;
+    const open = readdirSync("/proc/self/fd").length;
+    return Math.max(1, Math.floor((Number(limit) - open - RESERVED_DESCRIPTORS) / each));
+  } catch {
+    return Number.POSITIVE_INFINITY;
   }
 }

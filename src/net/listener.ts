@@ -1,7 +1,7 @@
 /** The listening socket. */
 import type { SocketHandler, SocketListener, TCPSocketListener } from "bun";
 import { statSync } from "node:fs";
-import { POLLIN } from "../../ffi/constants.ts";
+import { POLLIN, STDIN_FILENO } from "../../ffi/constants.ts";
 import { close, dup } from "../../ffi/fd.ts";
 import { PollSet } from "../../ffi/poll.ts";
 import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
@@ -11,26 +11,24 @@ import { NoticeError } from "../messages/notice-error.ts";
 import { type Address, type Entrance, MAX_SOCKET_PATH } from "./address.ts";
 import type { Session } from "./session.ts";
 
-const STDIN = 0;
-
-/** Connections that may wait until the main thread has time for them; as many as Bun.listen() has. */
+/** The backlog of listen(2), the same as Bun.listen()'s. */
 const BACKLOG = 512;
 
-/** A client that has said its last word (close_notify, shutdown(2)) still takes answers. */
+/** A client that has ended its side (close_notify, shutdown(2)) still takes replies. */
 const allowHalfOpen = true;
 
 /** Accepts connections until {@link close}. */
 export class Listener {
   /**
-   * Where it listens, the port being the real one even if 0 was asked for; undefined where nobody
-   * can find it.
+   * Where it listens, with the port that the kernel chose for 0; undefined for `--single` and for an
+   * activated socket without an address.
    */
   readonly address: Address | undefined;
   readonly #listener: SocketListener<Session> | undefined;
-  /** What listening on a Unix socket has made. */
+  /** The file of a Unix socket. */
   readonly #file: FileId | undefined;
 
-  /** @throws UserError when the address is not to be had */
+  /** @throws UserError when it cannot listen on the address */
   constructor(entrance: Entrance, socket: SocketHandler<Session>) {
     switch (entrance.kind) {
       case "unix":
@@ -48,14 +46,14 @@ export class Listener {
         this.#listener = listenOn(entrance.fd, socket);
         break;
       case "single":
-        // The rest of the program keeps its standard input, and the client its end.
-        void Bun.connect<Session>({ fd: dup(STDIN), socket, allowHalfOpen } as never);
+        // A duplicate, so that standard input stays open when Bun closes its socket.
+        void Bun.connect<Session>({ fd: dup(STDIN_FILENO), socket, allowHalfOpen } as never);
     }
   }
 
-  /** True when somebody is connected, as far as the kernel is concerned, who was not accepted yet. */
+  /** True when a connection waits in the kernel's queue to be accepted. */
   get hasWaiting(): boolean {
-    // Bun's types do not tell of this property.
+    // Bun's types do not have this property.
     const { fd } = (this.#listener ?? { fd: -1 }) as unknown as { readonly fd: number };
     if (fd < 0) return false;
     const poll = new PollSet();
@@ -65,19 +63,19 @@ export class Listener {
 
   /** Stops listening, and removes the socket file if it is still the one that was made. */
   close(): void {
-    // Only now: while the socket is open, no other file gets its inode number.
+    // Before the socket is closed: until then, no other file can have its inode number.
     this.#file?.remove();
     this.#listener?.stop(false);
   }
 }
 
-/** Takes connections from a socket that listens already, which Bun closes at the end. */
+/** Accepts connections from a listening socket, which Bun then owns. */
 function listenOn(fd: number, socket: SocketHandler<Session>): SocketListener<Session> {
-  // Bun's types do not know of this form.
+  // Bun's types do not have this form.
   return Bun.listen<Session>({ fd, socket, allowHalfOpen } as never);
 }
 
-/** Bun.listen({ unix }) would in the end unlink whatever has the path by then. */
+/** Makes the Unix socket without Bun.listen({ unix }), which would at the end unlink any file at the path. */
 function listenUnix(
   path: string,
   socket: SocketHandler<Session>,
@@ -97,8 +95,8 @@ function listenUnix(
   try {
     fd = listen(unixAddress(path), BACKLOG, path);
   } catch (error) {
-    const there = statSync(path, { throwIfNoEntry: false });
-    throw listenError(path, error, there?.isSocket() === false ? "file" : "socket");
+    const stats = statSync(path, { throwIfNoEntry: false });
+    throw listenError(path, error, stats?.isSocket() === false ? "file" : "socket");
   }
   let file: FileId | undefined;
   try {

@@ -6,63 +6,62 @@ import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
 import type { Words } from "../messages/notice.ts";
 import type { ExportInfo } from "../protocol/export.ts";
-import type { NegotiatedConnection } from "../stream/channel.ts";
+import type { NegotiatedConnection } from "../stream/messages.ts";
 import { TlsBridge } from "../tls/tls-bridge.ts";
 import type { Security } from "../tls/certificates.ts";
 import { TlsClose } from "../tls/tls-close.ts";
 import { dup } from "../../ffi/fd.ts";
 
-/** What becomes of sessions. */
 export interface SessionEvents {
-  /**
-   * Negotiation is done: the receiver owns the descriptor, and calls `released` when it has closed
-   * it.
-   */
+  /** The transmission phase begins. The receiver owns `client.fd`, and calls `released` after closing it. */
   readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
-  /** The connection ended before. @param fault true when the client broke the protocol */
+  /** The connection ended during negotiation. @param fault true when the client broke the protocol */
   readonly onClose: (reason: Words, fault: boolean) => void;
-  /** The client has left before, without a word: NBD_OPT_ABORT, or anything that is refused. */
+  /** The client disconnected during negotiation, without NBD_OPT_ABORT or an error; onClose follows. */
   readonly onAbandon: () => void;
 }
 
-export interface SessionOptions {
-  readonly info: ExportInfo;
+export interface SessionSettings {
   readonly security: Security;
-  /** Seconds that negotiation may take, TLS included. */
+  /** Milliseconds that negotiation may take, TLS included. */
   readonly negotiationTimeout: number;
+}
+
+export interface SessionOptions extends SessionSettings {
+  readonly info: ExportInfo;
 }
 
 const LEFT = "the client left during negotiation";
 
 type Transmission = NegotiationResult & { kind: "transmission" };
 
-/** Feeds a socket's bytes to the {@link Negotiation} and its answers back, then lets go of it. */
+/** Passes bytes between a socket and the {@link Negotiation}, then hands the connection over. */
 export class Session {
   readonly #negotiation: Negotiation;
   readonly #options: SessionOptions;
   readonly #events: SessionEvents;
   readonly #deadline: ReturnType<typeof setTimeout>;
-  /** What bytes come and go by: the socket that was accepted, or TLS on top of it. */
+  /** The accepted socket, or the TLS socket on top of it. */
   #socket: Socket<any>;
-  /** What the socket would not take yet. */
+  /** Bytes that the socket has not taken yet. */
   #unsent: Buffer[] = [];
-  /** What came after negotiation. */
+  /** Bytes that came after negotiation. */
   #leftover: Buffer[] = [];
   #agreed: Transmission | undefined;
-  /** Why negotiation is over without one. */
+  /** Why negotiation ended without an agreement. */
   #closing: Extract<NegotiationResult, { kind: "close" }> | undefined;
   #bridge: TlsBridge | undefined;
-  /** How TLS ends; undefined until it has begun. */
-  #tlsEnd: TlsClose | undefined;
-  /** The client says nothing more. */
+  /** Ends TLS; undefined until TLS has begun. */
+  #tlsClose: TlsClose | undefined;
+  /** The client has ended its side. */
   #ended = false;
-  #state: "negotiating" | "securing" | "leaving" | "closing" | "handed over" | "bridged" | "gone" =
+  #state: "negotiating" | "securing" | "agreed" | "closing" | "handed over" | "bridged" | "closed" =
     "negotiating";
 
-  /** When the client came, or has said something last, by performance.now(). */
-  heard = performance.now();
+  /** When the client connected or sent data last, by performance.now(). */
+  lastInput = performance.now();
 
-  /** @param number which of all sessions it is, counted from 1 */
+  /** @param number counts all sessions, from 1 */
   constructor(
     readonly socket: Socket<Session>,
     readonly number: number,
@@ -74,32 +73,32 @@ export class Session {
     this.#events = events;
     this.#negotiation = new Negotiation(options.info, options.security.policy);
     this.#deadline = setTimeout(() => {
-      this.#cut(`negotiation has taken more than ${options.negotiationTimeout} s`);
-    }, options.negotiationTimeout * 1000);
+      this.#cut(`negotiation has taken more than ${options.negotiationTimeout / 1000} s`);
+    }, options.negotiationTimeout);
   }
 
-  /** True once the connection is the stream thread's, or over. */
-  get left(): boolean {
-    return ["handed over", "bridged", "gone"].includes(this.#state);
+  /** True once the connection is the stream thread's, or closed. */
+  get over(): boolean {
+    return ["handed over", "bridged", "closed"].includes(this.#state);
   }
 
-  /** True while the connection, which is the stream thread's, passes through here. */
+  /** True while a connection of the stream thread passes through the TLS socket here. */
   get bridged(): boolean {
     return this.#state === "bridged";
   }
 
-  /** Says the server's first words. */
+  /** Sends the greeting. */
   start(): void {
     this.#send([this.#negotiation.greeting()]);
   }
 
-  /** Bytes from the client. @param from the socket that has them */
+  /** Called with bytes from the client. @param from the socket that has them */
   data(from: Socket<any>, chunk: Uint8Array): void {
-    if (!this.left) this.heard = performance.now();
-    // Below TLS, the accepted socket goes on showing what passes through it.
+    if (!this.over) this.lastInput = performance.now();
+    // With TLS, Bun still delivers the encrypted bytes of the accepted socket.
     if (from !== this.#socket) return;
     if (this.#bridge !== undefined) this.#bridge.received(chunk);
-    // Bun may deliver once more what it had read before it was told to pause.
+    // Bun may deliver once more after pause(), what it had already read.
     else if (this.#agreed !== undefined) this.#leftover.push(Buffer.from(chunk));
     else if (this.#state === "securing") this.#cut("data in the clear came before TLS");
     else if (this.#state === "negotiating") this.#negotiate(chunk);
@@ -108,59 +107,58 @@ export class Session {
   #negotiate(chunk: Uint8Array): void {
     const { output, outcome } = this.#negotiation.push(chunk);
     this.#send(output);
-    if (outcome === undefined || this.left) return;
+    if (outcome === undefined || this.over) return;
     if (outcome.kind === "close") {
       this.#state = "closing";
       this.#closing = outcome;
-      this.#goOnWhenSent();
+      this.#continueWhenSent();
     } else if (outcome.kind === "starttls") {
       this.#state = "securing";
-      this.#goOnWhenSent();
+      this.#continueWhenSent();
     } else {
-      this.#state = "leaving";
+      this.#state = "agreed";
       this.#agreed = outcome;
       this.#leftover.push(Buffer.from(outcome.leftover));
       this.#socket.pause();
-      this.#goOnWhenSent();
+      this.#continueWhenSent();
     }
   }
 
-  /** The socket takes more. */
+  /** Called when the socket takes more. */
   drain(from: Socket<any>): void {
     if (from !== this.#socket) return;
     this.#bridge?.drained();
     const unsent = this.#unsent;
     this.#unsent = [];
     this.#send(unsent);
-    this.#goOnWhenSent();
+    this.#continueWhenSent();
   }
 
-  /** The client has closed its side. */
   #clientEnded(): void {
     this.#ended = true;
     if (this.#bridge !== undefined) this.#bridge.ended();
-    else if (this.#state === "negotiating") this.#hangUp();
+    else if (this.#state === "negotiating") this.#abort();
   }
 
-  /** The connection is closed, or lost. */
+  /** Called when the connection is closed or lost. */
   closed(): void {
-    this.#tlsEnd?.closed();
+    this.#tlsClose?.closed();
     this.#bridge?.closed();
-    if (this.#state === "bridged") this.#state = "gone";
-    this.#left();
+    if (this.#state === "bridged") this.#state = "closed";
+    this.#disconnected();
   }
 
-  /** The connection is over. @param why if it is not for what negotiation has ended by */
-  #left(why = LEFT): void {
-    if (this.#closing === undefined && why === LEFT && !this.left) this.#events.onAbandon();
+  /** @param why the reason, unless negotiation itself has ended the connection */
+  #disconnected(why = LEFT): void {
+    if (this.#closing === undefined && why === LEFT && !this.over) this.#events.onAbandon();
     const { reason, fault } = this.#closing ?? { reason: why, fault: false };
-    this.#gone(reason, fault);
+    this.#end(reason, fault);
   }
 
-  /** Ends a connection that is still negotiating. */
+  /** Ends a connection that negotiates. */
   terminate(): void {
-    this.#left("the server has no time for it any more");
-    this.#hangUp();
+    this.#disconnected("the server has no time for it any more");
+    this.#abort();
   }
 
   #send(parts: readonly Uint8Array[]): void {
@@ -168,8 +166,8 @@ export class Session {
       const bytes = Buffer.from(part);
       const sent = this.#unsent.length > 0 ? 0 : this.#socket.write(bytes);
       if (sent < 0) {
-        // There is nobody to tell. A socket that is paused, as it soon may be, would not notice.
-        this.#left();
+        // The client is gone. A paused socket, as this may be soon, would not notice.
+        this.#disconnected();
         this.socket.terminate();
         return;
       }
@@ -177,17 +175,16 @@ export class Session {
     }
   }
 
-  /** Whoever has the connection next must not say anything before what was said last is out. */
-  #goOnWhenSent(): void {
+  /** Takes the next step once all output of negotiation is sent, so that nothing overtakes it. */
+  #continueWhenSent(): void {
     if (this.#unsent.length > 0) return;
-    if (this.#state === "securing") this.#secure();
+    if (this.#state === "securing") this.#startTls();
     else if (this.#state === "closing") this.#close();
-    // Not at once: the callback that this is called from may be followed by another one with what
-    // Bun had already read.
-    else if (this.#state === "leaving") setImmediate(() => this.#leave());
+    // Not at once: after this callback, Bun may call data() once more with what it had already read.
+    else if (this.#state === "agreed") setImmediate(() => this.#startTransmission());
   }
 
-  #secure(): void {
+  #startTls(): void {
     const { security } = this.#options;
     if (security.policy === "off") return;
     const socket: SocketHandler<undefined> = {
@@ -197,15 +194,15 @@ export class Session {
       close: () => this.closed(),
       error: () => {},
       handshake: (secure, done, error) => {
-        // A certificate of another authority lets the handshake succeed all the same. Bun would end
-        // the connection by itself then, but not tell why.
-        if (done) this.#tlsEnd = new TlsClose(secure);
+        // The handshake also succeeds with a certificate of another authority. Bun would then end the
+        // connection without a reason.
+        if (done) this.#tlsClose = new TlsClose(secure);
         const trusted = secure.authorized || security.options.rejectUnauthorized !== true;
         if (!done || !trusted) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
       },
     };
     const pair = this.socket.upgradeTLS({
-      // Bun's types do not know that a server can do this, too.
+      // Bun's types do not have this for servers.
       ...({ isServer: true } as object),
       data: undefined,
       tls: security.options,
@@ -216,86 +213,84 @@ export class Session {
     this.#state = "negotiating";
   }
 
-  #leave(): void {
+  #startTransmission(): void {
     const agreed = this.#agreed;
-    if (this.#state !== "leaving" || agreed === undefined) return;
+    if (this.#state !== "agreed" || agreed === undefined) return;
     clearTimeout(this.#deadline);
     try {
-      if (this.#tlsEnd === undefined) this.#handOver(agreed);
-      else this.#bridgeOver(agreed, this.#tlsEnd);
+      if (this.#tlsClose === undefined) this.#handOver(agreed);
+      else this.#bridgeOver(agreed, this.#tlsClose);
     } catch (error) {
-      this.#state = "leaving";
+      this.#state = "agreed";
       this.#cut(`cannot take over a connection: ${messageOf(error)}`);
     }
   }
 
   #handOver(agreed: Transmission): void {
-    // First: Bun tells at once that the socket is closed.
+    // Before takeDescriptor(): Bun calls closed() from within it.
     this.#state = "handed over";
-    this.#transmit(takeDescriptor(this.socket), agreed);
+    this.#emitTransmission(takeDescriptor(this.socket), agreed);
   }
 
-  #bridgeOver(agreed: Transmission, end: TlsClose): void {
-    const [near, far] = socketpair();
-    this.#bridge = new TlsBridge(this.#socket, end, near);
+  #bridgeOver(agreed: Transmission, tlsClose: TlsClose): void {
+    const [bridgeFd, streamFd] = socketpair();
+    this.#bridge = new TlsBridge(this.#socket, tlsClose, bridgeFd);
     if (this.#ended) this.#bridge.ended();
     this.#state = "bridged";
-    this.#transmit(far, agreed);
+    this.#emitTransmission(streamFd, agreed);
   }
 
-  #transmit(fd: number, { negotiated }: Transmission): void {
+  #emitTransmission(fd: number, { negotiated }: Transmission): void {
     const client = { fd, leftover: Buffer.concat(this.#leftover), negotiated };
     this.#events.onTransmission(client, () => this.#bridge?.released());
   }
 
   #cut(reason: string): void {
-    const wasOver = this.left;
-    this.#gone(reason, true);
-    if (!wasOver) this.#hangUp();
+    const wasOver = this.over;
+    this.#end(reason, true);
+    if (!wasOver) this.#abort();
   }
 
-  /** Closes a connection with which negotiation is over, behind what the client has been told. */
+  /** Closes the connection after all output, when negotiation has ended it. */
   #close(): void {
-    if (this.#tlsEnd !== undefined) {
-      this.#tlsEnd.begin();
+    if (this.#tlsClose !== undefined) {
+      this.#tlsClose.begin();
     } else {
-      this.#left();
+      this.#disconnected();
       this.#socket.end();
     }
   }
 
-  /** Ends a connection without waiting for the client. */
-  #hangUp(): void {
-    if (this.#tlsEnd !== undefined) this.#tlsEnd.cut();
+  /** Closes the connection without waiting for the client. */
+  #abort(): void {
+    if (this.#tlsClose !== undefined) this.#tlsClose.abort();
     else this.#socket.terminate();
   }
 
-  #gone(reason: string, fault: boolean): void {
+  #end(reason: string, fault: boolean): void {
     clearTimeout(this.#deadline);
-    if (this.left) return;
-    this.#state = "gone";
+    if (this.over) return;
+    this.#state = "closed";
     this.#events.onClose(reason, fault);
   }
 }
 
-/** Bun's sockets have this property, but its types do not tell. */
+/** A property of Bun's sockets that its types do not have. */
 interface WithDescriptor {
   readonly fd: number;
 }
 
 /**
- * Takes the descriptor out of a paused socket and retires the socket.
+ * Takes the descriptor out of a paused socket, and closes the socket. The descriptor is duplicated
+ * first, so that the connection stays open and the peer notices nothing.
  *
- * The copy is made first, so the close that follows ends nothing: the peer notices nothing, and
- * only the copy is left. Until then Bun owns the connection, afterwards the caller does.
- *
- * @returns a non-blocking descriptor for the connection
- * @throws SyscallError when no descriptor is to be had (EMFILE); the socket is as it was
+ * @returns a non-blocking descriptor of the connection, which the caller owns
+ * @throws SyscallError without a free descriptor (EMFILE); the socket is then unchanged
  */
 export function takeDescriptor<Data>(socket: Socket<Data>): number {
   const fd = dup((socket as unknown as WithDescriptor).fd);
-  // Neither end() nor terminate(): the first may shut the connection down for both descriptors, the
-  // second makes the kernel reset it when the copy is closed.
+  // end() might shut the connection down for both descriptors; terminate() would make the kernel reset
+  // it when the duplicate is closed.
   (socket as unknown as { close(): void }).close();
   return fd;
 }

@@ -1,74 +1,73 @@
-/** A program that was started from here, and what has become of it. */
+/** A child process: its start, its exit status, signals to it. */
 import { constants } from "node:os";
 import { isIgnored, resetSignal } from "../../ffi/signal.ts";
-import { endOf, reap, spawn, type SpawnOptions, stopOf } from "../../ffi/spawn.ts";
+import { exitState, reap, spawn, type SpawnOptions, stopState } from "../../ffi/spawn.ts";
 
-/** Milliseconds between two looks where SIGCHLD is not heard: in a Worker, or without its listener. */
-const LOOKING = 200;
+/** Milliseconds between two polls where SIGCHLD does not arrive: in a Worker, or without its listener. */
+const POLL_INTERVAL = 200;
 
-/** The status of a child whose end somebody else has asked for: 0 it must not be. */
+/** The status of a child that other code has reaped. It must not be 0. */
 const UNKNOWN = 255;
 
 /**
- * Sees to it that it is told how children end. Some supervisors start their programs with SIGCHLD
- * ignored, and then the kernel forgets at once how a child has ended (wait(2), ECHILD). To be called
- * before anything is started, by whatever means; in a library, too: no other program that starts
- * processes can want it, and to ignore it again would lose those that run by then.
+ * Resets SIGCHLD to its default if it is ignored, as some supervisors start their programs: the kernel
+ * would discard exit statuses (wait(2), ECHILD). Must be called before any process is started, also in
+ * a library: a program that starts processes cannot want SIGCHLD ignored, and ignoring it again later
+ * would lose the status of children that still run.
  */
-export function keepEndsOfChildren(): void {
+export function keepExitStatuses(): void {
   if (isIgnored("SIGCHLD")) resetSignal("SIGCHLD");
 }
 
-/** All that have not ended. */
-const living = new Set<Child>();
+const running = new Set<Child>();
 let timer: ReturnType<typeof setInterval> | undefined;
 
-function lookAtAll(): void {
-  for (const child of [...living]) child.look();
+function pollAll(): void {
+  for (const child of [...running]) child.poll();
 }
 
-/** To be called before one is started, which may end at once. */
-function hear(): void {
+/** Must be called before a child is started, as it may end at once. */
+function startPolling(): void {
   if (timer !== undefined) return;
-  process.on("SIGCHLD", lookAtAll);
-  timer = setInterval(lookAtAll, LOOKING);
+  process.on("SIGCHLD", pollAll);
+  timer = setInterval(pollAll, POLL_INTERVAL);
 }
 
-function hearNoMore(): void {
-  if (living.size > 0) return;
-  process.off("SIGCHLD", lookAtAll);
+function stopPollingIfIdle(): void {
+  if (running.size > 0) return;
+  process.off("SIGCHLD", pollAll);
   clearInterval(timer);
   timer = undefined;
 }
 
 /**
- * A child process. Until it is {@link release}d its process id, and that of a group that it leads,
- * cannot become those of another one, so that signals reach nobody else.
+ * A child process. It stays a zombie until it is {@link release}d, so that its process id and its
+ * process group's cannot be reused, and signals cannot reach another process.
  */
 export class Child {
   readonly pid: number;
   /** As in Bun's Subprocess: null while it runs, and when a signal has killed it. */
   exitCode: number | null = null;
-  /** What has killed it; a number where the signal has no name. */
+  /** The signal that killed it; a number where the signal has no name. */
   signalCode: NodeJS.Signals | number | null = null;
-  /** Resolves when it has ended; never rejects. */
+  /** Resolves when the process has ended; never rejects. */
   readonly exited: Promise<void>;
-  /** A signal has stopped it. */
+  /** Called when a signal has stopped the process. */
   onStop: (signal: NodeJS.Signals | number) => void = () => {};
   #ended = () => {};
   #released = false;
 
   /** @throws SyscallError as {@link spawn} */
   constructor(options: SpawnOptions) {
-    keepEndsOfChildren();
-    hear();
+    keepExitStatuses();
+    startPolling();
     try {
       this.pid = spawn(options);
     } catch (error) {
-      hearNoMore();
+      stopPollingIfIdle();
       throw error;
     }
-    living.add(this);
+    running.add(this);
     this.exited = new Promise((resolve) => {
       this.#ended = resolve;
     });
@@ -78,33 +77,33 @@ export class Child {
     return this.exitCode === null && this.signalCode === null;
   }
 
-  /** True when the ids still are its own. */
-  get held(): boolean {
+  /** True until the process is reaped: until then its process id cannot be another process's. */
+  get ownsPid(): boolean {
     return this.running || !this.#released;
   }
 
-  /** Asks how it is. */
-  look(): void {
+  /** Looks whether the process has stopped or ended. */
+  poll(): void {
     if (!this.running) return;
-    const stop = stopOf(this.pid);
+    const stop = stopState(this.pid);
     if (stop !== undefined && stop !== "unknown") this.onStop(signalName(stop.value));
-    const end = endOf(this.pid);
-    if (end === undefined) return;
-    if (end === "unknown") this.exitCode = UNKNOWN;
-    else if (end.state === "exited") this.exitCode = end.value;
-    else this.signalCode = signalName(end.value);
-    living.delete(this);
-    hearNoMore();
-    if (this.#released || end === "unknown") this.#reap();
+    const exit = exitState(this.pid);
+    if (exit === undefined) return;
+    if (exit === "unknown") this.exitCode = UNKNOWN;
+    else if (exit.state === "exited") this.exitCode = exit.value;
+    else this.signalCode = signalName(exit.value);
+    running.delete(this);
+    stopPollingIfIdle();
+    if (this.#released || exit === "unknown") this.#reap();
     this.#ended();
   }
 
-  /** Sends it a signal, unless it has been reaped. */
+  /** Sends a signal, unless the process has been reaped. */
   kill(signal: NodeJS.Signals): void {
-    if (this.held) send(this.pid, signal);
+    if (this.ownsPid) send(this.pid, signal);
   }
 
-  /** Its ids are not needed any more: it leaves no zombie. */
+  /** No signal will be sent any more: reaps the process now, or when it ends. */
   release(): void {
     if (this.#released) return;
     this.#released = true;
@@ -117,13 +116,13 @@ export class Child {
   }
 }
 
-/** Sends a signal to a process, or to a group (kill(2), negative); false when there is none. */
+/** Sends a signal to a process, or to a group if negative (kill(2)); false when there is none. */
 export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     process.kill(pid, signal);
     return true;
   } catch (error) {
-    // What is another user's is there, but may not be signalled.
+    // The process exists, but belongs to another user.
     return (error as { code?: string }).code === "EPERM";
   }
 }

@@ -1,21 +1,21 @@
-/** Who uses a block device, as far as the kernel tells (proc(5), sysfs(5)). */
+/** The users of a block device, as far as the kernel shows them (proc(5), sysfs(5)). */
 import { type BigIntStats, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-/** A device number as the kernel writes it, such as `8:1`. @param rdev as stat(2) has it */
+/** A device number as the kernel writes it, such as `8:1`. @param rdev from stat(2) */
 export function deviceName(rdev: bigint): string {
-  // As makedev(3) packs them.
+  // Packed by makedev(3).
   const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
   const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
   return `${major}:${minor}`;
 }
 
 /**
- * What a block device, one of its partitions or the disk that it is a part of is used for: such as
- * `mounted at /mnt`, `used for swapping` or `a part of dm-0 (vg-root)`, with the partition in front
- * where it is not the device itself. What is mounted for others only (mount_namespaces(7)) is not seen.
+ * What uses a block device, one of its partitions or its whole disk, such as `mounted at /mnt`,
+ * `used for swapping` or `a part of dm-0 (vg-root)`, with the partition or disk in front where it is
+ * not the device itself. Mounts of other namespaces (mount_namespaces(7)) are not visible.
  *
- * @param rdev as stat(2) has it
+ * @param rdev from stat(2)
  */
 export function deviceUsers({ rdev }: Pick<BigIntStats, "rdev">): string[] {
   const own = deviceName(rdev);
@@ -26,7 +26,7 @@ export function deviceUsers({ rdev }: Pick<BigIntStats, "rdev">): string[] {
     if (prefix !== undefined && !found.includes(prefix + use)) found.push(prefix + use);
   };
   for (const { device, source, place } of mounts()) {
-    // Some file systems have a number of their own, and the device by its path.
+    // Some file systems have a device number of their own; the source path leads to the device.
     add(tree.has(device) ? device : deviceAt(source), `mounted at ${place}`);
   }
   for (const path of swaps()) add(deviceAt(path), "used for swapping");
@@ -38,11 +38,11 @@ export function deviceUsers({ rdev }: Pick<BigIntStats, "rdev">): string[] {
 
 const SYSFS = "/sys/dev/block";
 
-/** The partitions of a disk, or the disk of a partition, by their numbers. */
+/** The partitions of a disk, or the disk of a partition, by their device numbers. */
 function relatives(device: string): [device: string, prefix: string][] {
   const folder = join(SYSFS, device);
   if (read(join(folder, "partition")) !== undefined) {
-    // Behind the link; join() would cut it off.
+    // `folder` is a symbolic link, and `..` its target's parent; join() would remove both.
     const disk = read(`${folder}/../dev`);
     return disk === undefined ? [] : [[disk, "its disk is "]];
   }
@@ -53,7 +53,7 @@ function relatives(device: string): [device: string, prefix: string][] {
   });
 }
 
-/** What is stacked on a device: LVM, RAID, encryption. */
+/** The devices stacked on a device: LVM, RAID, encryption. */
 function holders(device: string): string[] {
   return list(join(SYSFS, device, "holders")).map((name) => {
     const label = read(join("/sys/class/block", name, "dm/name"));
@@ -61,7 +61,7 @@ function holders(device: string): string[] {
   });
 }
 
-/** Where what is mounted (proc_pid_mountinfo(5)). */
+/** All mounts (proc_pid_mountinfo(5)). */
 function mounts(): { device: string; source: string; place: string }[] {
   const lines = (read("/proc/self/mountinfo") ?? "").split("\n");
   return lines.flatMap((line) => {
@@ -72,20 +72,20 @@ function mounts(): { device: string; source: string; place: string }[] {
   });
 }
 
-/** Partitions and files that are swapped to (proc_swaps(5)). */
+/** Swap partitions and files (proc_swaps(5)). */
 function swaps(): string[] {
   const lines = (read("/proc/swaps") ?? "").split("\n").slice(1);
   return lines.map((line) => unescaped(line.split(/\s/)[0] ?? ""));
 }
 
-/** Spaces and the like are octal numbers there. */
+/** Decodes the octal escapes that /proc has for white space and backslashes. */
 function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   );
 }
 
-/** The number of a block device by its path; undefined when there is none. */
+/** A block device's number by its path; undefined for anything else. */
 function deviceAt(path: string): string | undefined {
   if (!path.startsWith("/")) return undefined;
   try {

@@ -3,28 +3,29 @@ import { fstatSync, readdirSync } from "node:fs";
 
 let inherited: Set<number> | undefined;
 
-/** Remembers those that are open now. */
+/** Remembers the descriptors that are open now. */
 export function rememberDescriptors(): void {
   inherited = listDescriptors();
 }
 
 /**
- * True for a descriptor that was open when they were remembered; a few of the runtime's own are, too.
- * True for all where they were not, as in a library: the caller may have opened it since.
+ * True for a descriptor that the program was started with, and for a few that the runtime opened before
+ * {@link rememberDescriptors}. In a library, which remembers none, always true: the caller may have
+ * opened it since.
  */
 export function isInherited(fd: number): boolean {
   return inherited === undefined || inherited.has(fd);
 }
 
-/** Those that were open when they were remembered; undefined where they were not. */
+/** The remembered descriptors; undefined if none were remembered. */
 export function inheritedDescriptors(): ReadonlySet<number> | undefined {
   return inherited;
 }
 
-/** All open descriptors (proc(5)), or undefined where there is no /proc. */
+/** All open descriptors (proc(5)); undefined without /proc. */
 function listDescriptors(): Set<number> | undefined {
   try {
-    // Reading the folder takes a descriptor, too, which is in the list but gone afterwards.
+    // The list contains the descriptor that reads the folder, which is closed afterwards.
     return new Set(readdirSync("/proc/self/fd").map(Number).filter(isOpen));
   } catch {
     return undefined;

@@ -1,8 +1,8 @@
 /**
- * Lines for whoever reads a descriptor that others share, such as standard error.
+ * Writes lines to a descriptor that other processes share, such as standard error, without blocking.
  *
- * Whether anybody reads is not ours to say: a pipe fills up, a terminal is stopped (Ctrl-S). A write
- * that waited for room would keep the main thread from signals, clients and the end of the stream.
+ * The reader may be slow or gone: a pipe fills up, a terminal is stopped (Ctrl-S). A blocking write
+ * would keep the main thread from signals, clients and the end of the stream.
  */
 import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
@@ -13,114 +13,122 @@ import { Memory } from "../../ffi/memory.ts";
 import { PollSet } from "../../ffi/poll.ts";
 import { send } from "../../ffi/socket.ts";
 
-/** Bytes that may wait for room; what comes on top of them is lost, but for what must not be. */
-const ROOM = 64 * 1024;
-/** Milliseconds between two tries for room. */
+/** Bytes that {@link LineWriter.writeOrDrop} may leave waiting for the reader. */
+const MAX_QUEUED = 64 * 1024;
+/** Milliseconds between two tries to write what is queued. */
 const RETRY = 50;
-/** Milliseconds between two looks whether all is out. */
-const DELIVERY = 10;
+/** Milliseconds between two looks whether all is written. */
+const POLL_INTERVAL = 10;
 
 /** Writes to one descriptor. Lines stay whole, and in order. */
+/** Descriptors, as the command line writes to them. */
+export { STDERR_FILENO as STDERR, STDOUT_FILENO as STDOUT } from "../../ffi/constants.ts";
+
 export class LineWriter {
   readonly #fd: number;
-  /** Undefined until the first line: most programs have little to say at their start. */
-  #outlet: Outlet | undefined;
-  /** What waits for room, the oldest first, of which a part may be out already. */
-  #waiting: Memory[] = [];
-  #waitingBytes = 0;
-  /** Of the oldest, bytes that are out. */
-  #out = 0;
-  #lost = 0;
-  /** What has kept lines from being written; undefined when nothing has. */
+  /** Opened by the first line. */
+  #output: Output | undefined;
+  /** Lines that wait for the reader, the oldest first. */
+  #queue: Memory[] = [];
+  #queuedBytes = 0;
+  /** Bytes of the oldest line that are written already. */
+  #written = 0;
+  #dropped = 0;
+  /** The last error; undefined if there was none. */
   #failure: unknown;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param owned it is non-blocking already, and shared with nobody */
+  /** @param owned `fd` is already non-blocking, and not shared */
   constructor(fd: number, owned = false) {
     this.#fd = fd;
-    if (owned) this.#outlet = plain(fd);
+    if (owned) this.#output = directOutput(fd);
   }
 
-  /** True when nothing waits for room. */
+  /** True when nothing is queued. */
   get idle(): boolean {
-    return this.#waiting.length === 0;
+    return this.#queue.length === 0;
   }
 
-  /** Writes lines that must not be lost, now or when there is room. */
+  /** Writes lines that must not be lost, now or when the reader takes more. */
   write(text: string): void {
-    this.#noteLoss();
+    this.#reportDropped();
     this.#add(text);
     this.#flush();
   }
 
-  /** Writes a line of which there may be any number: with too much waiting, it is lost and counted. */
-  tell(text: string): void {
-    if (this.#waitingBytes + Buffer.byteLength(text) > ROOM) this.#lost++;
+  /** Writes a line of which there may be many: drops and counts it when too much is queued. */
+  writeOrDrop(text: string): void {
+    if (this.#queuedBytes + Buffer.byteLength(text) > MAX_QUEUED) this.#dropped++;
     else this.write(text);
   }
 
   /**
-   * Writes a text that is of no use later. Of a pipe, it takes no room but in a page that is empty, so
-   * that there is some left for the last words: somebody may read them when we are gone.
+   * Writes a text that is useful only now. In a pipe it takes only an empty page, so that the last
+   * messages still fit: they may be read when this program is gone.
    *
-   * @returns false when there was no room for its beginning, and nothing is written
+   * @returns false when not even its beginning was written
    */
-  offer(text: string): boolean {
+  tryWrite(text: string): boolean {
     this.#flush();
-    if (!this.idle || !this.#hasRoom(0)) return false;
+    if (!this.idle || !this.#isWritable(0)) return false;
     this.#add(text);
     this.#flush();
-    if (this.idle || this.#out > 0) return true;
-    this.#forget();
+    if (this.idle || this.#written > 0) return true;
+    this.#clear();
     return false;
   }
 
-  /** Waits for room for all that waits, blocking the thread. @param limit milliseconds */
+  /** Writes all that is queued, blocking the thread. @param limit milliseconds */
   drain(limit: number): void {
     const deadline = performance.now() + limit;
     for (this.#flush(); !this.idle; this.#flush()) {
       const left = deadline - performance.now();
       if (left <= 0) return;
-      this.#hasRoom(Math.min(left, RETRY));
-      // What is writable for poll(2) may have no room for a whole line yet.
+      this.#isWritable(Math.min(left, RETRY));
+      // Where poll(2) reports POLLOUT, a whole line may still not fit.
       Bun.sleepSync(1);
     }
   }
 
-  /** Writes what somebody has to get now. @throws Error when it could not be written, or not all of it */
+  /** Writes all of a text at once. @throws Error when not all of it could be written */
   deliverNow(text: string): void {
     this.#failure = undefined;
     this.write(text);
-    this.#requireOut();
+    this.#requireWritten();
   }
 
-  /** As {@link deliverNow}, but waits for room. @param limit milliseconds */
+  /**
+   * Writes all of a text, and waits for the reader.
+   *
+   * @param limit milliseconds
+   * @throws Error when not all of it could be written
+   */
   async deliver(text: string, limit: number): Promise<void> {
     const deadline = performance.now() + limit;
     this.#failure = undefined;
     this.write(text);
-    while (!this.idle && performance.now() < deadline) await Bun.sleep(DELIVERY);
-    this.#requireOut();
+    while (!this.idle && performance.now() < deadline) await Bun.sleep(POLL_INTERVAL);
+    this.#requireWritten();
   }
 
-  #requireOut(): void {
+  #requireWritten(): void {
     const failure = this.idle ? this.#failure : new Error("nobody reads it");
-    this.#forget();
+    this.#clear();
     if (failure !== undefined) throw failure;
   }
 
-  /** Resolves when nothing waits any more, or `stop` is aborted. */
+  /** Resolves when nothing is queued any more, or `stop` is aborted. */
   async flushed(stop: AbortSignal): Promise<void> {
-    while (!this.idle && !stop.aborted) await Bun.sleep(DELIVERY);
+    while (!this.idle && !stop.aborted) await Bun.sleep(POLL_INTERVAL);
   }
 
-  #open(): Outlet {
-    this.#outlet ??= outletOf(this.#fd);
-    return this.#outlet;
+  #open(): Output {
+    this.#output ??= openOutput(this.#fd);
+    return this.#output;
   }
 
-  /** As poll(2). @param timeout milliseconds */
-  #hasRoom(timeout: number): boolean {
+  /** @param timeout milliseconds */
+  #isWritable(timeout: number): boolean {
     try {
       return isWritable(this.#open().fd, timeout);
     } catch {
@@ -128,38 +136,38 @@ export class LineWriter {
     }
   }
 
-  #noteLoss(): void {
-    const number = this.#lost;
+  #reportDropped(): void {
+    const number = this.#dropped;
     if (number === 0) return;
-    this.#lost = 0;
+    this.#dropped = 0;
     const what = number === 1 ? "message was" : "messages were";
     this.#add(`nbd-streaming: ${number} more ${what} lost: nobody was reading\n`);
   }
 
   #add(text: string): void {
     const added = Buffer.from(text);
-    this.#waitingBytes += added.length;
-    const last = this.#waiting.at(-1);
-    const untouched = this.#waiting.length > 1 || this.#out === 0;
-    // A socket's buffer has room for few short writes; a pipe takes no more than this in one.
+    this.#queuedBytes += added.length;
+    const last = this.#queue.at(-1);
+    const untouched = this.#queue.length > 1 || this.#written === 0;
+    // Joined, because a socket's buffer takes few short writes; PIPE_BUF is what a pipe takes whole.
     if (last !== undefined && untouched && last.length + added.length <= PIPE_BUF) {
-      this.#waiting[this.#waiting.length - 1] = new Memory(Buffer.concat([last.bytes, added]));
+      this.#queue[this.#queue.length - 1] = new Memory(Buffer.concat([last.bytes, added]));
     } else if (added.length > 0) {
-      this.#waiting.push(new Memory(added));
+      this.#queue.push(new Memory(added));
     }
   }
 
   #flush(): void {
     try {
-      this.#push();
+      this.#writeQueue();
       if (this.idle) {
-        this.#noteLoss();
-        this.#push();
+        this.#reportDropped();
+        this.#writeQueue();
       }
     } catch (error) {
-      // Nobody can read it (EPIPE), or there is no place for it (ENOSPC), nor one to complain.
+      // The reader is gone (EPIPE) or the disk full (ENOSPC), and this is where it would be reported.
       this.#failure = error;
-      this.#forget();
+      this.#clear();
     }
     if (this.idle || this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
@@ -169,83 +177,83 @@ export class LineWriter {
     this.#timer.unref();
   }
 
-  #push(): void {
-    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-      const n = this.#open().put(first, this.#out);
+  #writeQueue(): void {
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      const n = this.#open().write(first, this.#written);
       if (n === WOULD_BLOCK) return;
-      this.#out += n;
-      this.#waitingBytes -= n;
-      if (this.#out < first.length) continue;
-      this.#waiting.shift();
-      this.#out = 0;
+      this.#written += n;
+      this.#queuedBytes -= n;
+      if (this.#written < first.length) continue;
+      this.#queue.shift();
+      this.#written = 0;
     }
   }
 
-  #forget(): void {
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#out = 0;
-    this.#lost = 0;
+  #clear(): void {
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    this.#written = 0;
+    this.#dropped = 0;
   }
 }
 
 const writers = new Map<number, LineWriter>();
 
-/** The one writer to a descriptor, so that what several parts of the program say is not mixed. */
+/** The only writer to a descriptor, so that lines of several parts of the program are not mixed. */
 export function lineWriter(fd: number): LineWriter {
   let writer = writers.get(fd);
   if (writer === undefined) writers.set(fd, (writer = new LineWriter(fd)));
   return writer;
 }
 
-/** Gives all that waits a last chance. @param limit milliseconds for all of it */
+/** Writes all that is queued, blocking the thread. @param limit milliseconds in all */
 export function drainLineWriters(limit: number): void {
   const deadline = performance.now() + limit;
   for (const writer of writers.values()) writer.drain(deadline - performance.now());
 }
 
-/** A way to a descriptor on which no call waits for a reader. */
-interface Outlet {
-  /** What to ask poll(2) about. */
+/** Non-blocking writes to a descriptor. */
+interface Output {
+  /** The descriptor for poll(2). */
   readonly fd: number;
-  /** As write(2) of all from `from` on. @returns bytes taken, or WOULD_BLOCK @throws SyscallError */
-  put(bytes: Memory, from: number): number;
+  /** Writes from byte `from` on. @returns bytes written, or WOULD_BLOCK @throws SyscallError */
+  write(bytes: Memory, from: number): number;
 }
 
-function outletOf(fd: number): Outlet {
+function openOutput(fd: number): Output {
   const stats = fstatSync(fd);
   if (stats.isSocket()) {
-    return { fd, put: (bytes, from) => send(fd, bytes.at(from), bytes.length - from) };
+    return { fd, write: (bytes, from) => send(fd, bytes.at(from), bytes.length - from) };
   }
-  if (stats.isFile()) return plain(fd);
+  if (stats.isFile()) return directOutput(fd);
   if (stats.isFIFO() || (isatty(fd) && !isMultiplexer(stats.rdev))) {
     try {
-      // A description of our own: O_NONBLOCK on the given one would be seen by all who share it.
-      return plain(open(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));
+      // A separate open file: O_NONBLOCK on `fd` itself would affect all processes that share it.
+      return directOutput(open(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));
     } catch {
-      // It is another user's, nobody has it open for reading (ENXIO), or there is no /proc.
+      // Another user's, without a reader (ENXIO), or no /proc.
     }
   }
-  return guarded(fd);
+  return polledOutput(fd);
 }
 
-/** True for /dev/ptmx: to open it again makes another terminal (pts(4)). */
+/** True for /dev/ptmx: opening it again would make another terminal (pts(4)). */
 function isMultiplexer(rdev: number): boolean {
   return rdev === ((5 << 8) | 2);
 }
 
-function plain(fd: number): Outlet {
-  return { fd, put: (bytes, from) => write(fd, bytes.at(from), bytes.length - from) };
+function directOutput(fd: number): Output {
+  return { fd, write: (bytes, from) => write(fd, bytes.at(from), bytes.length - from) };
 }
 
 /**
- * Writes only where poll(2) sees room. Of a pipe, that is a page at least; somebody else may take it
- * in between, which cannot be helped here.
+ * Writes only after poll(2) has reported POLLOUT, which for a pipe means a free page at least. Another
+ * writer may fill it in between; then the write blocks.
  */
-function guarded(fd: number): Outlet {
+function polledOutput(fd: number): Output {
   return {
     fd,
-    put(bytes, from) {
+    write(bytes, from) {
       if (!isWritable(fd, 0)) return WOULD_BLOCK;
       return write(fd, bytes.at(from), Math.min(bytes.length - from, PIPE_BUF));
     },
@@ -254,7 +262,7 @@ function guarded(fd: number): Outlet {
 
 const poll = new PollSet();
 
-/** True as well where nobody reads any more: a write(2) tells. @param timeout milliseconds */
+/** True also when the reader is gone: write(2) then fails. @param timeout milliseconds */
 function isWritable(fd: number, timeout: number): boolean {
   poll.clear();
   poll.add(fd, POLLOUT);

@@ -1,6 +1,6 @@
 /**
- * Who listens on a socket, found in /proc/net (proc_pid_net(5)): a connection to find out would be
- * taken for the stream by a program that waits for one.
+ * Finds listening sockets in /proc/net (proc_pid_net(5)). A test connection would be taken for the
+ * stream by the program that listens.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { isIPv4 } from "node:net";
@@ -8,15 +8,11 @@ import { networkInterfaces } from "node:os";
 import { processes } from "./proc.ts";
 import { isSameFile } from "./same-file.ts";
 
-/** The flag of a socket for which listen(2) was called (__SO_ACCEPTCON). */
+/** The flag of a listening socket (__SO_ACCEPTCON). */
 const ACCEPTS = 0x10000;
 const STREAM = "0001";
 
-/**
- * Whether somebody listens on the Unix socket at `path`.
- *
- * @returns undefined when /proc/net/unix does not tell
- */
+/** Whether a process listens on the Unix socket at `path`; undefined if /proc/net/unix is not readable. */
 export function hasUnixListener(path: string): boolean | undefined {
   const text = readOrNothing("/proc/net/unix");
   if (text === undefined) return undefined;
@@ -31,7 +27,7 @@ export function hasUnixListener(path: string): boolean | undefined {
   return false;
 }
 
-/** True when a relative name leads to `path` from where a process that has the socket is. */
+/** True when a relative name leads to `path` from the working directory of a process that has the socket. */
 function ownersSee(inode: string, bound: string, path: string): boolean {
   if (bound.startsWith("@")) return false;
   return processes().some((pid) => {
@@ -41,13 +37,13 @@ function ownersSee(inode: string, bound: string, path: string): boolean {
         return readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`;
       });
     } catch {
-      // It is another user's, or has just ended.
+      // Another user's process, or one that has just ended.
       return false;
     }
   });
 }
 
-/** True for an address of this machine. @param address as lookup() of node:dns gives it */
+/** True for an address of this machine. @param address from lookup() of node:dns */
 export function isOwnAddress(address: string): boolean {
   if (address === "::1" || address.startsWith("127.")) return true;
   return Object.values(networkInterfaces()).some((all) => {
@@ -57,14 +53,14 @@ export function isOwnAddress(address: string): boolean {
 
 const LISTEN = "0A";
 
-/** Addresses that stand for all of a machine's own, in the form of {@link inKernelForm}. */
+/** The wildcard addresses, in the form of {@link inKernelForm}. */
 const ANY = new Set(["0".repeat(8), "0".repeat(32)]);
 
 /**
- * Whether somebody listens on a TCP port of this machine.
+ * Whether a process listens on a TCP port of this machine.
  *
- * @param address of this machine; of IPv6, all that listen on the port count
- * @returns undefined when /proc does not tell
+ * @param address of this machine; with IPv6, every listener on the port counts
+ * @returns undefined if /proc/net is not readable
  */
 export function hasTcpListener(address: string, port: number): boolean | undefined {
   const texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(readOrNothing);
@@ -81,11 +77,11 @@ export function hasTcpListener(address: string, port: number): boolean | undefin
   });
 }
 
-/** An IPv4 address as /proc/net has it: the number in memory, in hex; undefined for others. */
+/** An IPv4 address as /proc/net writes it: the number in memory, in hex; undefined for IPv6. */
 function inKernelForm(address: string): string | undefined {
   if (!isIPv4(address)) return undefined;
   const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
-  return bytes.reverse().join("").toUpperCase();
+  return bytes.toReversed().join("").toUpperCase();
 }
 
 function readOrNothing(path: string): string | undefined {

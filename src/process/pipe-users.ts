@@ -1,148 +1,89 @@
 /**
- * Who has a named pipe open, or waits to open it, found in /proc (proc(5)).
+ * Which processes have a named pipe open, as /proc tells (proc(5)).
  *
- * Opening the pipe to find out would not do: whoever waits in open(2) for the other end would be let
- * in by it (fifo(7)), and see end of file when it is closed again.
+ * Opening the pipe to find out would not do: a process that waits in open(2) for the other end would be let
+ * in by that (fifo(7)), and see end of file when it is closed again. For the same reason nobody can say
+ * which pipe such a process waits for: the path is in its memory only.
  */
-import {
-  type BigIntStats,
-  closeSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  statSync,
-} from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { O_ACCMODE } from "../../ffi/constants.ts";
 import { processes } from "./proc.ts";
+import { isSameFile } from "./same-file.ts";
+
+/** A process by its name, as ps(1) has it. */
+export interface NamedProcess {
+  readonly pid: number;
+  readonly name: string;
+}
 
 /** A process at one end of the pipe, or at both. */
-export interface PipeUser {
-  readonly pid: number;
-  /** Its name, as ps(1) has it. */
-  readonly name: string;
+export interface PipeUser extends NamedProcess {
   readonly end: "reading" | "writing" | "both";
-  /** It waits in open(2) until somebody opens the other end. */
-  readonly waiting: boolean;
 }
 
 export interface PipeUsers {
   readonly users: readonly PipeUser[];
-  /** Processes that wait to open a named pipe, of which it cannot be told whether it is this one. */
-  readonly unclear: readonly { readonly pid: number; readonly name: string }[];
-  /** Processes that may not be looked into: they belong to others. */
+  /** Processes that wait in open(2) for the other end of a named pipe, which may be this one. */
+  readonly waiting: readonly NamedProcess[];
+  /** The number of processes that may not be looked into: they belong to others. */
   readonly hidden: number;
 }
 
-const O_ACCMODE = 0o3;
 const ENDS = ["reading", "writing", "both"] as const;
 
-/** @param pipe what stat(2) says of it */
-export function pipeUsers(pipe: BigIntStats): PipeUsers {
+/** @param path where the pipe is */
+export function pipeUsers(path: string): PipeUsers {
   const users: PipeUser[] = [];
-  const unclear: { pid: number; name: string }[] = [];
+  const waiting: NamedProcess[] = [];
   let hidden = 0;
   for (const pid of processes()) {
-    if (pid === process.pid) continue;
     try {
       const name = readFileSync(`/proc/${pid}/comm`, "utf8").trimEnd();
-      for (const end of openEnds(pid, pipe)) users.push({ pid, name, end, waiting: false });
-      for (const task of readdirSync(`/proc/${pid}/task`)) {
-        const end = waitsFor(`/proc/${pid}/task/${task}`, pipe);
-        if (end === "unclear") unclear.push({ pid, name });
-        else if (end !== undefined) users.push({ pid, name, end, waiting: true });
-      }
+      for (const end of openEnds(pid, path)) users.push({ pid, name, end });
+      if (waitsInOpen(pid)) waiting.push({ pid, name });
     } catch (error) {
-      // Those of the kernel have no command line, and no descriptors either.
-      if (codeOf(error) === "EACCES" && readOr(`/proc/${pid}/cmdline`, "") !== "") hidden++;
+      if ((error as { code?: string }).code === "EACCES" && !isKernelThread(pid)) hidden++;
     }
   }
-  return { users, unclear, hidden };
+  return { users, waiting, hidden };
 }
 
 /** The ends of the pipe that a process has open. @throws when it may not be looked into */
-function openEnds(pid: number, pipe: BigIntStats): Set<(typeof ENDS)[number]> {
-  const found = new Set<(typeof ENDS)[number]>();
+function openEnds(pid: number, path: string): Set<PipeUser["end"]> {
+  const found = new Set<PipeUser["end"]>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      // Nothing is opened here. What has no place in the file system is no named pipe.
+      // A descriptor without a path in the file system is no named pipe.
       if (!readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("/")) continue;
-      if (!isSame(`/proc/${pid}/fd/${fd}`, pipe)) continue;
+      if (!isSameFile(`/proc/${pid}/fd/${fd}`, path)) continue;
       const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
       const flags = Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(info)?.[1] ?? "0", 8);
       found.add(ENDS[flags & O_ACCMODE] ?? "both");
     } catch {
-      // It has been closed in the meantime.
+      // Closed in the meantime.
     }
   }
   return found;
 }
 
-/** System calls that open a file, by number, with the place of the path among the arguments. */
-const OPENING: Record<string, Record<number, number>> = {
-  x64: { 2: 0, 257: 1 },
-  arm64: { 56: 1 },
-};
-
-/** The end of the pipe that a thread waits for in open(2) or openat(2). */
-function waitsFor(task: string, pipe: BigIntStats): (typeof ENDS)[number] | "unclear" | undefined {
-  let call: string;
-  try {
-    call = readFileSync(`${task}/syscall`, "latin1");
-  } catch {
-    return unclear(task);
-  }
-  const [number, ...words] = call.split(" ");
-  const at = OPENING[process.arch]?.[Number(number)];
-  if (at === undefined || number === "running") return undefined;
-  try {
-    const path = pathOf(task, Number(words[at]));
-    // AT_FDCWD is -100; descriptors are 32 bits wide.
-    const folder = at === 0 ? -100 : Number(BigInt.asIntN(32, BigInt(words[0] ?? "0")));
-    const from = folder < 0 ? "cwd" : `fd/${folder}`;
-    const full = path.startsWith("/") ? `${task}/root${path}` : `${task}/${from}/${path}`;
-    return isSame(full, pipe) ? ENDS[Number(words[at + 1]) & O_ACCMODE] : undefined;
-  } catch {
-    return unclear(task);
-  }
-}
-
-/** Only who may trace a process sees its arguments, but where it sleeps is less of a secret. */
-function unclear(task: string): "unclear" | undefined {
-  return /wait_for_partner|fifo_open/.test(readOr(`${task}/wchan`, "")) ? "unclear" : undefined;
-}
-
-const PAGE = 4096;
-
-/** A string in the memory of another process. */
-function pathOf(task: string, address: number): string {
-  const fd = openSync(`${task}/mem`, "r");
-  try {
-    const bytes = Buffer.alloc(2 * PAGE);
-    // Up to the end of the page: the next one may not be there.
-    let length = readSync(fd, bytes, 0, PAGE - (address % PAGE), address);
-    if (!bytes.subarray(0, length).includes(0)) {
-      length += readSync(fd, bytes, length, PAGE, address + length);
+/** True where a thread sleeps in the kernel's function for that (fs/pipe.c). */
+function waitsInOpen(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).some((task) => {
+    try {
+      const place = readFileSync(`/proc/${pid}/task/${task}/wchan`, "latin1");
+      return place === "wait_for_partner" || place === "fifo_open";
+    } catch {
+      // It has ended, or is another user's.
+      return false;
     }
-    return bytes.subarray(0, bytes.indexOf(0)).toString();
-  } finally {
-    closeSync(fd);
-  }
+  });
 }
 
-function isSame(path: string, { dev, ino }: BigIntStats): boolean {
-  const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stats?.dev === dev && stats.ino === ino;
-}
-
-function readOr(path: string, otherwise: string): string {
+/** True for those of the kernel, which have no command line, and no descriptors either. */
+function isKernelThread(pid: number): boolean {
   try {
-    return readFileSync(path, "latin1");
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1") === "";
   } catch {
-    return otherwise;
+    return true;
   }
-}
-
-function codeOf(error: unknown): string | undefined {
-  return (error as { code?: string }).code;
 }

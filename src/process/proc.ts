@@ -1,19 +1,19 @@
-/** What /proc tells about processes (proc(5)). */
+/** Processes as /proc shows them (proc(5)). */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** Process ids of all that there are, ended but not reaped ones included. */
+/** All process ids, zombies included. */
 export function processes(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
-/** Whose child a process is, the process group that it is in, and whether a signal has stopped it. */
+/** A process's parent and process group, and whether a signal has stopped it. */
 export interface Relations {
   readonly parent: number;
   readonly group: number;
   readonly stopped: boolean;
 }
 
-/** All processes that have not ended, reaped or not (proc(5), stat). */
+/** All processes but zombies (proc(5), stat). */
 export function livingProcesses(): Map<number, Relations> {
   const living = new Map<number, Relations>();
   for (const pid of processes()) {
@@ -24,7 +24,7 @@ export function livingProcesses(): Map<number, Relations> {
   return living;
 }
 
-/** Process ids of all living descendants of `roots`, these not included. */
+/** Process ids of all living descendants of `roots`, without `roots`. */
 export function descendants(
   roots: readonly number[],
   living: ReadonlyMap<number, Relations> = livingProcesses(),
@@ -45,17 +45,17 @@ export function descendants(
   return [...found].filter((pid) => !roots.includes(pid));
 }
 
-/** Since the machine's start, in clock ticks; undefined if there is no such process. */
+/** When a process started, in clock ticks since boot; undefined if there is no such process. */
 export function startTime(pid: number): number | undefined {
   const time = statOf(pid)?.[19];
   return time === undefined ? undefined : Number(time);
 }
 
-/** What proc(5), stat, has of a process from its state on, the third field; undefined if there is none. */
+/** The fields of /proc/PID/stat (proc(5)) from the third one, the state; undefined if there is no process. */
 export function statOf(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is the name in parentheses, in which anything may stand.
+    // The second field is the name in parentheses, which may contain spaces and parentheses.
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
@@ -63,8 +63,8 @@ export function statOf(pid: number): string[] | undefined {
 }
 
 /**
- * True when the process was started with `mark` as a word of the variable `name`, as all are that
- * its parents passed it on to; false for one that has ended, or is another user's.
+ * True when the process was started with `mark` as a word of the environment variable `name`, which it
+ * inherits from its parents; false for one that has ended, or is another user's.
  */
 export function hasMark(pid: number, name: string, mark: string): boolean {
   try {
@@ -84,7 +84,7 @@ export function hasMark(pid: number, name: string, mark: string): boolean {
 /**
  * True when the process has a pipe open for reading.
  *
- * @param pipe as readlink(2) tells of its descriptors in /proc: `pipe:[…]`
+ * @param pipe `pipe:[…]`, from readlink(2) of a descriptor in /proc
  */
 export function readsPipe(pid: number, pipe: string): boolean {
   try {
@@ -98,7 +98,7 @@ export function readsPipe(pid: number, pipe: string): boolean {
   }
 }
 
-/** Sends a signal to each process that is still there. */
+/** Sends a signal to each process that still exists. */
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids) {
     try {
@@ -110,13 +110,13 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
 }
 
 /**
- * Looks for this process as for the processes of a command, which are found by their parents, their
- * environments and their descriptors (proc(5)).
+ * Checks that /proc shows what is needed to find a command's processes: parents, environments and
+ * descriptors (proc(5)).
  *
  * @param root where it is mounted
- * @returns what is wrong with it; undefined if nothing is
+ * @returns what is wrong; undefined if nothing is
  */
-export function problemOfProc(root = "/proc"): string | undefined {
+export function procProblem(root = "/proc"): string | undefined {
   try {
     const self = readlinkSync(`${root}/self`);
     // After unshare(2) without a new mount, or where a container has its host's.

@@ -1,4 +1,4 @@
-/** A command, the processes below it, and those that it has left behind. */
+/** A command with its descendants, orphans included. */
 import { randomUUID } from "node:crypto";
 import { readlinkSync } from "node:fs";
 import { Child, send } from "./child.ts";
@@ -13,82 +13,87 @@ import {
 } from "./proc.ts";
 
 export interface ProcessTreeOptions {
-  /** Its words; the first is looked for in PATH unless it has a slash. */
+  /** The command's words; the first is looked for in PATH unless it has a slash. */
   readonly cmd: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Its descriptors, from standard input on, by their numbers here. */
+  /** The command's descriptors, from standard input on, by their numbers in this process. */
   readonly stdio: readonly (number | "null")[];
-  /** It gets a process group of its own, which the terminal's signals do not reach. */
+  /** Starts a process group, which the terminal's signals do not reach. */
   readonly group?: boolean;
-  /** One of its descriptors is a pipe that nobody else reads: the number here of either end. */
+  /** Either end, in this process, of a pipe that only the command and its descendants read. */
   readonly pipe?: number;
 }
 
-/** Rounds in which processes are looked for that others have started in the meantime. */
-const ROUNDS = 100;
+/** How often {@link ProcessTree.kill} looks for processes that were started in the meantime. */
+const MAX_ROUNDS = 100;
 /** Milliseconds between two looks whether all have ended. */
-const LOOKING = 10;
+const POLL_INTERVAL = 10;
+
+const killedOnExit = new Set<ProcessTree>();
+
+function killAll(): void {
+  for (const tree of [...killedOnExit]) tree.kill();
+}
 
 /**
- * Orphans are told by a mark in their environment, which all inherit that the command starts, and by
- * the pipe from us that they read, which one without an environment (`env -i …`) may have, too.
+ * Orphans are found by a mark in the environment, which all descendants inherit, and by the pipe from
+ * this process that they read, for one started without an environment (`env -i …`).
  */
 export class ProcessTree {
   /** The command itself. */
-  readonly leader: Child;
+  readonly child: Child;
   readonly #name: string;
   readonly #mark = randomUUID();
   readonly #pipe: string | undefined;
-  readonly #born: number;
+  readonly #startTime: number;
   readonly #group: number | undefined;
 
   /**
    * Starts the command.
    *
-   * @param name of the variable that has the mark, behind those of the families that we are in
+   * @param name of the environment variable for the mark, which is added to those of outer trees
    * @throws an error with a code when the command cannot be executed: ENOENT, EACCES, EAGAIN
    */
   constructor(name: string, { cmd, env, stdio, group = false, pipe }: ProcessTreeOptions) {
     this.#name = name;
     this.#pipe = pipe === undefined ? undefined : readlinkSync(`/proc/self/fd/${pipe}`);
     const marks = [env[name], this.#mark].filter(Boolean).join(" ");
-    this.leader = new Child({
+    this.child = new Child({
       file: fileOf(cmd[0] as string, env["PATH"]),
       argv: cmd,
       env: { ...env, [name]: marks },
       stdio,
       place: group ? "group" : "here",
     });
-    this.#group = group ? this.leader.pid : undefined;
-    this.#born = startTime(this.leader.pid) ?? 0;
+    this.#group = group ? this.child.pid : undefined;
+    this.#startTime = startTime(this.child.pid) ?? 0;
   }
 
-  /** The process ids of all that live; of the command alone where /proc does not tell. */
+  /** The process ids of all living members; only the command's if /proc is not readable. */
   members(): number[] {
-    const { pid, running } = this.leader;
+    const { pid, running } = this.child;
     try {
       const living = livingProcesses();
       const roots = [...living]
-        .filter(([one, relations]) => (running && one === pid) || this.#isKin(one, relations))
+        .filter(([one, relations]) => (running && one === pid) || this.#isMember(one, relations))
         .map(([one]) => one);
       return [...roots, ...descendants(roots, living)];
     } catch {
-      // No descriptor is left to look into it, or there is no /proc.
+      // No descriptor left (EMFILE), or no /proc.
       return running ? [pid] : [];
     }
   }
 
   /**
-   * Kills all of them, none of which gets to see the death of another one: in a pipeline that would
-   * be end of file for the next. So all are stopped before one is killed. What has not left the group
-   * of the command is reached even if nothing can be found out about it: kill(2) needs neither
-   * descriptors nor /proc.
+   * Kills all members. All are stopped before one is killed: in a pipeline, the death of one would be
+   * end of file for the next. The command's process group is reached even without descriptors or /proc,
+   * which kill(2) does not need.
    */
   kill(): void {
     this.#signal("SIGSTOP");
     const stopped = new Set<number>();
-    // One that is not stopped yet may start another.
-    for (let round = 0; round < ROUNDS; round++) {
+    // A process that is not stopped yet may start another.
+    for (let round = 0; round < MAX_ROUNDS; round++) {
       const found = this.members().filter((pid) => !stopped.has(pid));
       if (found.length === 0) break;
       signalAll(found, "SIGSTOP");
@@ -98,7 +103,22 @@ export class ProcessTree {
     this.#signal("SIGKILL");
   }
 
-  /** True when something in the group of the command is stopped, as far as /proc tells. */
+  /**
+   * Kills all members when the program ends by process.exit() or an uncaught error, but not when a
+   * signal ends it.
+   *
+   * @returns cancels that
+   */
+  killOnExit(): () => void {
+    // One listener for all trees: Node warns of more than ten.
+    if (killedOnExit.size === 0) process.on("exit", killAll);
+    killedOnExit.add(this);
+    return () => {
+      if (killedOnExit.delete(this) && killedOnExit.size === 0) process.off("exit", killAll);
+    };
+  }
+
+  /** True when a process in the command's group is stopped; false if /proc is not readable. */
   get stopped(): boolean {
     try {
       return [...livingProcesses().values()].some(({ group, stopped }) => {
@@ -109,54 +129,54 @@ export class ProcessTree {
     }
   }
 
-  /** Continues what is stopped in the group of the command. */
+  /** Continues the stopped processes of the command's group. */
   resume(): void {
     this.#signal("SIGCONT");
   }
 
   /**
-   * Waits until all of them have ended.
+   * Waits until all members have ended.
    *
    * @param limit milliseconds
-   * @returns false when some have not by then
+   * @returns false when some still run then
    */
-  async gone(limit: number): Promise<boolean> {
+  async waitForExit(limit: number): Promise<boolean> {
     const deadline = performance.now() + limit;
-    while (!this.#isGone()) {
+    while (!this.#haveEnded()) {
       if (performance.now() >= deadline) return false;
-      await Bun.sleep(LOOKING);
+      await Bun.sleep(POLL_INTERVAL);
     }
     return true;
   }
 
-  #isGone(): boolean {
-    this.leader.look();
-    return !this.leader.running && this.members().length === 0;
+  #haveEnded(): boolean {
+    this.child.poll();
+    return !this.child.running && this.members().length === 0;
   }
 
-  /** Nothing more is to be done to them. */
+  /** No signal will be sent any more: the command may be reaped. */
   release(): void {
-    this.leader.release();
+    this.child.release();
   }
 
-  /** Not to a number that may be somebody else's by now. */
   #signal(signal: NodeJS.Signals): void {
-    if (!this.leader.held) return;
+    // Once the command is reaped, its ids may be another process's.
+    if (!this.child.ownsPid) return;
     if (this.#group !== undefined) send(-this.#group, signal);
-    send(this.leader.pid, signal);
+    send(this.child.pid, signal);
   }
 
-  #isKin(pid: number, { group }: Relations): boolean {
+  #isMember(pid: number, { group }: Relations): boolean {
     if (pid === process.pid) return false;
-    if (this.#group === group && this.leader.held) return true;
+    if (this.#group === group && this.child.ownsPid) return true;
     if (hasMark(pid, this.#name, this.#mark)) return true;
-    // One that is older is a service that has been passed the pipe for somebody else.
+    // A process older than the command is a service that was passed the pipe by another program.
     const pipe = this.#pipe;
-    return pipe !== undefined && (startTime(pid) ?? 0) >= this.#born && readsPipe(pid, pipe);
+    return pipe !== undefined && (startTime(pid) ?? 0) >= this.#startTime && readsPipe(pid, pipe);
   }
 }
 
-/** What a command's first word leads to, as execvp(3) finds it. @throws an error with the code ENOENT */
+/** The file that execvp(3) would execute for a command's first word. @throws an error with the code ENOENT */
 function fileOf(word: string, path: string | undefined): string {
   if (word.includes("/")) return word;
   const file = Bun.which(word, { PATH: path ?? DEFAULT_PATH });
@@ -164,5 +184,5 @@ function fileOf(word: string, path: string | undefined): string {
   throw Object.assign(new Error(`${word}: not found`), { code: "ENOENT" });
 }
 
-/** Where execvp(3) looks without PATH. */
+/** The search path of execvp(3) without PATH. */
 const DEFAULT_PATH = "/bin:/usr/bin";

@@ -1,10 +1,10 @@
-/** Files by what they are, and not by their names. */
+/** Compares files by device and inode. */
 import { type BigIntStats, fstatSync, statSync } from "node:fs";
 
 const BIG = { bigint: true } as const;
 
 /**
- * True when both are the very same file, by whatever name; false where one cannot be looked at.
+ * True when both are the same file, under any name; false when one of them cannot be examined.
  *
  * @param one a path or a descriptor
  */

@@ -1,17 +1,17 @@
-/** The signals that ask a program to end. */
+/** The signals that ask a program to end (signal(7)). */
 import { constants } from "node:os";
 import { endWithParent as askForParentsEnd } from "../../ffi/process.ts";
 import { isIgnored } from "../../ffi/signal.ts";
 
 /**
- * All that end a program by default (signal(7)) and can be caught here. Not among them:
+ * The signals that end a program by default and can be caught here. Not among them:
  *
  * - SIGUSR1 asks for a line of progress. SIGPIPE and SIGXFSZ are ignored by Bun: a write fails instead.
- * - SIGPWR is Bun's own, with which it stops its threads to collect garbage. It ends nothing.
- * - SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV tell of a fault in the instruction that comes next: a
- *   program that goes on to end in order would meet it again and again.
- * - SIGSTKFLT and the real-time signals, for which Bun has no listeners, and SIGKILL end the program on
- *   the spot; what becomes of `exec:` then is the {@link Watchdog}'s.
+ * - SIGPWR is used by Bun to stop its threads for garbage collection. It ends nothing.
+ * - SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV report a faulty instruction, which would be executed
+ *   again after the handler.
+ * - SIGSTKFLT and the real-time signals, for which Bun has no listeners, and SIGKILL end the program at
+ *   once; the {@link Watchdog} then kills the command of `exec:`.
  */
 const END_SIGNALS = [
   "SIGINT",
@@ -30,21 +30,21 @@ const END_SIGNALS = [
 
 export type EndSignal = (typeof END_SIGNALS)[number];
 
-/** The status of a process that a signal has ended, as shells report it. */
+/** The exit status that shells report for a process that a signal has ended. */
 export function signalStatus(signal: NodeJS.Signals | number): number {
   return 128 + (typeof signal === "number" ? signal : constants.signals[signal]);
 }
 
-/** What a command is told that has to end because the signal has come. */
-export function askingToEnd(signal: EndSignal): "SIGINT" | "SIGTERM" | "SIGHUP" {
-  // The others would have it dump core, or mean nothing to it.
+/** The signal that ends a captive command when this program has received `signal`. */
+export function forwardedSignal(signal: EndSignal): "SIGINT" | "SIGTERM" | "SIGHUP" {
+  // The others would make it dump core, or mean nothing to it.
   return signal === "SIGINT" || signal === "SIGHUP" ? signal : "SIGTERM";
 }
 
 /**
- * Calls `listener` for each from now on, in place of what they do by default.
+ * Calls `listener` for each of these signals, in place of their default effect.
  *
- * @returns gives them their default effect back
+ * @returns restores the default effect
  */
 export function catchSignals(listener: (signal: EndSignal) => void): () => void {
   const releases = END_SIGNALS.map((signal) => listen(signal, () => listener(signal)));
@@ -54,19 +54,19 @@ export function catchSignals(listener: (signal: EndSignal) => void): () => void 
 }
 
 /**
- * Listens for one signal, unless the program was started with it ignored: nohup(1) and shells ask for it
- * that way, and it stays so.
+ * Listens for one signal, unless the program was started with it ignored, as by nohup(1): then it stays
+ * ignored.
  *
- * @returns gives it its default effect back
+ * @returns restores the default effect
  */
 export function listen(signal: NodeJS.Signals, listener: () => void): () => void {
-  // One that has a listener is not ignored any more, and was not.
+  // A signal that has a listener already was not ignored at the start.
   if (process.listenerCount(signal) === 0 && isIgnored(signal)) return () => {};
   process.on(signal, listener);
   return () => process.off(signal, listener);
 }
 
-/** The end of the parent is as SIGTERM from now on; it may have been before. */
+/** Has the kernel send SIGTERM when the parent ends; calls `listener` if the parent has just ended. */
 export function endWithParent(listener: (signal: EndSignal) => void): void {
   const parent = process.ppid;
   askForParentsEnd();

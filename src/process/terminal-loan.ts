@@ -1,4 +1,4 @@
-/** Lending the terminal to a command that is in the background of it, for as long as it asks something. */
+/** Lends the terminal to a background command while it asks for a password. */
 import { close } from "../../ffi/fd.ts";
 import {
   foregroundGroup,
@@ -12,70 +12,70 @@ import {
 import { send } from "./child.ts";
 import type { ProcessTree } from "./process-tree.ts";
 
-/** Milliseconds between two looks at the command and the terminal. */
-const LOOKING = 100;
-/** Looks at a question that seems to be answered, after which it is: it may not have been asked yet. */
-const ANSWERED_LOOKS = 3;
-/** Milliseconds after which we are stopped if we are to be, or have been continued. */
-const STOPPING = 300;
-/** Looks at a command that has nothing to ask, after which it is to be stopped before there are more. */
-const QUIET_LOOKS = 20;
+/** Milliseconds between two checks of the command and the terminal. */
+const CHECK_INTERVAL = 100;
+/** Checks that must find the question answered: at the first one, it may not have been asked yet. */
+const ANSWERED_CHECKS = 3;
+/** Milliseconds in which a signal that stops this process takes effect; the next check follows. */
+const STOP_DELAY = 300;
+/** Checks that find nothing stopped, after which checking ends until the command is stopped again. */
+const IDLE_CHECKS = 20;
 
 /**
- * The terminal's signals are to reach us alone, and so a command has a process group of its own, in the
- * background. What asks for a password there is stopped: it gets SIGTTIN when it reads the terminal, or
- * SIGTTOU when it switches the echo off, with all of its group. Then
+ * The terminal's signals must reach this process alone, so a command has a process group of its own, in
+ * the background. A command that asks for a password there is stopped with its group: by SIGTTIN when
+ * it reads the terminal, or by SIGTTOU when it switches the echo off. Then
  *
- * - if we are in the foreground, its group is put there and continued. While it is there, Ctrl-C is its
- *   own. The terminal is taken back when it is set as it was before, and the command has done something
- *   that shows that its question is answered: it had set it otherwise, or the stream moves again. One that
- *   asks the next question is stopped again.
- * - if we are not, our group is stopped in the same way, as it would be if the command were part of it:
- *   the shell tells the user, who puts us into the foreground. We are the command's own shell in that.
+ * - if this process is in the foreground, the command's group is put there and continued. Ctrl-C then
+ *   reaches the command alone. The terminal is taken back when its settings are as before and the
+ *   question has been answered: the command had changed the settings, or the stream moves again. A
+ *   command that asks again is stopped again.
+ * - if this process is in the background, its own group is stopped by the same signal, as if the
+ *   command were part of it: the shell reports that, and the user puts the group into the foreground.
  *
- * Ctrl-Z at its question reaches only the command, and is passed on to us and our group in the same way.
- * At any other time it reaches only us; the command then waits for the stream, at one end or the other.
+ * Ctrl-Z at the question reaches only the command, and is passed on to this process's group. At any
+ * other time Ctrl-Z reaches only this process; the command then waits for the stream.
  *
- * That the command itself is stopped is how it begins. From then on its whole group is looked at: one that
- * puts the terminal in order first, as ssh does, stops itself some time after the others.
+ * The checks begin when the command itself is stopped, and look at its whole group: a process that
+ * first restores the terminal, as ssh does, stops itself some time after the others.
  */
 export class TerminalLoan {
   readonly #tree: ProcessTree;
   readonly #moved: () => number;
   #tty = -1;
-  /** As it was set when it was lent; undefined while it is not. */
+  /** The settings when the terminal was lent; undefined while it is not lent. */
   #before: TerminalSettings | undefined;
   #movedBefore = 0;
-  /** It has been set otherwise since. */
-  #used = false;
-  #answered = 0;
+  /** True when the command has changed the settings. */
+  #changed = false;
+  #answeredChecks = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #quiet = 0;
-  /** Something in its group was stopped at the last look. */
+  #idleChecks = 0;
+  /** True when a process of the group was stopped at the last check. */
   #stopped = false;
   #over = false;
 
-  /** It has been lent, now or before: then Ctrl-C may have been for the command alone. */
+  /** True once the terminal has been lent: from then on, Ctrl-C may have reached the command alone. */
   granted = false;
 
-  /** @param moved a number that grows as the command takes or gives bytes of the stream */
+  /** @param moved returns a number that grows as the command takes or gives bytes of the stream */
   constructor(tree: ProcessTree, moved: () => number) {
     this.#tree = tree;
     this.#moved = moved;
   }
 
-  /** A signal has stopped the command. */
+  /** Must be called when a signal has stopped the command. */
   stopped(signal: NodeJS.Signals | number): void {
     if (this.#over) return;
     if (signal === "SIGTSTP" && this.#isLent) {
       this.#takeBack();
-      this.#stopWith(signal);
+      this.#stopOwnGroup(signal);
     } else if ((signal === "SIGTTIN" || signal === "SIGTTOU") && this.#open()) {
-      this.#look();
+      this.#check();
     }
   }
 
-  /** The command has ended: the terminal is ours, and set as it was. */
+  /** Ends the loan for good: takes the terminal back, with its settings. */
   end(): void {
     this.#over = true;
     clearTimeout(this.#timer);
@@ -89,39 +89,39 @@ export class TerminalLoan {
   }
 
   get #isLent(): boolean {
-    return this.#before !== undefined && foregroundGroup(this.#tty) === this.#tree.leader.pid;
+    return this.#before !== undefined && foregroundGroup(this.#tty) === this.#tree.child.pid;
   }
 
   #open(): boolean {
-    // Without a terminal the signal is somebody's own idea.
+    // Without a terminal, another program has sent the signal.
     return this.#tty >= 0 || attempt(() => (this.#tty = openTerminal()));
   }
 
-  #look(): void {
+  #check(): void {
     const { stopped } = this.#tree;
     const still = stopped && this.#stopped;
     this.#stopped = stopped;
-    this.#quiet = stopped ? 0 : this.#quiet + 1;
+    this.#idleChecks = stopped ? 0 : this.#idleChecks + 1;
     if (this.#isLent) {
-      // Not at the first sight of it: Ctrl-Z may have done it, of which the command itself tells.
+      // Only at the second check: after Ctrl-Z, stopped() is called for the command itself.
       if (still) this.#tree.resume();
       else if (!stopped && this.#isAnswered()) this.#takeBack();
-      else this.#quiet = 0;
+      else this.#idleChecks = 0;
     } else if (stopped) {
       if (foregroundGroup(this.#tty) === ownGroup()) this.#lend();
-      else this.#stopWith("SIGTTIN");
+      else this.#stopOwnGroup("SIGTTIN");
     }
-    if (this.#quiet < QUIET_LOOKS) this.#soon(LOOKING);
+    if (this.#idleChecks < IDLE_CHECKS) this.#checkIn(CHECK_INTERVAL);
   }
 
   #lend(): void {
     const settings = terminalSettings(this.#tty);
-    const lent = attempt(() => setForegroundGroup(this.#tty, this.#tree.leader.pid));
+    const lent = attempt(() => setForegroundGroup(this.#tty, this.#tree.child.pid));
     if (settings === undefined || !lent) return;
     this.granted = true;
     this.#before = settings;
-    this.#used = false;
-    this.#answered = 0;
+    this.#changed = false;
+    this.#answeredChecks = 0;
     this.#movedBefore = this.#moved();
     this.#stopped = false;
     this.#tree.resume();
@@ -129,38 +129,38 @@ export class TerminalLoan {
 
   #isAnswered(): boolean {
     const asBefore = terminalSettings(this.#tty)?.mode === this.#before?.mode;
-    this.#used ||= !asBefore;
-    const answered = asBefore && (this.#used || this.#moved() > this.#movedBefore);
-    this.#answered = answered ? this.#answered + 1 : 0;
-    return this.#answered >= ANSWERED_LOOKS;
+    this.#changed ||= !asBefore;
+    const answered = asBefore && (this.#changed || this.#moved() > this.#movedBefore);
+    this.#answeredChecks = answered ? this.#answeredChecks + 1 : 0;
+    return this.#answeredChecks >= ANSWERED_CHECKS;
   }
 
-  /** @returns false when it is not ours to take: the shell may have given it to somebody else */
+  /** @returns false when the command is not in the foreground: the shell may have put another job there */
   #takeBack(): boolean {
     const lent = this.#isLent;
     this.#before = undefined;
     return lent && attempt(() => setForegroundGroup(this.#tty, ownGroup()));
   }
 
-  /** Has all stopped that belongs to us. Without a shell that could continue us, it has no effect. */
-  #stopWith(signal: "SIGTTIN" | "SIGTSTP"): void {
+  /** Stops this process's group. In an orphaned group, without a shell to continue it, nothing stops. */
+  #stopOwnGroup(signal: "SIGTTIN" | "SIGTSTP"): void {
     send(0, signal);
-    this.#quiet = 0;
-    this.#soon(STOPPING);
+    this.#idleChecks = 0;
+    this.#checkIn(STOP_DELAY);
   }
 
-  /** Looks again in so many milliseconds, if not before. */
-  #soon(milliseconds: number): void {
+  /** Checks in so many milliseconds, or earlier if a check is already due. */
+  #checkIn(milliseconds: number): void {
     if (this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#look();
+      this.#check();
     }, milliseconds);
     this.#timer.unref();
   }
 }
 
-/** @returns false when it has failed: a terminal may be gone at any time */
+/** @returns false when it fails: a terminal may disappear at any time */
 function attempt(work: () => void): boolean {
   try {
     work();

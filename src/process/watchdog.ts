@@ -1,4 +1,4 @@
-/** What becomes of a command whose input would end if this program were killed: SIGKILL, a crash. */
+/** Kills a command when this program is killed (SIGKILL, a crash) before the end of its input is decided. */
 import { SyscallError } from "../../ffi/errno.ts";
 import { close, write } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
@@ -6,9 +6,9 @@ import { pipe } from "../../ffi/pipe.ts";
 import { Child } from "./child.ts";
 
 /**
- * Its standard output is a writing end of the command's pipe, so that the command cannot see end of
- * file as long as it lives. It reads the process group that it is to kill, and then a word. End of file
- * in place of the word means that we are gone. SIGSTOP comes first, as in {@link Family.kill}.
+ * The watchdog's standard output is a writing end of the command's pipe, so that the command cannot see
+ * end of file while the watchdog lives. It reads the process group to kill, and then {@link DONE}. End
+ * of file instead means that this program is gone. SIGSTOP comes first, as in {@link ProcessTree.kill}.
  */
 const SCRIPT = `trap '' HUP INT QUIT TERM
 cd /
@@ -18,30 +18,30 @@ kill -s STOP -- "-$group"
 kill -s KILL -- "-$group"`;
 
 /**
- * Tells the watchdog its process group before it becomes the command, so that there is no moment in which
- * the command could read and nobody would know whom to kill.
+ * Sends its process group to the watchdog before it becomes the command, so that the command never
+ * reads while the watchdog does not know which group to kill.
  */
-const GATE = 'echo $$ >&3; exec 3>&- /bin/sh -c "$1"';
+const LAUNCHER = 'echo $$ >&3; exec 3>&- /bin/sh -c "$1"';
 
-/** What it reads before its end when all is well. */
-const WORD = new Memory(Buffer.from("done\n"));
+/** The line that tells the watchdog to end without killing. */
+const DONE = new Memory(Buffer.from("done\n"));
 
-/** How the variables begin by which a {@link Family} is told. */
+/** The prefix of the environment variables by which a {@link ProcessTree} finds its processes. */
 const MARKS = "NBD_STREAMING_";
 
 /**
- * A process that outlives us for a moment: it kills a command's process group when this process is gone
- * without a word. It is in a session of its own, where no terminal's signal reaches it, and has none of
- * our descriptors, so that it keeps nobody waiting.
+ * A process that kills a command's process group when this process has gone without {@link release}. It
+ * is in a session of its own, where no terminal's signal reaches it, and inherits no descriptors, so
+ * that it holds nothing open.
  */
 export class Watchdog {
   readonly #child: Child;
-  /** Where the group is told, and the word; that it is closed is what is waited for. */
+  /** The pipe for the process group and {@link DONE}. The kernel closes it when this process is gone. */
   readonly #control: number;
   #released = false;
 
   /**
-   * To be started before the command.
+   * Must be started before the command.
    *
    * @param guarded the writing end of the command's pipe
    * @throws SyscallError when it cannot be started
@@ -66,7 +66,7 @@ export class Watchdog {
   }
 
   /**
-   * The words that start a shell command which is to be watched: it has to lead a process group.
+   * How to start the shell command to be watched, which must lead a process group.
    *
    * @param stdio its standard descriptors
    */
@@ -74,20 +74,21 @@ export class Watchdog {
     command: string,
     stdio: readonly [number, number, number],
   ): { cmd: readonly string[]; stdio: readonly number[] } {
-    return { cmd: ["/bin/sh", "-c", GATE, "/bin/sh", command], stdio: [...stdio, this.#control] };
+    const cmd = ["/bin/sh", "-c", LAUNCHER, "/bin/sh", command];
+    return { cmd, stdio: [...stdio, this.#control] };
   }
 
   /**
-   * It is not needed any more, and does not hold the pipe any longer. By word and by signal: should one of
-   * them fail, the command would wait for ever for the end of its input.
+   * Ends the watchdog, which closes its end of the pipe. Both by {@link DONE} and by a signal: if one
+   * alone failed, the command would wait for ever for the end of its input.
    */
   release(): void {
     if (this.#released) return;
     this.#released = true;
     try {
-      write(this.#control, WORD.at(0), WORD.length);
+      write(this.#control, DONE.at(0), DONE.length);
     } catch (error) {
-      // It is gone already.
+      // The watchdog is gone already.
       if (!(error instanceof SyscallError)) throw error;
     }
     this.#child.kill("SIGKILL");
@@ -96,7 +97,7 @@ export class Watchdog {
   }
 }
 
-/** It needs no environment. But if it belongs to another stream's command, with us, it is to be found as that. */
+/** The watchdog's environment: only the marks by which an outer command finds its processes. */
 function marks(): Record<string, string | undefined> {
   const names = Object.keys(process.env).filter((name) => name.startsWith(MARKS));
   return Object.fromEntries(names.map((name) => [name, process.env[name]]));

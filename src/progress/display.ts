@@ -1,25 +1,20 @@
-/** What is shown of a stream while it runs, and where. */
-import { lineWriter } from "../process/line-writer.ts";
+/** Shows the progress of a stream on standard error, and percentages on another descriptor. */
+import { lineWriter, STDERR } from "../process/line-writer.ts";
 import { listen } from "../process/signals.ts";
 import { BottomRow } from "./bottom-row.ts";
 import { barText, jsonText, lineText, percentOf } from "./text.ts";
 import type { Snapshot } from "./watch.ts";
 
-const STDERR = 2;
-
 /** Milliseconds between two drawings of the bar. */
-const DRAWING = 200;
-/**
- * Milliseconds after a change of the terminal's size in which there may be another that tmux has not
- * told us about yet: it does so every 250 ms.
- */
-const SETTLING = 300;
-/** Milliseconds for a terminal to take what gives it back its last row, when there is no later. */
-const GIVING_BACK = 100;
-/** Milliseconds between two looks without a bar. */
-const LOOKING = 1000;
+const DRAW_INTERVAL = 200;
+/** Milliseconds without drawing after SIGWINCH: tmux reports the next change up to 250 ms late. */
+const RESIZE_PAUSE = 300;
+/** Milliseconds for a terminal to take the text that restores its last row. */
+const RESTORE_LIMIT = 100;
+/** The most milliseconds between two percentages without a bar. */
+const PERCENT_INTERVAL = 1000;
 
-/** How progress is shown on standard error. */
+/** The form of progress on standard error. */
 export type Display = "none" | "bar" | "lines" | "json";
 
 export interface DisplayOptions {
@@ -27,25 +22,25 @@ export interface DisplayOptions {
   /** Milliseconds between two lines. */
   readonly interval: number;
   readonly colour: boolean;
-  /** Where to write percentages to. */
+  /** The descriptor for percentages. */
   readonly percentFd: number | undefined;
 }
 
-/** Shows the progress of one stream; on SIGUSR1 in a line, whatever else is asked for. */
+/** Shows the progress of one stream; on SIGUSR1, as a line, in every form. */
 export class ProgressDisplay {
   readonly #options: DisplayOptions;
   readonly #stderr = lineWriter(STDERR);
   readonly #row: BottomRow | undefined;
-  /** Undefined before the stream and after it. */
+  /** Undefined before and after the stream. */
   #look: (() => Snapshot | undefined) | undefined;
   #percent = -1;
-  /** Until then the terminal may have changed without our knowing, by performance.now(). */
-  #settledAt = 0;
+  /** No drawing before this time, by performance.now(): the terminal may have been resized again. */
+  #pausedUntil = 0;
   #timers: ReturnType<typeof setInterval>[] = [];
-  /** What there was to be seen at the end. */
+  /** The progress at the end of the stream. */
   #last: Snapshot | undefined;
-  /** Gives SIGTSTP its effect back. */
-  #release = () => {};
+  /** Restores the default effect of SIGTSTP. */
+  #releaseTstp = () => {};
 
   constructor(options: DisplayOptions) {
     this.#options = options;
@@ -53,36 +48,36 @@ export class ProgressDisplay {
     listen("SIGUSR1", () => {
       const now = this.#look?.() ?? this.#last;
       const text = now === undefined ? "the stream has not begun" : lineText(now);
-      this.#stderr.tell(`nbd-streaming: ${text}\n`);
+      this.#stderr.writeOrDrop(`nbd-streaming: ${text}\n`);
     });
   }
 
-  /** The stream begins. @param look tells how far it is */
+  /** Called when the stream begins. @param look returns its progress */
   begin(look: () => Snapshot | undefined): void {
     const { display, interval } = this.#options;
     this.#look = look;
-    this.#tellPercent(false);
+    this.#writePercent(false);
     if (display === "bar") {
-      this.#every(DRAWING, () => {
-        const snapshot = this.#tellPercent(false);
-        if (performance.now() >= this.#settledAt) this.#draw(snapshot);
+      this.#every(DRAW_INTERVAL, () => {
+        const snapshot = this.#writePercent(false);
+        if (performance.now() >= this.#pausedUntil) this.#draw(snapshot);
       });
-      this.#minded(true);
+      this.#listen(true);
     } else {
-      this.#every(Math.min(LOOKING, interval), () => this.#tellPercent(false));
-      if (display !== "none") this.#every(interval, () => this.#say());
+      this.#every(Math.min(PERCENT_INTERVAL, interval), () => this.#writePercent(false));
+      if (display !== "none") this.#every(interval, () => this.#writeLine());
     }
   }
 
-  /** The stream has ended, and is about to be reported. @param complete nothing is wrong with it */
+  /** Called when the stream has ended, before its report. @param complete the stream is complete */
   end(complete: boolean): void {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
     if (this.#row !== undefined) {
-      this.#minded(false);
+      this.#listen(false);
       this.#row.remove();
     }
-    this.#tellPercent(complete);
+    this.#writePercent(complete);
     this.#last = this.#look?.();
     this.#look = undefined;
     if (this.#options.display === "json" && this.#last !== undefined) {
@@ -102,20 +97,20 @@ export class ProgressDisplay {
   }
 
   readonly #resized = (): void => {
-    this.#settledAt = performance.now() + SETTLING;
+    this.#pausedUntil = performance.now() + RESIZE_PAUSE;
     this.#draw(this.#look?.());
   };
 
-  #say(): void {
+  #writeLine(): void {
     const snapshot = this.#look?.();
     if (snapshot === undefined) return;
     const { display } = this.#options;
     const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
-    this.#stderr.offer(`${text}\n`);
+    this.#stderr.tryWrite(`${text}\n`);
   }
 
-  /** As `nbdcopy --progress=FD` does it, when there is something new. */
-  #tellPercent(complete: boolean): Snapshot | undefined {
+  /** Writes a percentage that has grown, in the format of `nbdcopy --progress=FD`. */
+  #writePercent(complete: boolean): Snapshot | undefined {
     const snapshot = this.#look?.();
     const { percentFd } = this.#options;
     if (percentFd === undefined || snapshot === undefined || snapshot.size === null)
@@ -128,30 +123,27 @@ export class ProgressDisplay {
     return snapshot;
   }
 
-  /**
-   * Sees to it that the terminal is whole again whenever this process stops or ends; signals that end it
-   * lead to {@link end}.
-   */
-  #minded(on: boolean): void {
-    const how = on ? "on" : "off";
-    process[how]("SIGWINCH", this.#resized);
-    process[how]("exit", this.#giveBack);
-    this.#release();
-    if (on) this.#release = listen("SIGTSTP", this.#stopped);
+  /** Restores the terminal when this process stops or exits. Signals that end it lead to {@link end}. */
+  #listen(on: boolean): void {
+    const method = on ? "on" : "off";
+    process[method]("SIGWINCH", this.#resized);
+    process[method]("exit", this.#restoreTerminal);
+    this.#releaseTstp();
+    if (on) this.#releaseTstp = listen("SIGTSTP", this.#stopped);
   }
 
-  readonly #giveBack = (): void => {
+  readonly #restoreTerminal = (): void => {
     this.#row?.remove();
-    this.#stderr.drain(GIVING_BACK);
+    this.#stderr.drain(RESTORE_LIMIT);
   };
 
-  /** Lets the signal have the effect that it has without us, and takes it again when we are continued. */
+  /** Stops this process by the signal's default effect, and listens again once it is continued. */
   readonly #stopped = (): void => {
-    this.#giveBack();
-    this.#release();
+    this.#restoreTerminal();
+    this.#releaseTstp();
     process.kill(process.pid, "SIGTSTP");
     setTimeout(() => {
-      if (this.#look !== undefined) this.#release = listen("SIGTSTP", this.#stopped);
-    }, DRAWING).unref();
+      if (this.#look !== undefined) this.#releaseTstp = listen("SIGTSTP", this.#stopped);
+    }, DRAW_INTERVAL).unref();
   };
 }

@@ -1,19 +1,19 @@
-/** A snapshot as text: the bar, the line for people, the line for programs. */
+/** Formats a snapshot: as a bar, a line for people, a line for programs. */
 import type { Snapshot } from "./watch.ts";
 
-/** Characters of a bar, brackets included. */
-const SHORTEST_BAR = 12;
-const LONGEST_BAR = 42;
+/** Columns of a bar, brackets included. */
+const MIN_BAR = 12;
+const MAX_BAR = 42;
 
 const GREEN = "\x1b[32m";
 const YELLOW = "\x1b[33m";
 const PLAIN = "\x1b[0m";
 
 /**
- * The text of the bar: as much as there is room for, and what matters most when there is little. ASCII
- * only, which takes one column for each character on every terminal.
+ * The richest form of the bar that fits. ASCII only, in which each character takes one column on every
+ * terminal.
  *
- * @param width columns that it may take
+ * @param width columns
  */
 export function barText(snapshot: Snapshot, width: number, colour: boolean): string {
   const percent = percentText(snapshot);
@@ -21,15 +21,15 @@ export function barText(snapshot: Snapshot, width: number, colour: boolean): str
   for (const { figures, bar } of forms(snapshot)) {
     const fixed = joined(percent, figures, note).length;
     const room = bar ? width - fixed - 1 : 0;
-    if (fixed > width || (bar && room < SHORTEST_BAR)) continue;
-    const drawn = bar ? gauge(snapshot, Math.min(room, LONGEST_BAR), colour) : "";
+    if (fixed > width || (bar && room < MIN_BAR)) continue;
+    const drawn = bar ? gauge(snapshot, Math.min(room, MAX_BAR), colour) : "";
     const shown = colour && snapshot.state !== undefined ? `${YELLOW}${note}${PLAIN}` : note;
     return joined(percent, drawn, figures, shown);
   }
   return (percent || formatBytes(snapshot.streamed)).slice(0, Math.max(0, width));
 }
 
-/** What may be between the percentage and the note, the richest first. */
+/** The parts between the percentage and the note, the richest form first. */
 function forms({ streamed, size, rate }: Snapshot): { figures: string; bar: boolean }[] {
   const bytes = formatBytes(streamed);
   const speed = `${formatBytes(rate)}/s`;
@@ -63,7 +63,7 @@ export function lineText(snapshot: Snapshot): string {
     .join(", ");
 }
 
-/** The line for programs: a JSON object of numbers; the size is null where it is not known. */
+/** The line for programs: a JSON object of numbers; the size is null if not known. */
 export function jsonText({ streamed, data, zeroes, size, elapsed }: Snapshot): string {
   return JSON.stringify({ streamed, data, zeroes, size, elapsed: Number(elapsed.toFixed(3)) });
 }
@@ -72,7 +72,7 @@ function percentText({ streamed, size }: Snapshot): string {
   return size === null ? "" : `${percentOf(streamed, size, false)}%`.padStart(3);
 }
 
-/** Whom the stream waits for, or else how long it will take, or has taken. */
+/** What the stream waits for, or else the time that is left, or has passed. */
 function noteText({ state, remaining, elapsed, size }: Snapshot): string {
   if (state !== undefined) return state;
   if (size === null) return formatDuration(elapsed);
@@ -89,7 +89,7 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] as const;
 export function formatBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;
-  // What would be rounded up to 1024 is 1 of the next.
+  // A value that would be rounded up to 1024 becomes 1 of the next unit.
   while (value >= 1023.5 && unit < UNITS.length - 1) {
     value /= 1024;
     unit++;
@@ -113,7 +113,7 @@ export function formatDuration(seconds: number): string {
   return `${hours}:${String(minutes).padStart(2, "0")}:${rest}`;
 }
 
-/** Whole percent, rounded down; 100 is only for a stream that is complete. */
+/** Whole percent, rounded down; 100 only for a complete stream. */
 export function percentOf(streamed: number, size: number, complete: boolean): number {
   if (complete) return 100;
   return size > 0 ? Math.min(99, Math.floor((100 * streamed) / size)) : 0;

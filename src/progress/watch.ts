@@ -1,41 +1,41 @@
-/** Looking at a stream again and again: how far it is, how fast, and whom it waits for. */
+/** Computes the progress of a stream from its counters: position, rate, and what it waits for. */
 import type { Observed, StreamKind } from "../server/observer.ts";
 
-/** Seconds of the past that the rate is taken from. */
-const RECENT = 5;
+/** The rate is the mean of so many seconds. */
+const RATE_PERIOD = 5;
 
 /**
- * Seconds without a byte moving, while a client is connected, after which that is said: that the far
- * end is slow where a request cannot go on without it. Of a client it would be too much to say that: it
- * may be busy with what is held in the window, with zeroes that come out later, or with what it has read.
+ * Seconds without progress, while a client is connected, after which the state says so. The endpoint is
+ * called slow only if a request waits for it. A client is not called slow: it may be busy with data
+ * that the window holds, with zeroes that are written later, or with what it has read.
  */
 const SLOW = 2;
 
-/** A stream at one moment. */
+/** The progress of a stream at one moment. */
 export interface Snapshot {
-  /** Bytes that the sink has accepted, or that clients have gone through; of these, data and zeroes. */
+  /** Bytes that the sink has accepted, or that clients have read or skipped; of these, data and zeroes. */
   readonly streamed: number;
   readonly data: number;
   readonly zeroes: number;
-  /** The stream's length in bytes; null when it is not known. */
+  /** The stream's length in bytes; null if not known. */
   readonly size: number | null;
-  /** Seconds since the first client came. */
+  /** Seconds since the first client connected. */
   readonly elapsed: number;
-  /** Bytes per second of late. */
+  /** Bytes per second in the last seconds. */
   readonly rate: number;
-  /** Seconds that are left at this rate; undefined when there is no telling. */
+  /** Seconds left at this rate; undefined if not known. */
   readonly remaining: number | undefined;
-  /** Whom the stream waits for; undefined while it moves. */
+  /** What the stream waits for; undefined while it moves. */
   readonly state: string | undefined;
 }
 
 export class Watch {
   readonly #stream: Observed;
   readonly #kind: StreamKind;
-  /** Earlier looks, the oldest first: one that is older than `RECENT` at the most. */
-  readonly #past: { readonly time: number; readonly streamed: number }[] = [];
+  /** Earlier samples, the oldest first; at most one is older than {@link RATE_PERIOD}. */
+  readonly #samples: { readonly time: number; readonly streamed: number }[] = [];
   #streamed = 0;
-  /** When something was last found to have moved, in seconds. */
+  /** When progress was last seen, in seconds. */
   #movedAt: number;
 
   /** @param now seconds of any clock, the same as for {@link look} */
@@ -49,9 +49,9 @@ export class Watch {
     const { data, zeroes } = this.#stream.counters;
     const { elapsed, stage } = this.#stream;
     const streamed = data + zeroes;
-    // Silence counts from the moment from which somebody has been expected to do something.
-    const nobody = stage === "opening" || stage === "deserted";
-    if (streamed !== this.#streamed || nobody) this.#movedAt = now;
+    // The stream can only be slow while both an endpoint and a client are connected.
+    const unconnected = stage === "opening" || stage === "deserted";
+    if (streamed !== this.#streamed || unconnected) this.#movedAt = now;
     this.#streamed = streamed;
     const rate = this.#rate(now, streamed, elapsed);
     const size = this.#kind.size === undefined ? null : Number(this.#kind.size);
@@ -70,16 +70,17 @@ export class Watch {
   }
 
   #rate(now: number, streamed: number, elapsed: number): number {
-    const past = this.#past;
-    while (past.length > 1 && (past[1] as { time: number }).time <= now - RECENT) past.shift();
-    const { time, streamed: before } = past[0] ?? { time: now - elapsed, streamed: 0 };
-    past.push({ time: now, streamed });
-    // Before the first client there was nothing to move.
+    const samples = this.#samples;
+    const isOld = ({ time }: { time: number }) => time <= now - RATE_PERIOD;
+    while (samples[1] !== undefined && isOld(samples[1])) samples.shift();
+    const { time, streamed: before } = samples[0] ?? { time: now - elapsed, streamed: 0 };
+    samples.push({ time: now, streamed });
+    // The time before the first client does not count.
     const seconds = Math.min(now - time, elapsed);
     return seconds > 0 ? (streamed - before) / seconds : 0;
   }
 
-  /** @param left bytes; undefined when that is not known */
+  /** @param left bytes; undefined if not known */
   #state(now: number, left: number | undefined): string | undefined {
     const other = this.#kind.direction === "write" ? "reader" : "writer";
     switch (this.#stream.stage) {
@@ -88,7 +89,7 @@ export class Watch {
       case "deserted":
         return "waiting for a client";
       case "ending":
-        // Zeroes may go on for long.
+        // The zeroes at the end may take long.
         return left !== 0 && now - this.#movedAt < SLOW ? undefined : "finishing";
       case "running":
         if (now - this.#movedAt < SLOW) return undefined;

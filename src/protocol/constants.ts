@@ -1,6 +1,6 @@
 /**
- * The numbers of the NBD protocol under the names that its specification gives them
- * (NetworkBlockDevice/nbd, doc/proto.md, "Values").
+ * The NBD protocol's numbers, under the names of its specification (NetworkBlockDevice/nbd,
+ * doc/proto.md, "Values").
  */
 
 // Handshake, "Newstyle negotiation"
@@ -110,7 +110,7 @@ export const NBD_EINVAL = 22;
 export const NBD_ENOSPC = 28;
 export const NBD_ESHUTDOWN = 108;
 
-/** "String" values are at most this many bytes long ("Conventions"). */
+/** The longest "string" in bytes ("Conventions"). */
 export const NBD_MAX_STRING = 4096;
 
 const COMMAND_NAMES = new Map([

@@ -1,16 +1,16 @@
 /**
- * Exact 64-bit positions and lengths without a bigint for each request.
+ * Exact 64-bit positions and lengths, without a bigint for each request.
  *
- * An {@link Offset} is a number as long as it is at most 2^53 - 1, and a bigint above. Every
- * function here keeps that form, so equal offsets are `===`. JavaScript compares a number with a
- * bigint by their exact values, so `<` and `>` need no help; only arithmetic does.
+ * An {@link Offset} is a number up to 2^53 - 1, and a bigint above. Every function here returns that
+ * form, so equal offsets are `===`. `<` and `>` compare a number with a bigint exactly; only arithmetic
+ * needs functions.
  */
 export type Offset = number | bigint;
 
-/** The largest value that travels in an NBD request. */
+/** The largest value in an NBD request. */
 export const MAX_OFFSET = 2n ** 64n - 1n;
 
-/** Gives a bigint the form described above. */
+/** Converts a bigint to an {@link Offset}. */
 export function toOffset(value: bigint): Offset {
   return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
 }
@@ -29,12 +29,11 @@ export function writeOffset(view: DataView, at: number, offset: Offset): void {
     view.setBigUint64(at, offset);
   } else {
     view.setUint32(at, offset / 0x1_0000_0000);
-    // setUint32 keeps the low 32 bits, which are exact in every safe number.
+    // setUint32 takes the low 32 bits, which are exact in every safe integer.
     view.setUint32(at + 4, offset);
   }
 }
 
-/** a + b. */
 export function add(a: Offset, b: Offset): Offset {
   if (typeof a === "number" && typeof b === "number") {
     const sum = a + b;
@@ -43,7 +42,7 @@ export function add(a: Offset, b: Offset): Offset {
   return toOffset(BigInt(a) + BigInt(b));
 }
 
-/** a - b, where a is not the smaller. */
+/** @param a at least `b` */
 export function subtract(a: Offset, b: Offset): Offset {
   if (typeof a === "number" && typeof b === "number") return a - b;
   return toOffset(BigInt(a) - BigInt(b));

@@ -1,10 +1,10 @@
 /**
- * The server's replies: the simple reply, and the chunks of structured and extended ones (doc/proto.md,
- * "Simple reply message", "Structured reply chunk message", "Extended reply chunk message"). Only the
- * header of a chunk, and the descriptors of a block status, differ between the last two.
+ * Replies: the simple reply, and the chunks of structured and extended replies (doc/proto.md, "Simple
+ * reply message", "Structured reply chunk message", "Extended reply chunk message"). The latter two
+ * differ only in the header of a chunk, and the descriptors of a block status.
  *
- * All functions write at `at` and return how many bytes they have written. `extended` says which
- * headers were negotiated.
+ * All functions for chunks write at `at` and return the number of bytes written. `extended` is true
+ * when extended headers were negotiated.
  */
 import {
   NBD_EXTENDED_CHUNK_SIZE,
@@ -35,17 +35,17 @@ export function encodeSimpleReply(
   view.setUint32(at + 12, cookieLow);
 }
 
-/** Bytes of text in an error chunk; strings SHOULD be no longer ("Conventions"). */
+/** The most bytes of text in an error chunk; strings SHOULD be no longer ("Conventions"). */
 export const MAX_ERROR_MESSAGE = 256;
 
-/** Bytes that an error chunk may need: more than any other, data aside. */
+/** The longest error chunk in bytes, which is longer than any other chunk without data. */
 export const MAX_ERROR_CHUNK_SIZE = NBD_EXTENDED_CHUNK_SIZE + 6 + MAX_ERROR_MESSAGE;
 
-/** Which request a reply answers: what of it goes back as it came. */
+/** The fields of a request that its reply repeats. */
 export interface RequestKey {
   readonly cookieHigh: number;
   readonly cookieLow: number;
-  /** Only extended headers have it. */
+  /** For extended headers only. */
   readonly offset: Offset;
 }
 
@@ -60,7 +60,7 @@ export interface Extent {
 const utf8 = new TextEncoder();
 
 /**
- * A chunk's header.
+ * Writes the header of a chunk.
  *
  * @param flags NBD_REPLY_FLAG_DONE or 0
  * @param type `NBD_REPLY_TYPE_*`
@@ -90,7 +90,7 @@ export function encodeChunkHeader(
 }
 
 /**
- * What precedes data.
+ * Writes all of a data chunk but the data.
  *
  * @param offset of the data, from the start of the export
  * @param length bytes of data that follow, from 1 to 2^32 - 9
@@ -111,7 +111,7 @@ export function encodeOffsetData(
 }
 
 /**
- * What stands for zeroes.
+ * Writes a hole chunk, which stands for zeroes.
  *
  * @param offset of the zeroes, from the start of the export
  * @param length bytes of zeroes, from 1 to 2^32 - 1
@@ -132,11 +132,11 @@ export function encodeOffsetHole(
 }
 
 /**
- * The error that ends a reply. There must be room for {@link MAX_ERROR_CHUNK_SIZE} bytes.
+ * Writes an error chunk, which ends a reply. `view` must have room for {@link MAX_ERROR_CHUNK_SIZE}
+ * bytes.
  *
  * @param error an `NBD_E*` value; MUST NOT be NBD_OK
- * @param message for the client's user; cut to {@link MAX_ERROR_MESSAGE} bytes of UTF-8, but never
- *   in the middle of a character
+ * @param message for the client's user; cut at a character to {@link MAX_ERROR_MESSAGE} bytes of UTF-8
  */
 export function encodeErrorChunk(
   view: DataView,
@@ -157,7 +157,7 @@ export function encodeErrorChunk(
 }
 
 /**
- * The one chunk of a reply to NBD_CMD_BLOCK_STATUS.
+ * Writes the only chunk of a reply to NBD_CMD_BLOCK_STATUS.
  *
  * @param extents at least one, in order; each takes 8 bytes, or 16 with extended headers
  */

@@ -10,26 +10,26 @@ import {
 import { BLOCK_SIZE } from "./export.ts";
 import { type Offset, readOffset, writeOffset } from "./offset.ts";
 
-/** A decoded request header; one object is filled again for every request of a connection. */
+/** A decoded request header; one object is reused for all requests of a connection. */
 export class Request {
-  /** `NBD_CMD_FLAG_*` bits; without NBD_CMD_FLAG_PAYLOAD_LEN of a WRITE that has to have it. */
+  /** `NBD_CMD_FLAG_*` bits, without the NBD_CMD_FLAG_PAYLOAD_LEN of an extended WRITE. */
   flags = 0;
   /** `NBD_CMD_*`. */
   type = 0;
-  /** The client's cookie, in two halves: it is opaque and goes back as it came. */
+  /** The client's cookie, in two halves: it is opaque, and the reply repeats it. */
   cookieHigh = 0;
   cookieLow = 0;
   /** Bytes from the start of the export. */
   offset: Offset = 0;
-  /** Bytes of the export that it is about: at most 2^32 - 1 in a compact header, 2^64 - 1 in an extended one. */
+  /** Bytes of the export: at most 2^32 - 1 in a compact header, 2^64 - 1 in an extended one. */
   length: Offset = 0;
-  /** Bytes that follow the header. A WRITE's are as many as its length. */
+  /** Bytes that follow the header; for a WRITE, the same as {@link length}. */
   payload = 0;
 
   /** @param extended NBD_OPT_EXTENDED_HEADERS was negotiated */
   constructor(readonly extended = false) {}
 
-  /** Bytes of a header. */
+  /** In bytes. */
   get headerSize(): number {
     return this.extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE;
   }
@@ -37,9 +37,8 @@ export class Request {
   /**
    * Decodes the {@link headerSize} bytes at `at`.
    *
-   * @returns false when nothing after this can be trusted: they do not start with the request magic,
-   *   so the client is out of step or speaks something else; or they announce a larger payload than a
-   *   client may send
+   * @returns false when the connection must be closed: the magic is wrong, so the client is out of step
+   *   or no NBD client; or the payload is larger than a client may send
    */
   decode(view: DataView, at: number): boolean {
     if (this.extended) return this.#decodeExtended(view, at);
@@ -57,19 +56,19 @@ export class Request {
     this.length = readOffset(view, at + 24);
     this.payload = 0;
     if (this.type === NBD_CMD_WRITE) {
-      // It "MUST use the flag", but qemu's client (as of 10.0) does not, and sends the payload all the
-      // same; its server takes such a WRITE, too.
+      // A client "MUST use the flag", but qemu's (as of 10.0) sends the payload without it, and qemu's
+      // server accepts that.
       this.flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
     } else if ((this.flags & NBD_CMD_FLAG_PAYLOAD_LEN) === 0) {
       return true;
     }
-    // "A server SHOULD initiate hard disconnect" when it is larger than that.
+    // "A server SHOULD initiate hard disconnect" for a larger payload.
     if (this.length > BLOCK_SIZE.maximum) return false;
     this.payload = Number(this.length);
     return true;
   }
 
-  /** What is the same in both forms. */
+  /** Decodes the fields that both forms have in the same place. */
   #decodeStart(view: DataView, at: number): void {
     this.flags = view.getUint16(at + 4);
     this.type = view.getUint16(at + 6);
@@ -80,7 +79,7 @@ export class Request {
 }
 
 /**
- * The 28 bytes of a request's compact header, as a client sends them.
+ * Encodes a request with a compact header, as a client sends it.
  *
  * @param type `NBD_CMD_*`
  * @param length bytes, at most 2^32 - 1

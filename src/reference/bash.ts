@@ -2,7 +2,7 @@
 import { type Command, type Option, type Outline, spellings } from "./outline.ts";
 import type { Value } from "./value.ts";
 
-/** The script that defines them, to be sourced. */
+/** The script to be sourced. */
 export function bashCompletions(outline: Outline): string {
   return `# Completions of ${outline.name} ${outline.version} for bash, made by: ${outline.name} completions bash
 # shellcheck shell=bash
@@ -135,7 +135,7 @@ function commandCase(outline: Outline, { name, options, takes }: Command): strin
   ].join("\n");
 }
 
-/** A case for every value, with all options and parameters that take it. */
+/** One case for each set of values, with all options and parameters that take it. */
 function valueCases({ commands, keys }: Outline): string[] {
   const cases = new Map<string, string[]>();
   const add = (subject: string, value: Value) => {

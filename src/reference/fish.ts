@@ -2,7 +2,7 @@
 import { type Command, type Option, type Outline } from "./outline.ts";
 import type { Value } from "./value.ts";
 
-/** The script that defines them: a file in fish's folder of completions, or to be sourced. */
+/** The script, for fish's completions folder or to be sourced. */
 export function fishCompletions(outline: Outline): string {
   const { name, version, commands, options } = outline;
   const names = commands.map((command) => command.name).join(" ");
@@ -117,7 +117,7 @@ function valueCase(key: string, { words, starts, paths }: Value): string[] {
   ];
 }
 
-/** A word in single quotes, in which fish knows two escapes. */
+/** A word in single quotes, in which fish has two escapes. */
 function quoted(text: string): string {
   return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
 }

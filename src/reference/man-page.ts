@@ -1,5 +1,14 @@
 /** The man page: man(7) and, for its sections, man-pages(7). */
-import type { Command, Entry, Option, Outline, Prose } from "../reference/outline.ts";
+import {
+  type Command,
+  type Entry,
+  listed,
+  type Option,
+  optionGroups,
+  type Outline,
+  type Prose,
+  sentence,
+} from "./outline.ts";
 import {
   bold,
   entry,
@@ -17,9 +26,9 @@ import {
 export function manPage(outline: Outline, prose: Prose): string {
   const { name, version, commands, parameters } = outline;
   const lines = [
-    `.\\" Made by: ${name} man. Do not edit: bun run man`,
+    `.\\" Made by: ${name} man. Do not edit: bun run reference`,
     `.TH ${escaped(name.toUpperCase())} 1 "" "${escaped(`${name} ${version}`)}" "User Commands"`,
-    // Long words, such as URIs, leave holes in lines that are filled up, and must not be divided.
+    // Not justified and not hyphenated: long words such as URIs would leave gaps, and must stay whole.
     ".ad l",
     ".nh",
     ...section("NAME"),
@@ -33,14 +42,18 @@ export function manPage(outline: Outline, prose: Prose): string {
     ...section("COMMANDS"),
     ...commands.flatMap((command) => commandEntry(command)),
     ...section("PARAMETERS"),
-    ...parameters.flatMap(([form, text]) => entry(typed(form), escaped(sentence(text)))),
+    ...parameters.flatMap(([form, text]) => entry(typed(form), described(form, text))),
     ...section("OPTIONS"),
-    ...optionGroups(outline).flatMap(([title, options]) => [
-      ...subsection(escaped(title)),
-      ...options.flatMap(optionEntry),
+    ...optionGroups(outline).flatMap(({ commands: names, options }) => [
+      ...subsection(escaped(groupTitle(names))),
+      ...options.flatMap((option) =>
+        entry(optionTerm(option), described(option.long, option.description)),
+      ),
     ]),
     ...section('"CAPTIVE COMMAND"'),
-    marked("In the command that follows `--`, and in its environment, these stand for the server:"),
+    marked(
+      "These variables describe the server, in the command that follows `--` and in its environment:",
+    ),
     ...entries(prose.variables),
     ...section('"EXIT STATUS"'),
     ...entries(prose.statuses),
@@ -54,48 +67,31 @@ export function manPage(outline: Outline, prose: Prose): string {
     prose.seeAlso.map(reference).join(",\n"),
   ];
   return `${lines.join("\n")}\n`;
+
+  /** @param term a key of the details */
+  function described(term: string, text: string): string {
+    const detail = prose.details[term];
+    return escaped(sentence(text)) + (detail === undefined ? "" : ` ${marked(detail)}`);
+  }
 }
 
 function commandEntry({ name, description }: Command): string[] {
   return entry(bold(name), escaped(sentence(description)));
 }
 
-function optionEntry({ short, long, value, description }: Option): string[] {
+function groupTitle(commands: readonly string[]): string {
+  if (commands.length === 0) return "Of all commands";
+  return `Of ${listed(commands)}${commands.length === 1 ? " only" : ""}`;
+}
+
+function optionTerm({ short, long, value }: Option): string {
   const names = [...(short === undefined ? [] : [bold(short)]), bold(long)].join(", ");
   const hint = value === undefined ? "" : `=${italic(value.hint)}`;
-  return entry(
-    names + (value?.optional === true ? `[${hint}]` : hint),
-    escaped(sentence(description)),
-  );
+  return names + (value?.optional === true ? `[${hint}]` : hint);
 }
 
 function entries(list: readonly Entry[]): string[] {
   return list.flatMap(([term, text]) => entry(bold(term), marked(text)));
-}
-
-/** Options by the commands that have them: those of most commands first. */
-function optionGroups({ commands, options }: Outline): [title: string, options: Option[]][] {
-  const owners = new Map<string, { commands: string[]; option: Option }>();
-  for (const { name, options: own } of commands) {
-    for (const option of own) {
-      const known = owners.get(option.long);
-      if (known === undefined) owners.set(option.long, { commands: [name], option });
-      else known.commands.push(name);
-    }
-  }
-  const groups = new Map<string, Option[]>();
-  const sorted = [...owners.values()].toSorted((a, b) => b.commands.length - a.commands.length);
-  for (const { commands: names, option } of sorted) {
-    const title = `Of ${listed(names)}`;
-    groups.set(title, [...(groups.get(title) ?? []), option]);
-  }
-  return [...groups, ["Of all commands", [...options]]];
-}
-
-function listed(names: readonly string[]): string {
-  return names.length === 1
-    ? `${names[0]} only`
-    : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
 /** Blocks of what is typed, and what tells about one above it. */
@@ -116,11 +112,6 @@ function exampleLines({ name, example }: Command): string[] {
 function reference(page: string): string {
   const [, name = page, number = ""] = /^(.*)(\([^)]*\))$/.exec(page) ?? [];
   return `${bold(name)}${number}`;
-}
-
-function sentence(text: string): string {
-  const capital = text.slice(0, 1).toUpperCase() + text.slice(1);
-  return /^[a-z-]+=/.test(text) ? `${text}.` : `${capital}.`;
 }
 
 function lowered(text: string): string {

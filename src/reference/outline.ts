@@ -1,15 +1,15 @@
-/** The command line as data: what the man page and the completions are made of. */
+/** The command line as data: the reference pages and the completions are made of it. */
 import type { Value } from "./value.ts";
 
 export interface Outline {
   readonly name: string;
   readonly version: string;
-  /** What it does, in one line. */
+  /** One line. */
   readonly description: string;
   readonly commands: readonly Command[];
-  /** Options that go with every command, and without one. */
+  /** The options of every command, which also work without a command. */
   readonly options: readonly Option[];
-  /** The parameters in the forms that they can have. */
+  /** Each form of each parameter. */
   readonly parameters: readonly Entry[];
   readonly keys: readonly Key[];
 }
@@ -17,7 +17,7 @@ export interface Outline {
 export interface Command {
   readonly name: string;
   readonly description: string;
-  /** Each way to write it, from the program's name on. */
+  /** Each form of the command line, from the program's name on. */
   readonly synopses: readonly string[];
   readonly options: readonly Option[];
   readonly takes: {
@@ -29,45 +29,84 @@ export interface Command {
     /** One of these words as its argument. */
     readonly words: readonly string[];
   };
-  /** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
+  /** Lines to type, indented by two; a line that ends with a colon explains the next ones. */
   readonly example: string | undefined;
 }
 
 export interface Option {
-  /** With its dashes. */
+  /** With the dashes. */
   readonly long: string;
-  /** With its dash. */
+  /** With the dash. */
   readonly short: string | undefined;
   readonly description: string;
-  /** Undefined for what takes none. */
+  /** Undefined for an option without a value. */
   readonly value: OptionValue | undefined;
 }
 
 export interface OptionValue extends Value {
   readonly hint: string;
-  /** It may be left out; if not, it is in the same word. */
+  /** The value may be left out; if given, it is in the same word. */
   readonly optional: boolean;
 }
 
-/** A parameter without its value. */
+/** A parameter. */
 export interface Key {
-  /** With its equals sign. */
+  /** With the equals sign. */
   readonly key: string;
   readonly description: string;
   readonly value: Value;
 }
 
-/** A term and what it means. */
+/** A term and its meaning. */
 export type Entry = readonly [term: string, text: string];
 
-/** What the man page says beyond the options. In its texts, backquotes are around what is typed. */
+/** What the reference pages say beyond `--help`. Backquotes are around what is typed. */
 export interface Prose {
   readonly description: readonly string[];
+  /** More sentences about a parameter or an option, by its form or its long name. */
+  readonly details: Readonly<Record<string, string>>;
   readonly variables: readonly Entry[];
   readonly statuses: readonly Entry[];
   readonly signals: readonly Entry[];
   readonly environment: readonly Entry[];
   readonly seeAlso: readonly string[];
+}
+
+/** Options that the same commands have; with no commands, options of all. */
+export interface OptionGroup {
+  readonly commands: readonly string[];
+  readonly options: readonly Option[];
+}
+
+/** The options by the commands that have them: those of most commands first. */
+export function optionGroups({ commands, options }: Outline): OptionGroup[] {
+  const owners = new Map<string, { names: string[]; option: Option }>();
+  for (const { name, options: own } of commands) {
+    for (const option of own) {
+      const known = owners.get(option.long);
+      if (known === undefined) owners.set(option.long, { names: [name], option });
+      else known.names.push(name);
+    }
+  }
+  const groups = new Map<string, { commands: string[]; options: Option[] }>();
+  const sorted = [...owners.values()].toSorted((a, b) => b.names.length - a.names.length);
+  for (const { names, option } of sorted) {
+    const key = names.join();
+    const group = groups.get(key) ?? { commands: names, options: [] };
+    groups.set(key, { ...group, options: [...group.options, option] });
+  }
+  return [...groups.values(), { commands: [], options }];
+}
+
+/** Names as part of a sentence. */
+export function listed(names: readonly string[]): string {
+  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
+/** A description as a sentence; one that begins with a parameter keeps its first letter. */
+export function sentence(text: string): string {
+  const capital = text.slice(0, 1).toUpperCase() + text.slice(1);
+  return /^[a-z-]+=/.test(text) ? `${text}.` : `${capital}.`;
 }
 
 /** Every way to write an option. */

@@ -1,6 +1,6 @@
-/** The few requests and macros of man(7) that the page needs. */
+/** The requests and macros of man(7) that the man page needs. */
 
-/** Plain text as roff shows it unchanged. */
+/** Escapes plain text for roff. */
 export function escaped(text: string): string {
   return text
     .replaceAll("\\", "\\e")
@@ -20,7 +20,7 @@ export function italic(text: string): string {
   return `\\fI${escaped(text)}\\fR`;
 }
 
-/** Text in which what is between backquotes is bold. */
+/** Plain text with bold between backquotes. */
 export function marked(text: string): string {
   return text
     .split("`")
@@ -29,7 +29,7 @@ export function marked(text: string): string {
 }
 
 /**
- * What is typed: words are bold, and NAMES that stand for something italic.
+ * A command line: words are bold, placeholders in CAPITALS italic.
  *
  * @param text such as `pipe=tcp:HOST:PORT`
  */
@@ -53,12 +53,12 @@ export function paragraph(...lines: readonly string[]): string[] {
   return [".PP", ...lines];
 }
 
-/** A term and, below it and indented, what it means; both are roff. */
+/** A term with an indented text below it; both are roff. */
 export function entry(term: string, text: string): string[] {
   return [".TP", term, text];
 }
 
-/** Plain lines as they are. */
+/** Plain lines, not filled. */
 export function verbatim(lines: readonly string[]): string[] {
   return [".PP", ".RS 4", ".nf", ...lines.map((line) => `\\&${escaped(line)}`), ".fi", ".RE"];
 }

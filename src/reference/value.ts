@@ -1,22 +1,21 @@
-/** What can be written as the value of an option or a parameter. */
-
+/** The possible values of an option or a parameter, for completions. */
 export interface Value {
-  /** Values as they are. */
+  /** Complete values. */
   readonly words: readonly string[];
-  /** Beginnings of values, such as `tcp:`. */
+  /** Prefixes of values, such as `tcp:`. */
   readonly starts: readonly string[];
-  /** Whether it can be a path. */
+  /** Which paths are values; undefined if none is. */
   readonly paths: "all" | "folders" | undefined;
 }
 
-/** Names in hints that stand for paths. */
+/** The placeholders for paths. */
 const PATHS: Record<string, Value["paths"]> = { PATH: "all", FILE: "all", DIR: "folders" };
 
 /**
- * Reads a hint as `--help` shows it: alternatives between `|`, each of which is a word, a NAME that
- * stands for something, or a word with a name behind it, and `[…]` around what can be left out.
+ * Parses a hint of `--help`: alternatives separated by `|`, each a word, a PLACEHOLDER or a word
+ * followed by a placeholder, with `[…]` around optional parts.
  *
- * @param meanings hints that names stand for; of other names nothing is known
+ * @param meanings the hints that placeholders stand for; any others have no known values
  */
 export function valueOf(hint: string, meanings: Readonly<Record<string, string>> = {}): Value {
   const words: string[] = [];

@@ -2,7 +2,7 @@
 import { type Command, type Key, type Option, type Outline, spellings } from "./outline.ts";
 import type { Value } from "./value.ts";
 
-/** The script that defines them: a file `_NAME` in a folder of `fpath`, or to be sourced. */
+/** The script: a file `_NAME` in a folder of `fpath`, or to be sourced. */
 export function zshCompletions(outline: Outline): string {
   const { name, version, commands, keys } = outline;
   return `#compdef ${name}
@@ -78,10 +78,10 @@ function commandCase(outline: Outline, { name, options, takes }: Command): strin
   ].join("\n");
 }
 
-/** @param excluded what cannot come any more after it; itself if not given */
+/** @param excluded options that cannot follow it; by default the option itself */
 function optionSpec(option: Option, excluded = spellings(option).join(" ")): string {
   const { short, long, value, description } = option;
-  // Zsh's + and =: the value is attached, or is the next word; with =- it is attached.
+  // In zsh, + and = mean that the value is attached or is the next word; =- that it is attached.
   const equals = value?.optional === true ? "=-" : "=";
   const names =
     value === undefined ? spellings(option) : [...(short ? [`${short}+`] : []), long + equals];
@@ -122,7 +122,7 @@ function described(term: string, text: string): string {
   return `'${quotedInside(`${term.replaceAll(":", "\\:")}:${text}`)}'`;
 }
 
-/** Text for between single quotes. */
+/** Escapes text for single quotes. */
 function quotedInside(text: string): string {
   return text.replaceAll("'", "'\\''");
 }

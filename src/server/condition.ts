@@ -1,4 +1,4 @@
-/** Waiting until something is so, whatever makes it so. */
+/** Waiting for a condition that several events can bring about. */
 
 export class Condition {
   readonly #waiters = new Set<() => void>();

@@ -1,23 +1,23 @@
-/** The end of a stream when nobody says any more that there is something to come. */
-import type { Standing } from "../stream/messages.ts";
+/** Waits for the clients that may still change a stream whose end has come. */
+import type { StreamStatus } from "../stream/messages.ts";
 import type { StreamServer } from "./stream-server.ts";
 
-/** Milliseconds of silence after which nobody is waited for any more. */
+/** Milliseconds of silence after which clients are not waited for any more. */
 const SILENCE = 500;
 /**
- * Milliseconds in which the stream has to move, whatever is said meanwhile: somebody who negotiates, or
- * only asks, again and again would keep it from its end for ever.
+ * Milliseconds in which the stream has to move, whatever clients do: one that negotiates, or only asks, again
+ * and again would keep it from its end for ever.
  */
 const STANDSTILL = 10_000;
-/** Milliseconds between two looks: the first is for who is just about to leave. */
+/** Milliseconds between two looks: the first is for a client that is just about to leave. */
 const FIRST_LOOK = 5;
 const LAST_LOOK = 50;
 
-/** Who may still change the stream. */
+/** What may still change the stream. */
 export interface Remaining {
   /** Clients are connected. */
   readonly connected: boolean;
-  /** Somebody is connected who has not chosen the export. */
+  /** A client is connected that has not chosen the export. */
   readonly negotiating: boolean;
   /** A client was lost, and may come back (`--reconnect`). */
   readonly awaited: boolean;
@@ -26,34 +26,33 @@ export interface Remaining {
 }
 
 export interface DrainOptions {
-  /** True when there is nothing to wait for, whoever remains. */
+  /** True when there is nothing to wait for, whatever remains. */
   readonly over: () => boolean;
-  /** Who lives and may connect; asked only when that matters. */
+  /** Processes that live and may connect; asked only when that matters. */
   readonly processes: () => readonly string[];
-  /** Of those who negotiate, only the first so many that have ever come; undefined is all. */
-  readonly visitors?: number;
+  /** Waits for negotiating clients among the first so many connections only; undefined is all. */
+  readonly accepted?: number;
 }
 
 /**
- * Waits until nobody remains who could change the stream, and goes on listening meanwhile. Whoever
- * remains is waited for as long as something happens: somebody comes, negotiates, or says something, or
- * the stream waits for its endpoint. A stream that has all that it can have waits only for clients that
- * have had a part in it.
+ * Waits until nothing remains that could change the stream, and goes on listening meanwhile. It waits as long
+ * as something happens: a client comes, negotiates, or says something, or the stream waits for its endpoint. A
+ * stream that has all that it can have waits only for clients that have had a part in it.
  *
- * @returns who remains when nothing has happened for a while; undefined when nobody does
+ * @returns what remains when nothing has happened for a while; undefined when nothing does
  */
 export async function drain(
   server: StreamServer,
-  { over, processes, visitors }: DrainOptions,
+  { over, processes, accepted }: DrainOptions,
 ): Promise<Remaining | undefined> {
   const { state } = server;
   const begun = performance.now();
-  let [heard, moved, seen] = [begun, begun, server.visitors];
+  let [heard, moved, seen] = [begun, begun, server.accepted];
   for (let pause = FIRST_LOOK; ; pause = Math.min(2 * pause, LAST_LOOK)) {
     await server.acceptAll();
     if (over()) return undefined;
     if (server.open === 0 && !state.awaited && server.isThrough) return undefined;
-    const negotiating = server.negotiating(visitors);
+    const negotiating = server.negotiating(accepted);
     const clients = {
       connected: server.open > 0,
       negotiating: negotiating.count > 0,
@@ -61,29 +60,29 @@ export async function drain(
     };
     const isClient = Object.values(clients).includes(true);
     if (!isClient && processes().length === 0) return undefined;
-    const standing = await server.look();
+    const status = await server.status();
     if (over()) return undefined;
-    if (state.streamed && !state.awaited && hasAll(standing)) return undefined;
+    if (state.streamed && !state.awaited && hasAll(status)) return undefined;
     const now = performance.now();
-    if (standing === undefined || standing.held || standing.moved) {
+    if (status === undefined || status.waitsForEndpoint || status.moved) {
       heard = moved = now;
     } else {
-      heard = Math.max(heard, now - Math.min(standing.silence, negotiating.silence));
-      // Whoever has come, asked, and gone may be followed by somebody who does more.
-      if (visitors === undefined && server.visitors > seen) heard = now;
+      heard = Math.max(heard, now - Math.min(status.silence, negotiating.silence));
+      // A client that has come, asked, and gone may be followed by one that does more.
+      if (accepted === undefined && server.accepted > seen) heard = now;
     }
-    seen = server.visitors;
+    seen = server.accepted;
     if (now - heard >= SILENCE || now - moved >= STANDSTILL) {
       return { ...clients, processes: processes() };
     }
     const { open } = server;
     const isNews = () =>
-      server.open !== open || server.negotiating(visitors).count !== negotiating.count;
+      server.open !== open || server.negotiating(accepted).count !== negotiating.count;
     await server.until(() => over() || isNews(), pause);
   }
 }
 
-/** True when nobody has anything to add. */
-export function hasAll(standing: Standing | undefined): boolean {
-  return standing?.full === true && standing.engaged === 0;
+/** True when no client has anything to add. */
+export function hasAll(status: StreamStatus | undefined): boolean {
+  return status?.full === true && status.active === 0;
 }

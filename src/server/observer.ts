@@ -1,4 +1,4 @@
-/** Somebody who looks at a stream while it runs, such as a progress bar. */
+/** What a progress display, or a program, can see of a stream while it runs. */
 import type { Direction } from "../endpoint/spec.ts";
 
 /** What there is to see of a stream, at any time; the stream does not notice. */
@@ -39,12 +39,12 @@ export interface Observer {
   /**
    * The stream begins: clients can connect.
    *
-   * @param uri where those of this machine can; undefined for a socket that was passed, or is a client
+   * @param uri where clients of this machine can connect; undefined for a socket that was passed, or is a client
    */
   watch(stream: Observed, kind: StreamKind, uri: string | undefined): void;
   /** The stream has ended. */
   end(): void;
 }
 
-/** Nobody looks. */
+/** Looks at nothing. */
 export const NOBODY: Observer = { watch() {}, end() {} };

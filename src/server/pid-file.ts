@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { deliverNow } from "../files/deliver.ts";
 import { Draft } from "../files/draft.ts";
 import type { FileId } from "../files/file-id.ts";
-import { type Place, placeOf, whyNot } from "../files/place.ts";
 import { NoticeError } from "../messages/notice-error.ts";
+import { type Place, placeOf, explainFailure } from "../files/place.ts";
 
 /** Holds the process id from the moment that clients can connect until the program ends. */
 export class PidFile {
@@ -69,6 +69,6 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw new NoticeError("ERR_FILE", { code: "PID_FILE", path, why: whyNot(error) });
+    throw new NoticeError("ERR_FILE", { code: "PID_FILE", path, why: explainFailure(error) });
   }
 }

@@ -1,4 +1,4 @@
-/** Warnings that somebody can cause as often as he likes: they must not fill a log, or a terminal. */
+/** Warnings that clients can cause any number of times must not fill a log, or a terminal. */
 import type { Words } from "../messages/notice.ts";
 
 /** Warnings of one kind that are told as they are, before the others are only counted. */
@@ -51,7 +51,7 @@ export class RateLimitedWarning {
     this.#timer ??= this.#timers.set(() => this.#look(), this.#interval);
   }
 
-  /** The last word: tells of those that were only counted. */
+  /** At the end: tells how many were only counted. */
   end(): void {
     this.#timers.clear(this.#timer);
     this.#timer = undefined;

@@ -1,14 +1,14 @@
-/** The wish that a stream end, as a signal or somebody who stands for one expresses it. */
+/** The signal that stops a stream: one that the program has got, or a call that stands for one. */
 import { UserError } from "../errors.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 
-/** What there is to say when it has come before there was a stream. */
+/** The error where it has come before the stream had begun. */
 export function endedBefore(signal: EndSignal): UserError {
   const message = `ended by ${signal} before the stream had begun`;
   return new UserError("ERR_TRUNCATED", message, signalStatus(signal));
 }
 
-/** Remembers the first such signal, so that the stream ends in order instead of at once. */
+/** Remembers the first stop signal so that the stream can end in order. */
 export class StopSignal {
   /** The first that came. */
   caught: EndSignal | undefined;
@@ -17,7 +17,7 @@ export class StopSignal {
   readonly #stop = new AbortController();
   readonly #listeners = new Set<(signal: EndSignal) => void>();
 
-  /** The signal has come. */
+  /** A signal has come. */
   raise(signal: EndSignal): void {
     this.caught ??= signal;
     this.count++;
@@ -25,7 +25,7 @@ export class StopSignal {
     for (const listener of [...this.#listeners]) listener(signal);
   }
 
-  /** Aborted when one has come. */
+  /** Aborted when the first has come. */
   get stop(): AbortSignal {
     return this.#stop.signal;
   }

@@ -1,67 +1,48 @@
-/** A listener and a stream thread, and all that is known about the stream while it runs. */
+/** The server of one stream: a listener, the stream thread, and the state of the stream while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Notice, Words } from "../messages/notice.ts";
-import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Counters } from "../stream/counters.ts";
-import type { NegotiatedConnection } from "../stream/channel.ts";
-import type {
-  ConnectionEnd,
-  Ended,
-  ShortStream,
-  Standing,
-  StreamEvent,
-  StreamPlan,
+import {
+  type ConnectionEnd,
+  type Ended,
+  endOf,
+  flushes,
+  type NegotiatedConnection,
+  type ShortStream,
+  type StreamEvent,
+  type StreamPlan,
+  type StreamStatus,
 } from "../stream/messages.ts";
-import { type Address, type Entrance, nbdUri } from "../net/address.ts";
+import { type Address, nbdUri } from "../net/address.ts";
+import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
 import { Condition } from "./condition.ts";
-import { exportInfo } from "./disk.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import { Listener } from "../net/listener.ts";
 import type { Log } from "../log.ts";
 import type { Stage } from "./observer.ts";
-import { OpenTimer } from "./open-timer.ts";
-import { ReconnectTimer } from "./reconnect-timer.ts";
+import type { Verdict } from "./exit-status.ts";
+import { OpenTimer, ReconnectTimer } from "./timers.ts";
 import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
+import type { HostOptions } from "./settings.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
-import { type Summary, summarize, type Verdict } from "./summary.ts";
-import { requiredCertificates, type Security } from "../tls/certificates.ts";
+import { type Summary, summarize } from "./summary.ts";
+import { requiredCertificates } from "../tls/certificates.ts";
 
-/** Milliseconds for the stream thread to tell what has happened; a client may keep it busy. */
-const ECHO_LIMIT = 200;
 /** Milliseconds for the event loop to accept those who are connected already. */
 const ACCEPT_LIMIT = 200;
 
-export interface StreamServerOptions {
-  readonly entrance: Entrance;
-  /** The only export name; undefined admits every name. */
-  readonly exportName: string | undefined;
+export interface StreamServerOptions extends HostOptions {
   readonly endpoint: Endpoint;
   readonly plan: StreamPlan;
-  /** Seconds that a client whose connection is lost has to come back; undefined is none. */
-  readonly reconnect: number | undefined;
-  /** Seconds to wait for the other end of a FIFO; undefined is as long as it takes. */
-  readonly openTimeout: number | undefined;
-  /** What is likely wrong with a stream that begins with these bytes: a warning. */
-  readonly doubts?: (start: Uint8Array) => Notice | undefined;
-  readonly security: Security;
-  /** Seconds that negotiation may take. */
-  readonly negotiationTimeout: number;
-  /** Clients that may be connected at a time. */
-  readonly maxConnections: number;
-  /** Aborted when there is no time to wait any more. */
-  readonly stop: AbortSignal;
-  readonly workerUrl: URL;
-  readonly log: Log;
-  /** In whose words the summary is. */
-  readonly vocabulary: Vocabulary;
 }
 
 /**
- * Runs the mechanism; what to do when is left to the caller, which waits for the state that it
- * wants with {@link until} and ends with {@link finish} or {@link abort}, and then {@link close}.
+ * Lets clients in and keeps the state up to date. When the stream ends is for the caller to decide: it waits
+ * for a state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
+ * {@link close}.
  */
 export class StreamServer {
   readonly state: StreamState = initialState();
@@ -80,17 +61,15 @@ export class StreamServer {
   #started: number | undefined;
   #open = 0;
   #nextId = 1;
-  /** Clients in the transmission phase, and whom to tell that they are no more. */
+  /** By client in the transmission phase: what to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
   #listening = true;
   #opening = true;
   #finishing = false;
-  #echo = () => {};
-  #standing = (_: Standing) => {};
   readonly #reconnectTimer: ReconnectTimer;
   #end: Ended | undefined;
   #surplus: number | undefined;
-  /** What the user was warned of that concerns the stream's bytes. */
+  /** Warnings that concern the stream's bytes, for the summary. */
   readonly #warnings: Notice[] = [];
 
   /** @throws UserError when the address is not to be had */
@@ -103,16 +82,12 @@ export class StreamServer {
       (count) => `${count} more connections were refused`,
     );
     this.#cuts = new RateLimitedWarning(warn, (count) => `${count} more clients were cut off`);
-    const { security, negotiationTimeout, maxConnections, reconnect } = options;
     this.#connections = new ConnectionManager(
       {
+        ...options,
         info: exportInfo(options.exportName, options.plan),
-        security,
-        negotiationTimeout,
-        maxConnections,
-        reconnect,
         inTransmission: () => this.#open,
-        makeRoom: () => this.#thread.send({ type: "make-room" }),
+        makeRoom: () => this.#thread.send({ type: "evict-idle" }),
       },
       {
         onTransmission: (client, released) => this.#connected(client, released),
@@ -146,7 +121,7 @@ export class StreamServer {
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
       warn,
       giveUp: async () => {
-        this.#thread.send({ type: "give-up" });
+        this.#thread.send({ type: "end-reconnect" });
         // What exactly is missing is for the stream thread to tell.
         await this.sync();
       },
@@ -178,14 +153,14 @@ export class StreamServer {
     return this.#options.plan.size;
   }
 
-  /** Those who have come so far. */
-  get visitors(): number {
-    return this.#connections.visitors;
+  /** Connections that have come so far. */
+  get accepted(): number {
+    return this.#connections.accepted;
   }
 
-  /** Who negotiates. @param visitors counts only the first so many that have ever come */
-  negotiating(visitors?: number): Negotiating {
-    return this.#connections.negotiating(visitors);
+  /** Clients that negotiate. @param accepted counts only the first so many connections */
+  negotiating(accepted?: number): Negotiating {
+    return this.#connections.negotiating(accepted);
   }
 
   /** True when all bytes of the stream, up to its size, have moved. */
@@ -196,7 +171,7 @@ export class StreamServer {
 
   /** True when all clients that have come are gone, whether they got through negotiation or not. */
   get deserted(): boolean {
-    return this.#connections.visitors > 0 && this.negotiating().count === 0 && this.#open === 0;
+    return this.#connections.accepted > 0 && this.negotiating().count === 0 && this.#open === 0;
   }
 
   /** What the stream thread has told at its end; undefined before. */
@@ -244,22 +219,16 @@ export class StreamServer {
     this.#conditions.poke();
   }
 
-  /** Waits until those are let in, or are not, who are connected as far as the kernel is concerned. */
+  /** Waits until every connection that the kernel has taken is accepted, or refused. */
   async acceptAll(): Promise<void> {
     const deadline = performance.now() + ACCEPT_LIMIT;
-    const isComing = () => this.#listener.hasWaiting || this.#connections.isAsked;
+    const isComing = () => this.#listener.hasWaiting || this.#connections.hasWaiting;
     while (this.#listening && isComing() && performance.now() < deadline) await Bun.sleep(1);
   }
 
   /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
-  async look(): Promise<Standing | undefined> {
-    let standing: Standing | undefined;
-    this.#standing = (told) => {
-      standing = told;
-    };
-    this.#thread.send({ type: "look" });
-    await this.until(() => standing !== undefined || this.state.ended, ECHO_LIMIT);
-    return standing;
+  status(): Promise<StreamStatus | undefined> {
+    return this.#thread.status();
   }
 
   /**
@@ -280,13 +249,8 @@ export class StreamServer {
   }
 
   /** Waits until everything that has happened up to now is in the state, but not for long. */
-  async sync(): Promise<void> {
-    let heard = false;
-    this.#echo = () => {
-      heard = true;
-    };
-    this.#thread.send({ type: "echo" });
-    await this.until(() => heard || this.state.ended, ECHO_LIMIT);
+  sync(): Promise<void> {
+    return this.#thread.sync();
   }
 
   /** Begins to end the stream well, without new clients; `state.ended` tells when it has. */
@@ -310,11 +274,11 @@ export class StreamServer {
       },
       () => this.#stopListening(),
       () => this.#thread.join(),
-      // Those that the end of the stream has cut off have not been told of one by one.
+      // The end of the stream has cut these off without an event for each.
       () => {
         for (const released of this.#released.values()) released();
       },
-      () => this.#connections.flushTls(this.#options.stop),
+      () => this.#connections.flushTls(this.#options.stopSignal.stop),
       () => {
         this.#refusals.end();
         this.#cuts.end();
@@ -375,11 +339,8 @@ export class StreamServer {
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
         break;
-      case "standing":
-        this.#standing(event);
-        break;
-      case "room":
-        this.#connections.answered();
+      case "evicted":
+        this.#connections.makeRoomDone();
         break;
       case "resumed":
         this.#reconnectTimer.returned();
@@ -393,11 +354,11 @@ export class StreamServer {
       case "read-back":
         this.state.readBack = event;
         break;
-      case "begins":
+      case "first-bytes":
         this.#warn(this.#options.doubts?.(event.bytes));
         break;
       case "source-ended":
-        void this.#settle();
+        void this.#sendExit();
         break;
       case "surplus":
         this.#surplus = event.bytes;
@@ -408,9 +369,6 @@ export class StreamServer {
           more: event.more,
           size: this.size,
         });
-        break;
-      case "echo":
-        this.#echo();
         break;
       case "ended":
         this.#end = event;
@@ -429,10 +387,27 @@ export class StreamServer {
   }
 
   /** Asks what the source's process has come to; the stream thread waits for it. */
-  async #settle(): Promise<void> {
-    const { endpoint, stop } = this.#options;
-    this.#thread.send({ type: "settled", problem: await endpoint.settle(stop) });
+  async #sendExit(): Promise<void> {
+    const { endpoint, stopSignal } = this.#options;
+    const problem = await endpoint.waitForExit(stopSignal.stop);
+    this.#thread.send({ type: "exited", problem });
   }
+}
+
+/**
+ * What clients are told about the disk that stands for a stream.
+ *
+ * @param name the only export name; undefined admits every name
+ */
+export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
+  const common = { name, size: advertisedSize(endOf(plan)) };
+  return plan.direction === "write"
+    ? {
+        ...common,
+        flags: writeFlags(flushes(plan)),
+        description: "a stream: write from the start to the end",
+      }
+    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
 }
 
 /** True where the client may not have meant to leave. */

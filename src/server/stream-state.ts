@@ -1,8 +1,8 @@
-/** What has happened to a stream, and the one place that decides what it adds up to. */
+/** What has happened to a stream, and why it cannot be complete. What the exit status is: exit-status.ts. */
 import type { FailedCommand, Failure, Notice, ReadBack } from "../messages/notice.ts";
 import { NBD_ENOSPC } from "../protocol/constants.ts";
 
-/** What the main thread has heard so far. */
+/** What the stream thread has told so far. */
 export interface StreamState {
   /** The stream is broken for good. */
   failure: Failure | undefined;

@@ -2,8 +2,16 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
 import { Counters } from "../stream/counters.ts";
-import type { Command, StreamEvent, StreamPlan, StreamThreadData } from "../stream/messages.ts";
+import type {
+  Command,
+  StreamEvent,
+  StreamPlan,
+  StreamStatus,
+  StreamThreadData,
+} from "../stream/messages.ts";
 
+/** Milliseconds for the thread to answer a question; a client may keep it busy. */
+const ANSWER_LIMIT = 200;
 /** Milliseconds that the thread is given to end. */
 const JOIN_LIMIT = 500;
 
@@ -19,7 +27,10 @@ export interface StreamThreadOptions {
   readonly onCrash: (error: Error) => void;
 }
 
-/** Starts the thread, wakes it, and hears what it says. */
+type Question = "get-status" | "sync";
+type Answer = (status: StreamStatus | undefined) => void;
+
+/** Starts the thread, sends it commands, and passes on what it tells. */
 export class StreamThread {
   readonly counters = new Counters();
   readonly #wake = new WakeUp();
@@ -27,11 +38,19 @@ export class StreamThread {
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   #joined = false;
+  /** By question, what to call with the answer to it. */
+  readonly #waiting = { "get-status": new Set<Answer>(), sync: new Set<Answer>() };
+  #ended = false;
 
   constructor(options: StreamThreadOptions) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    port1.on("message", (event) => options.onEvent(event as StreamEvent));
+    port1.on("message", (event: StreamEvent) => {
+      options.onEvent(event);
+      if (event.type === "status") this.#answer("get-status", event);
+      else if (event.type === "synced") this.#answer("sync");
+      else if (event.type === "ended") this.#end();
+    });
     const data: StreamThreadData = {
       ...options.plan,
       port: port2,
@@ -45,7 +64,10 @@ export class StreamThread {
       this.#wake.close();
       throw error;
     }
-    this.#worker.on("error", (error) => options.onCrash(error as Error));
+    this.#worker.on("error", (error) => {
+      options.onCrash(error as Error);
+      this.#end();
+    });
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }
 
@@ -55,6 +77,41 @@ export class StreamThread {
     if (this.#joined) return;
     this.#port.postMessage(command);
     this.#wake.signal();
+  }
+
+  /** Where the stream and its clients stand; undefined where the thread does not tell now. */
+  status(): Promise<StreamStatus | undefined> {
+    return this.#ask("get-status");
+  }
+
+  /** Waits until everything that has happened up to now has been told, but not for long. */
+  async sync(): Promise<void> {
+    await this.#ask("sync");
+  }
+
+  async #ask(question: Question): Promise<StreamStatus | undefined> {
+    if (this.#ended) return undefined;
+    const { promise, resolve } = Promise.withResolvers<StreamStatus | undefined>();
+    this.#waiting[question].add(resolve);
+    const timer = setTimeout(resolve, ANSWER_LIMIT);
+    this.send({ type: question });
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting[question].delete(resolve);
+    }
+  }
+
+  #answer(question: Question, status?: StreamStatus): void {
+    for (const resolve of this.#waiting[question]) resolve(status);
+  }
+
+  /** No more is told. */
+  #end(): void {
+    this.#ended = true;
+    this.#answer("get-status");
+    this.#answer("sync");
   }
 
   /**

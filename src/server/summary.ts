@@ -4,14 +4,7 @@ import { textOf } from "../messages/text.ts";
 import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Ended, StreamPlan } from "../stream/messages.ts";
-
-/** How a stream has ended. */
-export interface Verdict {
-  /** The program's exit status. */
-  readonly status: number;
-  /** Why the stream is truncated; undefined when it is complete. */
-  readonly why: Notice | undefined;
-}
+import type { Verdict } from "./exit-status.ts";
 
 /** Everything that is told about a stream at its end; the names are those of the JSON form. */
 export interface Summary {

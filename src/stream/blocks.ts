@@ -9,6 +9,11 @@ export function blockOf(at: Offset, size: number): Offset {
   return typeof at === "number" ? Math.floor(at / size) : toOffset(at / BigInt(size));
 }
 
+/** Where the block of this number begins. */
+export function blockStart(block: Offset, size: number): Offset {
+  return toOffset(BigInt(block) * BigInt(size));
+}
+
 /** A position's place in its block. */
 export function placeIn(at: Offset, size: number): number {
   return typeof at === "number" ? at % size : Number(at % BigInt(size));

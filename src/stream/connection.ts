@@ -1,33 +1,52 @@
 /** One client in the transmission phase (doc/proto.md, "Transmission"). */
+import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close } from "../../ffi/fd.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { NBD_CMD_DISC, NBD_CMD_WRITE, NBD_EINVAL } from "../protocol/constants.ts";
-import type { Channel, Step } from "./channel.ts";
-import type { Flow, Side } from "./flow.ts";
+import type { Channel } from "./channel.ts";
 import type { ConnectionEnd } from "./messages.ts";
+import {
+  CALLED,
+  INPUT_ENDED,
+  MORE,
+  type Step,
+  WAIT_ENDPOINT,
+  WAIT_INPUT,
+  WAIT_OUTPUT,
+  WAIT_TURN,
+  YIELD,
+} from "./step.ts";
+import type { RequestHandler, Stream } from "./stream.ts";
 
-/** Calls for one connection that move data, before the others, and signals, get their turn. */
+/** System calls for one connection, before the others, and signals, get their turn. */
 const CALLS_PER_TURN = 64;
+
+/** Anything but POLLIN and POLLOUT that poll(2) may say of a client. */
+const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
+
+const WAITS = WAIT_INPUT | WAIT_OUTPUT | WAIT_ENDPOINT | WAIT_TURN;
 
 /** A connection's state machine: {@link advance} goes as far as it can without waiting. */
 export class Connection {
-  #ended: ConnectionEnd | undefined;
-  /** When the connection began to wait for its client, by the engine's clock. */
+  /** When the connection began to wait for its client, by performance.now(). */
   idleSince = performance.now();
   /** When it came, by the same clock. */
   readonly since = performance.now();
-  readonly #flow: Flow;
-  readonly #side: Side;
+  readonly #stream: Stream;
+  readonly #handler: RequestHandler;
+  /** What the last step has returned, without what poll(2) has reported since: `WAIT_` bits. */
+  #waits = 0;
   /** Set when nothing is left to do but to send the last replies. */
   #ending: ConnectionEnd | undefined;
+  #ended: ConnectionEnd | undefined;
 
   constructor(
     readonly channel: Channel,
-    flow: Flow,
+    stream: Stream,
   ) {
-    this.#flow = flow;
-    this.#side = flow.takePart(channel);
+    this.#stream = stream;
+    this.#handler = stream.createHandler(channel);
   }
 
   /** Set when the connection is over; {@link close} is still to be called. */
@@ -36,47 +55,156 @@ export class Connection {
   }
 
   /** True when the client moved the stream, and no later one has taken its place. */
-  get counts(): boolean {
-    return this.#side.streamed && !this.channel.superseded;
+  get streamed(): boolean {
+    return this.#handler.streamed && !this.channel.stale;
   }
 
-  /** True when a request, or the answer to one, is under way. */
+  /** True when a request, or the reply to one, is under way. */
   get midRequest(): boolean {
     const { input, replies, unwanted } = this.channel;
-    return this.#side.busy || unwanted > 0 || input.available > 0 || !replies.empty;
+    return this.#handler.busy || unwanted > 0 || input.available > 0 || !replies.empty;
   }
 
   /** True when there is nothing to do before the client's next request. */
   get isWaitingForRequest(): boolean {
-    const { needsInput, needsOutput, needsEndpoint, needsTurn } = this.channel;
-    const waits = needsInput && !needsOutput && !needsEndpoint && !needsTurn;
-    return waits && !this.midRequest && this.ended === undefined && this.#ending === undefined;
+    if (this.#waits !== WAIT_INPUT || this.midRequest) return false;
+    return this.ended === undefined && this.#ending === undefined;
+  }
+
+  get waitsForEndpoint(): boolean {
+    return (this.#waits & WAIT_ENDPOINT) !== 0;
+  }
+
+  get waitsForTurn(): boolean {
+    return (this.#waits & WAIT_TURN) !== 0;
+  }
+
+  /** True when it is for the client to do something. */
+  get waitsForClient(): boolean {
+    return (this.#waits & (WAIT_INPUT | WAIT_OUTPUT)) !== 0 && !this.waitsForEndpoint;
   }
 
   /** True when {@link advance} has something to do. */
   get runnable(): boolean {
-    const { channel } = this;
-    if (channel.needsTurn && this.#side.hasTurn) channel.needsTurn = false;
-    if (channel.needsEndpoint && this.#flow.ready) channel.needsEndpoint = false;
-    const { needsInput, needsOutput, needsEndpoint, needsTurn } = channel;
-    return !(needsInput || needsOutput || needsEndpoint || needsTurn);
+    if (this.waitsForTurn && this.#handler.hasTurn) this.#waits &= ~WAIT_TURN;
+    if (this.waitsForEndpoint && this.#stream.ready) this.#waits &= ~WAIT_ENDPOINT;
+    return this.#waits === 0;
+  }
+
+  /** What to poll the client's socket for. */
+  get events(): number {
+    const { replies, halfClosed } = this.channel;
+    const input = (this.#waits & WAIT_INPUT) === 0 ? 0 : POLLIN;
+    const events = input | (replies.empty ? 0 : POLLOUT);
+    return events === 0 && !halfClosed ? POLLRDHUP : events;
+  }
+
+  /** poll(2) has said this of the client's socket. @param revents `POLL*` bits */
+  reported(revents: number): void {
+    if ((revents & HANGUP) !== 0) this.#hangUp((revents & (POLLHUP | POLLERR)) !== 0);
+    // After a hang-up, reading and sending do not block: they give what is left, or the error.
+    if ((revents & (POLLIN | HANGUP)) !== 0) this.#waits &= ~WAIT_INPUT;
+    if ((revents & (POLLOUT | HANGUP)) !== 0) {
+      this.#waits &= ~WAIT_OUTPUT;
+      this.#guarded(() => this.channel.replies.flush());
+    }
+  }
+
+  /** The client has closed its side. @param both it takes no replies either */
+  #hangUp(both: boolean): void {
+    this.channel.halfClosed = true;
+    this.channel.gone ||= both;
+    if (this.#handler.cannotComplete) this.#abort();
   }
 
   /** Goes on until something has to be waited for, or others should have their turn. */
   advance(): void {
-    const { channel } = this;
+    const { input, replies } = this.channel;
+    this.#waits = 0;
     this.#guarded(() => {
-      channel.calls = CALLS_PER_TURN;
-      while (channel.calls > 0 && this.#step());
+      this.#waits = this.#run() & WAITS;
       // What has just been refused is not tried again before poll(2) says that it may go.
-      if (!channel.needsOutput) channel.replies.flush();
+      if ((this.#waits & WAIT_OUTPUT) === 0) replies.flush();
     });
-    if (!this.#side.holdsInput) channel.input.release();
+    if (!this.#handler.holdsInput) input.release();
   }
 
-  /** poll(2) says that the client takes more. */
-  flush(): void {
-    this.#guarded(() => this.channel.replies.flush());
+  #run(): Step {
+    for (let calls = 0; calls < CALLS_PER_TURN;) {
+      const step = this.#step();
+      if (step === CALLED) calls++;
+      else if (step !== MORE) return step;
+    }
+    return YIELD;
+  }
+
+  #step(): Step {
+    if (this.ended !== undefined) return YIELD;
+    const { channel } = this;
+    const room = channel.replies.makeRoom();
+    if (room !== MORE) return room;
+    if (this.#handler.busy) return this.#inRequest(this.#handler.step());
+    if (this.#ending !== undefined) return this.#finish(this.#ending);
+    if (channel.unwanted > 0) return this.#inRequest(channel.discardUnwanted());
+    if (channel.input.hasHeader) return this.#serve();
+    return this.#handler.flush() || this.#receive();
+  }
+
+  /** Handles what a step in the middle of a request returns. */
+  #inRequest(step: Step): Step {
+    if (step !== INPUT_ENDED) return step;
+    this.#handler.abort();
+    this.#ending = "cut";
+    return MORE;
+  }
+
+  #finish(how: ConnectionEnd): Step {
+    if (!this.channel.replies.flush()) return WAIT_OUTPUT;
+    this.#ended = how;
+    return YIELD;
+  }
+
+  /** Takes the next requests from the socket. */
+  #receive(): Step {
+    const { input } = this.channel;
+    const n = input.receiveRequests();
+    if (n === WOULD_BLOCK) return WAIT_INPUT;
+    if (n === 0) this.#ending = input.available > 0 ? "cut" : "dropped";
+    return CALLED;
+  }
+
+  /** Serves the next request, or begins to. */
+  #serve(): Step {
+    const { request, input, halfClosed } = this.channel;
+    if (!request.decode(input.view, input.position)) return this.#endWith("garbage");
+    if (request.type === NBD_CMD_DISC) return this.#endWith("disconnected");
+    if (request.payload > 0 && request.type !== NBD_CMD_WRITE) return this.#refusePayload();
+    const step = this.#handler.serve();
+    if (halfClosed && this.#handler.cannotComplete) this.#abort();
+    return step;
+  }
+
+  /** No request follows. Those before get their replies. */
+  #endWith(how: ConnectionEnd): Step {
+    const step = this.#handler.flush();
+    if (step !== MORE) return step;
+    this.channel.input.consumeHeader();
+    this.#ending = how;
+    return MORE;
+  }
+
+  /**
+   * No command but WRITE takes a payload from a client: NBD_FLAG_BLOCK_STAT_PAYLOAD is not advertised,
+   * since there is one metadata context and nothing to choose from. "A server SHOULD gracefully
+   * consume" it even so, and then answer NBD_EINVAL.
+   */
+  #refusePayload(): Step {
+    const step = this.#handler.flush();
+    if (step !== MORE) return step;
+    this.channel.input.consumeHeader();
+    this.#handler.refused(NBD_EINVAL);
+    this.channel.refuse(NBD_EINVAL);
+    return MORE;
   }
 
   /** Runs what may find that the client, or the endpoint, has failed. */
@@ -85,108 +213,36 @@ export class Connection {
       work();
     } catch (error) {
       if (error instanceof EndpointError) {
-        this.#flow.failed(error);
-        // Bytes that were announced do not come any more: the client has to be told by the end.
-        if (this.channel.replies.inBody) this.#lose();
+        this.#stream.endpointFailed(error);
+        // A payload that was announced does not come: only the end of the connection can say so.
+        if (this.channel.replies.inBody) this.#abort();
       } else if (error instanceof SyscallError) {
-        this.#lose();
+        this.#abort();
       } else {
         throw error;
       }
     }
   }
 
-  /** poll(2) says that the client has closed its side. @param both true when it cannot read either */
-  hangUp(both: boolean): void {
-    this.channel.halfClosed = true;
-    this.channel.gone ||= both;
-    if (this.#side.hopeless) this.#lose();
+  /** The connection is gone, both ways. */
+  #abort(): void {
+    const midRequest = this.#handler.abort() || this.channel.unwanted > 0;
+    this.#ended ??= midRequest ? "cut" : "dropped";
   }
 
   /** Ends the connection from this side. */
   end(how: ConnectionEnd): void {
-    this.#lose();
+    this.#abort();
     this.#ended = how;
   }
 
   /** The client is lost, and no other one has taken its place. */
   clientLost(): void {
-    this.#side.clientLost();
+    this.#handler.clientLost();
   }
 
   close(): void {
-    this.#side.leave();
+    this.#handler.closed();
     close(this.channel.fd);
-  }
-
-  /** One step; false when there is something to wait for. */
-  #step(): boolean {
-    if (this.ended !== undefined || !this.channel.makeRoom()) return false;
-    if (this.#side.busy) return this.#goOn(this.#side.step());
-    if (this.#ending !== undefined) return this.#finish(this.#ending);
-    if (this.channel.unwanted > 0) return this.#goOn(this.channel.throwAway());
-    if (this.channel.input.available >= this.channel.headerSize) return this.#serve();
-    return this.#side.settle() && this.#receive();
-  }
-
-  /** Goes on after a step in the middle of a request. */
-  #goOn(step: Step): boolean {
-    if (step !== "end") return step;
-    this.#side.lose();
-    this.#ending = "cut";
-    return true;
-  }
-
-  #finish(how: ConnectionEnd): boolean {
-    if (!this.channel.replies.flush()) return this.channel.await("output");
-    this.#ended = how;
-    return false;
-  }
-
-  /** The connection is gone, both ways. */
-  #lose(): void {
-    const midRequest = this.#side.lose() || this.channel.unwanted > 0;
-    this.#ended ??= midRequest ? "cut" : "dropped";
-  }
-
-  /** Takes the next requests from the socket. */
-  #receive(): boolean {
-    const n = this.channel.receive(false);
-    if (n === WOULD_BLOCK) return this.channel.await("input");
-    if (n === 0) this.#ending = this.channel.input.available > 0 ? "cut" : "dropped";
-    return true;
-  }
-
-  /** Answers the next request, or begins to. */
-  #serve(): boolean {
-    const { request, input, headerSize, halfClosed } = this.channel;
-    if (!request.decode(input.view, input.position)) {
-      if (!this.#side.settle()) return false;
-      this.#ending = "garbage";
-      return true;
-    }
-    if (request.type === NBD_CMD_DISC) {
-      if (!this.#side.settle()) return false;
-      input.consume(headerSize);
-      this.#ending = "disconnected";
-      return true;
-    }
-    if (request.payload > 0 && request.type !== NBD_CMD_WRITE) return this.#refusePayload();
-    const served = this.#side.serve();
-    if (halfClosed && this.#side.hopeless) this.#lose();
-    return served;
-  }
-
-  /**
-   * No command but WRITE takes a payload from a client: NBD_FLAG_BLOCK_STAT_PAYLOAD is not advertised,
-   * since there is one metadata context and nothing to choose from. "A server SHOULD gracefully
-   * consume" it even so, and then answer NBD_EINVAL.
-   */
-  #refusePayload(): boolean {
-    if (!this.#side.settle()) return false;
-    this.channel.input.consume(this.channel.headerSize);
-    this.#side.refused(NBD_EINVAL);
-    this.channel.refuse(NBD_EINVAL);
-    return true;
   }
 }

@@ -27,7 +27,7 @@ export class Counters {
     return this.#values[ZEROES] as number;
   }
 
-  /** Bytes that the sink has accepted, or that have gone by clients: where the stream stands. */
+  /** Bytes that the sink has accepted, or that clients have been given: where the stream stands. */
   get emitted(): number {
     return this.data + this.zeroes;
   }

@@ -2,31 +2,29 @@
  * The stream thread's loop: one synchronous poll(2) over the wake descriptor, the endpoint and every
  * client. Nothing else in the thread waits.
  */
-import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP } from "../../ffi/constants.ts";
+import { POLLIN } from "../../ffi/constants.ts";
 import { close } from "../../ffi/fd.ts";
 import { PollSet, type WakeUp } from "../../ffi/poll.ts";
 import { EndpointError } from "../endpoint/error.ts";
-import { BufferPool } from "./buffer-pool.ts";
+import { BusyPoll } from "./busy-poll.ts";
 import { Channel } from "./channel.ts";
 import { Connection } from "./connection.ts";
-import type { Flow } from "./flow.ts";
 import { IdleConnections } from "./idle.ts";
-import type { Command, Standing, StreamEvent } from "./messages.ts";
-import { BusyPoll } from "./busy-poll.ts";
+import { BufferPool } from "./input.ts";
+import type { Command, StreamEvent, StreamStatus } from "./messages.ts";
+import type { Stream } from "./stream.ts";
 
-/** Milliseconds between two looks for the other end: a FIFO does not tell when one comes. */
+/** Milliseconds between two attempts to open the endpoint: a FIFO does not tell when its other end is opened. */
 const OPEN_INTERVAL = 20;
 /**
- * Milliseconds that a client may stop for in the middle of a request while one that came later waits
- * for that, where clients may come back: it may be the same client, whose older link is dead.
+ * Milliseconds that a client may stop for in the middle of a request while a later connection waits for
+ * its turn, where clients may come back: it may be the same client, whose older link is dead.
  */
 const TURN_LIMIT = 2000;
-/** Anything but POLLIN and POLLOUT that may come back for a client. */
-const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
 
 /** What the engine is made of. */
 export interface EngineOptions {
-  readonly flow: Flow;
+  readonly stream: Stream;
   /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
   readonly idleTimeout: number | undefined;
   /** Milliseconds in place of TURN_LIMIT. */
@@ -41,24 +39,24 @@ export interface EngineOptions {
 /** Runs a stream from the first client to the end. */
 export class Engine {
   readonly #options: EngineOptions;
-  readonly #flow: Flow;
+  readonly #stream: Stream;
   readonly #pool = new BufferPool();
   readonly #poll = new PollSet();
   readonly #busyPoll = new BusyPoll();
-  /** Those that take part in every turn. */
+  /** Those that are polled one by one. */
   readonly #connections: Connection[] = [];
   readonly #idle = new IdleConnections();
   #state: "running" | "finishing" | "over" = "running";
   /** There may be commands. */
   #woken = true;
-  /** An answer is asked for, once everything has been looked at. */
-  #echo: "asked" | "looking" | undefined;
-  /** What the flow's mark was at the last look. */
-  #mark = "";
+  /** "synced" is to be posted, once poll(2) has been asked. */
+  #sync: "asked" | "polled" | undefined;
+  /** Where the stream stood at the last status. */
+  #position = "";
 
   constructor(options: EngineOptions) {
     this.#options = options;
-    this.#flow = options.flow;
+    this.#stream = options.stream;
   }
 
   /** True when the stream has ended and everything is closed. */
@@ -68,53 +66,53 @@ export class Engine {
 
   /** Does what can be done, then waits up to `limit` milliseconds (-1: as long as it takes). */
   turn(limit = -1): void {
-    if (this.#woken) this.#obeyAll();
+    if (this.#woken) this.#takeCommands();
     if (this.over) return;
     this.#open();
     for (const connection of this.#connections) {
       if (connection.runnable) connection.advance();
     }
     this.#reap();
-    if (this.#state === "finishing") this.#finish();
-    this.#answerEcho();
+    if (this.#state === "finishing") this.#complete();
+    this.#postSynced();
     if (!this.over) this.#wait(limit);
   }
 
-  #obeyAll(): void {
+  #takeCommands(): void {
     const { wake, receive } = this.#options;
     // In this order: what comes in between wakes again.
     wake.clear();
     this.#woken = false;
-    for (let command = receive(); command; command = receive()) this.#obey(command);
+    for (let command = receive(); command; command = receive()) this.#execute(command);
   }
 
-  #obey(command: Command): void {
+  #execute(command: Command): void {
     switch (command.type) {
       case "connection":
         this.#connect(command);
         break;
-      case "look":
-        this.#options.post({ type: "standing", ...this.#look() });
+      case "get-status":
+        this.#options.post({ type: "status", ...this.#status() });
         break;
       case "dismiss":
         this.#dismiss(command.whom);
         break;
-      case "make-room":
-        this.#makeRoom();
+      case "evict-idle":
+        this.#evictIdle();
         break;
-      case "give-up":
-        this.#flow.endReconnect();
+      case "end-reconnect":
+        this.#stream.endReconnect();
         break;
-      case "settled":
-        this.#flow.settled(command.problem);
+      case "exited":
+        this.#stream.processExited(command.problem);
         break;
       case "finish":
-        this.#flow.endReconnect();
-        this.#flow.beginFinish(command.short);
+        this.#stream.endReconnect();
+        this.#stream.finish(command.short);
         this.#state = "finishing";
         break;
-      case "echo":
-        this.#echo = "asked";
+      case "sync":
+        this.#sync = "asked";
         break;
       case "abort":
         this.#end();
@@ -125,39 +123,38 @@ export class Engine {
     // Too late: nothing may move behind a finish.
     if (this.#state !== "running") {
       close(client.fd);
-      const nothing = { end: "dropped", streamed: false } as const;
-      this.#options.post({ type: "closed", id, ...nothing });
+      this.#options.post({ type: "closed", id, end: "dropped", streamed: false });
       return;
     }
-    const channel = new Channel(id, client, this.#pool, this.#flow.repliesCapacity);
-    this.#connections.push(new Connection(channel, this.#flow));
+    const channel = new Channel(id, client, this.#pool, this.#stream.repliesCapacity);
+    this.#connections.push(new Connection(channel, this.#stream));
   }
 
-  #look(): Standing {
-    const { full, mark } = this.#flow;
-    const moved = mark !== this.#mark;
-    this.#mark = mark;
-    let engaged = 0;
-    let held = false;
+  #status(): StreamStatus {
+    const { full, position } = this.#stream;
+    const moved = position !== this.#position;
+    this.#position = position;
+    let active = 0;
+    let waitsForEndpoint = false;
     let latest = Number.NEGATIVE_INFINITY;
     for (const connection of [...this.#connections, ...this.#idle]) {
-      const { channel, idleSince } = connection;
-      if (isEngaged(connection)) engaged++;
-      held ||= channel.needsEndpoint;
-      // Whoever waits for its turn waits for one that may be silent.
-      if (channel.needsTurn) continue;
-      latest = Math.max(latest, waitsForClient(channel) ? idleSince : performance.now());
+      if (isActive(connection)) active++;
+      waitsForEndpoint ||= connection.waitsForEndpoint;
+      // What it waits for is another client, which may be silent.
+      if (connection.waitsForTurn) continue;
+      const { waitsForClient, idleSince } = connection;
+      latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
     }
-    return { full, moved, engaged, held, silence: performance.now() - latest };
+    return { full, moved, active, waitsForEndpoint, silence: performance.now() - latest };
   }
 
-  /** Ends connections; {@link #reap} tells of them. */
+  /** Ends connections; {@link #reap} posts it. */
   #dismiss(whom: "all" | "silent"): void {
     this.#idle.wakeAll((connection) => this.#connections.push(connection));
     for (const connection of this.#connections) {
       if (connection.ended !== undefined) continue;
       if (whom === "all") connection.end("left-behind");
-      else if (!isEngaged(connection)) connection.end("dismissed");
+      else if (!isActive(connection)) connection.end("dismissed");
     }
   }
 
@@ -165,11 +162,11 @@ export class Engine {
    * Of the clients that have been here for as long as a client may be silent, and have moved nothing
    * in that time, ends the connection of the one that has been silent for longest.
    */
-  #makeRoom(): void {
+  #evictIdle(): void {
     const { idleTimeout = Number.POSITIVE_INFINITY, post } = this.#options;
     const now = performance.now();
     const [first] = [...this.#connections, ...this.#idle]
-      .filter((one) => one.ended === undefined && !isEngaged(one))
+      .filter((one) => one.ended === undefined && !isActive(one))
       .filter((one) => now - one.since >= idleTimeout)
       .toSorted((one, other) => one.idleSince - other.idleSince);
     if (first !== undefined) {
@@ -177,23 +174,23 @@ export class Engine {
       first.end("displaced");
       this.#reap();
     }
-    post({ type: "room", made: first !== undefined });
+    post({ type: "evicted", found: first !== undefined });
   }
 
-  /** Answers once poll(2) has been asked since, and nobody has anything left to do. */
-  #answerEcho(): void {
-    if (this.#echo === "looking" && !this.#connections.some((c) => c.runnable)) {
-      this.#echo = undefined;
-      this.#options.post({ type: "echo" });
-    } else if (this.#echo === "asked") {
-      this.#echo = "looking";
+  /** Posts "synced" once poll(2) has been asked since, and no connection has anything left to do. */
+  #postSynced(): void {
+    if (this.#sync === "polled" && !this.#connections.some((c) => c.runnable)) {
+      this.#sync = undefined;
+      this.#options.post({ type: "synced" });
+    } else if (this.#sync === "asked") {
+      this.#sync = "polled";
     }
   }
 
   #open(): void {
-    if (this.#flow.isOpen || this.#flow.failure !== undefined) return;
+    if (this.#stream.isOpen || this.#stream.failure !== undefined) return;
     this.#guarded(() => {
-      if (this.#flow.open()) this.#options.post({ type: "endpoint-open" });
+      if (this.#stream.open()) this.#options.post({ type: "endpoint-open" });
     });
   }
 
@@ -203,31 +200,30 @@ export class Engine {
       work();
     } catch (error) {
       if (!(error instanceof EndpointError)) throw error;
-      this.#flow.failed(error);
+      this.#stream.endpointFailed(error);
     }
   }
 
   #reap(): void {
     for (let i = this.#connections.length - 1; i >= 0; i--) {
       const connection = this.#connections[i] as Connection;
-      const { ended, counts } = connection;
+      const { ended, streamed } = connection;
       if (ended === undefined) continue;
+      if (streamed && ended !== "disconnected") connection.clientLost();
       connection.close();
       this.#connections.splice(i, 1);
-      if (counts && ended !== "disconnected") connection.clientLost();
-      const { id } = connection.channel;
-      this.#options.post({ type: "closed", id, end: ended, streamed: counts });
+      this.#options.post({ type: "closed", id: connection.channel.id, end: ended, streamed });
     }
   }
 
-  #finish(): void {
-    let done = false;
-    if (this.#flow.failure === undefined) {
+  #complete(): void {
+    let complete = false;
+    if (this.#stream.failure === undefined) {
       this.#guarded(() => {
-        done = this.#flow.finish();
+        complete = this.#stream.complete();
       });
     }
-    if (done || this.#flow.failure !== undefined) this.#end();
+    if (complete || this.#stream.failure !== undefined) this.#end();
   }
 
   #end(): void {
@@ -235,49 +231,49 @@ export class Engine {
     this.#connections.length = 0;
     this.#idle.close();
     this.#state = "over";
-    this.#options.post({ type: "ended", ...this.#flow.close() });
+    this.#options.post({ type: "ended", ...this.#stream.close() });
   }
 
   #wait(limit: number): void {
     const poll = this.#poll;
-    const { fd } = this.#flow;
+    const { fd } = this.#stream;
     poll.clear();
     poll.add(this.#options.wake.fd, POLLIN);
     const idleAt = poll.add(this.#idle.fd, POLLIN);
     const finishing = this.#state === "finishing";
-    const wantedEvents = fd < 0 ? -1 : this.#flow.events(finishing || this.#wantEndpoint);
+    const wantedEvents = fd < 0 ? -1 : this.#stream.events(finishing || this.#endpointWanted);
     const endpointAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
     const first = endpointAt < 0 ? idleAt + 1 : endpointAt + 1;
-    for (const { channel } of this.#connections) {
+    for (const connection of this.#connections) {
       // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
       // silent.
-      const events = clientEvents(channel);
+      const { channel, events } = connection;
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
     if (limit === 0 || this.#hasWork) poll.wait(0);
     else if (!this.#busyPoll.spin(poll)) this.#busyPoll.sleep(poll, this.#timeout(limit));
     this.#woken = poll.revents(0) !== 0;
-    if (endpointAt >= 0) this.#flow.reported(poll.revents(endpointAt), finishing);
+    if (endpointAt >= 0) this.#stream.reported(poll.revents(endpointAt), finishing);
     for (let i = 0; i < this.#connections.length; i++) {
       const revents = poll.revents(first + i);
-      if (revents !== 0) clientReported(this.#connections[i] as Connection, revents);
+      if (revents !== 0) (this.#connections[i] as Connection).reported(revents);
     }
     const now = performance.now();
     this.#endSilent(now);
-    this.#partFromIdle(now, poll.revents(idleAt) !== 0);
+    this.#parkIdle(now, poll.revents(idleAt) !== 0);
   }
 
-  get #wantEndpoint(): boolean {
-    for (const { channel } of this.#connections) if (channel.needsEndpoint) return true;
+  get #endpointWanted(): boolean {
+    for (const connection of this.#connections) if (connection.waitsForEndpoint) return true;
     return false;
   }
 
-  /** True when something can be done without waiting for anybody. */
+  /** True when something can be done without waiting. */
   get #hasWork(): boolean {
-    if (this.#echo !== undefined) return true;
+    if (this.#sync !== undefined) return true;
     if (this.#state === "finishing") {
-      const { failure, isOpen, finishInterval } = this.#flow;
-      if (failure !== undefined || (isOpen && finishInterval <= 0)) return true;
+      const { failure, isOpen, completeInterval } = this.#stream;
+      if (failure !== undefined || (isOpen && completeInterval <= 0)) return true;
     }
     for (const connection of this.#connections) {
       if (connection.runnable || connection.ended !== undefined) return true;
@@ -285,8 +281,13 @@ export class Engine {
     return false;
   }
 
-  /** @param now performance.now() @param news there is something to do for idle ones */
-  #partFromIdle(now: number, news: boolean): void {
+  /**
+   * Moves connections that have become idle out of the loop, and those back that are so no more.
+   *
+   * @param now performance.now()
+   * @param news the set of idle ones is readable
+   */
+  #parkIdle(now: number, news: boolean): void {
     for (let i = this.#connections.length - 1; i >= 0; i--) {
       if (this.#idle.admit(this.#connections[i] as Connection, now)) {
         this.#connections.splice(i, 1);
@@ -297,7 +298,7 @@ export class Engine {
       this.#connections.push(connection);
       // What it was silent for before does not count against the request that comes now.
       connection.idleSince = now;
-      clientReported(connection, revents);
+      connection.reported(revents);
     });
   }
 
@@ -307,66 +308,45 @@ export class Engine {
     const within = (milliseconds: number) => {
       timeout = Math.min(timeout, Math.max(0, Math.ceil(milliseconds)));
     };
-    if (this.#flow.failure === undefined) {
-      if (!this.#flow.isOpen) within(OPEN_INTERVAL);
-      else if (this.#state === "finishing") within(this.#flow.finishInterval);
+    if (this.#stream.failure === undefined) {
+      if (!this.#stream.isOpen) within(OPEN_INTERVAL);
+      else if (this.#state === "finishing") within(this.#stream.completeInterval);
     }
     for (const connection of this.#connections) {
-      if (!waitsForClient(connection.channel)) continue;
-      within(connection.idleSince + this.#patienceWith(connection) - performance.now());
+      if (!connection.waitsForClient) continue;
+      within(connection.idleSince + this.#silenceLimit(connection) - performance.now());
     }
     return timeout === Number.POSITIVE_INFINITY ? -1 : timeout;
   }
 
   /** Milliseconds that a client may be silent for now. */
-  #patienceWith(connection: Connection): number {
+  #silenceLimit(connection: Connection): number {
     const { idleTimeout = Number.POSITIVE_INFINITY, turnLimit = TURN_LIMIT } = this.#options;
     if (!connection.midRequest) return Number.POSITIVE_INFINITY;
     return this.#isWaitedFor(connection) ? Math.min(turnLimit, idleTimeout) : idleTimeout;
   }
 
-  /** True when a connection that began later waits for its turn, and may be the same client's. */
+  /** True when a connection that began later waits for its turn, and may be of the same client. */
   #isWaitedFor({ channel: { id } }: Connection): boolean {
-    if (!this.#flow.clientsReturn) return false;
-    return this.#connections.some(({ channel }) => channel.needsTurn && channel.id > id);
+    if (!this.#stream.clientsReturn) return false;
+    return this.#connections.some((one) => one.waitsForTurn && one.channel.id > id);
   }
 
   /** Ends the connections whose clients have been silent for too long. @param now performance.now() */
   #endSilent(now: number): void {
     for (const connection of this.#connections) {
-      if (!waitsForClient(connection.channel)) connection.idleSince = now;
-      else if (now - connection.idleSince >= this.#patienceWith(connection)) {
+      if (!connection.waitsForClient) connection.idleSince = now;
+      else if (now - connection.idleSince >= this.#silenceLimit(connection)) {
         connection.end("stalled");
       }
     }
   }
 }
 
-function clientEvents({ needsInput, replies, halfClosed }: Channel): number {
-  const events = (needsInput ? POLLIN : 0) | (replies.empty ? 0 : POLLOUT);
-  return events === 0 && !halfClosed ? POLLRDHUP : events;
-}
-
 /**
  * True for a client that has moved the stream, if no later one has taken its place since, or that waits
- * for the endpoint or for others.
+ * for the endpoint or for other clients.
  */
-function isEngaged({ counts, channel }: Connection): boolean {
-  return counts || !waitsForClient(channel);
-}
-
-/** True when it is for the client to do something. */
-function waitsForClient({ needsInput, needsOutput, needsEndpoint }: Channel): boolean {
-  return (needsInput || needsOutput) && !needsEndpoint;
-}
-
-function clientReported(connection: Connection, revents: number): void {
-  if ((revents & HANGUP) !== 0) connection.hangUp((revents & (POLLHUP | POLLERR)) !== 0);
-  // After a hang-up, reading and sending do not block: they give what is left, or the error.
-  const { channel } = connection;
-  if ((revents & (POLLIN | HANGUP)) !== 0) channel.needsInput = false;
-  if ((revents & (POLLOUT | HANGUP)) !== 0) {
-    channel.needsOutput = false;
-    connection.flush();
-  }
+function isActive({ streamed, waitsForClient }: Connection): boolean {
+  return streamed || !waitsForClient;
 }

@@ -7,8 +7,6 @@ import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/con
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
 
-export type { Failure } from "../messages/notice.ts";
-
 /**
  * A request below the head.
  *
@@ -76,9 +74,9 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
     : { code: "SINK_FAILED", errno: NBD_ESHUTDOWN, sink, why, emitted };
 }
 
-/** A reader that went away. @param unread bytes that it left in the pipe, where that is known */
-export function readerGone(sink: string, emitted: number, unread = 0): Failure {
-  return { code: "READER_GONE", errno: NBD_ESHUTDOWN, sink, emitted, unread };
+/** A reader that went away. @param behind bytes that it left in the pipe, where that is known */
+export function readerGone(sink: string, emitted: number, behind = 0): Failure {
+  return { code: "READER_GONE", errno: NBD_ESHUTDOWN, sink, emitted, unread: behind };
 }
 
 /** The other end has not come. @param seconds how long it was waited for */

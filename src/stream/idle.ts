@@ -1,11 +1,11 @@
-/** The connections that nobody waits for: idle clients, however many, must not slow the others. */
+/** The connections between two requests: idle clients, however many, must not slow the others down. */
 import { EpollSet } from "../../ffi/epoll.ts";
 import type { Connection } from "./connection.ts";
 
-/** Milliseconds without a word after which a client counts as idle. */
+/** Milliseconds of silence after which a client counts as idle. */
 const IDLE_AFTER = 100;
 
-/** Keeps connections between two requests out of the loop until there is something to do. */
+/** Keeps idle connections out of the poll(2) of the loop, in an epoll(7) set, until they have something to do. */
 export class IdleConnections implements Iterable<Connection> {
   readonly #epoll = new EpollSet();
   readonly #connections = new Map<number, Connection>();
@@ -15,7 +15,7 @@ export class IdleConnections implements Iterable<Connection> {
     return this.#epoll.fd;
   }
 
-  /** Takes a connection in if it is idle. @param now performance.now() @returns true if it is */
+  /** Adds a connection if it is idle. @param now performance.now() @returns true if it is */
   admit(connection: Connection, now: number): boolean {
     if (!connection.isWaitingForRequest || now - connection.idleSince < IDLE_AFTER) return false;
     this.#epoll.add(connection.channel.fd);
@@ -23,7 +23,7 @@ export class IdleConnections implements Iterable<Connection> {
     return true;
   }
 
-  /** Lets go of those of which there is news. @param back takes each, with its `POLL*` bits */
+  /** Releases those that have something to do. @param back takes each, with its `POLL*` bits */
   wake(back: (connection: Connection, revents: number) => void): void {
     this.#epoll.take((fd, events) => {
       const connection = this.#connections.get(fd);
@@ -33,7 +33,7 @@ export class IdleConnections implements Iterable<Connection> {
     });
   }
 
-  /** Lets go of all. */
+  /** Releases all. */
   wakeAll(back: (connection: Connection) => void): void {
     for (const connection of this) {
       this.release(connection);
@@ -45,7 +45,7 @@ export class IdleConnections implements Iterable<Connection> {
     return [...this.#connections.values()][Symbol.iterator]();
   }
 
-  /** Lets go of one. @returns false if it was not here */
+  /** Releases one. @returns false if it is not here */
   release({ channel }: Connection): boolean {
     if (!this.#connections.delete(channel.fd)) return false;
     this.#epoll.remove(channel.fd);

@@ -1,12 +1,41 @@
 /** A connection's incoming bytes, from the socket to the parser. */
+import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
-import { BUFFER_SIZE, type BufferPool } from "./buffer-pool.ts";
+import { CALLED, INPUT_ENDED, type Step, WAIT_INPUT } from "./step.ts";
+
+/**
+ * From this size on, in bytes, a payload goes by splice(2). Below it, one large read for many requests and
+ * one write for their payloads, or replies, cost less.
+ */
+export const SPLICE_MIN = 32 * 1024;
+
+/** As much as one recv(2) takes when requests are small. */
+const BUFFER_SIZE = 1024 * 1024;
+
+/** Buffers kept for the next connection that needs one; the rest is left to be collected. */
+const SPARE = 2;
 
 const NOTHING = new DataView(new ArrayBuffer(0));
 
+/** Receive buffers, shared by all connections: one that is idle holds none. */
+export class BufferPool {
+  readonly #spare: Memory[] = [];
+
+  /** A buffer of BUFFER_SIZE bytes with whatever its last user left in it. */
+  take(): Memory {
+    return this.#spare.pop() ?? new Memory(BUFFER_SIZE);
+  }
+
+  give(buffer: Memory): void {
+    if (buffer.length === BUFFER_SIZE && this.#spare.length < SPARE) this.#spare.push(buffer);
+  }
+}
+
 /** Borrows a buffer of the pool while there is something in it. */
 export class Input {
+  /** Payloads stay in the socket, for splice(2): between requests, only a header is received. */
+  headersOnly = false;
   readonly #fd: number;
   readonly #pool: BufferPool;
   readonly #headerSize: number;
@@ -62,6 +91,27 @@ export class Input {
     this.#start += length;
   }
 
+  /** True when a request header is {@link available}. */
+  get hasHeader(): boolean {
+    return this.available >= this.#headerSize;
+  }
+
+  consumeHeader(): void {
+    this.#start += this.#headerSize;
+  }
+
+  /** Receives requests, or the rest of a header. @returns as {@link receive} */
+  receiveRequests(): number {
+    return this.receive(this.headersOnly ? this.#headerSize - this.available : undefined);
+  }
+
+  /** Receives more of a payload, as a step of a request. */
+  receivePayload(): Step {
+    const n = this.receive();
+    if (n === WOULD_BLOCK) return WAIT_INPUT;
+    return n > 0 ? CALLED : INPUT_ENDED;
+  }
+
   /**
    * Receives what the socket holds, up to `limit` bytes or what fits. Moves what is available to
    * the front of the buffer, so nothing may refer to it by address any more.
@@ -97,7 +147,7 @@ export class Input {
   /** Gives the buffer back if it holds less than a header. Nothing may refer to it. */
   release(): void {
     const buffer = this.#buffer;
-    if (buffer === undefined || this.available >= this.#headerSize) return;
+    if (buffer === undefined || this.hasHeader) return;
     if (this.available > 0) this.#carry = new Uint8Array(this.peek(this.available));
     this.#end = this.available;
     this.#start = 0;

@@ -1,8 +1,35 @@
-/** What goes back to a client: replies, and the payload that follows the last of them. */
+/** A connection's replies, in the form that was negotiated, and the way that they go to the socket. */
 import { MSG_MORE } from "../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { send } from "../../ffi/socket.ts";
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FUA,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_EPERM,
+  NBD_ESHUTDOWN,
+  NBD_OK,
+  NBD_REPLY_FLAG_DONE,
+  NBD_REPLY_TYPE_NONE,
+  NBD_SIMPLE_REPLY_SIZE,
+} from "../protocol/constants.ts";
+import { ALLOCATION_ID, type Negotiated } from "../protocol/export.ts";
+import type { Offset } from "../protocol/offset.ts";
+import {
+  encodeBlockStatus,
+  encodeChunkHeader,
+  encodeErrorChunk,
+  encodeOffsetData,
+  encodeOffsetHole,
+  encodeSimpleReply,
+  MAX_ERROR_CHUNK_SIZE,
+  type RequestKey,
+} from "../protocol/reply.ts";
+import type { Request } from "../protocol/request.ts";
+import { CALLED, MORE, type Step, WAIT_OUTPUT } from "./step.ts";
 
 /** What follows a reply and is too large to be copied behind it. */
 export interface Body {
@@ -15,7 +42,21 @@ export interface Body {
   send(fd: number): boolean;
 }
 
-/** A connection's outgoing bytes. Replies that are due together leave in one send(2). */
+/** Bytes that are enough for any reply, its payload aside. */
+const LARGEST_REPLY = MAX_ERROR_CHUNK_SIZE;
+
+const INVALID = "the request is not valid";
+
+/** What an error of a command that gives nothing back means, for clients that take a text with it. */
+const MEANINGS = new Map([
+  [NBD_EPERM, "the disk can only be read"],
+  [NBD_EIO, "it has been streamed already, or the stream is broken"],
+  [NBD_EINVAL, INVALID],
+  [NBD_ENOSPC, "there is no room for it"],
+  [NBD_ESHUTDOWN, "nobody takes the stream any more"],
+]);
+
+/** Replies that are due together leave in one send(2). */
 export class Replies {
   readonly #fd: number;
   readonly #capacity: number;
@@ -24,11 +65,17 @@ export class Replies {
   #start = 0;
   #end = 0;
   #body: Body | undefined;
+  readonly #extended: boolean;
 
   /** @param capacity bytes collected before they have to be sent */
-  constructor(fd: number, capacity: number) {
+  constructor(
+    fd: number,
+    capacity: number,
+    readonly negotiated: Negotiated,
+  ) {
     this.#fd = fd;
     this.#capacity = capacity;
+    this.#extended = negotiated.extended;
   }
 
   /** True when nothing waits to be sent. */
@@ -36,7 +83,7 @@ export class Replies {
     return this.#start === this.#end && this.#body === undefined;
   }
 
-  /** True when an announced payload is not out yet. */
+  /** True while a payload that follows a reply is being sent. */
   get inBody(): boolean {
     return this.#body !== undefined;
   }
@@ -44,6 +91,17 @@ export class Replies {
   /** Bytes that may be added before {@link flush} has to send all. */
   get room(): number {
     return this.#body === undefined ? this.#capacity - this.#end : 0;
+  }
+
+  /**
+   * Makes room for at least one reply, which all methods that add one need.
+   *
+   * @param length bytes of payload that are to be copied behind it
+   * @returns MORE when there is room
+   */
+  makeRoom(length = 0): Step {
+    if (this.room >= LARGEST_REPLY + length) return MORE;
+    return this.flush() ? CALLED : WAIT_OUTPUT;
   }
 
   /** The buffer: what is to be added is written at {@link end}, as much as there is {@link room}. */
@@ -56,19 +114,19 @@ export class Replies {
     return this.#end;
   }
 
-  /** So many bytes have been written at {@link end}. */
+  /** @param length bytes that have been written at {@link end} */
   added(length: number): void {
     this.#end += length;
   }
 
-  /** What follows the last bytes added; nothing more may be added before it is sent. */
+  /** Sends a payload behind the last bytes added; nothing more may be added before it is sent. */
   follow(body: Body): void {
     this.#body = body;
   }
 
   /**
    * Sends what has been collected. A client that takes no replies any more may still have sent
-   * requests, its NBD_CMD_DISC among them: what is for it is thrown away, and reading tells the rest.
+   * requests, its NBD_CMD_DISC among them: its replies are thrown away, and reading finds its end.
    *
    * @returns true when all is sent, false when the socket takes no more now
    */
@@ -98,6 +156,97 @@ export class Replies {
     if (this.#body !== undefined && !this.#body.send(this.#fd)) return false;
     this.#body = undefined;
     return true;
+  }
+
+  /** The flags that a READ may have; NBD_CMD_FLAG_DF is for chunks only. */
+  get readFlags(): number {
+    return NBD_CMD_FLAG_FUA | (this.negotiated.structured ? NBD_CMD_FLAG_DF : 0);
+  }
+
+  /** The reply to a command that gives nothing back, as all but READ and BLOCK_STATUS. */
+  done(key: RequestKey, error: number): void {
+    // Without extended headers these have simple replies in any case.
+    if (!this.#extended) this.#simple(key, error);
+    else if (error === NBD_OK) this.#nothing(key);
+    else this.#error(key, error, MEANINGS.get(error) ?? "");
+  }
+
+  /** The error that a READ or BLOCK_STATUS gets. @param message why, for clients that take it */
+  refuse(key: RequestKey, error: number, message: string): void {
+    if (this.negotiated.structured) this.#error(key, error, message);
+    else this.#simple(key, error);
+  }
+
+  /** A READ or BLOCK_STATUS that breaks the specification's rules. */
+  refuseInvalid(key: RequestKey): void {
+    this.refuse(key, NBD_EINVAL, INVALID);
+  }
+
+  /**
+   * What goes before `length` bytes of a READ's data.
+   *
+   * @param offset of the data
+   * @param last nothing of this READ follows it; a simple reply has only one part
+   */
+  data(key: RequestKey, offset: Offset, length: number, last: boolean): void {
+    if (!this.negotiated.structured) {
+      this.#simple(key, NBD_OK);
+      return;
+    }
+    const { memory, end } = this;
+    const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+    this.added(encodeOffsetData(memory.view, end, this.#extended, flags, key, offset, length));
+  }
+
+  /** A part of a READ that is zeroes; only where structured replies were negotiated. */
+  hole(key: RequestKey, offset: Offset, length: number, last: boolean): void {
+    const { memory, end } = this;
+    const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+    this.added(encodeOffsetHole(memory.view, end, this.#extended, flags, key, offset, length));
+  }
+
+  /** All of a READ that is zeroes. */
+  zeroes(request: Request): void {
+    const { offset } = request;
+    const length = Number(request.length);
+    if (length === 0) {
+      this.nothing(request);
+    } else if (this.negotiated.structured) {
+      this.hole(request, offset, length, true);
+    } else {
+      this.data(request, offset, length, true);
+      this.follow(new ZeroBody().start(length));
+    }
+  }
+
+  /** A READ of nothing. */
+  nothing(key: RequestKey): void {
+    if (this.negotiated.structured) this.#nothing(key);
+    else this.#simple(key, NBD_OK);
+  }
+
+  /** One extent of `base:allocation`. @param flags `NBD_STATE_*` bits */
+  blockStatus(key: RequestKey, length: Offset, flags: number): void {
+    const { memory, end } = this;
+    const extents = [{ length, flags }];
+    this.added(encodeBlockStatus(memory.view, end, this.#extended, key, ALLOCATION_ID, extents));
+  }
+
+  #simple({ cookieHigh, cookieLow }: RequestKey, error: number): void {
+    const { memory, end } = this;
+    encodeSimpleReply(memory.view, end, error, cookieHigh, cookieLow);
+    this.added(NBD_SIMPLE_REPLY_SIZE);
+  }
+
+  #error(key: RequestKey, error: number, message: string): void {
+    const { memory, end } = this;
+    this.added(encodeErrorChunk(memory.view, end, this.#extended, key, error, message));
+  }
+
+  #nothing(key: RequestKey): void {
+    const { memory, end } = this;
+    const [flags, type] = [NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE];
+    this.added(encodeChunkHeader(memory.view, end, this.#extended, flags, type, key, 0));
   }
 }
 

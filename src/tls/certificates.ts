@@ -1,4 +1,4 @@
-/** The certificates of `--tls-certificates`, under the names that nbdkit and qemu use. */
+/** The certificates of `--tls-certificates`, under the file names of nbdkit and qemu. */
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createSecureContext } from "node:tls";
@@ -12,12 +12,12 @@ export type Security =
   | { readonly policy: "off" }
   | {
       readonly policy: Exclude<TlsPolicy, "off">;
-      /** Where the certificates are; a client of this machine may find its own there. */
+      /** The folder of the certificates, which may have those of local clients, too. */
       readonly folder: string;
       readonly options: TLSOptions;
     };
 
-/** The folder of the certificates of a server that wants TLS; undefined when it does not. */
+/** The absolute path of the certificates' folder if the server requires TLS; undefined if not. */
 export function requiredCertificates(security: Security): string | undefined {
   return security.policy === "require" ? resolve(security.folder) : undefined;
 }
@@ -27,9 +27,9 @@ const CERTIFICATE = "server-cert.pem";
 const KEY = "server-key.pem";
 
 /**
- * Reads `server-cert.pem`, `server-key.pem` and, to know clients by, `ca-cert.pem`.
+ * Reads `server-cert.pem`, `server-key.pem` and, for the certificates of clients, `ca-cert.pem`.
  *
- * @param verifyPeer only clients with a certificate of that authority are served
+ * @param verifyPeer serves only clients with a certificate of that authority
  * @throws UserError ERR_TLS when a file is missing or they do not belong together
  */
 export function loadCertificates(folder: string, verifyPeer: boolean): TLSOptions {
@@ -58,7 +58,7 @@ function read(folder: string, name: string): string {
     const why = messageOf(error);
     throw new NoticeError("ERR_TLS", { code: "CERTIFICATE_UNREADABLE", path, why });
   }
-  // An empty file would count as none: of an authority, for those that the system trusts.
+  // An empty file would count as none: without a CA, the system's would be trusted.
   if (text.includes("-----BEGIN ")) return text;
   throw new UserError("ERR_TLS", `${path} cannot be used: it is not in PEM form`);
 }

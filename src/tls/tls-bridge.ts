@@ -1,53 +1,53 @@
-/** Between a client that speaks TLS and the stream thread, which does not. */
+/** Passes bytes between a TLS client and the stream thread, which knows plain connections only. */
 import type { Socket } from "bun";
 import type { TlsClose } from "../tls/tls-close.ts";
 
 /**
- * Milliseconds for a client to take what was said last, or more of it, once the stream thread has
- * let go of it. A plain connection is then the kernel's alone, but here it is still ours.
+ * Milliseconds without progress in which a client must take the rest, after the stream thread has
+ * closed the connection. For a plain connection the kernel does this.
  */
 const LINGER = 3000;
 
-/** One direction: what has come from one socket and the other has not taken yet. */
-class Lane {
+/** One direction, with the bytes that the receiving socket has not taken yet. */
+class Forwarder {
   from: Socket<any> | undefined;
   to: Socket<any> | undefined;
-  #waiting: Buffer[] = [];
+  #queue: Buffer[] = [];
   #ended = false;
 
-  /** @param whenOver what is to be done when all has been passed on and nothing more comes */
-  constructor(readonly whenOver: (to: Socket<any>) => void) {}
+  /** @param onEnd called when the input has ended and all is passed on */
+  constructor(readonly onEnd: (to: Socket<any>) => void) {}
 
   push(chunk: Uint8Array): void {
-    const sent = this.#waiting.length > 0 ? 0 : this.#write(chunk);
+    const sent = this.#queue.length > 0 ? 0 : this.#write(chunk);
     if (sent === chunk.length) return;
-    // A copy: the buffer is Bun's, and used again.
-    this.#waiting.push(Buffer.from(chunk.subarray(sent)));
+    // A copy, as Bun reuses the buffer.
+    this.#queue.push(Buffer.from(chunk.subarray(sent)));
     this.from?.pause();
   }
 
-  /** The other socket is there, or takes more. */
+  /** Called when the receiving socket is open, or takes more. */
   drain(): void {
-    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
       const sent = this.#write(first);
       if (sent < first.length) {
-        this.#waiting[0] = first.subarray(sent);
+        this.#queue[0] = first.subarray(sent);
         return;
       }
-      this.#waiting.shift();
+      this.#queue.shift();
     }
     if (this.#ended) this.#finish();
     else this.from?.resume();
   }
 
-  /** Nothing more comes. */
+  /** Called when the input has ended. */
   end(): void {
     this.#ended = true;
-    if (this.#waiting.length === 0) this.#finish();
+    if (this.#queue.length === 0) this.#finish();
   }
 
   #finish(): void {
-    if (this.to !== undefined) this.whenOver(this.to);
+    if (this.to !== undefined) this.onEnd(this.to);
   }
 
   #write(bytes: Uint8Array): number {
@@ -56,78 +56,78 @@ class Lane {
 }
 
 /**
- * Passes bytes between a TLS socket and a plain one, no faster than they are taken. The owner of the
- * TLS socket tells what happens to it.
+ * Passes bytes between a TLS socket and a plain one, with backpressure. The owner of the TLS socket
+ * calls the methods for its events.
  */
 export class TlsBridge {
-  /** A client that has only ended its side still takes answers: the stream thread has to know. */
-  readonly #inward = new Lane((plain) => {
+  readonly #toStream = new Forwarder((plain) => {
+    // A client that has only ended its side still takes replies.
     if (this.#over) plain.terminate();
     else plain.shutdown();
   });
-  readonly #output = new Lane(() => this.#end.begin());
-  readonly #end: TlsClose;
+  readonly #toClient = new Forwarder(() => this.#tlsClose.begin());
+  readonly #tlsClose: TlsClose;
   #linger: ReturnType<typeof setTimeout> | undefined;
-  /** The connection is no more. */
+  /** The connection is closed. */
   #over = false;
 
   /**
    * @param secure the TLS socket
-   * @param end the end of its connection
+   * @param tlsClose closes its connection
    * @param fd one end of a socket pair, which the bridge then owns
    */
-  constructor(secure: Socket<any>, end: TlsClose, fd: number) {
-    this.#end = end;
-    this.#inward.from = secure;
-    this.#output.to = secure;
+  constructor(secure: Socket<any>, tlsClose: TlsClose, fd: number) {
+    this.#tlsClose = tlsClose;
+    this.#toStream.from = secure;
+    this.#toClient.to = secure;
     void Bun.connect({
       fd,
       socket: {
         open: (plain: Socket<any>) => {
-          this.#inward.to = plain;
-          this.#output.from = plain;
-          this.#inward.drain();
+          this.#toStream.to = plain;
+          this.#toClient.from = plain;
+          this.#toStream.drain();
         },
-        data: (_: Socket<any>, chunk: Uint8Array) => this.#output.push(chunk),
-        drain: () => this.#inward.drain(),
-        end: () => this.#output.end(),
-        close: () => this.#output.end(),
-        error: () => this.#output.end(),
+        data: (_: Socket<any>, chunk: Uint8Array) => this.#toClient.push(chunk),
+        drain: () => this.#toStream.drain(),
+        end: () => this.#toClient.end(),
+        close: () => this.#toClient.end(),
+        error: () => this.#toClient.end(),
       },
-      // Bun's types do not know of this form.
+      // Bun's types do not have this form.
     } as unknown as Parameters<typeof Bun.connect>[0]);
   }
 
-  /** Bytes from the client. */
+  /** Called with bytes from the client. */
   received(chunk: Uint8Array): void {
-    this.#inward.push(chunk);
+    this.#toStream.push(chunk);
   }
 
-  /** The client takes more. */
+  /** Called when the client takes more. */
   drained(): void {
     if (this.#linger !== undefined) this.released();
-    this.#output.drain();
+    this.#toClient.drain();
   }
 
-  /** The client says nothing more, but may still listen. */
+  /** Called when the client has ended its side; it may still take replies. */
   ended(): void {
-    this.#inward.end();
+    this.#toStream.end();
   }
 
-  /** The connection is gone. */
+  /** Called when the connection is closed. */
   closed(): void {
     this.#over = true;
     clearTimeout(this.#linger);
-    this.#inward.end();
+    this.#toStream.end();
   }
 
-  /** The stream thread has let go of the connection, which does not show behind what it has said. */
+  /**
+   * Called when the stream thread has closed the connection: the socket pair shows that only after all
+   * of its data is read.
+   */
   released(): void {
-    if (!this.#over) this.#expectProgress();
-  }
-
-  #expectProgress(): void {
+    if (this.#over) return;
     clearTimeout(this.#linger);
-    this.#linger = setTimeout(() => this.#end.cut(), LINGER);
+    this.#linger = setTimeout(() => this.#tlsClose.abort(), LINGER);
   }
 }

@@ -1,24 +1,23 @@
-/** How a connection with TLS ends: by close_notify (RFC 8446, 6.1), behind all that was written. */
+/** Closes a TLS connection with close_notify (RFC 8446, 6.1), after all that was written. */
 import type { Socket } from "bun";
 import { POLLOUT } from "../../ffi/constants.ts";
 import { PollSet } from "../../ffi/poll.ts";
 
-/** Milliseconds until a socket is looked at again whose client is slow to take what it was sent. */
-const LOOK = 10;
+/** Milliseconds between two checks of a client that is slow to take what it was sent. */
+const CHECK_INTERVAL = 10;
 
 const NOTHING = new Uint8Array(0);
 const poll = new PollSet();
 
-/** Bun's sockets have these, but its types do not tell. */
+/** Members of Bun's sockets that its types do not have. */
 interface Closable {
   readonly fd: number;
   close(): void;
 }
 
-/** The end of one connection. */
 export class TlsClose {
   readonly #socket: Socket<any>;
-  #looking: ReturnType<typeof setTimeout> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #begun = false;
   #over = false;
 
@@ -26,50 +25,50 @@ export class TlsClose {
     this.#socket = socket;
   }
 
-  /** Ends TLS and closes the connection as soon as the kernel has room for it. */
+  /** Sends close_notify and closes the connection, as soon as the kernel has room. */
   begin(): void {
     if (this.#begun || this.#over) return;
     this.#begun = true;
-    this.#look(false);
+    this.#check(false);
   }
 
   /**
-   * Bun forgets a close_notify that the kernel does not take at once. There is room for it when the
-   * kernel has some before *and* after a turn of the event loop: in between, Bun would have written
-   * what it still had.
+   * Bun drops a close_notify that the kernel does not take at once. The kernel takes it when there is
+   * room before *and* after a turn of the event loop, in which Bun would have written what it still
+   * had.
    *
-   * @param again true if there was room a turn ago
+   * @param hadRoom true if there was room a turn ago
    */
-  #look(again: boolean): void {
+  #check(hadRoom: boolean): void {
     if (this.#over) return;
     const room = hasRoom(this.#socket);
-    if (room && again && this.#close()) return;
-    this.#looking = setTimeout(() => this.#look(room), room && !again ? 0 : LOOK);
+    if (room && hadRoom && this.#close()) return;
+    this.#timer = setTimeout(() => this.#check(room), room && !hadRoom ? 0 : CHECK_INTERVAL);
   }
 
-  /** Ends a connection without waiting for the client to take anything. */
-  cut(): void {
+  /** Closes the connection without waiting for the client to take anything. */
+  abort(): void {
     if (!this.#close()) this.#socket.terminate();
   }
 
-  /** The connection is closed, by whomever. */
+  /** Called when the connection is closed, by either side. */
   closed(): void {
     this.#over = true;
-    clearTimeout(this.#looking);
+    clearTimeout(this.#timer);
   }
 
-  /** @returns false when something that was written has to go first */
+  /** @returns false while data that was written before waits */
   #close(): boolean {
     this.#socket.shutdown();
-    // Bun takes no data any more, and tells by how it says so: 0 while something waits, or else -1.
+    // After shutdown() Bun takes no data: write() returns 0 while data waits, and -1 otherwise.
     if (this.#socket.write(NOTHING) === 0) return false;
-    // Not end(): after that, and with something left to be written, it could not be terminated.
+    // Not end(): with data left, the socket could not be terminated afterwards.
     (this.#socket as unknown as Closable).close();
     return true;
   }
 }
 
-/** True when the kernel takes what ends TLS, or the connection is lost (poll(2)). */
+/** True when the kernel takes more, or the connection is lost (POLLOUT). */
 function hasRoom(socket: Socket<any>): boolean {
   poll.clear();
   poll.add((socket as unknown as Closable).fd, POLLOUT);

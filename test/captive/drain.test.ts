@@ -14,7 +14,7 @@ async function orphans(script: string) {
     env: { PATH: process.env["PATH"] },
     stdio: ["null", "null", "null"],
   });
-  await tree.leader.exited;
+  await tree.child.exited;
   return {
     tree,
     survivors: new Survivors(tree),
@@ -41,7 +41,10 @@ test("one that has taken the place of those that were known is found", async () 
   expect(left.survivors.list().length).toBeGreaterThan(0);
   const last = () => left.survivors.list();
   // Until it has become `sleep`, it has another name.
-  await eventually(() => last().length === 1 && /^sleep /.test(last()[0] ?? ""), "the last one");
+  await eventually(
+    () => last().length === 1 && (last()[0] ?? "").startsWith("sleep "),
+    "the last one",
+  );
   expect(last()).toEqual([`sleep (${left.tree.members()[0]})`]);
 });
 

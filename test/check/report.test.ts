@@ -1,6 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Item } from "../../src/check/item.ts";
-import { reportJson, reportOf, reportText } from "../../src/check/report.ts";
+import { type Item, reportJson, reportOf, reportText } from "../../src/check/report.ts";
 
 const OK: Item = { topic: "machine", name: "Bun", state: "ok", text: "new enough" };
 const NOTE: Item = { topic: "endpoint", name: "other end", state: "note", text: "nobody yet" };

@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { checkOptions } from "../../src/cli/check-options.ts";
-import { COMMON_OPTIONS, parseAddress } from "../../src/cli/options.ts";
+import { COMMON_OPTIONS, parseAddress, streamOptions } from "../../src/cli/options.ts";
+import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
+import { checkOptions } from "../../src/cli/words.ts";
+import { DEFAULTS } from "../../src/library/options.ts";
+import { resolveServe } from "../../src/library/resolve.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 const DEFINED = { ...COMMON_OPTIONS, keep: { type: "boolean" } } as const;
@@ -137,5 +140,58 @@ describe("parseAddress", () => {
   test("refuses an empty path and an empty address", () => {
     expect(refusal({ unix: "" })).toBe("-U needs a path");
     expect(refusal({ ipaddr: "" })).toBe("-i needs an address");
+  });
+});
+
+describe("the options of a stream", () => {
+  test("are given to the library by its names, as values", () => {
+    const args = {
+      exportname: "disk",
+      pidfile: "pid",
+      pad: false,
+      exact: true,
+      "writer-timeout": "1.5",
+      "max-connections": "7",
+      "negotiation-timeout": "2",
+      "idle-timeout": "0",
+      reconnect: "30",
+      "progress-interval": "0.5",
+      tls: "on",
+      "tls-certificates": "pki",
+    };
+    expect(streamOptions(args, "read")).toEqual({
+      exportName: "disk",
+      pidFile: "pid",
+      pad: false,
+      exact: true,
+      openTimeout: 1.5,
+      maxConnections: 7,
+      negotiationTimeout: 2,
+      idleTimeout: 0,
+      reconnect: 30,
+      progressInterval: 0.5,
+      tls: { policy: "on", certificates: "pki", verifyPeer: undefined },
+    });
+    expect(streamOptions({}, "write")).toEqual({ tls: undefined });
+  });
+
+  test.each([
+    [{ "reader-timeout": "0" }, "--reader-timeout 0 is no time"],
+    [{ "negotiation-timeout": "9999999" }, "--negotiation-timeout 9999999 is no time"],
+    [{ "idle-timeout": "soon" }, "--idle-timeout soon is no time"],
+    [{ "max-connections": "0" }, "--max-connections 0 is no number of clients"],
+  ])("are named as they are written: %p", (args, message) => {
+    const resolve = () => resolveServe({ pipe: "x", ...streamOptions(args, "write") });
+    expect(usageErrorOf(resolve, COMMAND_LINE)).toStartWith(message);
+  });
+
+  test("are described with the defaults that they have", () => {
+    const said = (name: keyof typeof COMMON_OPTIONS) => {
+      return /default:? ([^)]*)\)/.exec(COMMON_OPTIONS[name].description)?.[1];
+    };
+    expect(said("max-connections")).toBe(`${DEFAULTS.maxConnections}`);
+    expect(said("negotiation-timeout")).toBe(`${DEFAULTS.negotiationTimeout}`);
+    expect(said("progress-interval")).toBe(`${DEFAULTS.progressInterval}`);
+    expect(said("ipaddr")).toBe(DEFAULTS.listen.host);
   });
 });

@@ -1,27 +1,31 @@
 import { describe, expect, test } from "bun:test";
 import { parseParameters } from "../../src/cli/parameters.ts";
 import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
+import { resolveServe } from "../../src/library/resolve.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
-/** The message about bad words. */
-const refusal = (...words: string[]) => usageErrorOf(() => parseParameters(words), COMMAND_LINE);
+/** The message about bad words, whoever looks at them. */
+const refusal = (...words: string[]) =>
+  usageErrorOf(() => resolveServe(parseParameters(words).parameters), COMMAND_LINE);
+
+const NONE = { pipe: undefined, read: undefined, size: undefined, window: undefined };
 
 describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
-    expect(parseParameters([`${key}=disk.fifo`])).toEqual({
-      parameters: {
-        endpoint: { pipe: "disk.fifo", read: undefined },
-        direction: "write",
-        spec: { kind: "path", path: "disk.fifo" },
-        size: undefined,
-        window: 0,
-      },
-      rest: [],
+    const { parameters, rest } = parseParameters([`${key}=disk.fifo`]);
+    expect(parameters).toEqual({ ...NONE, pipe: "disk.fifo" });
+    expect(rest).toEqual([]);
+    expect(resolveServe(parameters)).toMatchObject({
+      direction: "write",
+      spec: { kind: "path", path: "disk.fifo" },
+      size: undefined,
+      window: 0,
     });
   });
 
   test.each(["a=b", "=", "a b", "/ä/\n", "-x", "pipe=x"])("may be called %p", (path) => {
-    expect(parseParameters([`pipe=${path}`]).parameters.spec).toEqual({ kind: "path", path });
+    const { parameters } = parseParameters([`pipe=${path}`]);
+    expect(resolveServe(parameters).spec).toEqual({ kind: "path", path });
   });
 
   test("has to be there", () => {
@@ -35,11 +39,15 @@ describe("the pipe", () => {
 });
 
 test("the size is in bytes, before or after the pipe", () => {
-  const spec = { kind: "path" as const, path: "x" };
-  const endpoint = { pipe: "x", read: undefined };
-  const parameters = { endpoint, direction: "write" as const, spec, size: 3n << 20n, window: 0 };
-  expect(parseParameters(["pipe=x", "size=3M"]).parameters).toEqual(parameters);
-  expect(parseParameters(["size=3M", "pipe=x"]).parameters).toEqual(parameters);
+  for (const words of [
+    ["pipe=x", "size=3M"],
+    ["size=3M", "pipe=x"],
+  ]) {
+    const { parameters } = parseParameters(words);
+    expect(parameters).toEqual({ ...NONE, pipe: "x", size: "3M" });
+    const spec = { kind: "path", path: "x" };
+    expect(resolveServe(parameters)).toMatchObject({ spec, size: 3n << 20n, window: 0 });
+  }
 });
 
 test("a bad size is an error", () => {

@@ -181,7 +181,7 @@ describe("the signal of a starter", () => {
     await trial.fails({ status: 128 + 15, message, whole: DATA.subarray(0, 32 * KiB) });
   });
 
-  test("while a client is in the middle ends at once", async () => {
+  test("while a client is in the middle does not wait for it", async () => {
     await using one = passed("unix");
     await using trial = await Trial.passed(stalled, { shell: ONE, passed: one.socket.fd });
     using client = await RawClient.transmission(one.where);
@@ -201,7 +201,7 @@ test("a broken rule is told to clients of a socket that was passed, too", async 
 });
 
 describe("what is passed", () => {
-  /** Runs the program in a shell that sets the variables; it must end at once, and say so. */
+  /** Runs the program in a shell that sets the variables; it must refuse, and say why. */
   async function refused(shell: string, args: readonly string[], passed?: number) {
     using folder = tempFolder();
     const line = `${shell}exec "$@"`;

@@ -162,7 +162,7 @@ describe("a client that the command leaves behind", () => {
   test("does not hang the run when it holds the connection", async () => {
     using folder = tempFolder();
     const [pid, gate] = [folder.file("pid"), folder.file("gate")];
-    // It outlives PATIENCE, so a run that waited for it would not end in time.
+    // It outlives WAIT_LIMIT, so a run that waited for it would not end in time.
     const hold = `qemu-io -f raw -c 'write 0 64k' -c 'sleep 60000' "$uri"`;
     const line = `${hold} & echo $! > '${pid}'; ${waitFor(gate)}`;
     const fifo = folder.file("stream.fifo");

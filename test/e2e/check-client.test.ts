@@ -1,9 +1,9 @@
 /** Dry runs of real clients: what they find, and that the line which they end with works. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import type { ClientFindings } from "../../src/check/diagnosis.ts";
+import type { ClientFindings } from "../../src/check/report.ts";
 import { check, said, typed } from "../support/check.ts";
-import { digestOf, filled, qemuIo } from "../support/clients.ts";
+import { digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
 import { runProgram, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";

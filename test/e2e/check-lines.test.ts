@@ -4,9 +4,9 @@
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import type { ClientFindings } from "../../src/check/diagnosis.ts";
+import type { ClientFindings } from "../../src/check/report.ts";
 import { check, typed } from "../support/check.ts";
-import { bench, dd, digestOf, filled, nbdcopy, qemuIo } from "../support/clients.ts";
+import { bench, dd, digestOf, filled, nbdcopy, qemuIo } from "../support/client-commands.ts";
 import { holedImage, type Image, qcow2Image, sparseImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, runProgram } from "../support/program.ts";

@@ -27,15 +27,16 @@ import {
 } from "../../src/protocol/constants.ts";
 import { infoRequest, metaContextRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
+import { RawClient } from "../support/nbd-client.ts";
 import {
   encodeExtended,
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-  RawClient,
-} from "../support/nbd-client.ts";
+} from "../support/wire.ts";
 import { ReadTrial } from "../support/read-trial.ts";
-import { askExtended, type Said, takeExtended } from "../support/requests.ts";
+import type { Reply } from "../support/replies.ts";
+import { askExtended, takeExtended } from "../support/requests.ts";
 import { DATA, ERROR, Trial } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);
@@ -69,12 +70,12 @@ async function transmission({ socket }: { socket: string }, context = true): Pro
 }
 
 /** The types of the chunks. */
-function types({ chunks }: Said): number[] {
+function types({ chunks }: Reply): number[] {
   return chunks.map(([type]) => type);
 }
 
 /** What an error chunk says, besides the error. */
-function textOf({ chunks }: Said): string {
+function textOf({ chunks }: Reply): string {
   const [, payload] = chunks.at(-1) as (typeof chunks)[number];
   return payload.subarray(6).toString();
 }

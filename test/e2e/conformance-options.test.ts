@@ -12,7 +12,8 @@ import {
 } from "../../src/protocol/constants.ts";
 import { infoRequest, metaContextRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeRequest, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest } from "../support/wire.ts";
 import { ReadTrial } from "../support/read-trial.ts";
 import { DATA, Trial } from "../support/trial.ts";
 

@@ -12,7 +12,8 @@ import {
   NBD_CMD_WRITE_ZEROES as WRITE_ZEROES,
 } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, encodeWrite, type RawClient } from "../support/nbd-client.ts";
+import { type RawClient } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import { ReadClient } from "../support/read-client.ts";
 import { ReadTrial } from "../support/read-trial.ts";
 import { ask, takeReply } from "../support/requests.ts";

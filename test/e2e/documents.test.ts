@@ -13,6 +13,7 @@ import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
 import { MORE_RECIPES } from "../support/scenes/more-recipes.ts";
 import { NETWORK } from "../support/scenes/network.ts";
+import { README } from "../support/scenes/readme.ts";
 import { RECIPES } from "../support/scenes/recipes.ts";
 import { RECONNECTING } from "../support/scenes/reconnecting.ts";
 import { adapted, type Scene, Stage } from "../support/scenes/stage.ts";
@@ -29,6 +30,7 @@ const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types, or that others try: `diff` has old lines and new ones. */
 const OTHERS = ["", "ts", "json", "ini", "diff"];
 const SCENES = [
+  README,
   RECIPES,
   MORE_RECIPES,
   WHOLE_COMMANDS,
@@ -40,8 +42,8 @@ const SCENES = [
   LIBRARY,
 ].flat();
 
-/** The heading below which README has the synopsis: forms, no command lines. */
-const SYNOPSIS = "Use";
+/** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */
+const SYNOPSIS = "Synopsis";
 
 const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());
@@ -108,7 +110,7 @@ async function play(scene: Scene): Promise<void> {
   await scene.after?.(stage, ended);
 }
 
-describe("README's session", () => {
+describe("the session of docs/check.md", () => {
   const sessions = DOCUMENTS.flatMap((document) => blocksOf(document).filter(isSession));
 
   test("is the only one", () => {
@@ -117,7 +119,7 @@ describe("README's session", () => {
   });
 
   test("shows what check prints of a client that is out of order", async () => {
-    await using stage = new Stage(masters, { document: "README.md", block: "$ ", title: "" });
+    await using stage = new Stage(masters, { document: "docs/check.md", block: "$ ", title: "" });
     // Full of data: with as many writes at a time as qemu-img has, nearly every run is out of order.
     await qcow2Image(stage.file("disk.qcow2"), SIZE);
     const [{ command, output }] = sessionOf(sessions[0] as Block) as [

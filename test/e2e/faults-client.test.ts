@@ -2,7 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import { NBD_CMD_FLUSH, NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { encodeRequest, encodeWrite } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import { eventually, start } from "../support/program.ts";
 import { CHILD, DATA, ERROR, GATE, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -12,7 +12,7 @@ setDefaultTimeout(LIMIT);
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** Where client.child.ts may be when it dies, and what is known of the stream then. */
+/** Where write.child.ts may be when it dies, and what is known of the stream then. */
 const STAGES = [
   { stage: "idle state", bytes: 64 * KiB, why: /left without NBD_CMD_DISC/ },
   { stage: "header", bytes: 64 * KiB, why: /left without NBD_CMD_DISC/ },

@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { bounded, eventually } from "../support/program.ts";
-import { STAGES } from "../support/stages.ts";
+import { MOMENTS } from "../support/moments.ts";
 import { CHILD, type SinkChoice, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -12,7 +12,7 @@ setDefaultTimeout(LIMIT);
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 
 describe.each(SIGNALS)("%s", (signal) => {
-  describe.each(STAGES)("$stage", ({ sinks: [command, pipeline], reach, bytes }) => {
+  describe.each(MOMENTS)("$moment", ({ sinks: [command, pipeline], reach, bytes }) => {
     test.each([
       ["command", command],
       ["pipeline", pipeline],
@@ -74,7 +74,7 @@ test.each([
 describe("SIGKILL", () => {
   const { SIGKILL } = constants.signals;
 
-  describe.each(STAGES)("$stage", ({ sinks: [command, pipeline], reach }) => {
+  describe.each(MOMENTS)("$moment", ({ sinks: [command, pipeline], reach }) => {
     test.each([
       ["command", command],
       ["pipeline", pipeline],
@@ -89,7 +89,7 @@ describe("SIGKILL", () => {
   test("to run does not let a pipeline commit", async () => {
     await using trial = await Trial.run("pipeline", [...CHILD, "$unixsocket", "payload"]);
     await trial.program.saying(/is in the payload/);
-    await expectKilled(trial, SIGKILL, "client.child");
+    await expectKilled(trial, SIGKILL, "write.child");
   });
 
   test.each(Array.from({ length: 12 }, (_, i) => i * 15))(

@@ -15,8 +15,9 @@ import {
 } from "../../src/protocol/constants.ts";
 import { infoRequest, metaContextRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, RawClient } from "../support/nbd-client.ts";
-import { DATA, SOON, Trial, writeAll } from "../support/trial.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
+import { DATA, Trial, writeAll } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -171,10 +172,10 @@ describe("CVE-2024-7409: clients that come and go during negotiation", () => {
     using parked = await RawClient.negotiating(trial.socket);
     const stop = new AbortController();
     const visits = crowd(trial, stop.signal);
-    const since = performance.now();
     await completes(trial);
-    expect(performance.now() - since).toBeLessThan(SOON);
     await parked.closed();
+    // The one that stays in negotiation is closed by the end, and does not hold that up until its timeout.
+    expect(trial.program.stderr).not.toContain("negotiation has taken more than");
     stop.abort();
     await visits;
   });

@@ -10,10 +10,11 @@ import {
 } from "../../src/protocol/constants.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeRequest, encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { type Ended, eventually } from "../support/program.ts";
 import { ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 import { tempFolder } from "../support/temp.ts";
 import { CHILD, Trial, type TrialOptions } from "../support/trial.ts";
 

@@ -2,7 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, encodeWrite, RawClient, turnedAway } from "../support/nbd-client.ts";
+import { RawClient, turnedAway } from "../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import { CHILD, DATA, GATE, Trial, type TrialOptions, writeAll } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);

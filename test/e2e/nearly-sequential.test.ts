@@ -10,7 +10,7 @@ import {
   filled,
   nbdcopy,
   qemuIo,
-} from "../support/clients.ts";
+} from "../support/client-commands.ts";
 import { type Image, qcow2Image, rawImage, sparseImage } from "../support/images.ts";
 import { command, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";

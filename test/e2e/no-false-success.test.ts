@@ -1,7 +1,7 @@
 /** Every way to truncate a stream, into every kind of sink: it never looks like success. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { encodeRequest } from "../support/nbd-client.ts";
+import { encodeRequest } from "../support/wire.ts";
 import { start } from "../support/program.ts";
 import { SINKS } from "../support/sinks.ts";
 import {

@@ -1,6 +1,6 @@
 /** Real clients whose writes do not make a stream: the exact error. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { bench, convert, digestOf, filled, qemuIo } from "../support/clients.ts";
+import { bench, convert, digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { type Ended, runProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
@@ -123,7 +123,7 @@ function lateWrite(stderr: string) {
   const told =
     /^nbd-streaming: error: (\d+) bytes .*: truncated: NBD_CMD_WRITE of (\d+) bytes at (\d+) lies behind the stream, which has reached byte (\d+): .*window=(\d+)M/m;
   expect(stderr).toMatch(told);
-  const [bytes, length, offset, head, advice] = told.exec(stderr)?.slice(1).map(Number) as number[];
+  const [bytes, length, offset, head, advice] = (told.exec(stderr) ?? []).slice(1).map(Number);
   return { bytes, length, offset, head, advice } as Record<
     "bytes" | "length" | "offset" | "head" | "advice",
     number

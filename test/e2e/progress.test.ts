@@ -10,7 +10,8 @@ import {
   start,
   startProgram,
 } from "../support/program.ts";
-import { encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeWrite } from "../support/wire.ts";
 import { LIMIT } from "../support/limit.ts";
 import { tempFolder } from "../support/temp.ts";
 
@@ -41,7 +42,7 @@ function objects(stderr: string): Record<string, number | null>[] {
 }
 
 function expectGrowing(values: readonly number[]): void {
-  expect(values).toEqual([...values].sort((a, b) => a - b));
+  expect(values).toEqual(values.toSorted((a, b) => a - b));
 }
 
 describe("without a terminal", () => {

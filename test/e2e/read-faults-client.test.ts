@@ -3,10 +3,11 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Socket } from "node:net";
 import { NBD_CMD_READ } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeRequest } from "../support/wire.ts";
 import { eventually, start } from "../support/program.ts";
 import { CHILD, DATA, FEW_FORMS, FORMS, ReadTrial } from "../support/read-trial.ts";
-import { ERROR, GATE } from "../support/scene.ts";
+import { ERROR, GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 

@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { LIMIT } from "../support/limit.ts";
 import { DATA, FEW_FORMS, ReadTrial } from "../support/read-trial.ts";
-import { ERROR, GATE } from "../support/scene.ts";
+import { ERROR, GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 

@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { LIMIT } from "../support/limit.ts";
 import { CHILD, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 import type { SourceChoice } from "../support/sources.ts";
 
 setDefaultTimeout(LIMIT);

@@ -4,7 +4,7 @@ import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { command } from "../support/program.ts";
 import { DATA, FEW_FORMS, FORMS, ReadTrial } from "../support/read-trial.ts";
-import { ERROR, GATE } from "../support/scene.ts";
+import { ERROR, GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 

@@ -1,10 +1,10 @@
-/** Signals in every phase of a stream that is read: the program ends at once, and leaves nothing. */
+/** Signals in every phase of a stream that is read: the program ends, and leaves nothing. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { constants } from "node:os";
 import { LIMIT } from "../support/limit.ts";
 import type { ReadClient } from "../support/read-client.ts";
 import { CHILD, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 import type { SourceChoice } from "../support/sources.ts";
 
 setDefaultTimeout(LIMIT);

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { LIMIT } from "../support/limit.ts";
 import { start } from "../support/program.ts";
 import { DATA, FORMS, ReadTrial } from "../support/read-trial.ts";
-import { ERROR, GATE } from "../support/scene.ts";
+import { ERROR, GATE } from "../support/base-trial.ts";
 import { made, type SourceChoice } from "../support/sources.ts";
 
 setDefaultTimeout(LIMIT);

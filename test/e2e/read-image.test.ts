@@ -40,7 +40,7 @@ describe("an IMAGE", () => {
       expect(await copied(feed, image.path, words, folder.path)).toMatchObject({ status: 0 });
       expect(await formatOf(folder.file("disk.qcow2"))).toBe("qcow2");
       expect(await digestDisk(folder.file("disk.qcow2"), "qcow2")).toBe(await digestSectors(image));
-      expect(readdirSync(folder.path).sort()).toEqual(["disk.qcow2", "disk.qcow2.disk"]);
+      expect(readdirSync(folder.path).toSorted()).toEqual(["disk.qcow2", "disk.qcow2.disk"]);
     }
   });
 

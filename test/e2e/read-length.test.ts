@@ -1,7 +1,7 @@
 /** A source and its size=: too long, too short, padded, and a command that fails at its end. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { digestOf, digestPart } from "../support/clients.ts";
+import { digestOf, digestPart } from "../support/client-commands.ts";
 import { copied } from "../support/copied.ts";
 import { type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";

@@ -2,9 +2,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_READ } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeRequest } from "../support/nbd-client.ts";
+import { encodeRequest } from "../support/wire.ts";
 import { DATA, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 

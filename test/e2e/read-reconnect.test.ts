@@ -4,7 +4,7 @@ import { LIMIT } from "../support/limit.ts";
 import { command, eventually } from "../support/program.ts";
 import type { ReadClient } from "../support/read-client.ts";
 import { DATA, ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/scene.ts";
+import { GATE } from "../support/base-trial.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -14,7 +14,10 @@ const FIFO = { fifo: "cat data" };
 
 /** Far longer than any of these tests takes. */
 const PATIENT = { args: ["size=8M", "window=8M", "--reconnect=60"] };
+/** For clients that do not come back. */
 const BRIEF = { args: ["size=8M", "window=8M", "--reconnect=0.5"] };
+/** For those that do, and then are slow or lost again: enough to come back in on a busy machine. */
+const SECONDS = { args: ["size=8M", "window=8M", "--reconnect=2"] };
 
 const part = (from: number, to: number) => DATA.subarray(from, to);
 
@@ -118,14 +121,14 @@ test("a client with several READs in flight repeats all of them", async () => {
 });
 
 test("a client that comes back in time may take as long as it wants", async () => {
-  await using trial = await ReadTrial.serve(FIFO, BRIEF);
+  await using trial = await ReadTrial.serve(FIFO, SECONDS);
   using client = await trial.reader();
   expect((await client.readAll(0, 2 * MiB, MiB)).error).toBe(0);
   await hangUp(trial, client);
   using again = await trial.reader();
   expect((await again.read(MiB, 2 * MiB)).data.equals(part(MiB, 3 * MiB))).toBeTrue();
   // Slow on purpose: longer than what it had to come back.
-  await Bun.sleep(800);
+  await Bun.sleep(2500);
   expect(
     (await again.readAll(3 * MiB, 8 * MiB, MiB)).data.equals(part(3 * MiB, 8 * MiB)),
   ).toBeTrue();
@@ -143,7 +146,7 @@ test("somebody who only asks questions is not the client that comes back", async
 });
 
 test("a client that comes back, and is lost again before anything has moved, is missed again", async () => {
-  await using trial = await ReadTrial.serve(FIFO, BRIEF);
+  await using trial = await ReadTrial.serve(FIFO, SECONDS);
   for (const from of [0, 6 * MiB]) {
     using client = await trial.reader();
     expect((await client.readAll(from, 7 * MiB, MiB)).error).toBe(0);
@@ -158,7 +161,7 @@ test("a client that comes back, and is lost again before anything has moved, is 
 
 test("a client that comes back, and is lost while it waits, is missed with --no-pad, too", async () => {
   const fifo = `head -c ${3 * MiB} data; ${GATE}`;
-  const args = ["size=8M", "window=8M", "--reconnect=0.5", "--no-pad"];
+  const args = ["size=8M", "window=8M", "--reconnect=2", "--no-pad"];
   await using trial = await ReadTrial.serve({ fifo }, { args });
   for (const times of [1, 2]) {
     using client = await trial.reader();

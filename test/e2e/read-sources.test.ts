@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { appendFileSync, existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { digestOf } from "../support/clients.ts";
+import { digestOf } from "../support/client-commands.ts";
 import { digestSectors, holedImage, type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { fileListener } from "../support/listeners.ts";

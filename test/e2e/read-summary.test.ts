@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
-import { qemuIo } from "../support/clients.ts";
+import { qemuIo } from "../support/client-commands.ts";
 import { type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, type Ended, runProgram, startProgram } from "../support/program.ts";

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { nbdcopy } from "../support/clients.ts";
+import { nbdcopy } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { type Ended, runProgram, start, startProgram } from "../support/program.ts";

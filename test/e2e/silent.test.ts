@@ -2,13 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
-import {
-  encodeOption,
-  encodeRequest,
-  encodeWrite,
-  RawClient,
-  turnedAway,
-} from "../support/nbd-client.ts";
+import { RawClient, turnedAway } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { bounded, eventually } from "../support/program.ts";
 import { DATA, GATE, Trial, type TrialOptions } from "../support/trial.ts";
 
@@ -195,7 +190,7 @@ describe("when the client that moved the stream has left, those that have moved 
   });
 
   test("and wait for another one's payload, are served", async () => {
-    await using trial = await serve([`--idle-timeout=${SHORT}`, "size=192k", "--no-pad"]);
+    await using trial = await serve(["--idle-timeout=10", "size=192k", "--no-pad"]);
     using first = await trial.client();
     using second = await trial.client();
     const [one, two] = [PAIR.subarray(0, PART.length), PAIR.subarray(PART.length)];

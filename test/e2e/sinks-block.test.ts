@@ -5,7 +5,7 @@ import { basename } from "node:path";
 import { O_EXCL, O_RDONLY } from "../../ffi/constants.ts";
 import { open } from "../../ffi/fd.ts";
 import { Descriptors } from "../ffi/descriptors.ts";
-import { nbdcopy, qemuIo } from "../support/clients.ts";
+import { nbdcopy, qemuIo } from "../support/client-commands.ts";
 import { rawImage } from "../support/images.ts";
 import { command, runProgram } from "../support/program.ts";
 import { quoted, shell, startShell } from "../support/shell.ts";

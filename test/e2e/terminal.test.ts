@@ -124,7 +124,7 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
     test("is ended by a signal to the program, and the terminal shows again what is typed", async () => {
       shell.run(words);
       await shell.showing(/password: /);
-      const [pid] = started().filter((one) => {
+      const pid = started().find((one) => {
         return readFileSync(`/proc/${one}/cmdline`, "latin1").includes("main.ts");
       });
       process.kill(Number(pid), "SIGTERM");

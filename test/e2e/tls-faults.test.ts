@@ -11,7 +11,8 @@ import {
 } from "../../src/protocol/constants.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
-import { encodeOption, encodeRequest, encodeWrite, RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { beginTls, failure, secureClient, secureTransmission } from "../support/tls-client.ts";

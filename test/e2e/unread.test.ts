@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { setNonBlocking } from "../../ffi/fd.ts";
 import { Descriptors, fill, readAll } from "../ffi/descriptors.ts";
-import { nbdcopy } from "../support/clients.ts";
+import { nbdcopy } from "../support/client-commands.ts";
 import { rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";

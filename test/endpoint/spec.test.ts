@@ -5,7 +5,7 @@ import { mkfifo } from "../../ffi/pipe.ts";
 import { openEndpoint } from "../../src/endpoint/opening/open.ts";
 import {
   endpointText,
-  mayTellLength,
+  mayKnowLength,
   parseEndpoint,
   UnusableError,
 } from "../../src/endpoint/spec.ts";
@@ -58,7 +58,7 @@ describe("parseTarget", () => {
 
   test("a length can be told only of what may be a file", () => {
     const told = ["-", "fd:3", "disk", "tcp:host:1", "exec:cat"].map((text) =>
-      mayTellLength(parseEndpoint(text, "read")),
+      mayKnowLength(parseEndpoint(text, "read")),
     );
     expect(told).toEqual([true, true, true, false, false]);
   });

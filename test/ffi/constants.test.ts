@@ -1,20 +1,10 @@
 import { expect, test } from "bun:test";
-import { constants as fs, symlinkSync, writeFileSync } from "node:fs";
+import { constants as fs } from "node:fs";
 import { constants as os } from "node:os";
 import * as abi from "../../ffi/constants.ts";
-import { open } from "../../ffi/fd.ts";
-import { tempFolder } from "../support/temp.ts";
-import { Descriptors, flagsOf, thrownBy } from "./descriptors.ts";
+import { Descriptors, flagsOf } from "./descriptors.ts";
 
-const OPEN_FLAGS = [
-  "O_RDONLY",
-  "O_WRONLY",
-  "O_RDWR",
-  "O_NOCTTY",
-  "O_NONBLOCK",
-  "O_DIRECTORY",
-  "O_NOFOLLOW",
-] as const;
+const OPEN_FLAGS = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_NOCTTY", "O_NONBLOCK"] as const;
 
 test.each(OPEN_FLAGS)("%s has this machine's value", (name) => {
   expect(abi[name]).toBe(fs[name]);
@@ -23,20 +13,6 @@ test.each(OPEN_FLAGS)("%s has this machine's value", (name) => {
 test.each(Object.keys(abi.ERRNO))("%s has this machine's value", (name) => {
   const errno: Record<string, number> = abi.ERRNO;
   expect(errno[name]).toBe((os.errno as Record<string, number>)[name] as number);
-});
-
-test("the kernel takes O_DIRECTORY and O_NOFOLLOW for what they are", () => {
-  using folder = tempFolder();
-  using descriptors = new Descriptors();
-  writeFileSync(folder.file("file"), "");
-  symlinkSync("file", folder.file("link"));
-  descriptors.keep(open(folder.path, abi.O_RDONLY | abi.O_DIRECTORY));
-  expect(thrownBy(() => open(folder.file("file"), abi.O_DIRECTORY))).toMatchObject({
-    code: "ENOTDIR",
-  });
-  expect(thrownBy(() => open(folder.file("link"), abi.O_NOFOLLOW))).toMatchObject({
-    code: "ELOOP",
-  });
 });
 
 test("the kernel takes O_NONBLOCK and O_CLOEXEC for what they are", () => {

@@ -1,8 +1,8 @@
 /** A process whose child starts a grandchild and ends; says on stdout who the parent is then. */
 import { readFileSync } from "node:fs";
-import { adoptOrphans } from "../../ffi/process.ts";
+import { becomeSubreaper } from "../../ffi/process.ts";
 
-if (process.argv[2] === "adopt") adoptOrphans();
+if (process.argv[2] === "adopt") becomeSubreaper();
 
 const shell = Bun.spawn(["sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!"], { stdout: "pipe" });
 const orphan = Number(await new Response(shell.stdout).text());

@@ -4,7 +4,14 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { open } from "../../ffi/fd.ts";
 import { O_NONBLOCK, O_WRONLY } from "../../ffi/constants.ts";
-import { type ChildState, endOf, reap, spawn, type SpawnOptions, stopOf } from "../../ffi/spawn.ts";
+import {
+  type ChildState,
+  exitState,
+  reap,
+  spawn,
+  type SpawnOptions,
+  stopState,
+} from "../../ffi/spawn.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, eventually, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -16,8 +23,8 @@ const ENV = { PATH: process.env["PATH"] };
 
 /** Waits for a child. */
 async function ended(pid: number): Promise<ChildState | "unknown"> {
-  let end: ReturnType<typeof endOf>;
-  await eventually(() => (end = endOf(pid)) !== undefined, "its end");
+  let end: ReturnType<typeof exitState>;
+  await eventually(() => (end = exitState(pid)) !== undefined, "its end");
   return end as ChildState | "unknown";
 }
 
@@ -112,20 +119,20 @@ test("an end is told as often as it is asked for, until it is reaped", async () 
     spawn({ file: "/bin/sh", argv: ["sh", "-c", words], env: ENV, stdio: [], place: "here" });
   const pid = start("exit 7");
   expect(await ended(pid)).toEqual({ state: "exited", value: 7 });
-  expect(endOf(pid)).toEqual({ state: "exited", value: 7 });
+  expect(exitState(pid)).toEqual({ state: "exited", value: 7 });
   reap(pid);
-  expect(endOf(pid)).toBe("unknown");
+  expect(exitState(pid)).toBe("unknown");
 
   const killed = start("kill -KILL $$");
   expect(await ended(killed)).toEqual({ state: "killed", value: 9 });
   reap(killed);
 
   const stopped = start("kill -TSTP $$; exit 5");
-  let stop: ReturnType<typeof stopOf>;
-  await eventually(() => (stop = stopOf(stopped)) !== undefined, "it to stop");
+  let stop: ReturnType<typeof stopState>;
+  await eventually(() => (stop = stopState(stopped)) !== undefined, "it to stop");
   expect(stop).toEqual({ state: "stopped", value: constants.signals.SIGTSTP });
-  expect(stopOf(stopped)).toBeUndefined();
-  expect(endOf(stopped)).toBeUndefined();
+  expect(stopState(stopped)).toBeUndefined();
+  expect(exitState(stopped)).toBeUndefined();
   process.kill(stopped, "SIGCONT");
   expect(await ended(stopped)).toEqual({ state: "exited", value: 5 });
   reap(stopped);

@@ -13,19 +13,19 @@ export interface WakeUpTask {
 /** Milliseconds that the signaller leaves the other side to fall asleep. */
 const DELAY = 50;
 /** Milliseconds after which to give up. */
-const PATIENCE = 10_000;
+const WAIT_LIMIT = 10_000;
 
 const { fd, role, go } = workerData as WakeUpTask;
 const wakeUp = new WakeUp(fd);
 parentPort?.postMessage("ready");
 if (role === "signaller") {
-  Atomics.wait(go, 0, 0, PATIENCE);
+  Atomics.wait(go, 0, 0, WAIT_LIMIT);
   Bun.sleepSync(DELAY);
   wakeUp.signal();
 } else {
   const set = new PollSet();
   set.add(fd, POLLIN);
-  const reported = set.wait(PATIENCE);
+  const reported = set.wait(WAIT_LIMIT);
   const revents = set.revents(0);
   wakeUp.clear();
   parentPort?.postMessage({ reported, revents, left: set.wait(0) });

@@ -4,7 +4,7 @@ import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { open } from "../../ffi/fd.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { deliver, deliverNow } from "../../src/files/deliver.ts";
-import { whyNot } from "../../src/files/place.ts";
+import { explainFailure } from "../../src/files/place.ts";
 import { Descriptors, fill, readAll, thrownBy } from "../ffi/descriptors.ts";
 import { LIMIT } from "../support/limit.ts";
 import { start } from "../support/program.ts";
@@ -18,7 +18,7 @@ const LONG = `${"x".repeat(1024 * 1024)}\n`;
 
 /** Why a text was not delivered. */
 async function failure(work: Promise<void>): Promise<string> {
-  return whyNot(
+  return explainFailure(
     await work.then(
       () => undefined,
       (error: unknown) => error,
@@ -58,7 +58,9 @@ describe("a text for a FIFO", () => {
     mkfifo(folder.file("alone"), 0o600);
     const nobody = "nobody reads it; start its reader first, or name a file";
     expect(await failure(deliver(DEVICE, folder.file("alone"), "x\n", 50))).toBe(nobody);
-    expect(whyNot(thrownBy(() => deliverNow(DEVICE, folder.file("alone"), "x\n")))).toBe(nobody);
+    expect(explainFailure(thrownBy(() => deliverNow(DEVICE, folder.file("alone"), "x\n")))).toBe(
+      nobody,
+    );
     fifo(descriptors, folder.file("f"));
     expect(await failure(deliver(DEVICE, folder.file("f"), LONG, 50))).toStartWith(
       "nobody reads it",

@@ -1,19 +1,24 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { linkSync, mkdirSync, openSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { UserError } from "../../src/errors.ts";
-import { placeOf, requireOtherThan, temporaryName, whyNot } from "../../src/files/place.ts";
+import type { UserError } from "../../src/errors.ts";
+import {
+  placeOf,
+  requireDifferentFile,
+  temporaryName,
+  explainFailure,
+} from "../../src/files/place.ts";
 import { Descriptors, thrownBy } from "../ffi/descriptors.ts";
 import { LIMIT } from "../support/limit.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Those that end with an exclamation mark. */
+/** Accepts texts that end with an exclamation mark. */
 const place = (path: string) => placeOf(path, "a cry", (text) => text.endsWith("!"));
 
 /** Why it is none, and what to do. */
-const refusal = (path: string) => whyNot(thrownBy(() => place(path)));
+const refusal = (path: string) => explainFailure(thrownBy(() => place(path)));
 
 describe("a text of ours may go to", () => {
   test("a name that nothing has", () => {
@@ -114,7 +119,7 @@ describe("two names are one file", () => {
   /** What is said of them, if they are. */
   function same(path: string, other: string): string | undefined {
     try {
-      requireOtherThan({ name: "--ours", path }, [{ name: "yours", path: other }]);
+      requireDifferentFile({ name: "--ours", path }, [{ name: "yours", path: other }]);
       return undefined;
     } catch (error) {
       expect(error).toMatchObject({ code: "ERR_USAGE", exitStatus: 2 });

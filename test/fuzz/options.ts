@@ -12,7 +12,7 @@ import {
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
 } from "../../src/protocol/constants.ts";
-import { encodeOption } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 import type { Random } from "./random.ts";
 
 /** The one export that there is; clients may also ask for "". */

@@ -1,4 +1,7 @@
-/** The next reply of a server, whatever it answers, held to the specification. */
+/**
+ * The next reply of a server, whatever it answers, held to the specification. It has nothing in common with
+ * test/support/replies.ts on purpose: what one of them reads wrongly is not wrong in the other, too.
+ */
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_READ,

@@ -12,7 +12,7 @@ import {
   NBD_REQUEST_MAGIC,
 } from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "../support/images.ts";
-import { encodeExtended, encodeRequest } from "../support/nbd-client.ts";
+import { encodeExtended, encodeRequest } from "../support/wire.ts";
 import type { Random } from "./random.ts";
 
 /** Where payloads come from. */

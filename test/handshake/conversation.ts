@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import type { TlsPolicy } from "../../src/handshake/haggling.ts";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
 import type { ExportInfo, Negotiated } from "../../src/protocol/export.ts";
-import { encodeOption } from "../support/nbd-client.ts";
+import { encodeOption } from "../support/wire.ts";
 
 /** An export of 1 GiB with any name; its numbers are easy to find in hex. */
 export const ANY_NAME: ExportInfo = {

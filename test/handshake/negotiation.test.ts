@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
-import { encodeOption, encodeRequest } from "../support/nbd-client.ts";
+import { encodeOption, encodeRequest } from "../support/wire.ts";
 import {
   ANY_NAME,
   converse,

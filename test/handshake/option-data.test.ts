@@ -1,9 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { decodeString, OptionData } from "../../src/handshake/option-data.ts";
+import {
+  decodeInfoRequest,
+  decodeMetaContextRequest,
+  decodeString,
+  OptionData,
+} from "../../src/handshake/option-data.ts";
+import { hex, infoRequest, metaContextRequest, u32 } from "./conversation.ts";
 
 /** Option data, given in hex, that is a part of a larger array. */
-function optionData(hex: string): OptionData {
-  const bytes = Buffer.from(`ffffff${hex}01ffffff`, "hex");
+function optionData(digits: string): OptionData {
+  const bytes = Buffer.from(`ffffff${digits}01ffffff`, "hex");
   return new OptionData(bytes.subarray(3, bytes.length - 4));
 }
 
@@ -61,4 +67,97 @@ describe("OptionData", () => {
     expect(optionData(`00001001${"6e".repeat(4097)}`).string()).toBeUndefined();
     expect(optionData(`00001000${"6e".repeat(4096)}`).string()).toBe("n".repeat(4096));
   });
+});
+
+describe("decodeInfoRequest", () => {
+  test("gives the name and what is asked for", () => {
+    expect(decodeInfoRequest(infoRequest("disk", [3, 1, 3, 0xffff]))).toEqual({
+      name: "disk",
+      infos: new Set([3, 1, 0xffff]),
+    });
+  });
+
+  test("reads data that is a part of a larger array", () => {
+    const data = Buffer.concat([Buffer.alloc(5, 0xff), infoRequest("a", [2]), Buffer.alloc(3, 1)]);
+    expect(decodeInfoRequest(data.subarray(5, data.length - 3))).toEqual({
+      name: "a",
+      infos: new Set([2]),
+    });
+  });
+
+  test("refuses every truncation and every extension of a good request", () => {
+    const good = infoRequest("disk", [1, 3]);
+    for (let length = 0; length < good.length; length++) {
+      expect(decodeInfoRequest(good.subarray(0, length))).toBeUndefined();
+    }
+    for (const extra of [1, 2, 3]) {
+      expect(decodeInfoRequest(Buffer.concat([good, Buffer.alloc(extra)]))).toBeUndefined();
+    }
+  });
+});
+
+describe("decodeMetaContextRequest", () => {
+  test("a request decodes into a name and queries", () => {
+    const data = metaContextRequest("disk", ["base:allocation", "qemu:dirty-bitmap:ä", ""]);
+    expect(decodeMetaContextRequest(data)).toEqual({
+      name: "disk",
+      queries: new Set(["base:allocation", "qemu:dirty-bitmap:ä", ""]),
+    });
+  });
+
+  test("no queries are not the same as an empty one", () => {
+    const decoded = [[], [""]].map((queries) =>
+      decodeMetaContextRequest(metaContextRequest("", queries)),
+    );
+    expect(decoded).toEqual([
+      { name: "", queries: new Set() },
+      { name: "", queries: new Set([""]) },
+    ]);
+  });
+
+  test("a query that comes twice is one", () => {
+    const data = metaContextRequest("", ["base:", "base:allocation", "base:"]);
+    expect(decodeMetaContextRequest(data)?.queries.size).toBe(2);
+  });
+
+  test("a request decodes as a part of a larger array", () => {
+    const request = metaContextRequest("a", ["b:c"]);
+    const data = Buffer.concat([Buffer.alloc(5, 0xff), request, Buffer.alloc(3, 1)]);
+    expect(decodeMetaContextRequest(data.subarray(5, data.length - 3))).toEqual({
+      name: "a",
+      queries: new Set(["b:c"]),
+    });
+  });
+
+  test("every truncation and every extension of a good request is refused", () => {
+    const good = metaContextRequest("disk", ["base:allocation", "", "x-a:b"]);
+    for (let length = 0; length < good.length; length++) {
+      expect(decodeMetaContextRequest(good.subarray(0, length))).toBeUndefined();
+    }
+    for (const extra of [1, 2, 4, 8]) {
+      expect(decodeMetaContextRequest(Buffer.concat([good, Buffer.alloc(extra)]))).toBeUndefined();
+    }
+  });
+
+  test("as many queries as fit are taken, and one more is refused", () => {
+    const empty = "00000000";
+    const request = (count: number, queries: number) =>
+      Buffer.from(empty + u32(count) + empty.repeat(queries), "hex");
+    expect(decodeMetaContextRequest(request(4000, 4000))?.queries).toEqual(new Set([""]));
+    expect(decodeMetaContextRequest(request(4001, 4000))).toBeUndefined();
+    expect(decodeMetaContextRequest(request(3999, 4000))).toBeUndefined();
+  });
+
+  test.each([1, 2 ** 30, 2 ** 31, 2 ** 32 - 1])("a count of %d without queries is refused", (n) => {
+    expect(decodeMetaContextRequest(Buffer.from(`00000000${u32(n)}`, "hex"))).toBeUndefined();
+    expect(decodeMetaContextRequest(Buffer.from(`00000000${u32(n)}000000`, "hex"))).toBeUndefined();
+  });
+
+  test.each([4, 2 ** 31, 2 ** 32 - 4, 2 ** 32 - 1])(
+    "a query of %d bytes that are not there is refused",
+    (n) => {
+      const data = Buffer.from(`00000000${u32(1)}${u32(n)}${hex("a:b")}`, "hex");
+      expect(decodeMetaContextRequest(data)).toBeUndefined();
+    },
+  );
 });

@@ -12,6 +12,9 @@ import {
   TruncatedError,
   UserError,
 } from "../../src/index.ts";
+import { resolveServe } from "../../src/library/resolve.ts";
+import { startServe } from "../../src/library/serve.ts";
+import { LIBRARY } from "../../src/messages/vocabulary.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
@@ -326,7 +329,11 @@ describe("what cannot begin is refused:", () => {
     ],
     [
       "no length for somebody who needs one",
-      () => serve({ pipe: "x", needsSize: "the percentage" }),
+      () =>
+        startServe(
+          () => ({ ...resolveServe({ pipe: "x" }), needsSize: "the percentage" }),
+          LIBRARY,
+        ),
       "ERR_USAGE",
       /^the percentage needs size: the length of the stream is not known; give/,
     ],

@@ -58,16 +58,16 @@ test("until it is released, nobody else can get its process id", async () => {
   const child = shell("exit 0");
   await bounded(child.exited, "its end");
   expect(readFileSync(`/proc/${child.pid}/status`, "latin1")).toMatch(/^State:\s*Z/m);
-  expect(child.held).toBe(true);
+  expect(child.ownsPid).toBe(true);
   child.release();
-  expect(child.held).toBe(false);
+  expect(child.ownsPid).toBe(false);
   expect(existsSync(`/proc/${child.pid}`)).toBe(false);
 });
 
 test("one that is released before its end leaves no zombie either", async () => {
   const child = shell("sleep 0.1");
   child.release();
-  expect(child.held).toBe(true);
+  expect(child.ownsPid).toBe(true);
   await bounded(child.exited, "its end");
   expect(existsSync(`/proc/${child.pid}`)).toBe(false);
 });
@@ -81,7 +81,7 @@ test("one that somebody else has waited for has not succeeded", async () => {
   }
   reap(child.pid);
   await bounded(child.exited, "its end");
-  expect(child).toMatchObject({ exitCode: 255, signalCode: null, held: false });
+  expect(child).toMatchObject({ exitCode: 255, signalCode: null, ownsPid: false });
 });
 
 test("how children end is known where SIGCHLD was ignored, to Bun as well", async () => {

@@ -23,7 +23,7 @@ function shared(descriptors: Descriptors): { read: number; write: number } {
 }
 
 /** What comes out until the last line of it is there. */
-async function heard(fd: number, last: RegExp): Promise<string> {
+async function readUntil(fd: number, last: RegExp): Promise<string> {
   let text = "";
   await eventually(() => {
     text += readAll(fd).toString();
@@ -48,11 +48,11 @@ describe.each([
     const { read, write } = ends(descriptors);
     const flags = flagsOf(write);
     const writer = new LineWriter(write);
-    for (let i = 0; i < FAR_TOO_MANY; i++) writer.tell(`line ${i}\n`);
+    for (let i = 0; i < FAR_TOO_MANY; i++) writer.writeOrDrop(`line ${i}\n`);
     expect(writer.idle).toBeFalse();
     // Those who share it do not see that we do not wait.
     expect(flagsOf(write)).toBe(flags);
-    const text = await heard(read, / lost: nobody was reading\n$/);
+    const text = await readUntil(read, / lost: nobody was reading\n$/);
     const lines = text.trimEnd().split("\n");
     const note = /^nbd-streaming: (\d+) more messages were lost: nobody was reading$/;
     const lost = Number(note.exec(lines.pop() as string)?.[1]);
@@ -65,10 +65,10 @@ describe.each([
     using descriptors = new Descriptors();
     const { read, write } = ends(descriptors);
     const writer = new LineWriter(write);
-    for (let i = 0; i < FAR_TOO_MANY; i++) writer.tell(`line ${i}\n`);
+    for (let i = 0; i < FAR_TOO_MANY; i++) writer.writeOrDrop(`line ${i}\n`);
     writer.write("the end\n");
     writer.write("the very end\n");
-    const text = await heard(read, /the very end\n$/);
+    const text = await readUntil(read, /the very end\n$/);
     expect(text.trimEnd().split("\n").slice(-3)).toEqual([
       expect.stringMatching(/^nbd-streaming: \d+ more messages were lost: nobody was reading$/),
       "the end",
@@ -80,13 +80,13 @@ describe.each([
     using descriptors = new Descriptors();
     const { read, write } = ends(descriptors);
     const writer = new LineWriter(write);
-    expect(writer.offer("taken\n")).toBeTrue();
+    expect(writer.tryWrite("taken\n")).toBeTrue();
     let n = 0;
-    while (writer.offer(`${n}\n`) && writer.idle) n++;
+    while (writer.tryWrite(`${n}\n`) && writer.idle) n++;
     expect(n).toBeGreaterThan(0);
     expect(n).toBeLessThan(FAR_TOO_MANY * 10);
     expect(writer.idle).toBeTrue();
-    expect(writer.offer("refused\n")).toBeFalse();
+    expect(writer.tryWrite("refused\n")).toBeFalse();
     expect(readAll(read).toString()).toEndWith(`\n${n - 1}\n`);
     writer.write("later\n");
     expect(readAll(read).toString()).toBe("later\n");
@@ -96,7 +96,7 @@ describe.each([
     using descriptors = new Descriptors();
     const { read, write } = ends(descriptors);
     const writer = new LineWriter(write);
-    for (let i = 0; i < FAR_TOO_MANY; i++) writer.tell("x\n");
+    for (let i = 0; i < FAR_TOO_MANY; i++) writer.writeOrDrop("x\n");
     writer.drain(50);
     expect(writer.idle).toBeFalse();
     const reader = Bun.spawn(["sh", "-c", "sleep 0.2; exec cat"], {
@@ -116,8 +116,8 @@ describe.each([
     const long = "l".repeat(3 * 1024 * 1024);
     writer.write(`${long}\n`);
     writer.write("short\n");
-    expect(writer.offer("not now\n")).toBeFalse();
-    expect((await heard(read, /short\n$/)) === `${long}\nshort\n`).toBeTrue();
+    expect(writer.tryWrite("not now\n")).toBeFalse();
+    expect((await readUntil(read, /short\n$/)) === `${long}\nshort\n`).toBeTrue();
   });
 });
 
@@ -140,7 +140,7 @@ test("a reader that is gone is no trouble, and what it left is forgotten", () =>
   using descriptors = new Descriptors();
   const { read, write } = shared(descriptors);
   const before = new LineWriter(write);
-  for (let i = 0; i < FAR_TOO_MANY; i++) before.tell("x\n");
+  for (let i = 0; i < FAR_TOO_MANY; i++) before.writeOrDrop("x\n");
   descriptors.close(read);
   before.write("nobody\n");
   expect(before.idle).toBeTrue();
@@ -148,7 +148,7 @@ test("a reader that is gone is no trouble, and what it left is forgotten", () =>
   const after = new LineWriter(write);
   after.write("nobody\n");
   expect(after.idle).toBeTrue();
-  expect(after.offer("nobody\n")).toBeTrue();
+  expect(after.tryWrite("nobody\n")).toBeTrue();
 });
 
 test("a descriptor that is not open is no trouble", () => {
@@ -200,13 +200,13 @@ test("a terminal that is stopped (Ctrl-S) keeps nobody waiting", async () => {
   const writer = new LineWriter(slave);
   writer.write("one\n");
   expect(libc.ioctl(slave, TCXONC, TCOOFF as never)).toBe(0);
-  for (let i = 0; i < FAR_TOO_MANY; i++) writer.tell(`line ${i}\n`);
+  for (let i = 0; i < FAR_TOO_MANY; i++) writer.writeOrDrop(`line ${i}\n`);
   expect(writer.idle).toBeFalse();
-  expect(writer.offer("bar")).toBeFalse();
+  expect(writer.tryWrite("bar")).toBeFalse();
   setNonBlocking(master, true);
   expect(readAll(master).toString()).toBe("one\r\n");
   expect(libc.ioctl(slave, TCXONC, TCOON as never)).toBe(0);
-  const text = await heard(master, /nobody was reading\r\n$/);
+  const text = await readUntil(master, /nobody was reading\r\n$/);
   const lines = text.split("\r\n").slice(0, -2);
   expect(lines).toEqual(lines.map((_, i) => `line ${i}`));
 });

@@ -16,8 +16,8 @@ try {
   // That was the last one.
 }
 tree.kill();
-await tree.leader.exited;
+await tree.child.exited;
 for (const fd of used) closeSync(fd);
-await tree.gone(5000);
-console.log(JSON.stringify({ signal: tree.leader.signalCode, left: tree.members().length }));
+await tree.waitForExit(5000);
+console.log(JSON.stringify({ signal: tree.child.signalCode, left: tree.members().length }));
 process.exit(0);

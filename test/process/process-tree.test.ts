@@ -17,7 +17,7 @@ afterAll(() => folder[Symbol.dispose]());
 const NAME = "NBD_STREAMING_TEST";
 
 /** A tree of a shell that reads a pipe; `using` ends what there is of it. */
-function startFamily(
+function startTree(
   script: string,
   options: { env?: Record<string, string>; group?: boolean } = {},
 ) {
@@ -53,17 +53,17 @@ const ORPHAN = (pid: string) =>
 
 test("an orphan without an environment is found by the pipe that it reads, with what is below it", async () => {
   const pid = folder.file("orphan");
-  using started = startFamily(`${ORPHAN(pid)} exit 0`);
+  using started = startTree(`${ORPHAN(pid)} exit 0`);
   const { tree } = started;
   const orphan = await pidIn(pid);
-  await tree.leader.exited;
+  await tree.child.exited;
   await eventually(() => tree.members().length === 3, "the shell and both cats");
   expect(tree.members()).toContain(orphan);
   signalAll(tree.members(), "SIGKILL");
   await eventually(() => tree.members().length === 0, "their end");
 });
 
-test("whoever had the pipe before the command is none of the tree", async () => {
+test("a process that had the pipe before the command does not belong to the tree", async () => {
   const ends = pipe();
   const older = Bun.spawn(["sleep", "60"], { stdio: [ends.read, "ignore", "ignore"] });
   try {
@@ -78,10 +78,10 @@ test("whoever had the pipe before the command is none of the tree", async () => 
     });
     close(ends.read);
     try {
-      expect(tree.members()).toEqual([tree.leader.pid]);
+      expect(tree.members()).toEqual([tree.child.pid]);
     } finally {
-      tree.leader.kill("SIGKILL");
-      await tree.leader.exited;
+      tree.child.kill("SIGKILL");
+      await tree.child.exited;
     }
     expect(tree.members()).toEqual([]);
   } finally {
@@ -92,8 +92,8 @@ test("whoever had the pipe before the command is none of the tree", async () => 
 });
 
 test("a tree in a tree belongs to both", async () => {
-  using outer = startFamily("sleep 60");
-  const environment = () => readFileSync(`/proc/${outer.tree.leader.pid}/environ`, "utf8");
+  using outer = startTree("sleep 60");
+  const environment = () => readFileSync(`/proc/${outer.tree.child.pid}/environ`, "utf8");
   const entry = () =>
     environment()
       .split("\0")
@@ -102,24 +102,24 @@ test("a tree in a tree belongs to both", async () => {
   await eventually(() => entry() !== undefined, "the outer one");
   const mark = entry() ?? "";
   // Its parent is not of the outer tree, as when the program between them is gone.
-  using inner = startFamily("sleep 60 & wait", { env: { [NAME]: mark.slice(NAME.length + 1) } });
+  using inner = startTree("sleep 60 & wait", { env: { [NAME]: mark.slice(NAME.length + 1) } });
   await eventually(() => inner.tree.members().length === 2, "the inner one");
   const both = () => inner.tree.members().every((pid) => outer.tree.members().includes(pid));
   await eventually(both, "the inner one to be in the outer one");
-  expect(inner.tree.members()).not.toContain(outer.tree.leader.pid);
+  expect(inner.tree.members()).not.toContain(outer.tree.child.pid);
 });
 
 test("what is in the group of the command belongs to it, whatever else is known about it", async () => {
   const pid = folder.file("member");
   // Neither a child any more, nor with the mark, nor reading the pipe.
   const orphan = `env -i /bin/sh -c 'echo $$ > ${pid}; exec /bin/sleep 60' < /dev/null &`;
-  using started = startFamily(`${orphan} exit 0`, { group: true });
+  using started = startTree(`${orphan} exit 0`, { group: true });
   const { tree } = started;
   const member = await pidIn(pid);
-  await tree.leader.exited;
+  await tree.child.exited;
   expect(tree.members()).toEqual([member]);
   tree.kill();
-  expect(await tree.gone(5000)).toBe(true);
+  expect(await tree.waitForExit(5000)).toBe(true);
   tree.release();
   expect(tree.members()).toEqual([]);
 });
@@ -135,11 +135,11 @@ test("a tree is killed without descriptors, too", async () => {
 
 test("nobody in a pipeline sees the death of another one", async () => {
   const marker = folder.file("seen");
-  using started = startFamily(`cat | cat | { cat; echo seen > ${marker}; }`, { group: true });
+  using started = startTree(`cat | cat | { cat; echo seen > ${marker}; }`, { group: true });
   const { tree } = started;
   await eventually(() => tree.members().length === 5, "five processes");
   tree.kill();
-  expect(await tree.gone(5000)).toBe(true);
+  expect(await tree.waitForExit(5000)).toBe(true);
   expect(existsSync(marker)).toBe(false);
   tree.release();
 });

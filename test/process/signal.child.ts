@@ -1,9 +1,9 @@
 /** A process that signals what it has started; says on stdout what is left of it. */
-import { adoptOrphans } from "../../ffi/process.ts";
+import { becomeSubreaper } from "../../ffi/process.ts";
 import { descendants, signalAll } from "../../src/process/proc.ts";
 import { eventually } from "../support/program.ts";
 
-adoptOrphans();
+becomeSubreaper();
 const shell = Bun.spawn(["sh", "-c", "sleep 30 & sleep 30 & wait"]);
 await eventually(() => descendants([process.pid]).length === 3, "the tree");
 const before = descendants([process.pid]).length;

@@ -10,7 +10,7 @@ const [when = "", done = ""] = process.argv.slice(2);
 const ends = pipe();
 const watchdog = new Watchdog(ends.write);
 const children = readFileSync(`/proc/self/task/${process.pid}/children`, "latin1").trim();
-let leader = "";
+let commandPid = "";
 if (when !== "before the command") {
   const tree = new ProcessTree("NBD_STREAMING_TEST", {
     ...watchdog.watch(`cat; echo done > ${done}`, [ends.read, 1, 2]),
@@ -18,9 +18,9 @@ if (when !== "before the command") {
     group: true,
   });
   close(ends.read);
-  leader = String(tree.leader.pid);
+  commandPid = String(tree.child.pid);
   const isCat = (pid: number) => readFileSync(`/proc/${pid}/comm`, "latin1") === "cat\n";
   if (when === "while it reads") await eventually(() => tree.members().some(isCat), "cat");
 }
-writeFileSync(`${done}.pids`, `${children} ${leader}`);
+writeFileSync(`${done}.pids`, `${children} ${commandPid}`);
 process.kill(process.pid, "SIGKILL");

@@ -24,7 +24,7 @@ test("a command that is watched is the same as without", async () => {
     env: process.env,
     group: true,
   });
-  await bounded(tree.leader.exited, "its end");
+  await bounded(tree.child.exited, "its end");
   const told = readFileSync(folder.file("told"), "utf8");
   expect(told).toBe(`/bin/sh|0|/bin/sh|-c|${shell}|0\n1\n2\n3\n`);
   watchdog.release();
@@ -49,8 +49,8 @@ test("it holds the pipe until it is released, and no longer", async () => {
   await Bun.sleep(100);
   expect(existsSync(done)).toBe(false);
   watchdog.release();
-  await bounded(tree.leader.exited, "its end");
-  expect(tree.leader.exitCode).toBe(0);
+  await bounded(tree.child.exited, "its end");
+  expect(tree.child.exitCode).toBe(0);
   expect(existsSync(done)).toBe(true);
   watchdog.release();
   tree.release();
@@ -62,17 +62,17 @@ test.each(["before the command", "when it has just been started", "while it read
     using folder = tempFolder();
     const script = join(import.meta.dir, "watchdog.child.ts");
     const line = `"$0" "$@" & wait $!; cat`;
-    // Whoever has our standard output or error would keep this waiting.
+    // A process that has our standard output or error would keep this waiting.
     const words = ["sh", "-c", line, process.execPath, script, when, folder.file("done")];
     await command(words);
-    const [watchdog = 0, leader = 0] = readFileSync(folder.file("done.pids"), "utf8")
+    const [watchdog = 0, commandPid = 0] = readFileSync(folder.file("done.pids"), "utf8")
       .split(" ")
       .map(Number);
     const alive = (pid: number) => {
       if (pid === 0 || !existsSync(`/proc/${pid}`)) return false;
       return !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
     };
-    await eventually(() => !alive(watchdog) && !alive(leader), "their end");
+    await eventually(() => !alive(watchdog) && !alive(commandPid), "their end");
     expect(existsSync(folder.file("done"))).toBe(false);
   },
 );

@@ -35,7 +35,8 @@ test.each(["123456789123456789\n", "1\n", "  42  ", ""])(
     using folder = tempFolder();
     writeFileSync(folder.file("pid"), text);
     requirePidFile(folder.file("pid"));
-    new PidFile(folder.file("pid"));
+    const file = new PidFile(folder.file("pid"));
+    expect(file).toBeInstanceOf(PidFile);
     expect(readFileSync(folder.file("pid"), "latin1")).toBe(`${process.pid}\n`);
   },
 );

@@ -10,7 +10,7 @@ import { makeCertificates } from "../support/certificates.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { bounded, command, type Running, start, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
-import { type Break, type Place, Proxy } from "./proxy.ts";
+import { type Break, type Place, BreakingLink } from "./breaking-link.ts";
 
 const MiB = 1 << 20;
 
@@ -95,7 +95,7 @@ async function copy(
   await server.saying(/listening on/);
   const place: Place =
     transport === "unix" ? { path: own } : { host: "127.0.0.1", port: portOf(server) };
-  await using proxy = new Proxy({
+  await using proxy = new BreakingLink({
     listen: transport === "unix" ? { path: front } : { host: "127.0.0.1", port: 0 },
     server: place,
     fate: (n) => (n < breaks.length ? { after: breaks[n] as number, how } : undefined),

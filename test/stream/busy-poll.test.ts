@@ -1,33 +1,45 @@
-import { expect, test } from "bun:test";
+import { expect, type Mock, spyOn, test } from "bun:test";
 import { POLLIN } from "../../ffi/constants.ts";
 import { PollSet, WakeUp } from "../../ffi/poll.ts";
 import { BusyPoll } from "../../src/stream/busy-poll.ts";
 
 /** Milliseconds; longer than any staying awake. */
 const LONG = 3;
+/** Milliseconds that a look takes: so many of them fit into the time of staying awake. */
+const LOOK = 0.03;
 
-/** Counts the calls of poll(2). */
-class CountingPollSet extends PollSet {
-  waits = 0;
+/** A poll set whose calls are recorded, and on whose clock nothing but they take time. */
+class ClockedPollSet extends PollSet {
+  now = 0;
+  /** The timeouts of the calls of poll(2) so far. */
+  timeouts: number[] = [];
 
   override wait(timeout: number): number {
-    this.waits++;
-    return super.wait(timeout);
+    this.timeouts.push(timeout);
+    const reported = super.wait(0);
+    this.now += timeout === 0 ? LOOK : reported > 0 ? 0 : timeout;
+    return reported;
   }
 }
 
-class Scene {
+/** A loop that waits for one descriptor. */
+class Loop {
   readonly wake = new WakeUp();
-  readonly poll = new CountingPollSet();
+  readonly poll = new ClockedPollSet();
   readonly #busyPoll = new BusyPoll();
+  readonly #clock: Mock<() => number>;
 
-  /** One wait. @returns how often poll(2) was called */
-  wait(timeout: number): number {
+  constructor() {
+    this.#clock = spyOn(performance, "now").mockImplementation(() => this.poll.now);
+  }
+
+  /** One wait. @returns the timeouts of its calls of poll(2): a look has none */
+  wait(timeout: number): number[] {
     this.poll.clear();
     this.poll.add(this.wake.fd, POLLIN);
-    this.poll.waits = 0;
+    this.poll.timeouts = [];
     if (!this.#busyPoll.spin(this.poll)) this.#busyPoll.sleep(this.poll, timeout);
-    return this.poll.waits;
+    return this.poll.timeouts;
   }
 
   /** Waits in vain until it is not worth staying awake any more. */
@@ -36,42 +48,51 @@ class Scene {
   }
 
   [Symbol.dispose](): void {
+    this.#clock.mockRestore();
     this.wake.close();
   }
 }
 
-test("what is there already is reported at once", () => {
-  using scene = new Scene();
-  scene.wake.signal();
-  expect(scene.wait(-1)).toBe(1);
-  expect(scene.poll.revents(0)).toBe(POLLIN);
+test("what is there already is reported by the first look", () => {
+  using loop = new Loop();
+  loop.wake.signal();
+  expect(loop.wait(-1)).toEqual([0]);
+  expect(loop.poll.revents(0)).toBe(POLLIN);
 });
 
 test("it looks more than once before it sleeps", () => {
-  using scene = new Scene();
-  expect(scene.wait(LONG)).toBeGreaterThan(1);
+  using loop = new Loop();
+  expect(loop.wait(LONG)).toEqual([0, 0, 0, 0, LONG]);
+});
+
+test("what comes while it is awake is reported without a sleep", () => {
+  using loop = new Loop();
+  const wait = loop.poll.wait.bind(loop.poll);
+  loop.poll.wait = (timeout) => {
+    if (loop.poll.timeouts.length === 2) loop.wake.signal();
+    return wait(timeout);
+  };
+  expect(loop.wait(LONG)).toEqual([0, 0, 0]);
+  expect(loop.poll.revents(0)).toBe(POLLIN);
 });
 
 test("the timeout ends a wait in vain", () => {
-  using scene = new Scene();
-  const start = performance.now();
-  scene.wait(20);
-  expect(performance.now() - start).toBeGreaterThan(19);
-  expect(scene.poll.revents(0)).toBe(0);
+  using loop = new Loop();
+  expect(loop.wait(20).at(-1)).toBe(20);
+  expect(loop.poll.revents(0)).toBe(0);
 });
 
-test("after waiting in vain again and again it sleeps at once", () => {
-  using scene = new Scene();
-  scene.tire();
-  expect(scene.wait(LONG)).toBe(1);
+test("after waiting in vain again and again it sleeps without a look", () => {
+  using loop = new Loop();
+  loop.tire();
+  expect(loop.wait(LONG)).toEqual([LONG]);
 });
 
 test("after a short sleep it stays awake again", () => {
-  using scene = new Scene();
-  scene.tire();
-  scene.wake.signal();
-  // Of some such waits, one at least is not held up by what else the machine does.
-  for (let i = 0; i < 20; i++) scene.wait(LONG);
-  scene.wake.clear();
-  expect(scene.wait(LONG)).toBeGreaterThan(1);
+  using loop = new Loop();
+  loop.tire();
+  loop.wake.signal();
+  expect(loop.wait(LONG)).toEqual([LONG]);
+  loop.wake.clear();
+  expect(loop.wait(LONG)).toEqual([0, 0, 0, 0, LONG]);
 });

@@ -2,8 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { close } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { send, socketpair } from "../../ffi/socket.ts";
-import { BufferPool } from "../../src/stream/buffer-pool.ts";
-import { Input } from "../../src/stream/input.ts";
+import { BufferPool, Input } from "../../src/stream/input.ts";
 
 const HEADER = 28;
 

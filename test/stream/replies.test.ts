@@ -4,6 +4,7 @@ import { Descriptors, readAll } from "../ffi/descriptors.ts";
 import { pseudoRandom } from "../support/images.ts";
 
 const CAPACITY = 4096;
+const SIMPLE = { structured: false, extended: false, allocation: false };
 
 function add(replies: Replies, text: string): void {
   replies.memory.bytes.set(Buffer.from(text), replies.end);
@@ -22,7 +23,7 @@ describe("Replies", () => {
   test("collect, and leave together in order", () => {
     using fds = new Descriptors();
     const [near, far] = fds.socketpair();
-    const replies = new Replies(near, CAPACITY);
+    const replies = new Replies(near, CAPACITY, SIMPLE);
     expect([replies.empty, replies.room]).toEqual([true, CAPACITY]);
     add(replies, "abc");
     add(replies, "de");
@@ -36,7 +37,7 @@ describe("Replies", () => {
   test.each([1, 300_000, 5_000_000])("a body of %d bytes follows its header", (length) => {
     using fds = new Descriptors();
     const [near, far] = fds.socketpair();
-    const replies = new Replies(near, CAPACITY);
+    const replies = new Replies(near, CAPACITY, SIMPLE);
     const bytes = pseudoRandom(length);
     for (const [body, want] of [
       [new BytesBody(bytes), bytes],
@@ -54,7 +55,7 @@ describe("Replies", () => {
   test("for a client that is gone are thrown away, its body with them", () => {
     using fds = new Descriptors();
     const [near, far] = fds.socketpair();
-    const replies = new Replies(near, CAPACITY);
+    const replies = new Replies(near, CAPACITY, SIMPLE);
     fds.close(far);
     add(replies, "abc");
     replies.follow(new ZeroBody().start(10));
@@ -65,7 +66,7 @@ describe("Replies", () => {
   test("let a failure through that is not the client's", () => {
     using fds = new Descriptors();
     const [near] = fds.socketpair();
-    const replies = new Replies(near, CAPACITY);
+    const replies = new Replies(near, CAPACITY, SIMPLE);
     const body: Body = {
       send() {
         throw new RangeError("of the source");

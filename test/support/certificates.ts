@@ -96,7 +96,7 @@ export function makeCertificates(folder: string): Certificates {
 }
 
 /** Writes `WHO-cert.pem` and `WHO-key.pem`. */
-export function writeIdentity(folder: string, who: string, { certificate, key }: Identity): void {
+function writeIdentity(folder: string, who: string, { certificate, key }: Identity): void {
   writeFileSync(join(folder, `${who}-cert.pem`), certificate);
   writeFileSync(join(folder, `${who}-key.pem`), key, { mode: 0o600 });
 }

@@ -1,4 +1,4 @@
-/** A stream that is read: from a file, through the program, to what a client has made of it. */
+/** Runs a stream that is read, from a file to the image that a client makes of it. */
 import { mkfifo } from "../../ffi/pipe.ts";
 import { command, type Ended, runProgram } from "./program.ts";
 import { digestFile } from "./reader.ts";

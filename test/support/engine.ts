@@ -1,4 +1,4 @@
-/** The real engine over real descriptors, turned by hand so that a test sees every step. */
+/** A fixture: the real engine over real descriptors, turned by hand so that a test sees every step. */
 import { close } from "../../ffi/fd.ts";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { WakeUp } from "../../ffi/poll.ts";
@@ -6,16 +6,17 @@ import { socketpair } from "../../ffi/socket.ts";
 import type { Negotiated } from "../../src/protocol/export.ts";
 import { Counters } from "../../src/stream/counters.ts";
 import { Engine } from "../../src/stream/engine.ts";
-import type { Flow } from "../../src/stream/flow.ts";
-import type { Command, Standing, StreamEvent } from "../../src/stream/messages.ts";
+import type { Command, StreamEvent, StreamStatus } from "../../src/stream/messages.ts";
+import type { Stream } from "../../src/stream/stream.ts";
 import { Peer } from "./peer.ts";
+import { decode, type Decoder } from "./replies.ts";
 import { tempFolder } from "./temp.ts";
 
-/** Turns without any progress after which a test has waited in vain. */
+/** Turns without any progress after which a wait fails. */
 const IDLE_TURNS = 400;
 
-/** What a flow is made with, whichever way it goes. */
-export interface FlowParts {
+/** What a stream is made with, whichever way it goes. */
+export interface StreamParts {
   /** A FIFO. */
   readonly path: string;
   readonly counters: Counters;
@@ -43,12 +44,12 @@ export abstract class EngineFixture implements Disposable {
    * @param idleTimeout milliseconds that a client may stop for in the middle of a request
    * @param turnLimit milliseconds of that where one that came later waits
    */
-  constructor(flow: (parts: FlowParts) => Flow, idleTimeout?: number, turnLimit?: number) {
+  constructor(stream: (parts: StreamParts) => Stream, idleTimeout?: number, turnLimit?: number) {
     this.path = this.#folder.file("fifo");
     mkfifo(this.path, 0o600);
     const post = (event: StreamEvent) => this.events.push(event);
     this.engine = new Engine({
-      flow: flow({ path: this.path, counters: this.counters, post }),
+      stream: stream({ path: this.path, counters: this.counters, post }),
       idleTimeout,
       ...(turnLimit === undefined ? {} : { turnLimit }),
       wake: this.#wake,
@@ -92,13 +93,13 @@ export abstract class EngineFixture implements Disposable {
     close(peer.fd);
   }
 
-  /** Where things stand. */
-  look(): Standing {
+  /** How far the stream is, and what its clients do. */
+  status(): StreamStatus {
     const before = this.events.length;
-    const told = () => this.events.slice(before).find((event) => event.type === "standing");
-    this.command({ type: "look" });
+    const told = () => this.events.slice(before).find((event) => event.type === "status");
+    this.command({ type: "get-status" });
     this.until(() => told() !== undefined);
-    return told() as Standing;
+    return told() as StreamStatus;
   }
 
   /** How the clients' connections have ended so far, in order. */
@@ -125,6 +126,15 @@ export abstract class EngineFixture implements Disposable {
       else idle = 0;
       if (idle > IDLE_TURNS) throw new Error("waited in vain");
     }
+  }
+
+  /** Takes apart what comes next for a client. @throws Error when its connection ends before that */
+  take<T>(peer: Peer, decoder: Decoder<T>): T {
+    return decode(decoder, (length) => {
+      this.until(() => peer.available >= length || peer.finished);
+      if (peer.available < length) throw new Error("the connection has ended in an answer");
+      return peer.take(length);
+    });
   }
 
   /** Turns the engine so often, whatever moves. */

@@ -1,4 +1,4 @@
-/** An interactive shell in a terminal, with job control, and somebody who types at it. */
+/** An interactive shell in a terminal, with job control, that a test types at. */
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { bounded, eventually, PROGRAM } from "./program.ts";

@@ -1,13 +1,14 @@
-/** A client that is a process of its own, and late: it negotiates when it should be done, or only asks. */
+/** A client process that is late: it negotiates until a file is there and then writes, or only flushes. */
 import { existsSync } from "node:fs";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
-import { encodeOption, RawClient } from "./nbd-client.ts";
+import { RawClient } from "./nbd-client.ts";
+import { encodeOption } from "./wire.ts";
 
-const [socket = "", stage = "", gate = ""] = process.argv.slice(2);
+const [socket = "", moment = "", gate = ""] = process.argv.slice(2);
 
-if (stage === "negotiation") {
+if (moment === "negotiation") {
   const client = await RawClient.negotiating(socket);
-  console.error(`client ${process.pid} is in the ${stage}`);
+  console.error(`client ${process.pid} is in the ${moment}`);
   while (!existsSync(gate)) await Bun.sleep(10);
   client.send(encodeOption(NBD_OPT_EXPORT_NAME));
   await client.receive(10);
@@ -16,7 +17,7 @@ if (stage === "negotiation") {
   client.disconnect();
 } else {
   const client = await RawClient.transmission(socket);
-  console.error(`client ${process.pid} is in the ${stage}`);
+  console.error(`client ${process.pid} is in the ${moment}`);
   for (;;) {
     await client.flush();
     await Bun.sleep(5);

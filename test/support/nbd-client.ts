@@ -1,100 +1,21 @@
-/** A client that says exactly what a test wants said. Real clients are in `test/e2e`. */
+/**
+ * The tests' own client: it says exactly what a test wants said, over a socket of any kind, inside TLS or
+ * not (tls-client.ts). read-client.ts puts READs on top of it. It is not the client of `check`
+ * (src/check/client.ts), which cannot say anything wrong. Real clients are in `test/e2e`.
+ */
 import { connect, type Socket } from "node:net";
 import {
-  IHAVEOPT,
   NBD_CMD_DISC,
-  NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
-  NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_OPT_EXPORT_NAME,
   NBD_REP_ACK,
   NBD_REP_MAGIC,
-  NBD_REQUEST_MAGIC,
-  NBD_SIMPLE_REPLY_MAGIC,
 } from "../../src/protocol/constants.ts";
 import { bounded } from "./program.ts";
-
-/** An option as it goes over the wire. */
-export function encodeOption(option: number, data: Uint8Array = new Uint8Array(0)): Buffer {
-  const bytes = Buffer.alloc(16 + data.length);
-  bytes.writeBigUInt64BE(IHAVEOPT, 0);
-  bytes.writeUInt32BE(option, 8);
-  bytes.writeUInt32BE(data.length, 12);
-  bytes.set(data, 16);
-  return bytes;
-}
-
-/** A request header as it goes over the wire. */
-export function encodeRequest(
-  type: number,
-  offset: number | bigint,
-  length: number,
-  { flags = 0, cookie = 1n, magic = NBD_REQUEST_MAGIC } = {},
-): Buffer {
-  const bytes = Buffer.alloc(28);
-  bytes.writeUInt32BE(magic, 0);
-  bytes.writeUInt16BE(flags, 4);
-  bytes.writeUInt16BE(type, 6);
-  bytes.writeBigUInt64BE(cookie, 8);
-  bytes.writeBigUInt64BE(BigInt(offset), 16);
-  bytes.writeUInt32BE(length, 24);
-  return bytes;
-}
-
-/** A WRITE with its payload. */
-export function encodeWrite(offset: number | bigint, payload: Uint8Array, cookie = 1n): Buffer {
-  return Buffer.concat([encodeRequest(NBD_CMD_WRITE, offset, payload.length, { cookie }), payload]);
-}
-
-/** A request header of NBD_OPT_EXTENDED_HEADERS as it goes over the wire. */
-export function encodeExtended(
-  type: number,
-  offset: number | bigint,
-  length: number | bigint,
-  { flags = 0, cookie = 1n, magic = NBD_EXTENDED_REQUEST_MAGIC } = {},
-): Buffer {
-  const bytes = Buffer.alloc(32);
-  encodeRequest(type, offset, 0, { flags, cookie, magic }).copy(bytes);
-  bytes.writeBigUInt64BE(BigInt(length), 24);
-  return bytes;
-}
-
-/** The same of a command that has a payload. */
-export function encodeWithPayload(
-  type: number,
-  offset: number | bigint,
-  payload: Uint8Array,
-  { flags = 0, cookie = 1n } = {},
-): Buffer {
-  flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
-  const header = encodeExtended(type, offset, payload.length, { flags, cookie });
-  return Buffer.concat([header, payload]);
-}
-
-/** A WRITE with its payload, and an extended header. */
-export function encodeExtendedWrite(
-  offset: number | bigint,
-  payload: Uint8Array,
-  cookie = 1n,
-): Buffer {
-  return encodeWithPayload(NBD_CMD_WRITE, offset, payload, { cookie });
-}
-
-/** A reply as it came over the wire. */
-export interface Reply {
-  readonly error: number;
-  readonly cookie: bigint;
-}
-
-/** An option reply as it came over the wire. */
-export interface OptionReply {
-  readonly option: number;
-  readonly type: number;
-  readonly data: Buffer;
-}
+import { type Decoder, decodeReply } from "./replies.ts";
+import { encodeOption, encodeRequest, encodeWrite, type OptionReply } from "./wire.ts";
 
 /** A connection, byte by byte. */
 export class RawClient implements Disposable {
@@ -181,12 +102,18 @@ export class RawClient implements Disposable {
     await bounded(all, "the server to close");
   }
 
-  /** The next simple reply. */
-  async reply(): Promise<Reply> {
-    const bytes = await this.receive(16);
-    const magic = bytes.readUInt32BE(0);
-    if (magic !== NBD_SIMPLE_REPLY_MAGIC) throw new Error(`bad reply ${bytes.toString("hex")}`);
-    return { error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) };
+  /** Takes what comes next apart. */
+  async take<T>(decoder: Decoder<T>): Promise<T> {
+    let step = decoder.next();
+    while (step.done !== true) step = decoder.next(await this.receive(step.value));
+    return step.value;
+  }
+
+  /** The next reply, which has to be a simple one without data. */
+  async reply(): Promise<{ error: number; cookie: bigint }> {
+    const { form, error, cookie } = await this.take(decodeReply());
+    if (form !== "simple") throw new Error(`a ${form} reply`);
+    return { error, cookie };
   }
 
   /** The next option reply. */
@@ -229,8 +156,9 @@ export class RawClient implements Disposable {
 
   /** @returns the error, or the data */
   async read(offset: number | bigint, length: number): Promise<number | Buffer> {
-    const error = await this.#ask(encodeRequest(NBD_CMD_READ, offset, length));
-    return error === 0 ? await this.receive(length) : error;
+    this.send(encodeRequest(NBD_CMD_READ, offset, length));
+    const { error, data } = await this.take(decodeReply(() => length));
+    return error === 0 ? data : error;
   }
 
   disconnect(): void {

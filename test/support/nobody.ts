@@ -1,4 +1,4 @@
-/** Programs of another user, who may do nothing that is not everybody's. */
+/** Runs programs as a user without any rights of its own. */
 import { chmodSync } from "node:fs";
 import { tempFolder } from "./temp.ts";
 

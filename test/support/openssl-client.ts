@@ -1,8 +1,11 @@
-/** OpenSSL as the client, which tells of each message of TLS that goes by: openssl-s_client(1). */
-import { existsSync, readFileSync } from "node:fs";
+/**
+ * OpenSSL as the client, which tells of each message of TLS that goes by (openssl-s_client(1)): Bun's TLS,
+ * in which tls-client.ts has the tests' own client, tells neither of alerts nor of how a connection ended.
+ */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { type Ended, start, type Running } from "./program.ts";
+import { type Ended, eventually, type Running, start } from "./program.ts";
 import { tempFolder } from "./temp.ts";
 import { beginTls } from "./tls-client.ts";
 
@@ -26,11 +29,17 @@ export class OpensslClient implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
   readonly #running: Running;
   readonly #messages: string;
+  readonly #answers: string;
 
-  private constructor(stack: AsyncDisposableStack, running: Running, messages: string) {
+  private constructor(
+    stack: AsyncDisposableStack,
+    running: Running,
+    files: { readonly messages: string; readonly answers: string },
+  ) {
     this.#stack = stack;
     this.#running = running;
-    this.#messages = messages;
+    this.#messages = files.messages;
+    this.#answers = files.answers;
   }
 
   /**
@@ -50,6 +59,8 @@ export class OpensslClient implements AsyncDisposable {
     try {
       const temporary = stack.use(tempFolder());
       const [socket, messages] = [temporary.file("tls.sock"), temporary.file("messages")];
+      const answers = temporary.file("answers");
+      writeFileSync(answers, "");
       // s_client does not know the words of NBD that come before TLS.
       const below = stack.use(await beginTls(where));
       below.socket.removeAllListeners("data").pause();
@@ -68,26 +79,33 @@ export class OpensslClient implements AsyncDisposable {
       const running = stack.use(
         start(
           [
+            ...["sh", "-c", 'exec "$@" > "$0"', answers],
             ...["openssl", "s_client", "-quiet", version, ...trust, "-verify_return_error"],
             ...[...identity, "-unix", socket, "-msg", "-msgfile", messages],
           ],
           { stdin: new Blob([Buffer.concat(words)]) },
         ),
       );
-      return new OpensslClient(stack, running, messages);
+      return new OpensslClient(stack, running, { messages, answers });
     } catch (error) {
       await stack.disposeAsync();
       throw error;
     }
   }
 
-  /** Waits until the server has closed. */
+  /** Waits until something has come inside TLS. */
+  async answered(): Promise<void> {
+    await eventually(() => readFileSync(this.#answers).length > 0, "an answer inside TLS");
+  }
+
+  /** Waits until the server has closed. Standard output is what has come inside TLS. */
   async ended(): Promise<TlsEnd> {
     const ended = await this.#running.ended();
+    const stdout = readFileSync(this.#answers, "utf8");
     const messages = readFileSync(this.#messages, "latin1");
     const [, last = ""] =
       [...messages.matchAll(/^<<< TLS [0-9.]+, (?!RecordHeader|InnerContent)(.*)$/gm)].at(-1) ?? [];
-    return { ...ended, last };
+    return { ...ended, stdout, last };
   }
 
   /** Stops taking what the server sends, or goes on. */

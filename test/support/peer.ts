@@ -1,8 +1,11 @@
-/** The client's end of a connection to an engine that a test turns by hand. */
+/**
+ * The client's end of a connection to an engine that a test turns by hand. It is no RawClient because
+ * both ends are in one thread, and nothing in it may wait: what moves is moved by the turns.
+ */
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { recv, send, shutdownWrite } from "../../ffi/socket.ts";
-import type { Reply } from "./nbd-client.ts";
+import { decode, decodeReply } from "./replies.ts";
 
 const scratch = new Memory(1 << 20);
 
@@ -43,11 +46,11 @@ export class Peer {
   }
 
   /** All complete replies so far; only for tests without READ. */
-  takeReplies(): Reply[] {
-    const replies: Reply[] = [];
+  takeReplies(): { error: number; cookie: bigint }[] {
+    const replies: { error: number; cookie: bigint }[] = [];
     while (this.available >= 16) {
-      const bytes = this.take(16);
-      replies.push({ error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) });
+      const { error, cookie } = decode(decodeReply(), (length) => this.take(length));
+      replies.push({ error, cookie });
     }
     return replies;
   }

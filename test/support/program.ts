@@ -8,8 +8,8 @@ export const ROOT = join(import.meta.dir, "../..");
 /** How to start the program from source. */
 export const PROGRAM = [process.execPath, join(ROOT, "src/main.ts")];
 
-/** A bound for every wait: far beyond what anything here should take. */
-export const PATIENCE = 30_000;
+/** Milliseconds after which a wait fails: far more than anything here takes, however busy the machine is. */
+export const WAIT_LIMIT = 30_000;
 
 /** How a process ended. */
 export interface Ended {
@@ -21,7 +21,7 @@ export interface Ended {
 /** A process under test; `using` kills what is left of it. */
 export interface Running extends AsyncDisposable {
   readonly process: Subprocess<"ignore" | Blob, "pipe", "pipe">;
-  /** What it has said on standard error so far. */
+  /** What it has written to standard error so far. */
   readonly stderr: string;
   /** Resolves when standard error matches. */
   saying(pattern: RegExp): Promise<void>;
@@ -115,7 +115,7 @@ export async function command(cmd: readonly string[], options: StartOptions = {}
   return stdout;
 }
 
-/** Waits no longer than PATIENCE. */
+/** Waits for a promise. @throws Error after WAIT_LIMIT */
 export async function bounded<T>(
   promise: Promise<T>,
   what: string,
@@ -125,7 +125,7 @@ export async function bounded<T>(
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
       () => reject(new Error(`waited in vain for ${what}; ${context()}`)),
-      PATIENCE,
+      WAIT_LIMIT,
     );
   });
   try {
@@ -135,9 +135,9 @@ export async function bounded<T>(
   }
 }
 
-/** Waits until something is so. */
+/** Waits until a condition holds. @throws Error after WAIT_LIMIT */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + PATIENCE;
+  const deadline = performance.now() + WAIT_LIMIT;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
     await Bun.sleep(10);

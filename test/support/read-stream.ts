@@ -9,10 +9,14 @@ import type { Source } from "../../src/endpoint/sources/source.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import type { Ended, ShortStream } from "../../src/stream/messages.ts";
-import { ReadFlow } from "../../src/stream/read/read-flow.ts";
+import { ReadStream } from "../../src/stream/read/read-stream.ts";
 import { EngineFixture } from "./engine.ts";
-import { type Answer, type AskOptions, type Asked, encodeAsked, takeAnswer } from "./answer.ts";
+import { encodeAsked, takeAnswer } from "./answer.ts";
 import type { Peer } from "./peer.ts";
+import type { Answer, Asked } from "./replies.ts";
+
+/** What of a READ is not the same in all of them; the form of its answer is by default the negotiated one. */
+export type AskOptions = Partial<Pick<Asked, "flags" | "structured" | "extended">>;
 
 export interface ReadOptions {
   /** Default: not known. */
@@ -22,7 +26,7 @@ export interface ReadOptions {
   readonly turnLimit?: number;
   readonly pad?: boolean;
   readonly exact?: boolean;
-  readonly settles?: boolean;
+  readonly awaitsExit?: boolean;
   readonly checksum?: ChecksumAlgorithm;
   readonly idleTimeout?: number;
   /** In place of the FIFO, with what its writer writes to (-1: it has none), which this owns. */
@@ -43,7 +47,7 @@ export class ReadFixture extends EngineFixture {
   constructor({ source, writer = true, checksum, ...options }: ReadOptions = {}) {
     super(
       ({ path, counters, post }) => {
-        return new ReadFlow({
+        return new ReadStream({
           source: source?.source ?? new FifoSource(path),
           size: options.size ?? toOffset(UNBOUNDED_SIZE),
           endless: options.size === undefined,
@@ -51,7 +55,7 @@ export class ReadFixture extends EngineFixture {
           reconnect: options.reconnect ?? false,
           pad: options.pad ?? false,
           exact: options.exact ?? false,
-          settles: options.settles ?? false,
+          awaitsExit: options.awaitsExit ?? false,
           digest: checksum === undefined ? undefined : new Digest(checksum),
           counters,
           post,

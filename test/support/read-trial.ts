@@ -1,4 +1,4 @@
-/** The program under a fault while it is read from: its source, its clients, and what it leaves. */
+/** A stream that is read: the program, its source, and clients that do what they should not. */
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,10 +6,10 @@ import { pseudoRandom } from "./images.ts";
 import type { Ended } from "./program.ts";
 import { openDescriptors, processorTicks } from "./proc.ts";
 import { ReadClient } from "./read-client.ts";
-import { ERROR, type FailingEnd, Scene, type SceneOptions } from "./scene.ts";
+import { ERROR, type FailingEnd, BaseTrial, type BaseTrialOptions } from "./base-trial.ts";
 import { openSource, type SourceChoice, type TestSource } from "./sources.ts";
 
-/** What comes out of sources: nothing of it is like another part. */
+/** What sources give; no part of it is equal to another. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
 
 /** How clients read: which replies they take, and how many bytes they ask for at a time. */
@@ -23,19 +23,19 @@ export const FORMS = [
 /** Two of them, for what has little to do with it. */
 export const FEW_FORMS = [FORMS[0], FORMS[3]] as typeof FORMS;
 
-/** How to start read.child.ts; its arguments are a socket and a stage. */
+/** How to start read.child.ts; its arguments are a socket and where it stops. */
 export const CHILD = [process.execPath, join(import.meta.dir, "read.child.ts")];
 
 /** Ticks of CPU time, of 10 ms, that a second of waiting may take. */
 const IDLE = 10;
 
-export interface ReadTrialOptions extends SceneOptions {
+export interface ReadTrialOptions extends BaseTrialOptions {
   /** Has the program make a pid file, which is not to be left behind. */
   readonly pidFile?: boolean;
 }
 
 /** A stream that is read. */
-export class ReadTrial extends Scene {
+export class ReadTrial extends BaseTrial {
   #source: TestSource | undefined;
 
   get source(): TestSource {
@@ -94,10 +94,10 @@ export class ReadTrial extends Scene {
     other.disconnect();
   }
 
-  /** Waits for the end that must come soon, with a failure as expected and nothing left behind. */
+  /** Waits for the end, with a failure as expected and nothing left behind. */
   async fails(end: FailingEnd): Promise<void> {
     const before = this.program.stderr;
-    await this.failsSoon(end);
+    await this.failsWith(end);
     const last = this.program.stderr.trimEnd().split("\n").at(-1);
     expect(last, before).toMatch(/^nbd-streaming: error: .*(truncated|cannot run)/);
   }
@@ -116,7 +116,7 @@ export class ReadTrial extends Scene {
     return openDescriptors(this.program.process.pid);
   }
 
-  /** Looks at the program for a second in which it has nothing to do. */
+  /** Checks that the program takes no CPU time in a second in which it has nothing to do. */
   async idles(): Promise<void> {
     const { pid } = this.program.process;
     const before = processorTicks(pid);

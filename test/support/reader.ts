@@ -6,6 +6,7 @@ import { start } from "./program.ts";
 
 /** What came out of a stream. */
 export interface Digest extends AsyncDisposable {
+  readonly pid: number;
   /** SHA-256 of all of it, in hex, once the stream has ended. */
   sha256(): Promise<string>;
 }
@@ -15,6 +16,7 @@ export function digestFifo(path: string): Digest {
   if (!existsSync(path)) mkfifo(path, 0o600);
   const reader = start(["sh", "-c", 'exec sha256sum < "$0"', path]);
   return {
+    pid: reader.process.pid,
     async sha256() {
       const { stdout } = await reader.ended();
       return stdout.slice(0, 64);

@@ -15,7 +15,7 @@ export interface TestSink extends AsyncDisposable {
   readonly target: string;
   /** Shell words for the program's standard output. */
   readonly redirection: string;
-  /** Waits until somebody reads, once the program is there. */
+  /** Waits until the reader has opened its end, once the program has made the FIFO. */
   ready(): Promise<void>;
   /** All that came out, once the program has ended. */
   output(): Promise<Buffer>;

@@ -11,10 +11,11 @@ import {
 } from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
-import { WriteFlow } from "../../src/stream/write/write-flow.ts";
+import { WriteStream } from "../../src/stream/write/write-stream.ts";
 import { EngineFixture } from "./engine.ts";
-import { encodeRequest } from "./nbd-client.ts";
+import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
+import { decodeReply } from "./replies.ts";
 
 const scratch = new Memory(1 << 20);
 
@@ -46,7 +47,7 @@ export class StreamFixture extends EngineFixture {
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteFlow({ sink, size, window, remembered, flushes, counters, post });
+      return new WriteStream({ sink, size, window, remembered, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();
@@ -91,11 +92,12 @@ export const readOf = (offset: number | bigint, length: number) =>
 export const DISC = encodeRequest(NBD_CMD_DISC, 0, 0);
 export const FLUSH = encodeRequest(NBD_CMD_FLUSH, 0, 0);
 
-/** Sends, and gives the error of the one reply. */
-export function ask(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): number {
+/** Sends, and takes the one reply, which has to be a simple one. @returns the error */
+export function ask(stream: EngineFixture, peer: Peer, ...parts: Uint8Array[]): number {
   peer.send(...parts);
-  stream.until(() => peer.available >= 16);
-  return peer.take(16).readUInt32BE(4);
+  const { form, error } = stream.take(peer, decodeReply());
+  if (form !== "simple") throw new Error(`a ${form} reply`);
+  return error;
 }
 
 /** Ends the stream well and gives all that came out of it. */

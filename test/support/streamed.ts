@@ -1,4 +1,4 @@
-/** A stream from the command line to what came out of the FIFO. */
+/** Runs a stream that is written, from the command line to the digest of what came out of the FIFO. */
 import { PROGRAM, start, type StartOptions } from "./program.ts";
 import { digestFifo } from "./reader.ts";
 import { tempFolder } from "./temp.ts";

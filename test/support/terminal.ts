@@ -1,5 +1,5 @@
 /** A terminal that can be looked at: a tmux server of the test's own. */
-import { PATIENCE } from "./program.ts";
+import { WAIT_LIMIT } from "./program.ts";
 import { tempFolder } from "./temp.ts";
 
 /** Undefined where tests with a terminal can run, else why not. */
@@ -53,7 +53,7 @@ export class Terminal implements Disposable {
 
   /** Waits until what is shown is as it should be. */
   async showing(condition: (rows: string[]) => boolean, what: string): Promise<void> {
-    const deadline = performance.now() + PATIENCE;
+    const deadline = performance.now() + WAIT_LIMIT;
     while (!condition(this.rows)) {
       if (performance.now() > deadline) {
         throw new Error(`waited in vain for ${what}; the terminal shows\n${this.rows.join("\n")}`);

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { NBD_OPT_EXPORT_NAME, NBD_OPT_STARTTLS } from "../../src/protocol/constants.ts";
-import { encodeOption, RawClient } from "./nbd-client.ts";
+import { RawClient } from "./nbd-client.ts";
+import { encodeOption } from "./wire.ts";
 import { bounded } from "./program.ts";
 
 /** Connects, and says all but the first word of TLS. @param before options without replies of data */

@@ -1,20 +1,20 @@
-/** The program under a fault: its client, its sink, and all that it may leave behind. */
+/** A stream that is written: the program, its sink, and clients that do what they should not. */
 import { expect } from "bun:test";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { pseudoRandom } from "./images.ts";
 import type { RawClient } from "./nbd-client.ts";
 import type { Ended } from "./program.ts";
-import { ERROR, errorsOf, type FailingEnd, GATE, Scene, type SceneOptions, SOON } from "./scene.ts";
+import { ERROR, type FailingEnd, GATE, BaseTrial, type BaseTrialOptions } from "./base-trial.ts";
 import { openSink, type SinkKind, type TestSink } from "./sinks.ts";
 
-export { ERROR, errorsOf, GATE, SOON };
+export { ERROR, GATE };
 
-/** What clients write: nothing of it is like another part. */
+/** What clients write; no part of it is equal to another. */
 export const DATA = pseudoRandom(8 * 1024 * 1024);
 
-/** How to start client.child.ts; its arguments are a socket and a stage. */
-export const CHILD = [process.execPath, join(import.meta.dir, "client.child.ts")];
+/** How to start write.child.ts; its arguments are a socket and where it stops. */
+export const CHILD = [process.execPath, join(import.meta.dir, "write.child.ts")];
 
 /** How a stream is expected to fail. */
 export interface Failing extends FailingEnd {
@@ -38,10 +38,10 @@ export type SinkChoice =
   /** Anything else, as it is. */
   | { readonly path: string };
 
-export type TrialOptions = SceneOptions;
+export type TrialOptions = BaseTrialOptions;
 
 /** A stream that is written. */
-export class Trial extends Scene {
+export class Trial extends BaseTrial {
   #sink: TestSink | undefined;
 
   get sink(): TestSink {
@@ -106,12 +106,12 @@ export class Trial extends Scene {
   }
 
   /**
-   * Waits for the end that must come soon, with a failure as expected and nothing left behind.
+   * Waits for the end, with a failure as expected and nothing left behind.
    *
    * @returns what came out
    */
   async fails({ whole = DATA, ...end }: Failing): Promise<Buffer> {
-    const emitted = await this.failsSoon(end);
+    const emitted = await this.failsWith(end);
     const output = await this.sink.output();
     expect(output.length).toBeLessThanOrEqual(emitted);
     expect(output.equals(whole.subarray(0, output.length))).toBeTrue();

@@ -1,17 +1,17 @@
-/** Somebody who types at an interactive shell, and uses its completions. */
+/** Types command lines at an interactive shell, completions included. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { bounded, eventually } from "./program.ts";
 import { tempFolder } from "./temp.ts";
 
 export interface Typing {
-  /** Starts the shell, without anybody's settings. */
+  /** Starts the shell, without the user's settings. */
   readonly cmd: readonly string[];
   /** Lines that load the completions. */
   readonly setup: readonly string[];
   readonly cwd: string;
 }
 
-/** In the place of the program: writes its words, a line each, into a file that is whole at once. */
+/** Stands for the program: writes its words, one a line, into a file that appears only when it is complete. */
 const REPORTER = `#!/bin/sh
 for word; do printf '%s\\n' "$word"; done > "$REPORT.part"
 mv "$REPORT.part" "$REPORT"

@@ -1,10 +1,9 @@
 /** Processes that wait in open(2) for the other end of a FIFO. */
-import { statSync } from "node:fs";
 import type { Direction } from "../../src/endpoint/spec.ts";
 import { pipeUsers } from "../../src/process/pipe-users.ts";
 import { type Ended, eventually, type Running, start } from "./program.ts";
 
-/** The process for whom a stream of this direction is meant. */
+/** The process at the other end of a FIFO, which waits in open(2). */
 export interface Waiting extends AsyncDisposable {
   readonly running: Running;
   /** True while it waits. */
@@ -17,10 +16,7 @@ export interface Waiting extends AsyncDisposable {
 export async function waitingAt(fifo: string, direction: Direction): Promise<Waiting> {
   const line = direction === "write" ? 'exec cat < "$0"' : 'exec head -c 1M /dev/zero > "$0"';
   const running = start(["sh", "-c", line, fifo]);
-  const waits = () =>
-    pipeUsers(statSync(fifo, { bigint: true })).users.some(
-      ({ pid, waiting }) => waiting && pid === running.process.pid,
-    );
+  const waits = () => pipeUsers(fifo).waiting.some(({ pid }) => pid === running.process.pid);
   await eventually(waits, "somebody to wait in open(2)");
   return {
     running,

@@ -39,7 +39,7 @@ export const RARE_SIGNALS: readonly NodeJS.Signals[] = [
   ...(["SIGABRT", "SIGSEGV", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGBUS"] as const),
 ];
 
-export function positioned(
+function positioned(
   fault: string,
   positions: readonly Position[],
   plan: (byte: number) => Plan,

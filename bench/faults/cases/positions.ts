@@ -8,9 +8,9 @@ export interface Position {
 }
 
 /** Of a reader or a writer, which can stop at any byte. */
-export const START: Position = { at: "start", byte: 5_000 };
-export const MIDDLE: Position = { at: "middle", byte: SIZE / 2 + 12_345 };
-export const END: Position = { at: "end", byte: SIZE - 5_000 };
+const START: Position = { at: "start", byte: 5_000 };
+const MIDDLE: Position = { at: "middle", byte: SIZE / 2 + 12_345 };
+const END: Position = { at: "end", byte: SIZE - 5_000 };
 export const BEFORE: Position = { at: "before", byte: 0 };
 export const AFTER: Position = { at: "after", byte: SIZE };
 

@@ -98,7 +98,7 @@ export function summary(entries: readonly Entry[], programs: readonly Program[])
 
 /** Within a table, a bar in a cell would be the end of it. */
 function table(head: string[], lines: string[][], text: number[]): string {
-  const escaped = lines.map((cells) => cells.map((cell) => cell.replaceAll("|", "\\|")));
+  const escaped = lines.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
   return markdownTable(head, escaped, text);
 }
 

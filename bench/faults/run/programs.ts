@@ -67,7 +67,7 @@ function ours(setting: Setting): Started {
   const start = (verb: string) => [
     ...[process.execPath, MAIN, verb, stream, `size=${SIZE}`, "--quiet"],
   ];
-  const run = (...client: string[]) => ({ words: [...start("run"), ...client] });
+  const run = (...rest: string[]) => ({ words: [...start("run"), ...rest] });
   switch (who.kind) {
     case "copy":
       return run("--", ...COPY, disk.qcow2, "$nbd");

@@ -53,7 +53,7 @@ export async function openSink(one: Case, place: Place, disk: Disk): Promise<Sin
       return captive && endsBadly(plan) ? { ...result, whole: false } : result;
     },
   });
-  const exec = (command: string) => read({ target: `exec:${command}`, streams: {} }, true);
+  const exec = (shell: string) => read({ target: `exec:${shell}`, streams: {} }, true);
   switch (one.endpoint) {
     case "FIFO":
       return read(await fifo(making));

@@ -19,7 +19,8 @@ const BOUND_MS = 10_000;
 /** How long its processes, and those that watch it, have for what is left to do after its end. */
 const REST_MS = 3_000;
 
-export interface Scene {
+/** What all cases of a run of the table share. */
+export interface Setup {
   readonly scratch: string;
   readonly disk: Disk;
   readonly peer: Peer | undefined;
@@ -31,7 +32,7 @@ export interface Seen extends Observation {
 }
 
 /** @throws Error when the case cannot be set up */
-export async function trial(one: Case, { scratch, disk, peer }: Scene): Promise<Seen> {
+export async function trial(one: Case, { scratch, disk, peer }: Setup): Promise<Seen> {
   await using place = new Place(scratch);
   const write = one.plan.direction === "write";
   const sink = write ? await openSink(one, place, disk) : undefined;

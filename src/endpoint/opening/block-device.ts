@@ -1,4 +1,4 @@
-/** Block devices as sinks: what is on them is lost, so they must be free, and large enough. */
+/** Block devices as sinks: their contents are overwritten, so they must be unused, and large enough. */
 import { statSync } from "node:fs";
 import { ERRNO, O_EXCL, O_RDONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
@@ -7,9 +7,9 @@ import { deviceUsers } from "../../process/device-users.ts";
 import { UnusableError } from "../spec.ts";
 
 /**
- * Opens a block device that nobody uses, and keeps others from using it while the descriptor is open:
- * for a block device, O_EXCL fails with EBUSY while it is mounted, swapped to, a part of something, or
- * opened in this way (open(2)).
+ * Opens an unused block device, and keeps others from using it while the descriptor is open: O_EXCL
+ * fails with EBUSY for a block device that is mounted, used for swapping, a part of another device, or
+ * opened with O_EXCL (open(2)).
  *
  * @param access O_RDONLY, O_WRONLY or O_RDWR
  * @returns the descriptor, close-on-exec
@@ -25,19 +25,20 @@ export function claimBlockDevice(path: string, access = O_RDONLY): number {
 }
 
 /**
- * Claims the device behind a descriptor that somebody else has opened.
+ * Claims the block device behind an inherited descriptor.
  *
- * @param access as the descriptor has it
- * @returns a descriptor to be kept meanwhile; undefined where it may not be opened once more
+ * @param access the descriptor's O_RDONLY, O_WRONLY or O_RDWR
+ * @returns a descriptor to keep open during the stream; undefined when the device cannot be opened
+ *   again
  * @throws UnusableError when it is in use
  */
-export function claimBehind(fd: number, access: number): number | undefined {
+export function claimDeviceOf(fd: number, access: number): number | undefined {
   const path = `/proc/self/fd/${fd}`;
   try {
     return claimBlockDevice(path, access);
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
-    // The one who has opened it was allowed more.
+    // The process that opened it had more privileges.
     const users = usersOf(path);
     if (users.length > 0) throw inUse(users);
     return undefined;
@@ -45,9 +46,9 @@ export function claimBehind(fd: number, access: number): number | undefined {
 }
 
 /**
- * Refuses a device on which the stream does not fit.
+ * Refuses a device that is too small for the stream.
  *
- * @param size the stream's length in bytes, where it is known
+ * @param size the stream's length in bytes if known
  * @throws UnusableError
  */
 export function requireRoom(fd: number, size: bigint | undefined): void {
@@ -71,7 +72,7 @@ function usersOf(path: string): string[] {
 }
 
 function inUse(users: readonly string[]): UnusableError {
-  // What is mounted elsewhere, or opened by another program in the same way, does not show.
+  // Mounts in other namespaces, and programs that use O_EXCL, are not visible.
   const use = users.length === 0 ? "by the system or another program" : users.join(", ");
   return new UnusableError(
     `it is in use: ${use}`,

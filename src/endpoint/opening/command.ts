@@ -1,7 +1,6 @@
-/** `exec:COMMAND`: a shell command that takes the stream on its standard input, or gives it. */
+/** `exec:COMMAND`: a shell command that reads the stream from its standard input, or writes it. */
 import { bytesReadable, close, dup } from "../../../ffi/fd.ts";
 import { growPipe, pipe } from "../../../ffi/pipe.ts";
-import { onExit } from "../../process/exit-hook.ts";
 import { ProcessTree } from "../../process/process-tree.ts";
 import { type EndSignal, signalStatus } from "../../process/signals.ts";
 import { TerminalLoan } from "../../process/terminal-loan.ts";
@@ -9,28 +8,29 @@ import { Watchdog } from "../../process/watchdog.ts";
 import type { Endpoint } from "../opening/endpoint.ts";
 import { UnusableError } from "../spec.ts";
 
-/** In the environment of the command and of all that it starts. */
+/** The environment variable by which the command's processes are found. */
 const MARK = "NBD_STREAMING_ENDPOINT";
 
-/** Milliseconds for a command to end that was killed: another user's (`sudo`) cannot be. */
+/** Milliseconds for a killed command to end. A process of another user (`sudo`) cannot be killed. */
 const KILL_LIMIT = 1000;
-/** Milliseconds for a command to end that has stopped taking or giving the stream. */
-const END_LIMIT = 200;
+/** Milliseconds for a command to end that has closed its end of the pipe. */
+const EXIT_LIMIT = 200;
 
-/** What keys at the terminal send. */
+/** The signals of Ctrl-C and Ctrl-\. */
 const INTERRUPTS = ["SIGINT", "SIGQUIT"] as const;
 
-/** @param signal what the user has pressed at the terminal while the command had it */
+/** @param signal of a key that was pressed while the command had the terminal */
 type Interrupt = (signal: EndSignal) => void;
 
 /**
- * Starts a command that takes the stream, in a process group of its own.
+ * Starts a command that reads the stream, in a process group of its own.
  *
- * Nobody sees the end of the pipe before it is the end of the stream. The main thread keeps a writing end
- * beside the stream thread's, which {@link Endpoint.settle} closes, or {@link Endpoint.cancel} when the
- * command is known to be dead; and so does a process that kills the command should this one be killed.
+ * The command must not see end of file before the end of the stream. So two processes hold a writing
+ * end of the pipe beside the stream thread's: this one, until {@link Endpoint.waitForExit}, or until
+ * the command is dead after {@link Endpoint.cancel}; and the watchdog, which kills the command if this
+ * process is killed.
  *
- * @param size the stream's length in bytes where it is known: NBD_STREAMING_SIZE for the command
+ * @param size the stream's length in bytes if known: NBD_STREAMING_SIZE for the command
  * @throws UnusableError when there is no shell
  */
 export function startSinkCommand(
@@ -66,7 +66,7 @@ export function startSinkCommand(
   }
 }
 
-/** Starts a command that gives the stream. As {@link startSinkCommand}. */
+/** Starts a command that writes the stream; parameters and errors are those of {@link startSinkCommand}. */
 export function startSourceCommand(
   command: string,
   size: bigint | undefined,
@@ -89,7 +89,7 @@ function start(
   size: bigint | undefined,
   options: { cmd: readonly string[]; stdio: readonly number[]; pipe?: number },
 ): ProcessTree {
-  // Not that of another stream, in whose command this program may be.
+  // Without the size of another stream, in whose command this program may run.
   const { NBD_STREAMING_SIZE: _, ...environment } = process.env;
   const length = size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) };
   return new ProcessTree(MARK, { ...options, env: { ...environment, ...length }, group: true });
@@ -102,7 +102,7 @@ function unusable(error: unknown): UnusableError {
   );
 }
 
-/** What keeps a command from seeing the end of the pipe. */
+/** Keeps a command from seeing end of file. */
 interface Guard {
   /** A second writing end. */
   readonly fd: number;
@@ -111,16 +111,17 @@ interface Guard {
 
 class CommandEnd implements Endpoint {
   readonly handle;
-  readonly settles = true;
+  readonly hasExitStatus = true;
   readonly #tree: ProcessTree;
   readonly #loan: TerminalLoan;
   #guard: Guard | undefined;
-  readonly #release: () => void;
+  readonly #cancelKill: () => void;
   #emitted = () => 0;
   #cancelled: Promise<void> | undefined;
-  #endedByUs = false;
+  /** True when {@link cancel} has killed the command. */
+  #killedHere = false;
 
-  /** @param guard of a sink */
+  /** @param guard for a sink */
   constructor(
     readonly name: string,
     fd: number,
@@ -131,13 +132,13 @@ class CommandEnd implements Endpoint {
     this.handle = { kind: "pipe", name, fd } as const;
     this.#tree = tree;
     this.#guard = guard;
-    // The end of the program would be end of file for a sink.
-    this.#release = guard === undefined ? () => {} : onExit(() => this.#tree.kill());
+    // The end of this process would be end of file for a sink.
+    this.#cancelKill = guard === undefined ? () => {} : tree.killOnExit();
     const loan = new TerminalLoan(tree, () => this.#moved());
     this.#loan = loan;
-    const { leader } = tree;
-    leader.onStop = (signal) => loan.stopped(signal);
-    void leader.exited.then(() => {
+    const { child } = tree;
+    child.onStop = (signal) => loan.stopped(signal);
+    void child.exited.then(() => {
       loan.end();
       const signal = INTERRUPTS.find((one) => one === this.killedBy);
       if (loan.granted && signal !== undefined) interrupt(signal);
@@ -145,83 +146,82 @@ class CommandEnd implements Endpoint {
   }
 
   get killedBy(): NodeJS.Signals | number | undefined {
-    if (this.#endedByUs) return undefined;
-    const { exitCode, signalCode } = this.#tree.leader;
-    // A command that has got Ctrl-C by itself may tell of it as shells do.
-    const told = INTERRUPTS.find((signal) => exitCode === signalStatus(signal));
-    return signalCode ?? (this.#loan.granted ? told : undefined);
+    if (this.#killedHere) return undefined;
+    const { exitCode, signalCode } = this.#tree.child;
+    // A command that Ctrl-C has reached may report the signal by its status, as shells do.
+    const reported = INTERRUPTS.find((signal) => exitCode === signalStatus(signal));
+    return signalCode ?? (this.#loan.granted ? reported : undefined);
   }
 
   follow(emitted: () => number): void {
     this.#emitted = emitted;
   }
 
-  /** Bytes that the command has taken or given. */
+  /** Bytes that the command has read or written. */
   #moved(): number {
     return this.#emitted() - (this.#guard === undefined ? 0 : bytesReadable(this.#guard.fd));
   }
 
   cancel(): Promise<void> {
-    this.#tree.leader.look();
-    this.#endedByUs ||= this.#tree.leader.running;
-    // At once, and before anything that may fail.
+    this.#tree.child.poll();
+    this.#killedHere ||= this.#tree.child.running;
+    // At once, before anything that may fail.
     this.#tree.kill();
-    return (this.#cancelled ??= this.#die());
+    return (this.#cancelled ??= this.#closeWhenDead());
   }
 
-  async #die(): Promise<void> {
+  async #closeWhenDead(): Promise<void> {
     this.#loan.end();
-    if (await this.#tree.gone(KILL_LIMIT)) this.#letGo();
-    else this.#letGoWhenGone();
-  }
-
-  /** What would not die, as another user's process, is not to see the end of the pipe from here. */
-  #letGoWhenGone(): void {
+    if (await this.#tree.waitForExit(KILL_LIMIT)) {
+      this.#closeGuard();
+      return;
+    }
+    // A process that cannot be killed, such as another user's, must not see end of file either.
     const timer = setInterval(async () => {
-      if (!(await this.#tree.gone(0))) return;
+      if (!(await this.#tree.waitForExit(0))) return;
       clearInterval(timer);
-      this.#letGo();
+      this.#closeGuard();
     }, KILL_LIMIT);
     timer.unref();
   }
 
-  async settle(stop: AbortSignal): Promise<string | undefined> {
-    this.#letGo();
-    const { leader } = this.#tree;
+  async waitForExit(stop: AbortSignal): Promise<string | undefined> {
+    this.#closeGuard();
+    const { child } = this.#tree;
     const stopped = new Promise<"stopped">((resolve) => {
       if (stop.aborted) resolve("stopped");
       stop.addEventListener("abort", () => resolve("stopped"), { once: true });
     });
-    if ((await Promise.race([leader.exited, stopped])) === "stopped") {
+    if ((await Promise.race([child.exited, stopped])) === "stopped") {
       await this.cancel();
       return `${this.name} was ended before it was done`;
     }
-    return leader.exitCode === 0 ? undefined : `${this.name} ${this.#ending}`;
+    return child.exitCode === 0 ? undefined : `${this.name} ${this.#exitText}`;
   }
 
-  async howItEnded(): Promise<string | undefined> {
-    const { leader } = this.#tree;
-    if (!this.#endedByUs) await Promise.race([leader.exited, Bun.sleep(END_LIMIT)]);
-    return this.#endedByUs || leader.running ? undefined : this.#ending;
+  async describeExit(): Promise<string | undefined> {
+    const { child } = this.#tree;
+    if (!this.#killedHere) await Promise.race([child.exited, Bun.sleep(EXIT_LIMIT)]);
+    return this.#killedHere || child.running ? undefined : this.#exitText;
   }
 
-  get #ending(): string {
-    const { exitCode, signalCode } = this.#tree.leader;
+  get #exitText(): string {
+    const { exitCode, signalCode } = this.#tree.child;
     if (signalCode !== null) return `was killed by ${signalCode}`;
     return exitCode === 0 ? "ended with status 0" : `failed with status ${exitCode}`;
   }
 
   remove(): void {
     this.#loan.end();
-    // Neither settled nor cancelled, as after a fault: it is not let go alive.
+    // Neither waited for nor cancelled, as after a bug: the command must not see end of file.
     if (this.#guard !== undefined) void this.cancel();
     this.#tree.release();
   }
 
-  #letGo(): void {
+  #closeGuard(): void {
     const guard = this.#guard;
     this.#guard = undefined;
-    this.#release();
+    this.#cancelKill();
     if (guard === undefined) return;
     try {
       guard.watchdog.release();

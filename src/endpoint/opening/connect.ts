@@ -1,7 +1,7 @@
-/** `PATH` of a listening Unix socket and `tcp:HOST:PORT`: endpoints that are connected to. */
+/** Connects to an endpoint: `PATH` of a listening Unix socket, and `tcp:HOST:PORT`. */
 import { lookup } from "node:dns/promises";
 import { isIPv6 } from "node:net";
-import { POLLOUT } from "../../../ffi/constants.ts";
+import { ERRNO, POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
 import { PollSet } from "../../../ffi/poll.ts";
@@ -15,12 +15,12 @@ import {
 import { type Direction, tcpName, UnusableError } from "../spec.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 
-/** Milliseconds for a TCP connection to come about. */
+/** Milliseconds for a TCP connection to be established. */
 const CONNECT_LIMIT = 10_000;
-/** Milliseconds between two looks at it. */
+/** Milliseconds between two checks of it. */
 const CONNECT_INTERVAL = 5;
 
-/** Connects to a Unix socket. @throws UnusableError */
+/** @throws UnusableError */
 export function connectUnix(path: string): Endpoint {
   try {
     return endpoint(path, connect(unixAddress(path), path));
@@ -34,10 +34,10 @@ export function connectUnix(path: string): Endpoint {
 }
 
 /**
- * Connects over TCP, to the first address of the host that answers. When written, the end of the connection
- * is a reset from here on: the stream may come to nothing before there is a sink.
+ * Connects to the first address of the host that answers. For a sink, closing the connection resets it
+ * from here on: the stream may fail before the sink is open.
  *
- * @param stop aborted when there is no time to wait any more
+ * @param stop aborts the attempt
  * @throws UnusableError
  */
 export async function connectTcp(
@@ -75,9 +75,7 @@ function endpoint(name: string, fd: number): Endpoint {
   return { ...PLAIN, name, handle: { kind: "socket", name, fd } };
 }
 
-const ETIMEDOUT = 110;
-
-/** Waits for a connection without blocking the thread. @returns 0 or the errno it failed with */
+/** Waits for a connection without blocking the thread. @returns 0, or the errno of the failure */
 async function connected(fd: number, stop: AbortSignal | undefined): Promise<number> {
   const deadline = performance.now() + CONNECT_LIMIT;
   const poll = new PollSet();
@@ -85,12 +83,12 @@ async function connected(fd: number, stop: AbortSignal | undefined): Promise<num
     poll.clear();
     poll.add(fd, POLLOUT);
     if (poll.wait(0) > 0) return socketError(fd);
-    if (performance.now() >= deadline || stop?.aborted === true) return ETIMEDOUT;
+    if (performance.now() >= deadline || stop?.aborted === true) return ERRNO.ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }
 }
 
-/** An address as lookup() gives it, in network order. */
+/** An address from lookup(), in network order. */
 function addressBytes(address: string): Uint8Array {
   if (!isIPv6(address)) return Uint8Array.from(address.split("."), Number);
   const [left = "", right] = address.replace(/%.*$/, "").split("::");
@@ -100,7 +98,7 @@ function addressBytes(address: string): Uint8Array {
   return Uint8Array.from([...head, ...new Array(16 - head.length - tail.length).fill(0), ...tail]);
 }
 
-/** Two bytes for hexadecimal digits, four for an embedded IPv4 address. */
+/** The bytes of one group: two for hexadecimal digits, four for an embedded IPv4 address. */
 function group(text: string): number[] {
   if (text.includes(".")) return text.split(".").map(Number);
   const value = Number.parseInt(text, 16);

@@ -1,23 +1,23 @@
-/** `-` and `fd:N`: a descriptor that the program was started with. */
+/** `-` and `fd:N`: a descriptor that the program has inherited. */
 import { fstatSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
-import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { O_ACCMODE, O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
 import { isListening, isStream, resetOnClose } from "../../../ffi/socket.ts";
 import { type Direction, UnusableError } from "../spec.ts";
-import { claimBehind, requireRoom } from "./block-device.ts";
+import { claimDeviceOf, requireRoom } from "./block-device.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 import { refuseOwnPeer, refuseOwnPipeEnd } from "../opening/own-end.ts";
 
-const STDERR = 2;
-
 /**
- * @param name what the user called it
- * @param size the stream's length in bytes, where it is known
- * @throws UnusableError for a terminal, a folder, what is not open, and for a block device as the sink
- *   that is in use or too small
+ * Duplicates an inherited descriptor as the endpoint; claims a block device that is the sink.
+ *
+ * @param name the user's text
+ * @param size the stream's length in bytes if known
+ * @throws UnusableError for a closed descriptor, a terminal, a folder, and for a block device as the
+ *   sink that is in use or too small
  */
 export function inheritDescriptor(
   name: string,
@@ -25,11 +25,11 @@ export function inheritDescriptor(
   direction: Direction,
   size: bigint | undefined,
 ): Endpoint {
-  const endpoint = findDescriptor(name, fd, direction, size);
+  const endpoint = inspectDescriptor(name, fd, direction, size);
   const { handle } = endpoint;
   if (direction === "read" || handle.kind === "fifo") return endpoint;
   if (!fstatSync(handle.fd).isBlockDevice()) return endpoint;
-  const claim = closedOnError(handle.fd, () => claimBehind(handle.fd, accessOf(handle.fd)));
+  const claim = closedOnError(handle.fd, () => claimDeviceOf(handle.fd, accessOf(handle.fd)));
   return {
     ...endpoint,
     remove: () => {
@@ -38,8 +38,8 @@ export function inheritDescriptor(
   };
 }
 
-/** The same, but that a device is only looked at. @throws UnusableError */
-export function findDescriptor(
+/** Does the work of {@link inheritDescriptor} without claiming a block device. @throws UnusableError */
+export function inspectDescriptor(
   name: string,
   fd: number,
   direction: Direction,
@@ -58,33 +58,35 @@ export function findDescriptor(
     throw new UnusableError("it is a terminal", `${remedy} a command`);
   }
   if (direction === "write") refuseMessages(fd, stats);
-  return { ...PLAIN, name, ...adopt(name, dup(fd), stats, direction, size) };
+  return { ...PLAIN, name, ...describeOrClose(name, dup(fd), stats, direction, size) };
 }
 
-/** Refuses what standard error goes to, after `2>&1`: messages would be in the stream. */
+/** Refuses a sink that standard error goes to, as after `2>&1`: messages would get into the stream. */
 function refuseMessages(fd: number, stats: Stats): void {
-  // /dev/null takes both.
-  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR)) return;
+  // /dev/null may be both.
+  if (stats.isCharacterDevice() || !isSameFile(fd, STDERR_FILENO)) return;
   throw new UnusableError(
     "standard error goes there, too, and messages would get into the stream",
     "leave out 2>&1, or redirect it to a file of its own, such as 2> messages",
   );
 }
 
-/** What the user has left open for us under this number, if anything. */
+/** fstat(2) of an inherited descriptor; undefined for any other. */
 function statInherited(fd: number): Stats | undefined {
-  // Bun puts /dev/null where one of the first three is closed. Nothing that a program is started
-  // with is close-on-exec, but that is.
-  const standIn = (number: number) => number <= STDERR && closesOnExec(number);
+  // Where one of the first three is closed, Bun opens /dev/null, close-on-exec. An inherited descriptor
+  // is never close-on-exec.
+  const openedByBun = (number: number) => number <= STDERR_FILENO && closesOnExec(number);
   try {
-    return isInherited(fd) && !standIn(fd) ? fstatSync(fd) : undefined;
+    return isInherited(fd) && !openedByBun(fd) ? fstatSync(fd) : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** As {@link describe}, for a descriptor that is the endpoint's from now on: closes one that is none. */
-export function adopt(...described: Parameters<typeof describe>): ReturnType<typeof describe> {
+/** Calls {@link describe}, and closes the descriptor when it throws. */
+export function describeOrClose(
+  ...described: Parameters<typeof describe>
+): ReturnType<typeof describe> {
   return closedOnError(described[1], () => describe(...described));
 }
 
@@ -98,10 +100,10 @@ function closedOnError<T>(fd: number, call: () => T): T {
 }
 
 /**
- * What kind of endpoint a descriptor is and, of a source, how long it is.
+ * Determines the kind of endpoint that a descriptor is and, for a source, its length.
  *
- * @param size the stream's length in bytes, where it is known
- * @throws UnusableError when it is none, or too small
+ * @param size the stream's length in bytes if known
+ * @throws UnusableError when it cannot be an endpoint, or is too small
  */
 export function describe(
   name: string,
@@ -124,7 +126,7 @@ export function describe(
   if (stats.isSocket()) {
     requireConnection(fd);
     refuseOwnPeer(stats, direction, fd);
-    // As for a connection of our own: there may never be a sink.
+    // At once, as in connectTcp(): the stream may fail before the sink is open.
     if (direction === "write") resetOnClose(fd, true);
     return { handle: { kind: "socket", name, fd } };
   }
@@ -138,7 +140,7 @@ export function describe(
     : new UnusableError("nothing can be read from it", "name a pipe, a socket or a file");
 }
 
-/** A stream of bytes, and nothing else, goes through it. @throws UnusableError */
+/** @throws UnusableError for a socket of datagrams or a listening one */
 function requireConnection(fd: number): void {
   if (!isStream(fd)) {
     throw new UnusableError("it is a socket for messages", "make it one for a stream: SOCK_STREAM");
@@ -152,7 +154,7 @@ function accessOf(fd: number): number {
   return openFlags(fd) & O_ACCMODE;
 }
 
-/** Bytes from a file's position to its end, where it has one. */
+/** Bytes from the position to the end; undefined for a character device. */
 function lengthLeft(fd: number, stats: Stats): bigint | undefined {
   if (!stats.isFile() && !stats.isBlockDevice()) return undefined;
   const size = stats.isFile() ? stats.size : deviceSize(fd);

@@ -1,47 +1,49 @@
-/** A sink or a source as the main thread has it: prepared before the stream, cleared up after it. */
+/** A sink or a source on the main thread: opened before the stream, cleaned up after it. */
 import type { EndpointHandle } from "../spec.ts";
 
-/** What `pipe=` or `read=` has led to. */
+/** An opened `pipe=` or `read=`. */
 export interface Endpoint {
-  /** For messages: what the user called it. */
+  /** The user's text, for messages. */
   readonly name: string;
   /** What the stream thread opens. */
   readonly handle: EndpointHandle;
-  /** A source's length in bytes, where the source itself tells. */
+  /** The length in bytes of a source that knows it. */
   readonly length?: bigint | undefined;
-  /** True when {@link settle} has something to wait for: a source's end is its end only then. */
-  readonly settles: boolean;
+  /** True for a command: end of file of a source is its end only after {@link waitForExit}. */
+  readonly hasExitStatus: boolean;
   /**
-   * The stream is truncated, or its source is not read to its end: sees to it that whoever takes it
-   * cannot take it for whole. Called before the stream thread closes its descriptor; may be called again.
-   * What has to be done is done at once; what is waited for is that it has taken effect.
+   * Keeps the reader of a truncated stream from taking it for a complete one, and stops a source that
+   * is not read to its end. Must be called before the stream thread closes its descriptor; may be
+   * called again. Acts at once.
+   *
+   * @returns resolves when that has taken effect
    */
   cancel(): Promise<void>;
   /**
-   * A sink's stream is complete and closed, or a source has come to its end: waits for what the
-   * other end makes of it. May be called again.
+   * Waits for a command to end, after a sink is complete and closed, or a source has reached end of
+   * file. May be called again.
    *
-   * @param stop aborted when there is no time to wait any more
-   * @returns what is wrong, or undefined when all is well
+   * @param stop aborted when the command may not take longer
+   * @returns what is wrong; undefined when nothing is
    */
-  settle(stop: AbortSignal): Promise<string | undefined>;
-  /** The stream has begun. @param emitted tells how many bytes it has moved */
+  waitForExit(stop: AbortSignal): Promise<string | undefined>;
+  /** Called when the stream has begun. @param emitted returns how many bytes have moved */
   follow?(emitted: () => number): void;
   /**
-   * How a command has ended that has stopped taking the stream, such as "failed with status 22";
-   * undefined when it has not, after a moment.
+   * Tells how a command that has closed its end of the pipe has ended, such as "failed with status 22";
+   * undefined when it still runs after a moment.
    */
-  howItEnded?(): Promise<string | undefined>;
-  /** What has killed a command; undefined while it runs, and where it has ended by itself. */
+  describeExit?(): Promise<string | undefined>;
+  /** The signal that killed a command; undefined while it runs, and when it has ended by itself. */
   readonly killedBy?: NodeJS.Signals | number | undefined;
-  /** Clears up; called in every case, last. */
+  /** Cleans up; called last, in every case. */
   remove(): void;
 }
 
-/** The parts of an endpoint that has nothing to cancel, to wait for or to clear up. */
+/** The members of an endpoint with nothing to cancel, wait for or clean up. */
 export const PLAIN = {
-  settles: false,
+  hasExitStatus: false,
   cancel: () => Promise.resolve(),
-  settle: () => Promise.resolve(undefined),
+  waitForExit: () => Promise.resolve(undefined),
   remove: () => {},
 } as const;

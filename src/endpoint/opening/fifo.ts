@@ -1,4 +1,4 @@
-/** `pipe=PATH` and `read=PATH` of a named pipe, or of nothing yet (fifo(7)). */
+/** `pipe=PATH` and `read=PATH` of a FIFO (fifo(7)), or of a path where there is nothing yet. */
 import { accessSync, constants, statSync, type Stats, unlinkSync } from "node:fs";
 import { ERRNO, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
@@ -8,15 +8,15 @@ import { type Direction, UnusableError } from "../spec.ts";
 import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
 import { refuseOwnPipeEnd } from "../opening/own-end.ts";
 
-/** Only the user may read what may be a whole disk. */
+/** Only the user may read the stream, which may be a whole disk. */
 const MODE = 0o600;
 
 /**
- * Makes sure that there is a FIFO at `path`: makes one (mode 0600) if there is nothing. Removes it
- * at the end if it made it and it is still the same one.
+ * Makes a FIFO at `path` (mode 0600) if there is nothing. `remove` then unlinks it if it is still the
+ * same.
  *
  * @throws UnusableError when something else is there
- * @throws Error of the file system when it cannot be made, or not be opened
+ * @throws Error of the file system when the FIFO cannot be made or opened
  */
 export function prepareFifo(path: string, direction: Direction): Endpoint {
   let stats = statOrNothing(path);
@@ -26,7 +26,7 @@ export function prepareFifo(path: string, direction: Direction): Endpoint {
       mkfifo(path, MODE);
       made = true;
     } catch (error) {
-      // Somebody else may have made it in between; what it is, is checked below.
+      // Another process may have made a file there in between, which is checked below.
       if (!(error instanceof SyscallError) || error.errno !== ERRNO.EEXIST) throw error;
     }
     stats = statOrNothing(path);
@@ -45,9 +45,9 @@ export function prepareFifo(path: string, direction: Direction): Endpoint {
     remove() {
       if (!made) return;
       const now = statOrNothing(path);
-      // The number alone would not do: a file system may give it to the next file.
+      // The type as well, as a file system may reuse the inode number for the next file.
       if (!now?.isFIFO() || now.dev !== dev || now.ino !== ino) return;
-      // Whoever waits there in open(2), or comes until it is gone, would wait for ever.
+      // Lets in the processes that wait in open(2): after unlink(2) they would wait for ever.
       const ends = tryOpen(path, O_RDWR);
       unlinkSync(path);
       if (ends !== undefined) close(ends);
@@ -56,18 +56,19 @@ export function prepareFifo(path: string, direction: Direction): Endpoint {
 }
 
 /**
- * For the end of a stream that has never opened its FIFO: whoever waits in open(2) for the stream's end of
- * it is let in, and finds a stream of no bytes that has ended already, or a reader that has gone. Nobody
- * else notices; others that have this end open go on. Does nothing with what is no FIFO.
+ * Opens and closes the stream's end of a FIFO, for a stream that has ended without opening it. A
+ * process that waits in open(2) for that end is let in, and sees an empty stream that has ended, or a
+ * reader that has gone. Other processes that have the FIFO open notice nothing. Does nothing if it is
+ * no FIFO.
  */
 export function releaseFifo(path: string, direction: Direction): void {
   try {
     if (!statOrNothing(path)?.isFIFO()) return;
   } catch {
-    // Then the stream could not have opened it either.
+    // The stream could not have opened it either.
     return;
   }
-  // For writing, it fails where nobody reads or waits to (ENXIO).
+  // For writing, it fails without a reader, open or waiting (ENXIO).
   const end = tryOpen(path, direction === "write" ? O_WRONLY : O_RDONLY);
   if (end !== undefined) close(end);
 }

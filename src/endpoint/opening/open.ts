@@ -1,21 +1,24 @@
-/** From what the user named to an open endpoint, on the main thread. */
-import { statSync } from "node:fs";
+/** Opens the endpoint of `pipe=` or `read=` on the main thread. */
+import { fstatSync, statSync } from "node:fs";
+import { isatty } from "node:tty";
+import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
+import { close, open } from "../../../ffi/fd.ts";
 import type { EndSignal } from "../../process/signals.ts";
 import { type Direction, type EndpointSpec, UnusableError } from "../spec.ts";
+import { claimBlockDevice } from "./block-device.ts";
 import { startSinkCommand, startSourceCommand } from "./command.ts";
 import { connectTcp, connectUnix } from "./connect.ts";
-import { inheritDescriptor } from "./descriptor.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { describeOrClose, inheritDescriptor } from "./descriptor.ts";
+import { type Endpoint, PLAIN } from "./endpoint.ts";
 import { prepareFifo } from "./fifo.ts";
-import { openFile } from "./file.ts";
 
 /**
  * Opens, connects, makes or starts what the user named.
  *
- * @param size the stream's length in bytes where it is known
- * @param stopSignal its `stop` is aborted when there is no time to wait any more; `raise` tells of a
- *   signal from the terminal that only a command has got
- * @throws UnusableError when a stream cannot go that way; other errors when it cannot be had
+ * @param size the stream's length in bytes if known
+ * @param stopSignal `stop` aborts a connection attempt; `raise` is called with a signal of the terminal
+ *   that has reached only the command of `exec:`
+ * @throws UnusableError when it cannot be an endpoint; other errors when it cannot be opened
  */
 export async function openEndpoint(
   spec: EndpointSpec,
@@ -50,4 +53,25 @@ function openPath(path: string, direction: Direction, size: bigint | undefined):
     );
   }
   return openFile(path, direction, size);
+}
+
+/**
+ * Opens a character or block device or, as a source, a regular file.
+ *
+ * @param size the stream's length in bytes if known
+ * @throws UnusableError for a terminal, and for a block device as the sink that is in use or too small;
+ *   SyscallError when it cannot be opened
+ */
+export function openFile(path: string, direction: Direction, size: bigint | undefined): Endpoint {
+  const fd =
+    direction === "read"
+      ? open(path, O_RDONLY)
+      : statSync(path).isBlockDevice()
+        ? claimBlockDevice(path, O_WRONLY)
+        : open(path, O_WRONLY);
+  if (isatty(fd)) {
+    close(fd);
+    throw new UnusableError("it is a terminal", "name a pipe, a socket or a file");
+  }
+  return { ...PLAIN, name: path, ...describeOrClose(path, fd, fstatSync(fd), direction, size) };
 }

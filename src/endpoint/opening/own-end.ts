@@ -1,4 +1,4 @@
-/** The other end of a pipe or socket, where the program has it open itself. */
+/** Refuses a pipe or socket whose other end is open in this process. */
 import { fstatSync, type Stats } from "node:fs";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
@@ -8,7 +8,7 @@ import { boundAddress, isUnix, peerAddress } from "../../../ffi/socket.ts";
 import { inheritedDescriptors } from "../../process/inherited.ts";
 import { type Direction, UnusableError } from "../spec.ts";
 
-/** What the program would wait for in vain. */
+/** What would go unnoticed. */
 const LOST = {
   write: "that its reader has ended would never be noticed",
   read: "its end would never come",
@@ -20,11 +20,11 @@ const WORDS = {
 } as const;
 
 /**
- * Refuses a pipe whose other end is open in the program itself: while it is, the death of whoever else
- * has it goes unnoticed (pipe(7)). What a program opens that uses the library is its own business, but
- * for a descriptor that is both ends.
+ * Refuses a pipe whose other end this process has inherited: while it is open, the death of the process
+ * that uses that end goes unnoticed (pipe(7)). A program that uses the library may open what it likes,
+ * but not a descriptor that is both ends.
  *
- * @param fd the stream's own descriptor, where it is open already
+ * @param fd the stream's own descriptor, if it is open already
  * @throws UnusableError
  */
 export function refuseOwnPipeEnd(
@@ -54,7 +54,7 @@ export function refuseOwnPipeEnd(
   }
 }
 
-/** The same of a connected socket. @throws UnusableError */
+/** Refuses a socket that is connected to an inherited one. @throws UnusableError */
 export function refuseOwnPeer({ ino }: Stats, direction: Direction, fd: number): void {
   const others = inherited().filter(({ stats }) => stats.isSocket() && stats.ino !== ino);
   if (others.length === 0) return;
@@ -84,20 +84,20 @@ function inherited(): { readonly number: number; readonly stats: Stats }[] {
     try {
       return [{ number, stats: fstatSync(number) }];
     } catch {
-      // One of the runtime's that it has closed.
+      // The runtime had it open, and has closed it.
       return [];
     }
   });
 }
 
-/** True for the two ends of a TCP connection of this machine with itself. */
+/** True for the two ends of one TCP connection. */
 function areConnected(one: number, other: number): boolean {
   try {
     const [from, to] = [boundAddress(one), peerAddress(one)];
     if (from?.kind !== "tcp") return false;
     return Bun.deepEquals([to, from], [boundAddress(other), peerAddress(other)]);
   } catch (error) {
-    // One that is not connected.
+    // Not connected (ENOTCONN).
     if (!(error instanceof SyscallError)) throw error;
     return false;
   }

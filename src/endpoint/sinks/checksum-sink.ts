@@ -1,4 +1,4 @@
-/** A sink that also computes a checksum of what goes into another one. */
+/** Wraps a sink and computes the checksum of the data that it accepts. */
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { IoVec, Memory } from "../../../ffi/memory.ts";
 import { recv } from "../../../ffi/socket.ts";
@@ -7,15 +7,12 @@ import type { Sink } from "./sink.ts";
 
 const BUFFER_SIZE = 1 << 20;
 
-/**
- * What is spliced has to come into memory to be read, so this goes by recv(2) and writev(2). Only
- * what the inner sink has accepted counts.
- */
+/** The data must be in memory for the checksum, so this uses recv(2) and writev(2) in place of splice(2). */
 export class ChecksumSink implements Sink {
   readonly #inner: Sink;
   readonly #digest: Digest;
   readonly #buffer = new Memory(BUFFER_SIZE);
-  /** What has been received and not been accepted. */
+  /** Data that has been received, but not yet accepted by the inner sink. */
   readonly #held = new IoVec(1);
   #heldEnd = 0;
 

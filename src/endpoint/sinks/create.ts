@@ -1,20 +1,20 @@
-/** From a description to the sink. */
+/** Creates the sink for an endpoint. */
 import type { EndpointHandle } from "../spec.ts";
 import { FifoSink, PipeSink } from "./pipe-sink.ts";
 import { FileSink } from "./file-sink.ts";
 import type { Sink } from "./sink.ts";
 import { SocketSink } from "./socket-sink.ts";
 
-/** The sink itself, not open yet. */
-export function createSink(spec: EndpointHandle): Sink {
-  switch (spec.kind) {
+/** @returns the sink, not open yet */
+export function createSink(handle: EndpointHandle): Sink {
+  switch (handle.kind) {
     case "fifo":
-      return new FifoSink(spec.path);
+      return new FifoSink(handle.path);
     case "pipe":
-      return new PipeSink(spec.name, spec.fd);
+      return new PipeSink(handle.name, handle.fd);
     case "socket":
-      return new SocketSink(spec.name, spec.fd);
+      return new SocketSink(handle.name, handle.fd);
     case "file":
-      return new FileSink(spec.name, spec.fd);
+      return new FileSink(handle.name, handle.fd);
   }
 }

@@ -1,33 +1,33 @@
-/** A regular file (standard output, redirected) or a device as the sink. */
+/** A sink that is a regular file (standard output, redirected) or a device. */
 import { fstatSync } from "node:fs";
 import { ERRNO, O_APPEND } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { openFlags, seekBy, syncData, truncate, write } from "../../../ffi/fd.ts";
 import { type IoVec, Memory } from "../../../ffi/memory.ts";
-import { EndpointError, guarded } from "../error.ts";
+import { EndpointError, endpointCall } from "../error.ts";
 import type { Relay } from "../relay.ts";
 import { RelayedSink } from "./relayed-sink.ts";
 
-/** Zeroes from this many on become a hole where there can be one; below it they are written. */
+/** The fewest bytes of zeroes that become a hole; fewer are written. */
 const HOLE_MIN = 64 * 1024;
 
 /**
- * Its position is the file's own, so that whoever shares it goes on where the stream ended. Writing
- * to a disk is not waited for by poll(2): this is the one sink whose calls take as long as they take.
+ * Writes at the position of the open file, so that a process that shares it continues where the stream
+ * ended. poll(2) does not wait for disks, so this is the one sink whose calls may block.
  */
 export class FileSink extends RelayedSink {
-  /** Made when splice(2) turns out not to work. */
+  /** Allocated when splice(2) does not work on the file. */
   #buffer: Memory | undefined;
   #zeroBuffer: Memory | undefined;
   #regular = false;
-  /** What was skipped at the end and is no part of the file yet. */
+  /** True when the last bytes were skipped, so that the file does not include them yet. */
   #trailingHole = false;
 
   override open(): boolean {
     super.open();
     this.#regular = fstatSync(this.fd).isFile();
     // splice(2) refuses files in append mode.
-    if ((guarded(() => openFlags(this.fd)) & O_APPEND) !== 0) this.#copies();
+    if ((endpointCall(() => openFlags(this.fd)) & O_APPEND) !== 0) this.#allocateBuffer();
     return true;
   }
 
@@ -39,13 +39,13 @@ export class FileSink extends RelayedSink {
 
   zeroes(length: number): number {
     if (length >= HOLE_MIN && this.#atEnd()) {
-      guarded(() => seekBy(this.fd, length));
+      endpointCall(() => seekBy(this.fd, length));
       this.#trailingHole = true;
       return length;
     }
     this.#zeroBuffer ??= new Memory(HOLE_MIN);
     const zeroes = this.#zeroBuffer;
-    const n = guarded(() => write(this.fd, zeroes.at(0), Math.min(length, zeroes.length)));
+    const n = endpointCall(() => write(this.fd, zeroes.at(0), Math.min(length, zeroes.length)));
     this.#trailingHole = false;
     return n;
   }
@@ -55,13 +55,13 @@ export class FileSink extends RelayedSink {
     this.#trailingHole = false;
     if (this.#buffer === undefined) {
       try {
-        return guarded(() => this.relay.drainTo(this.fd));
+        return endpointCall(() => this.relay.drainTo(this.fd));
       } catch (error) {
-        // Not every device can be spliced to.
+        // Not every device supports splice(2).
         if (!(error instanceof EndpointError) || error.cause.errno !== ERRNO.EINVAL) throw error;
       }
     }
-    this.#copy(this.relay, this.#copies());
+    this.#copy(this.relay, this.#allocateBuffer());
     return true;
   }
 
@@ -70,7 +70,7 @@ export class FileSink extends RelayedSink {
   }
 
   complete(): boolean {
-    guarded(() => {
+    endpointCall(() => {
       if (this.#trailingHole) truncate(this.fd, seekBy(this.fd, 0));
       this.#sync();
     });
@@ -78,7 +78,7 @@ export class FileSink extends RelayedSink {
     return true;
   }
 
-  #copies(): Memory {
+  #allocateBuffer(): Memory {
     return (this.#buffer ??= new Memory(1 << 20));
   }
 
@@ -86,28 +86,28 @@ export class FileSink extends RelayedSink {
     while (relay.held > 0) {
       const length = relay.drainInto(buffer);
       for (let at = 0; at < length;) {
-        const n = guarded(() => write(this.fd, buffer.at(at), length - at));
-        // A device that was opened non-blocking by somebody else; it is rare enough to wait for it.
+        const n = endpointCall(() => write(this.fd, buffer.at(at), length - at));
+        // The device was inherited with O_NONBLOCK, which is rare.
         if (n === WOULD_BLOCK) Bun.sleepSync(1);
         else at += n;
       }
     }
   }
 
-  /** True where skipping leaves a hole: at or past the end of a regular file (lseek(2)). */
+  /** True at or past the end of a regular file, where skipping leaves a hole (lseek(2)). */
   #atEnd(): boolean {
     if (!this.#regular || this.#buffer !== undefined) return false;
-    return guarded(() => seekBy(this.fd, 0)) >= fstatSync(this.fd).size;
+    return endpointCall(() => seekBy(this.fd, 0)) >= fstatSync(this.fd).size;
   }
 
-  /** Errors of a disk may come as late as this. */
+  /** Reports write errors that a disk had not reported yet. */
   #sync(): void {
     try {
       syncData(this.fd);
     } catch (error) {
-      // A device that keeps nothing has nothing to sync: /dev/null, a tape.
-      const none = error instanceof SyscallError && error.errno === ERRNO.EINVAL;
-      if (!none) throw error;
+      // Some devices cannot be synced: /dev/null, a tape.
+      const unsupported = error instanceof SyscallError && error.errno === ERRNO.EINVAL;
+      if (!unsupported) throw error;
     }
   }
 }

@@ -1,10 +1,10 @@
-/** A pipe or a FIFO as the sink (fifo(7)): the fast kind, since splice(2) needs no detour. */
+/** A sink that is a pipe or a FIFO (fifo(7)), into which splice(2) moves data directly. */
 import { ERRNO, O_NONBLOCK, O_WRONLY } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { bytesReadable, close, lock, open, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { EndpointError, guarded, ofEndpoint } from "../error.ts";
+import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
@@ -14,15 +14,15 @@ export class PipeSink extends PipeEnd implements Sink {
   readonly held = 0;
   #zeroes: ZeroPipe | undefined;
 
-  constructor(name: string, given = -1) {
-    super(name, O_WRONLY, given);
+  constructor(name: string, fd = -1) {
+    super(name, O_WRONLY, fd);
   }
 
   splice(socket: number, length: number): number {
     try {
       return splice(socket, this.fd, length);
     } catch (error) {
-      // Of the two ends only the pipe fails with EPIPE; anything else is the socket's trouble.
+      // Only the pipe fails with EPIPE; any other error is the socket's.
       if (error instanceof SyscallError && error.errno === ERRNO.EPIPE)
         throw new EndpointError(error);
       throw error;
@@ -33,7 +33,7 @@ export class PipeSink extends PipeEnd implements Sink {
     try {
       return writev(this.fd, vector);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -41,7 +41,7 @@ export class PipeSink extends PipeEnd implements Sink {
     try {
       return (this.#zeroes ??= new ZeroPipe()).copyTo(this.fd, length);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -49,9 +49,9 @@ export class PipeSink extends PipeEnd implements Sink {
     return true;
   }
 
-  /** What a reader leaves behind that closes its end stays in the pipe, so 0 means that it has had all. */
+  /** 0 means that the reader has read all: unread data stays in the pipe when the reader closes its end. */
   unread(): number {
-    return guarded(() => bytesReadable(this.fd));
+    return endpointCall(() => bytesReadable(this.fd));
   }
 
   complete(): boolean {
@@ -67,9 +67,9 @@ export class PipeSink extends PipeEnd implements Sink {
 }
 
 /**
- * The writing end of a FIFO. It is opened for writing only, so that a reader that dies is noticed
+ * The writing end of a FIFO. It is opened for writing only, so that the death of the reader shows
  * (EPIPE, POLLERR), and without blocking: until there is a reader, open(2) fails with ENXIO. A lock
- * keeps other streams out, as a reader of two would get them mixed, and neither would notice.
+ * keeps other streams out: two streams would be mixed, and neither would notice.
  */
 export class FifoSink extends PipeSink {
   constructor(readonly path: string) {
@@ -86,7 +86,7 @@ export class FifoSink extends PipeSink {
       throw new EndpointError(error);
     }
     if (!fstatSync(fd).isFIFO()) {
-      // It was one when the program started: somebody has put another file in its place.
+      // The path led to a FIFO when the program started, but has been replaced.
       close(fd);
       throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
     }
@@ -94,7 +94,7 @@ export class FifoSink extends PipeSink {
       lock(fd, this.path);
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
-      // A file system without locks has no other way to tell.
+      // On a file system without locks, other streams cannot be detected.
       if (error.errno === ERRNO.EAGAIN) {
         close(fd);
         throw new EndpointError(error);

@@ -1,21 +1,22 @@
-/** What sinks share that take a descriptor and are no pipe: they get their data through a relay. */
+/** The common part of sinks that are no pipe: data reaches them through a relay. */
 import { close, closeWritten, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
-import { guarded } from "../error.ts";
+import { endpointCall } from "../error.ts";
 import { Relay } from "../relay.ts";
 import type { Sink } from "./sink.ts";
 
-/** Owns the descriptor that it is given. */
+/** Owns the descriptor that it is created with. */
 export abstract class RelayedSink implements Sink {
   #fd = -1;
-  #given: number;
+  /** The descriptor until {@link open}; -1 afterwards. */
+  #unopened: number;
   #relay: Relay | undefined;
 
   constructor(
     readonly name: string,
-    given: number,
+    fd: number,
   ) {
-    this.#given = given;
+    this.#unopened = fd;
   }
 
   get fd(): number {
@@ -26,15 +27,15 @@ export abstract class RelayedSink implements Sink {
     return this.#relay?.held ?? 0;
   }
 
-  /** The relay; only while open. */
+  /** Only while open. */
   protected get relay(): Relay {
     return this.#relay as Relay;
   }
 
   open(): boolean {
-    this.#fd = this.#given;
-    this.#given = -1;
-    this.#relay = guarded(() => new Relay());
+    this.#fd = this.#unopened;
+    this.#unopened = -1;
+    this.#relay = endpointCall(() => new Relay());
     return true;
   }
 
@@ -43,7 +44,7 @@ export abstract class RelayedSink implements Sink {
   }
 
   writev(vector: IoVec): number {
-    return guarded(() => writev(this.#fd, vector));
+    return endpointCall(() => writev(this.#fd, vector));
   }
 
   abstract zeroes(length: number): number;
@@ -51,17 +52,17 @@ export abstract class RelayedSink implements Sink {
   abstract unread(): number;
   abstract complete(): boolean;
 
-  /** Ends what has been written. @throws EndpointError */
+  /** Closes the sink at the end of a complete stream. @throws EndpointError when data may be lost */
   protected end(): void {
     const fd = this.#fd;
     this.#fd = -1;
-    guarded(() => closeWritten(fd));
+    endpointCall(() => closeWritten(fd));
   }
 
   close(): void {
-    for (const fd of [this.#fd, this.#given]) if (fd >= 0) close(fd);
+    for (const fd of [this.#fd, this.#unopened]) if (fd >= 0) close(fd);
     this.#fd = -1;
-    this.#given = -1;
+    this.#unopened = -1;
     this.#relay?.close();
     this.#relay = undefined;
   }

@@ -1,4 +1,4 @@
-/** A connected stream socket as the sink. */
+/** A sink that is a connected stream socket. */
 import { POLLRDHUP } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { PollSet } from "../../../ffi/poll.ts";
@@ -9,38 +9,39 @@ import {
   shutdownWrite,
   socketError,
 } from "../../../ffi/socket.ts";
-import { EndpointError, guarded } from "../error.ts";
-import { borrowNonBlocking } from "../shared-descriptor.ts";
+import { EndpointError, endpointCall } from "../error.ts";
+import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import { RelayedSink } from "../sinks/relayed-sink.ts";
 
 /**
- * Milliseconds for the reader on another host to close its side once it has seen the end: one that
- * closes before it has read everything says so by a reset. Readers that never close must not hang us.
+ * Milliseconds for a TCP reader to close its side after the end of the stream: one that closes before
+ * it has read everything sends a reset. The limit is for readers that never close.
  */
 const LINGER = 5000;
 
 /**
- * What has left the queue of a Unix socket has been read, or was dropped when the reader closed its end,
- * which is then an error of ours (ECONNRESET). TCP's queue holds only what the other host's kernel has
- * not acknowledged: whether the reader takes it from there, we hear at the earliest when it closes.
+ * Data that has left the queue of a Unix socket has been read, or was dropped when the reader closed
+ * its end, which the socket then reports (ECONNRESET). TCP's queue holds only what the other host's
+ * kernel has not acknowledged; whether the reader has read it is known at the earliest when the reader
+ * closes.
  *
- * Until the stream is complete, the end of a TCP connection is a reset, even that of the process by
- * SIGKILL: a reader must not take the end of a truncated stream for that of a whole one.
+ * Until the stream is complete, closing a TCP connection resets it, even when SIGKILL ends this
+ * process: a reader must not take the end of a truncated stream for the end of a complete one.
  */
 export class SocketSink extends RelayedSink {
-  #giveBack = () => {};
-  /** What has left the queue has been read. */
-  #isExact = false;
-  /** When our side was shut down, by performance.now(). */
+  #restoreFlags = () => {};
+  /** True for a Unix socket: data that has left the queue has been read. */
+  #isUnix = false;
+  /** When this side was shut down, by performance.now(). */
   #shutDownAt: number | undefined;
   readonly #poll = new PollSet();
 
   override open(): boolean {
     super.open();
-    guarded(() => {
-      this.#isExact = isUnix(this.fd);
-      this.#giveBack = borrowNonBlocking(this.fd);
-      if (!this.#isExact) resetOnClose(this.fd, true);
+    endpointCall(() => {
+      this.#isUnix = isUnix(this.fd);
+      this.#restoreFlags = setSharedNonBlocking(this.fd);
+      if (!this.#isUnix) resetOnClose(this.fd, true);
     });
     return true;
   }
@@ -50,44 +51,44 @@ export class SocketSink extends RelayedSink {
   }
 
   flush(): boolean {
-    return guarded(() => this.relay.drainTo(this.fd));
+    return endpointCall(() => this.relay.drainTo(this.fd));
   }
 
   unread(): number {
-    // Of what was shut down, TCP counts the end itself as a byte.
-    const unread = this.#shutDownAt === undefined ? guarded(() => bytesUnsent(this.fd)) : 0;
-    // In this order: what is dropped leaves the queue after the error is there.
+    // After shutdown(2), TCP counts the FIN as a byte.
+    const unread = this.#shutDownAt === undefined ? endpointCall(() => bytesUnsent(this.fd)) : 0;
+    // In this order: the kernel sets the error before it drops the queue.
     this.#requireReader();
     return unread;
   }
 
   complete(): boolean {
     if (this.#shutDownAt === undefined) {
-      guarded(() => shutdownWrite(this.fd));
+      endpointCall(() => shutdownWrite(this.fd));
       this.#shutDownAt = performance.now();
     }
-    const ended = this.#isExact || this.#readerEnded();
-    // In this order: a reset is an end, too.
+    const ended = this.#isUnix || this.#readerEnded();
+    // In this order: a reset ends the reader's side, too.
     this.#requireReader();
     if (!ended && performance.now() < this.#shutDownAt + LINGER) return false;
-    guarded(() => resetOnClose(this.fd, false));
-    this.#giveBack();
+    endpointCall(() => resetOnClose(this.fd, false));
+    this.#restoreFlags();
     this.end();
     return true;
   }
 
   override close(): void {
-    if (this.fd >= 0) this.#giveBack();
+    if (this.fd >= 0) this.#restoreFlags();
     super.close();
   }
 
   /** @throws EndpointError when the reader has closed its end with bytes unread */
   #requireReader(): void {
-    const errno = guarded(() => socketError(this.fd));
+    const errno = endpointCall(() => socketError(this.fd));
     if (errno !== 0) throw new EndpointError(new SyscallError("send", errno));
   }
 
-  /** True when the reader has closed its side, or its connection. What it has said stays unread. */
+  /** True when the reader has closed its side. Data from the reader stays unread. */
   #readerEnded(): boolean {
     this.#poll.clear();
     const at = this.#poll.add(this.fd, POLLRDHUP);

@@ -1,7 +1,7 @@
-/** A pipe or a FIFO as the source (fifo(7)): the fast kind, since splice(2) needs no detour. */
+/** A source that is a pipe or a FIFO (fifo(7)), out of which splice(2) moves data directly. */
 import { ERRNO, O_NONBLOCK, O_RDONLY, POLLHUP, POLLIN } from "../../../ffi/constants.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
-import { EndpointError, guarded, ofEndpoint } from "../error.ts";
+import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd } from "../pipe-end.ts";
 import type { Source } from "./source.ts";
 import { fstatSync } from "node:fs";
@@ -13,8 +13,8 @@ import { pipe, tee } from "../../../ffi/pipe.ts";
 export class PipeSource extends PipeEnd implements Source {
   readonly #probe = new Probe();
 
-  constructor(name: string, given = -1) {
-    super(name, O_RDONLY, given);
+  constructor(name: string, fd = -1) {
+    super(name, O_RDONLY, fd);
   }
 
   get pipe(): number {
@@ -25,7 +25,7 @@ export class PipeSource extends PipeEnd implements Source {
     try {
       return bytesReadable(this.fd) || this.#probe.look(this.fd);
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
@@ -36,10 +36,11 @@ export class PipeSource extends PipeEnd implements Source {
 }
 
 /**
- * The reading end of a FIFO. It is opened without blocking, so that the writer finds a reader at
- * once; an end of file means nothing until there has been a writer.
+ * The reading end of a FIFO. It is opened without blocking, so that the writer finds a reader at once;
+ * end of file means nothing until there has been a writer.
  */
 export class FifoSource extends PipeSource {
+  /** The descriptor until there has been a writer; -1 afterwards. */
   #waiting = -1;
 
   constructor(readonly path: string) {
@@ -47,8 +48,8 @@ export class FifoSource extends PipeSource {
   }
 
   override open(): boolean {
-    if (this.#waiting < 0) this.#waiting = guarded(() => this.#openFifo());
-    if (!guarded(() => hasHadWriter(this.#waiting))) return false;
+    if (this.#waiting < 0) this.#waiting = endpointCall(() => this.#openFifo());
+    if (!endpointCall(() => hasHadWriter(this.#waiting))) return false;
     this.opened(this.#waiting);
     this.#waiting = -1;
     return true;
@@ -57,7 +58,7 @@ export class FifoSource extends PipeSource {
   #openFifo(): number {
     const fd = open(this.path, O_RDONLY | O_NONBLOCK);
     if (fstatSync(fd).isFIFO()) return fd;
-    // It was one when the program started: somebody has put another file in its place.
+    // The path led to a FIFO when the program started, but has been replaced.
     close(fd);
     throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
   }
@@ -69,7 +70,7 @@ export class FifoSource extends PipeSource {
   }
 }
 
-/** True when a writer is there, or has been since the descriptor was opened. */
+/** True when there is a writer, or has been one since the descriptor was opened. */
 function hasHadWriter(fd: number): boolean {
   const probe = new Probe();
   try {
@@ -77,7 +78,7 @@ function hasHadWriter(fd: number): boolean {
   } finally {
     probe.close();
   }
-  // One that came and went without a word is seen by poll(2) only.
+  // Only poll(2) shows a writer that has closed its end without writing.
   const poll = new PollSet();
   const at = poll.add(fd, POLLIN);
   poll.wait(0);
@@ -85,15 +86,15 @@ function hasHadWriter(fd: number): boolean {
 }
 
 /**
- * An empty pipe is one thing with a writer and another without. Only reading tells which, and so
- * does tee(2), which leaves in the pipe what it copies. poll(2) does not: it says POLLHUP only of a
- * writer that has left since the descriptor was opened.
+ * Tells whether an empty pipe has a writer. Reading would tell, and so does tee(2), which leaves the
+ * data in the pipe. poll(2) reports POLLHUP only after a writer has left since the descriptor was
+ * opened.
  */
 export class Probe {
   #copy: { read: number; write: number } | undefined;
   readonly #byte = new Memory(1);
 
-  /** @returns 1 when there is something in the pipe, 0 at its end, WOULD_BLOCK when more may come */
+  /** @returns 1 when the pipe has data, 0 at end of file, WOULD_BLOCK when it is empty with a writer */
   look(fd: number): number {
     const copy = (this.#copy ??= pipe(O_NONBLOCK));
     const n = tee(fd, copy.write, 1);

@@ -1,26 +1,26 @@
-/** Where a stream comes from: the one interface that the stream thread has for all kinds of it. */
+/** The interface of all sources. */
 
 /**
- * The endpoint of a stream that is read. Its bytes are taken from {@link pipe}, by splice(2) or
- * read(2), so that they need not be copied.
+ * The endpoint that a stream is read from. Its bytes are taken out of {@link pipe} by splice(2) or
+ * read(2).
  *
- * @throws EndpointError from every method, when the source has failed for good
+ * @throws EndpointError from every method, once the source has failed
  */
 export interface Source {
-  /** For messages: what the user called it. */
+  /** The user's text, for messages. */
   readonly name: string;
-  /** To poll: POLLIN or POLLHUP when {@link fill} has something new to say. -1 until it is open. */
+  /** For poll(2): POLLIN or POLLHUP when {@link fill} has a new result. -1 until it is open. */
   readonly fd: number;
-  /** The reading end of a pipe in which the bytes stand; not to be written to, or polled. */
+  /** The reading end of the pipe with the bytes; must not be polled. */
   readonly pipe: number;
-  /** Tries to open. @returns false while there is nobody at the other end; then call again */
+  /** Tries to open. @returns false while there is no process at the other end; then call again */
   open(): boolean;
   /**
-   * Brings into the pipe what there is.
+   * Moves available bytes into the pipe.
    *
    * @returns bytes in the pipe, at least; 0 at the end of the source, or WOULD_BLOCK
    */
   fill(): number;
-  /** Lets go of it: a writer that is still there is told by EPIPE. */
+  /** Closes all descriptors: a writer that is still there gets EPIPE. */
   close(): void;
 }

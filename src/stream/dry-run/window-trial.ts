@@ -1,4 +1,4 @@
-/** A stream that might be: the rule and a window of some size. */
+/** What a stream with a window of some size would have done: the rule, and the accounts of the window. */
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
@@ -20,11 +20,11 @@ const nowhere = () => {};
 /** What {@link SequentialRule}, which decides about real streams, says with a window of this size. */
 export class WindowTrial {
   /**
-   * False once it has refused a WRITE, or would have answered a client otherwise than that was
-   * answered: with this window, the stream would have gone on in another way.
+   * False once it has refused a WRITE, or would have given a client another answer than it got: with this
+   * window, the client may have gone on in another way.
    */
   alive = true;
-  /** It holds more runs than are followed: whether it would do is not known. */
+  /** It would hold too many runs to follow: whether it would do is not known. */
   scattered = false;
   readonly #rule: SequentialRule;
   readonly #keeps: boolean;
@@ -32,7 +32,7 @@ export class WindowTrial {
   /**
    * @param size of the stream in bytes
    * @param window bytes; 0 is none
-   * @param keeps it holds the data, too, and goes on after what it has refused, without that
+   * @param keeps it holds the data, too, and goes on after a WRITE that it has refused
    */
   constructor(
     size: Offset,
@@ -74,7 +74,7 @@ export class WindowTrial {
     const rule = this.#rule;
     if (rule.planWrite(offset, length) === NBD_OK) return;
     this.alive = false;
-    // What is not late of it has its place in what is kept.
+    // The part of it that is not late is kept.
     if (this.#keeps) rule.planWrite(offset, length, true);
   }
 
@@ -88,7 +88,7 @@ export class WindowTrial {
     this.alive = false;
   }
 
-  /** The payload of a WRITE that {@link write} has been told of, or a part of it. */
+  /** Takes the payload, or a part of it, of a WRITE that was passed to {@link write}. */
   put(at: Offset, bytes: Uint8Array): void {
     this.#rule.window?.overwrite(at, bytes);
   }
@@ -104,7 +104,7 @@ export class WindowTrial {
   /** A READ. @returns as `SequentialRule.read` */
   read(offset: Offset, length: Offset): number {
     const error = this.#rule.read(offset, length);
-    if (error === NBD_OK && length > 0) this.#rule.window?.turnsBackTo(offset);
+    if (error === NBD_OK && length > 0) this.#rule.window?.countNeeded(offset);
     return error;
   }
 

@@ -4,7 +4,7 @@ import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { describe } from "../failure.ts";
-import type { BackwardRequest, DryRunFindings, Tally } from "../dry-run-findings.ts";
+import type { BackwardRequest, DryRunFindings, Tally } from "../messages.ts";
 import { WindowTrial } from "./window-trial.ts";
 
 /** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 16 GiB, the largest. */
@@ -28,9 +28,9 @@ class Count implements Tally {
 }
 
 /**
- * Judges requests as a disk would that takes all of them, and remembers what they come to. What it
- * answers to a READ is the answer of a stream with one of the windows; the others of which that is the
- * answer, too, remain in question.
+ * Judges requests as a disk would that takes all of them, and remembers what they come to. A READ gets
+ * the answer of a stream with one of the windows; a window that would have answered otherwise is ruled
+ * out.
  */
 export class WriteLog {
   /** The size of the disk in bytes: whole sectors. */
@@ -43,7 +43,7 @@ export class WriteLog {
   concurrent = false;
   flushes = 0;
   readonly #size: Offset;
-  readonly #candidates: readonly WindowTrial[];
+  readonly #trials: readonly WindowTrial[];
   readonly #writes = new Count();
   readonly #zeroes = new Count();
   readonly #gaps = new Count();
@@ -51,9 +51,10 @@ export class WriteLog {
   readonly #reads = new Count();
   readonly #readsHeld = new Count();
   readonly #readsBack = new Count();
-  /** The one that answers. */
-  readonly #lead: WindowTrial;
+  /** The one whose answers clients get. */
+  readonly #answering: WindowTrial;
   readonly #windowless: WindowTrial;
+  /** A larger window was ruled out by its answers only. */
   #undecided = false;
   readonly #places: BackwardRequest[] = [];
   #farthest: Offset = 0;
@@ -66,14 +67,14 @@ export class WriteLog {
     this.#size = size;
     this.advertised = advertisedSize(size);
     const kept = [0, window];
-    this.#candidates = WINDOWS.map((each) => new WindowTrial(size, each, kept.includes(each)));
+    this.#trials = WINDOWS.map((each) => new WindowTrial(size, each, kept.includes(each)));
     const withWindow = (wanted: number) =>
-      this.#candidates.find((candidate) => candidate.window === wanted) as WindowTrial;
+      this.#trials.find((trial) => trial.window === wanted) as WindowTrial;
     this.#windowless = withWindow(0);
-    this.#lead = withWindow(window);
+    this.#answering = withWindow(window);
   }
 
-  /** READs of what has gone by. */
+  /** READs of what has been streamed already. */
   get readsBack(): number {
     return this.#readsBack.requests;
   }
@@ -86,7 +87,7 @@ export class WriteLog {
     this.#writes.add(length);
     if (offset > this.end) this.#gaps.add(subtract(offset, this.end));
     if (offset < this.front) this.#goesBack(request);
-    for (const candidate of this.#candidates) candidate.write(offset, length);
+    for (const trial of this.#trials) trial.write(offset, length);
     this.front = max(this.front, min(end, this.#size));
     this.end = max(this.end, this.front);
     return NBD_OK;
@@ -94,7 +95,7 @@ export class WriteLog {
 
   /** The payload of an admitted WRITE as it comes. @returns NBD_OK, or NBD_ENOSPC for data past the end */
   put(at: Offset, bytes: Uint8Array): number {
-    this.#lead.put(at, bytes);
+    this.#answering.put(at, bytes);
     const inside = Number(max(0, min(bytes.length, this.#room(at))));
     return bytes.subarray(inside).some((byte) => byte !== 0) ? NBD_ENOSPC : NBD_OK;
   }
@@ -112,19 +113,19 @@ export class WriteLog {
     this.#zeroes.add(length);
     // Zeroes for what the stream has as zeroes already are in order.
     const late = !this.#windowless.zero(offset, length);
-    for (const candidate of this.#candidates) {
-      if (candidate !== this.#windowless) candidate.zero(offset, length);
+    for (const trial of this.#trials) {
+      if (trial !== this.#windowless) trial.zero(offset, length);
     }
     if (late) this.#goesBack(request);
     this.end = max(this.end, min(end, this.#size));
     return NBD_OK;
   }
 
-  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has gone by; NBD_EINVAL past the end */
+  /** A READ. @returns NBD_OK for {@link data}; NBD_EIO for what has been streamed already; NBD_EINVAL past the end */
   read({ offset, length }: Request): number {
-    const answer = this.#lead.read(offset, length);
+    const answer = this.#answering.read(offset, length);
     if (answer === NBD_EINVAL) return answer;
-    this.#keepThose((candidate) => candidate.read(offset, length) === answer);
+    this.#ruleOut((trial) => trial.read(offset, length) === answer);
     this.#reads.add(length);
     if (answer === NBD_EIO) this.#readsBack.add(length);
     return answer;
@@ -132,37 +133,36 @@ export class WriteLog {
 
   /** What such a READ gives, if that is not zeroes. */
   data({ offset, length }: Request): Uint8Array | undefined {
-    const data = this.#lead.data(offset, Number(length));
+    const data = this.#answering.data(offset, Number(length));
     if (data !== undefined) this.#readsHeld.add(length);
     return data;
   }
 
-  /** What there is in [offset, end), as `SequentialRule.dataAt` tells it. */
+  /** What there is in [offset, end), as of `SequentialRule.dataAt`. */
   dataAt(offset: Offset, end: Offset): [data: boolean, until: Offset] {
-    const within = (candidate: WindowTrial): [boolean, Offset] => {
-      const [data, until] = candidate.dataAt(offset);
+    const within = (trial: WindowTrial): [boolean, Offset] => {
+      const [data, until] = trial.dataAt(offset);
       return [data, min(until ?? end, end)];
     };
-    const answer = within(this.#lead);
-    this.#keepThose((candidate) => {
-      const [data, until] = within(candidate);
+    const answer = within(this.#answering);
+    this.#ruleOut((trial) => {
+      const [data, until] = within(trial);
       return data === answer[0] && until === answer[1];
     });
     return answer;
   }
 
-  /** @param same whether a client would have had the answer that it had */
-  #keepThose(same: (candidate: WindowTrial) => boolean): void {
-    for (const candidate of this.#candidates) {
-      if (!candidate.alive || candidate === this.#lead || same(candidate)) continue;
-      candidate.alive = false;
-      this.#undecided ||= candidate.window > this.#lead.window;
+  /** Rules out trials with other answers. @param same whether a client would have got the answer that it got */
+  #ruleOut(same: (trial: WindowTrial) => boolean): void {
+    for (const trial of this.#trials) {
+      if (!trial.alive || trial === this.#answering || same(trial)) continue;
+      trial.alive = false;
+      this.#undecided ||= trial.window > this.#answering.window;
     }
   }
 
-  /** All there is to tell. */
-  get survey(): DryRunFindings {
-    const fits = this.#candidates.filter((candidate) => candidate.alive);
+  get findings(): DryRunFindings {
+    const fits = this.#trials.filter((trial) => trial.alive);
     const [fit] = fits;
     return {
       writes: this.#writes.tally,
@@ -183,7 +183,7 @@ export class WriteLog {
         largest: (fits.at(-1) as WindowTrial).window,
       },
       undecided: this.#undecided,
-      scattered: this.#candidates.some((candidate) => candidate.scattered),
+      scattered: this.#trials.some((trial) => trial.scattered),
     };
   }
 

@@ -1,16 +1,83 @@
-/** What comes out of the source, and how much of it has been taken. */
+/** What comes out of the source: how much of it has been taken, and what of that is remembered. */
 import { O_WRONLY } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
-import { guarded, ofEndpoint } from "../../endpoint/error.ts";
+import { endpointCall, toEndpointError } from "../../endpoint/error.ts";
 import type { Source } from "../../endpoint/sources/source.ts";
-import { add, min, type Offset } from "../../protocol/offset.ts";
-import { BLOCK, type History, placeInBlock } from "./history.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, placeIn } from "../blocks.ts";
+import { KEPT } from "./rule.ts";
 
-/** Bytes passed over in one call at the most. */
+/** Memory is taken in pieces of so many bytes; a read(2) fills one at the most. */
+export const BLOCK = 256 * 1024;
+
+/** Where in its memory the byte at `at` lies. */
+export function placeInBlock(at: Offset): number {
+  return placeIn(at, BLOCK);
+}
+
+/** How many of the bytes of [at, end) lie in the same memory as the first. */
+export function lengthInBlock(at: Offset, end: Offset): number {
+  return Number(min(subtract(end, at), BLOCK - placeInBlock(at)));
+}
+
+/** Bytes skipped in one call at the most. */
 const DISCARDED = 1024 * 1024;
+
+/**
+ * What has been read from the source and may be asked for (again), by its place in the stream. Only what
+ * was put there may be asked for.
+ */
+export class History {
+  readonly #blocks = new Map<Offset, Memory>();
+  readonly #kept = new Map<Offset, Memory>();
+  readonly #free: Memory[] = [];
+  /** The block of the last {@link trim}. */
+  #trimmed: Offset = 0;
+
+  /** The memory for the byte at `at`, which comes next, and for those behind it in its block. */
+  room(at: Offset): Memory {
+    const blocks = at < KEPT ? this.#kept : this.#blocks;
+    const key = blockOf(at, BLOCK);
+    let block = blocks.get(key);
+    if (block === undefined) {
+      block = this.#free.pop() ?? new Memory(BLOCK);
+      blocks.set(key, block);
+    }
+    return block;
+  }
+
+  /** The memory in which the byte at `at` is, at {@link placeInBlock}. */
+  memoryAt(at: Offset): Memory {
+    const key = blockOf(at, BLOCK);
+    return (this.#kept.get(key) ?? this.#blocks.get(key)) as Memory;
+  }
+
+  /** Copies [start, end) to `to`, from its byte `offset` on. */
+  copy(start: Offset, end: Offset, to: Memory, offset: number): void {
+    for (let at = start; at < end;) {
+      const length = lengthInBlock(at, end);
+      to.copyFrom(this.memoryAt(at), placeInBlock(at), length, offset);
+      at = add(at, length);
+      offset += length;
+    }
+  }
+
+  /** Nothing below `limit` is asked for any more, but for what is kept. */
+  trim(limit: Offset): void {
+    const first = blockOf(limit, BLOCK);
+    if (first === this.#trimmed) return;
+    this.#trimmed = first;
+    // In the order in which they were put: the first is the oldest.
+    for (const [key, block] of this.#blocks) {
+      if (key >= first) return;
+      this.#blocks.delete(key);
+      this.#free.push(block);
+    }
+  }
+}
 
 /**
  * Takes the source's bytes, in order, each once. All methods that take return the number of bytes,
@@ -25,9 +92,10 @@ export class Intake {
   taken: Offset = 0;
   readonly #source: Source;
   readonly #history: History;
-  /** Bytes that are known to be in the source's pipe; nobody else takes them. */
+  /** Bytes that are known to be in the source's pipe. */
   #known = 0;
-  #nowhere = -1;
+  /** /dev/null, once it is needed. */
+  #null = -1;
   #scrap: Memory | undefined;
 
   constructor(source: Source, history: History) {
@@ -43,8 +111,8 @@ export class Intake {
   available(wanted = 1): number {
     if (this.ended) return 0;
     if (this.#known >= wanted) return this.#known;
-    if (this.#source.fd < 0) return this.#settled(WOULD_BLOCK);
-    const n = this.#settled(this.#source.fill());
+    if (this.#source.fd < 0) return this.#noted(WOULD_BLOCK);
+    const n = this.#noted(this.#source.fill());
     this.#known = Math.max(0, n);
     return n;
   }
@@ -60,8 +128,8 @@ export class Intake {
   /**
    * Moves up to `length` bytes, which have to be {@link available}, to a socket.
    *
-   * @returns bytes moved; WOULD_BLOCK when it is the socket that takes no more now; 0 when somebody
-   *   else has taken them
+   * @returns bytes moved; WOULD_BLOCK when it is the socket that takes no more now; 0 when another
+   *   reader of the pipe has taken them
    * @throws SyscallError when the socket's peer is gone
    */
   intoSocket(socket: number, length: number): number {
@@ -72,13 +140,13 @@ export class Intake {
     return n;
   }
 
-  /** Passes over bytes. @param limit bytes; fewer go at a time */
-  intoNowhere(limit: Offset): number {
+  /** Skips bytes. @param limit bytes; fewer go at a time */
+  skip(limit: Offset): number {
     const available = this.available();
     if (available <= 0) return available;
-    if (this.#nowhere < 0) this.#nowhere = guarded(() => open("/dev/null", O_WRONLY));
+    if (this.#null < 0) this.#null = endpointCall(() => open("/dev/null", O_WRONLY));
     const length = Number(min(limit, DISCARDED));
-    const n = this.#settled(guarded(() => splice(this.#source.pipe, this.#nowhere, length)));
+    const n = this.#noted(endpointCall(() => splice(this.#source.pipe, this.#null, length)));
     return this.#took(n);
   }
 
@@ -92,18 +160,19 @@ export class Intake {
   }
 
   close(): void {
-    if (this.#nowhere >= 0) close(this.#nowhere);
-    this.#nowhere = -1;
+    if (this.#null >= 0) close(this.#null);
+    this.#null = -1;
   }
 
   #read(memory: Memory, place: number, length: number): number {
     try {
-      return this.#settled(read(this.#source.pipe, memory.at(place), length));
+      return this.#noted(read(this.#source.pipe, memory.at(place), length));
     } catch (error) {
-      throw ofEndpoint(error);
+      throw toEndpointError(error);
     }
   }
 
+  /** Counts what was taken. */
   #took(n: number): number {
     if (n <= 0) return n;
     this.taken = add(this.taken, n);
@@ -111,7 +180,8 @@ export class Intake {
     return n;
   }
 
-  #settled(n: number): number {
+  /** Remembers what a call on the source has returned. */
+  #noted(n: number): number {
     if (n <= 0) this.#known = 0;
     if (n === 0) this.ended = true;
     else if (n === WOULD_BLOCK) this.ready = false;

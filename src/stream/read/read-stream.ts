@@ -1,316 +1,134 @@
-/** What all connections of one stream that is read share. */
-import { ERRNO } from "../../../ffi/constants.ts";
-import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
-import type { Digest } from "../../endpoint/checksum.ts";
+/** A stream that is read: how its source is opened, polled, completed and closed. */
+import { POLLIN } from "../../../ffi/constants.ts";
 import { EndpointError } from "../../endpoint/error.ts";
-import type { Source } from "../../endpoint/sources/source.ts";
-import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
-import type { Request } from "../../protocol/request.ts";
-import type { Counters } from "../counters.ts";
-import { backwardRead, type Failure, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
-import { START, type StreamEvent, type Surplus } from "../messages.ts";
-import { type Mover, Succession } from "../succession.ts";
-import { History, KEPT, lengthInBlock, placeInBlock } from "./history.ts";
-import { Intake } from "./intake.ts";
-import { ReadRule } from "./rule.ts";
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { growSendBuffer } from "../../../ffi/socket.ts";
+import type { Channel } from "../channel.ts";
+import { tooShort } from "../failure.ts";
+import type { Ended, ShortStream } from "../messages.ts";
+import type { RequestHandler, Stream } from "../stream.ts";
+import { ReadHandler } from "./read-handler.ts";
+import { ReadState } from "./read-state.ts";
 
-/** The most that is looked at behind the stream's end, in bytes: the source may have no end. */
-const LARGEST_SURPLUS = 64 * 1024 * 1024;
+/**
+ * Milliseconds for a writer that has given all that is wanted to close its end. One that keeps it open
+ * does no harm.
+ */
+const LINGER = 1000;
 
-export interface ReadStreamOptions {
-  readonly source: Source;
-  /** The stream's length in bytes. */
-  readonly size: Offset;
-  /** True when that is not known, and `size` stands for no end. */
-  readonly endless: boolean;
-  /** Bytes that can be read again after they have gone by. */
-  readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
-  readonly reconnect: boolean;
-  /** Zeroes take the place of what the source has not. */
-  readonly pad: boolean;
-  /** A source that is longer than `size` is an error. */
-  readonly exact: boolean;
-  /** The end of the source is its end only after {@link ReadStream.settled}. */
-  readonly settles: boolean;
-  readonly digest: Digest | undefined;
-  readonly counters: Counters;
-  readonly post: (event: StreamEvent) => void;
-}
+/**
+ * What the kernel may hold for a client, in bytes: more than its default, so that the client has
+ * something to do while the source's writer has its turn.
+ */
+const SEND_BUFFER = 1024 * 1024;
 
-/** A connection whose READ may be under way. */
-interface Reader extends Mover {
-  /** True when bytes of [offset, offset + length) are on their way to it, or asked for. */
-  isReading(offset: Offset, length: Offset): boolean;
-}
+export class ReadStream extends ReadState implements Stream {
+  /** Replies to small READs are collected with their data. */
+  readonly repliesCapacity = 256 * 1024;
+  /** Until when the end of the source is waited for, by performance.now(). */
+  #deadline = 0;
 
-/** The state of the stream. */
-export class ReadStream {
-  /** Set when the stream is broken, for good. */
-  failure: Failure | undefined;
-  /** The connection whose READ is under way; READs are served one by one, as they come. */
-  reader: Reader | undefined;
-  readonly rule: ReadRule;
-  readonly history = new History();
-  readonly intake: Intake;
-  /** Which connections count, where clients may come back; undefined where they may not. */
-  readonly succession: Succession | undefined;
-  readonly #options: ReadStreamOptions;
-  /** Who waits for a turn, in the order of their READs' arrival. */
-  readonly #queue: Reader[] = [];
-  #surplus = 0;
-  /** What the source's process has to say to its end. */
-  #settling: "no" | "asked" | "done";
-  /** Its first bytes have been told. */
-  #begun = false;
-
-  constructor(options: ReadStreamOptions) {
-    this.#options = options;
-    this.rule = new ReadRule(options.size, options.window);
-    this.intake = new Intake(options.source, this.history);
-    this.succession = options.reconnect ? new Succession(options.post) : undefined;
-    this.#settling = options.settles ? "no" : "done";
+  get isOpen(): boolean {
+    return this.options.source.fd >= 0;
   }
 
-  /** Breaks the stream. Only the first reason counts. */
-  break(failure: Failure): Failure {
-    if (this.failure === undefined) {
-      this.failure = failure;
-      this.#options.post({ type: "broken", failure });
-    }
-    return this.failure;
+  get fd(): number {
+    return this.intake.ended ? -1 : this.options.source.fd;
   }
 
-  /** True when no READ of another connection comes before the next one of this. */
-  isNext(side: Reader): boolean {
-    return this.reader === undefined && (this.#queue[0] ?? side) === side;
+  get ready(): boolean {
+    return this.intake.ready;
   }
 
-  /** @returns true when a READ's turn has come; until then it keeps its place among the others */
-  takeTurn(side: Reader): boolean {
-    if (this.isNext(side)) {
-      this.#queue.shift();
-      return true;
-    }
-    if (!this.#queue.includes(side)) this.#queue.push(side);
-    return false;
+  get clientsReturn(): boolean {
+    return this.options.reconnect;
   }
 
-  /**
-   * A READ of what an older connection has been given, or is being given, is that client's, come back:
-   * the older one is cut, whether or not it is known to be lost. A program that just looks what is at
-   * the start of the disk is none.
-   */
-  succeed(side: Reader, offset: Offset, length: Offset): void {
-    const { reader } = this;
-    if (reader === undefined || reader.channel.id >= side.channel.id) return;
-    const again = offset < this.rule.head && add(offset, length) > KEPT;
-    if (again || reader.isReading(offset, length)) this.succession?.replace(reader);
-  }
-
-  /** A side reads no more, or waits no more. */
-  leave(side: Reader): void {
-    if (this.reader === side) this.reader = undefined;
-    const place = this.#queue.indexOf(side);
-    if (place >= 0) this.#queue.splice(place, 1);
-  }
-
-  /** A client wants to read what has gone by. */
-  refuse(request: Request): Failure {
-    const { head } = this.rule;
-    return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
-  }
-
-  /** A client goes on with the stream. @returns true when it has taken the place of one that was lost */
-  moved(by: Reader): boolean {
-    const resumed = this.succession?.moved(by) === true;
-    if (resumed) this.#options.post({ type: "resumed" });
-    return resumed;
-  }
-
-  /** A client that has gone on with the stream is lost. */
-  clientLost(by: Reader): void {
-    this.succession?.lost(by);
-  }
-
-  /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */
-  get dataEnd(): Offset {
-    const { size } = this.rule;
-    const padded = this.#options.pad && this.intake.ended && this.#settling === "done";
-    return padded ? min(this.intake.taken, size) : size;
-  }
-
-  /** True while the bytes that come next have to go through memory. */
-  get keeps(): boolean {
-    const { window, digest } = this.#options;
-    return window > 0 || digest !== undefined || this.intake.taken < KEPT;
-  }
-
-  /** Moves the head to `end`: what lies below it has gone by. */
-  pass(end: Offset): void {
+  get full(): boolean {
     const { head, size } = this.rule;
-    const to = min(end, size);
-    if (to <= head) return;
-    const { counters, digest } = this.#options;
-    const data = min(to, this.dataEnd);
-    if (data > head) {
-      counters.addData(Number(subtract(data, head)));
-      if (digest !== undefined) {
-        this.#digest(digest, head, data);
-      }
+    return head >= size;
+  }
+
+  get position(): string {
+    return `${this.rule.head} ${this.intake.taken}`;
+  }
+
+  createHandler(channel: Channel): RequestHandler {
+    growSendBuffer(channel.fd, SEND_BUFFER);
+    return new ReadHandler(channel, this);
+  }
+
+  open(): boolean {
+    this.intake.ready = this.options.source.open();
+    return this.intake.ready;
+  }
+
+  events(wanted: boolean): number {
+    // A writer that is gone is reported at every poll(2), so it is polled only when a client waits.
+    const awaited = wanted && !this.intake.ready;
+    this.options.counters.endpointAwaited = awaited;
+    return awaited ? POLLIN : -1;
+  }
+
+  reported(revents: number): void {
+    if (revents !== 0) this.intake.ready = true;
+  }
+
+  endReconnect(): void {
+    // A client that does not come back leaves nothing behind that is incomplete.
+  }
+
+  finish(short: ShortStream): void {
+    const { head, size } = this.rule;
+    if (short === "fail" && head < size) this.break(tooShort("read", head, size));
+    this.#deadline = performance.now() + LINGER;
+  }
+
+  /** Finds out whether the source has more than the stream, if all of that has been read. */
+  complete(): boolean {
+    const { post } = this.options;
+    if (this.#endIsWanted && !this.#isAtEnd()) {
+      if (this.needsEnd || performance.now() < this.#deadline) return false;
     }
-    const zeroes = data > head ? subtract(to, data) : subtract(to, head);
-    if (zeroes > 0) {
-      counters.addZeroes(Number(zeroes));
-      digest?.updateZeroes(Number(zeroes));
-    }
-    this.rule.head = to;
-    this.history.trim(this.rule.reach);
-  }
-
-  #digest(digest: Digest, start: Offset, end: Offset): void {
-    for (let at = start; at < end;) {
-      const [place, length] = [placeInBlock(at), lengthInBlock(at, end)];
-      digest.update(this.history.memoryAt(at).bytes.subarray(place, place + length));
-      at = add(at, length);
-    }
-  }
-
-  /**
-   * The source is at its end, with less than a client has asked for.
-   *
-   * @returns true when zeroes take the place of the rest; false when there is something to wait for,
-   *   or the stream is broken
-   */
-  endedEarly(): boolean {
-    if (!this.#isSettled()) return false;
-    const { pad, endless, source } = this.#options;
-    if (pad) return true;
-    const size = endless ? undefined : this.rule.size;
-    this.break(sourceEnded(source.name, this.intake.taken, size));
-    return false;
-  }
-
-  /** True when nothing less than the source's end will do: there is no surplus so far. */
-  get needsEnd(): boolean {
-    return this.mustConfirm && this.#surplus === 0;
-  }
-
-  /** True when the last byte may go out only after {@link confirmEnd}. */
-  get mustConfirm(): boolean {
-    const { exact, settles, endless } = this.#options;
-    return !endless && (exact || settles);
-  }
-
-  /**
-   * Finds out whether the source ends well where the stream does: a client that has all of the stream
-   * must be able to rely on it.
-   *
-   * @returns false when there is something to wait for, or the stream is broken
-   */
-  confirmEnd(): boolean {
-    if (this.#surplus > 0) return this.#surplusIsFine();
-    if (this.intake.ended) return this.#isSettled();
-    const n = this.intake.surplus();
-    if (n === WOULD_BLOCK) return false;
-    if (n > 0) this.#surplus += n;
-    return this.confirmEnd();
-  }
-
-  #surplusIsFine(): boolean {
-    const { exact, source } = this.#options;
-    if (!exact) return true;
-    this.break(surplusFound(source.name, this.#surplus, this.rule.size));
-    return false;
-  }
-
-  /** Looks for what is behind the stream's end. @returns true when there is no more to find out */
-  drain(): boolean {
-    while (!this.intake.ended) {
-      if (this.#surplus > 0 && !this.#surplusIsFine()) return true;
-      if (this.#surplus >= LARGEST_SURPLUS) return true;
-      const n = this.intake.surplus();
-      if (n === WOULD_BLOCK) return false;
-      this.#surplus += n;
-    }
+    const { surplus } = this;
+    if (surplus !== undefined) post({ type: "surplus", ...surplus });
     return true;
   }
 
-  /** What was found behind the stream's end; undefined when nothing was. */
-  get surplus(): Surplus | undefined {
-    if (this.#surplus === 0) return undefined;
-    return { bytes: this.#surplus, more: !this.intake.ended };
+  /** True when the clients have read all there is, as far as is known. */
+  get #endIsWanted(): boolean {
+    const { rule } = this;
+    const { endless, awaitsExit } = this.options;
+    if (!this.isOpen) return false;
+    // Without a size, the exit status of a command counts if it is there right now.
+    return endless ? awaitsExit : rule.head === rule.size;
   }
 
-  /** Asks, if it has to be, whether the end of the source is what it should be. */
-  #isSettled(): boolean {
-    if (this.#settling === "done") return this.failure === undefined;
-    if (this.#settling === "no") this.#options.post({ type: "source-ended" });
-    this.#settling = "asked";
-    this.intake.ready = false;
-    return false;
-  }
-
-  /** The answer to that. @param problem undefined when all is well */
-  settled(problem: string | undefined): void {
-    this.#settling = "done";
-    this.intake.ready = true;
-    if (problem !== undefined) this.break(sourceFailed(problem, this.intake.taken));
-  }
-
-  /** The source has failed: nothing more comes. */
-  failed(error: EndpointError): void {
-    const { source } = this.#options;
-    this.break(sourceFailed(`${source.name} failed (${error.message})`, this.intake.taken));
-    source.close();
-    // Whoever waits for it is to be told.
-    this.intake.ready = true;
-  }
-
-  /** Bytes that were there are gone: the pipe has another reader. */
-  robbed(): never {
-    const error = new SyscallError("splice", ERRNO.EIO, "somebody else reads from it, too");
-    throw new EndpointError(error);
-  }
-
-  /** Bytes of [from, end) that are in memory. */
-  held(from: Offset, end: Offset): number {
-    const { taken } = this.intake;
-    return taken > from ? Number(subtract(min(taken, end), from)) : 0;
-  }
-
-  /** The checksum, in hex, of what has gone by; may be asked for once. */
-  get digest(): string | undefined {
-    return this.#options.digest?.hex();
-  }
-
-  /** Takes the next bytes into memory, as many as one call gives, but none behind the end. */
-  takeIn(): number {
-    const { size } = this.rule;
-    const n = this.intake.intoHistory(subtract(size, min(this.intake.taken, size)));
-    if (!this.#begun) this.#begin();
-    return n;
-  }
-
-  /** Tells what the stream begins with, once enough of it is there. */
-  #begin(): void {
-    const { taken, ended } = this.intake;
-    const whole = min(START, this.rule.size);
-    if (taken === 0 || (taken < whole && !ended)) return;
-    this.#begun = true;
-    const bytes = this.history.memoryAt(0).bytes.slice(0, Number(min(taken, whole)));
-    this.#options.post({ type: "begins", bytes });
-  }
-
-  /** Passes over bytes up to `end`, as many as one call takes. As `Intake`. */
-  passOver(end: Offset): number {
-    const { taken } = this.intake;
-    if (taken < end) {
-      const n = this.keeps ? this.takeIn() : this.intake.intoNowhere(subtract(end, taken));
-      if (n <= 0) return n;
+  #isAtEnd(): boolean {
+    // Without a size there is no surplus; only how the source ends matters.
+    if (this.options.endless) return this.intake.available() !== WOULD_BLOCK;
+    try {
+      return this.readSurplus();
+    } catch (error) {
+      // All of the stream has been read: a peer that breaks the connection now does no harm.
+      if (error instanceof EndpointError && !this.options.exact) return true;
+      throw error;
     }
-    const before = this.rule.head;
-    this.pass(min(end, this.intake.taken));
-    return Number(subtract(this.rule.head, before));
+  }
+
+  get completeInterval(): number {
+    if (this.intake.ready) return 0;
+    return this.needsEnd ? Number.POSITIVE_INFINITY : this.#deadline - performance.now();
+  }
+
+  close(): Ended {
+    const { intake, rule } = this;
+    intake.close();
+    this.options.source.close();
+    return {
+      windowNeeded: rule.needed,
+      checksum: this.options.digest?.hex(),
+      sourceEnded: intake.ended,
+    };
   }
 }

@@ -5,10 +5,12 @@
  */
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import { KEPT } from "./history.ts";
+
+/** The start of the stream, in bytes, that can always be read again: programs look there for what it is. */
+export const KEPT = 1024 * 1024;
 
 export class ReadRule {
-  /** Bytes that have gone by: sent to clients, or passed over. */
+  /** Bytes that clients have been given, or that were skipped. */
   head: Offset = 0;
   /** The most, in bytes, that a client has gone back behind the head and what is kept. */
   needed = 0;
@@ -47,10 +49,10 @@ export class ReadRule {
   }
 
   /**
-   * True when whoever reads up to `end` has more of the stream than what anybody can read again: a
-   * program that just looks what it is does not.
+   * True when a client that reads up to `end` moves the stream: it has more than what can always be read
+   * again. A program that only looks at what the disk holds does not.
    */
-  goesOn(end: Offset): boolean {
+  movesStream(end: Offset): boolean {
     return end > KEPT || end >= this.size;
   }
 

@@ -1,20 +1,21 @@
-/** What is on its way to the sink, and how much has got there. */
+/** What is on its way to the sink, how much has got there, and which WRITEs wait for that. */
 import { IOV_MAX } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { IoVec } from "../../../ffi/memory.ts";
 import type { Sink } from "../../endpoint/sinks/sink.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { RequestKey } from "../../protocol/reply.ts";
 import type { Counters } from "../counters.ts";
 
 /**
- * Zeroes emitted in one go at the most, so that a gap of any length leaves the engine room to hear
- * a signal, a client that leaves or a reader that dies.
+ * Zeroes emitted in one go at the most, so that in a gap of any length the loop still notices a signal,
+ * a client that leaves or a reader that dies.
  */
 const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
 
 /**
  * The order of emission is fixed: first a gap of zeroes, then bytes from memory, then bytes spliced
- * from a socket. Each part starts only when the one before is out.
+ * from a socket. Each part starts only when the sink has all of the one before.
  */
 export class Emitter {
   /** False from the moment the sink would have blocked until poll(2) says that it takes more. */
@@ -22,8 +23,8 @@ export class Emitter {
   #gap: Offset = 0;
   readonly #vector = new IoVec(IOV_MAX);
   #queued = 0;
-  /** Of {@link queued}, those that a client has been told are safe: they go out whoever is lost. */
-  #promised = 0;
+  /** Of {@link queued}, those that were replied to already: they go out even if their client is lost. */
+  #answered = 0;
   /** What the sink holds are zeroes, not data. */
   #heldZeroes = false;
 
@@ -62,19 +63,19 @@ export class Emitter {
     return this.sink.held > 0 ? -1 : this.#queued - this.#vector.remaining;
   }
 
-  /** What is queued now came out of the window, and was answered for when it got there. */
-  promise(): void {
-    this.#promised = this.#queued;
+  /** What is queued now came out of the window, and was replied to when it got there. */
+  markAnswered(): void {
+    this.#answered = this.#queued;
   }
 
   /**
-   * Drops what is queued and was not answered for: its client is gone, and will say it again.
+   * Drops what is queued and was not replied to: its client is gone, and sends it again if it comes back.
    *
    * @returns bytes dropped, the zeroes before them and they themselves
    */
   dropUnanswered(): { gap: Offset; bytes: number } {
     const accepted = this.#queued - this.#vector.remaining;
-    const bytes = this.#queued - Math.max(accepted, this.#promised);
+    const bytes = this.#queued - Math.max(accepted, this.#answered);
     this.#vector.dropLast(bytes);
     this.#queued -= bytes;
     // Zeroes lead up to what is behind them.
@@ -88,7 +89,7 @@ export class Emitter {
     this.#gap = length;
   }
 
-  /** Queues bytes from memory, which must stay as they are until they are out. */
+  /** Queues bytes from memory, which must stay as they are until the sink has them. */
   pushBytes(address: number, length: number): void {
     this.#vector.push(address, length);
     this.#queued += length;
@@ -97,8 +98,8 @@ export class Emitter {
   /**
    * Gives the sink what is queued.
    *
-   * @returns true when all of it is out; false when the sink would block (`ready` is false then) or
-   *   others should have their turn first (`ready` stays true)
+   * @returns true when the sink has all of it; false when the sink would block (`ready` is false then) or
+   *   others have their turn first (`ready` stays true)
    * @throws EndpointError
    */
   flush(): boolean {
@@ -156,10 +157,10 @@ export class Emitter {
     else this.counters.addData(length);
   }
 
-  /** Forgets the accounts of a queue that is out, so that positions in it start at 0 again. */
+  /** Starts positions in the queue at 0 again, when the sink has all of it. */
   reset(): void {
     this.#queued = 0;
-    this.#promised = 0;
+    this.#answered = 0;
   }
 
   /**
@@ -178,8 +179,67 @@ export class Emitter {
   clear(): void {
     this.#gap = 0;
     this.#vector.clear();
-    this.#queued = 0;
-    this.#promised = 0;
+    this.reset();
     this.ready = false;
+  }
+}
+
+/** As many WRITEs as fit into the queue: each takes at least one entry of the vector. */
+const MOST_UNANSWERED = IOV_MAX;
+
+/**
+ * The WRITEs of a connection that are queued and not replied to, in order, each with the position in the
+ * queue where its payload ends. As a {@link RequestKey} it is the key of the first.
+ */
+export class UnansweredWrites implements RequestKey {
+  readonly #cookies = new Uint32Array(2 * MOST_UNANSWERED);
+  /** Grows to the longest list that there was. */
+  readonly #offsets: Offset[] = [];
+  readonly #due = new Float64Array(MOST_UNANSWERED);
+  #first = 0;
+  #end = 0;
+
+  get count(): number {
+    return this.#end - this.#first;
+  }
+
+  /** True when no more fits before the list has been emptied. */
+  get full(): boolean {
+    return this.#end === MOST_UNANSWERED;
+  }
+
+  /** @param due position in the queue where the payload ends */
+  push({ cookieHigh, cookieLow, offset }: RequestKey, due: number): void {
+    const at = this.#end++;
+    this.#cookies[2 * at] = cookieHigh;
+    this.#cookies[2 * at + 1] = cookieLow;
+    this.#offsets[at] = offset;
+    this.#due[at] = due;
+  }
+
+  /** Position at which the first of the list is due; Infinity when there is none. */
+  get nextDue(): number {
+    return this.#first < this.#end ? (this.#due[this.#first] as number) : Number.POSITIVE_INFINITY;
+  }
+
+  get cookieHigh(): number {
+    return this.#cookies[2 * this.#first] as number;
+  }
+
+  get cookieLow(): number {
+    return this.#cookies[2 * this.#first + 1] as number;
+  }
+
+  get offset(): Offset {
+    return this.#offsets[this.#first] as Offset;
+  }
+
+  /** Drops the first. */
+  shift(): void {
+    this.#first++;
+    if (this.#first === this.#end) {
+      this.#first = 0;
+      this.#end = 0;
+    }
   }
 }

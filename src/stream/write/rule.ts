@@ -7,7 +7,6 @@ import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constant
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Window } from "./window.ts";
-import { ZeroRuns } from "./zero-runs.ts";
 
 /** A WRITE that the rule admits, in the order in which it reaches the stream. */
 export interface WritePlan {
@@ -31,7 +30,7 @@ export interface WritePlan {
 
 /** The state of a stream that is written. */
 export class SequentialRule {
-  /** Bytes promised to the sink so far: where the next byte in sequence belongs. */
+  /** Bytes claimed for the sink so far: where the next byte in sequence belongs. */
   head: Offset = 0;
   /** Where the zeroes end that clients have asked for. */
   #zeroed: Offset = 0;
@@ -62,16 +61,16 @@ export class SequentialRule {
   /**
    * Judges a WRITE and fills `plan`, without changing the state.
    *
-   * @param replayed the client repeats it after an stopSignal: what is out of it is skipped
+   * @param repeated the client sends it again after its connection was lost: what the sink has is skipped
    * @returns NBD_OK; NBD_ENOSPC past the end; NBD_EIO below the head
    */
-  planWrite(offset: Offset, length: number, replayed = false): number {
+  planWrite(offset: Offset, length: number, repeated = false): number {
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     const { plan, head } = this;
     plan.skip = 0;
     if (offset < head) {
-      if (!replayed) return NBD_EIO;
+      if (!repeated) return NBD_EIO;
       plan.skip = Number(subtract(min(head, end), offset));
     }
     const start = plan.skip > 0 ? add(offset, plan.skip) : offset;
@@ -90,7 +89,7 @@ export class SequentialRule {
 
   /** Whether a WRITE of [start, end) goes into the window: if it leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
-    window.turnsBackTo(start);
+    window.countNeeded(start);
     if (this.plan.gap === 0) return;
     if (window.fits(start, end)) this.plan.kind = "hold";
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
@@ -138,7 +137,7 @@ export class SequentialRule {
     return max(this.pending, this.window?.end ?? 0);
   }
 
-  /** Takes back the last `length` bytes that were promised and did not get there. */
+  /** Takes back the last `length` bytes that were claimed and did not get to the sink. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
     this.#zeroRuns.rewind(this.head);
@@ -147,7 +146,7 @@ export class SequentialRule {
 
   /**
    * The window in which a WRITE or a READ below the head would have been in time, in bytes, or less;
-   * undefined when there is none: all that came up to there was in order, and is out.
+   * undefined when there is none: all that came up to there was in order, and no window would hold it.
    */
   windowFor(offset: Offset): Offset | undefined {
     if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
@@ -175,7 +174,7 @@ export class SequentialRule {
   /**
    * Judges a READ: what the stream has not reached reads as zeroes.
    *
-   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has gone by
+   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has been streamed
    */
   read(offset: Offset, length: Offset): number {
     if (add(offset, length) > this.advertised) return NBD_EINVAL;
@@ -208,5 +207,46 @@ export class SequentialRule {
     const zeroes = subtract(end, this.head);
     this.head = end;
     return zeroes;
+  }
+}
+
+/** Runs of zeroes that are remembered, so that a stream of any length takes the same memory. */
+const REMEMBERED_RUNS = 4096;
+
+/** The latest runs of zeroes that were emitted and that no client sent as data, in order. */
+class ZeroRuns {
+  readonly #starts: Offset[] = [];
+  readonly #ends: Offset[] = [];
+
+  /** Adds [start, end), which lies behind all runs before. */
+  add(start: Offset, end: Offset): void {
+    const last = this.#ends.length - 1;
+    if (this.#ends[last] === start) {
+      this.#ends[last] = end;
+      return;
+    }
+    this.#starts.push(start);
+    this.#ends.push(end);
+    if (this.#starts.length < 2 * REMEMBERED_RUNS) return;
+    this.#starts.splice(0, REMEMBERED_RUNS);
+    this.#ends.splice(0, REMEMBERED_RUNS);
+  }
+
+  /** What lies at or behind `end` is not out after all. */
+  rewind(end: Offset): void {
+    const [starts, ends] = [this.#starts, this.#ends];
+    while (starts.length > 0 && (starts.at(-1) as Offset) >= end) {
+      starts.pop();
+      ends.pop();
+    }
+    const last = ends.length - 1;
+    if (last >= 0 && (ends[last] as Offset) > end) ends[last] = end;
+  }
+
+  /** True when all of [start, end) is within one run. */
+  cover(start: Offset, end: Offset): boolean {
+    let at = this.#starts.length - 1;
+    while (at >= 0 && (this.#starts[at] as Offset) > start) at--;
+    return at >= 0 && end <= (this.#ends[at] as Offset);
   }
 }

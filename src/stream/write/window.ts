@@ -1,7 +1,7 @@
 /** Data that came ahead of its turn, held in memory until the gap before it fills. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract, toOffset } from "../../protocol/offset.ts";
-import { blockOf, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, blockStart, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
 
 /** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
 const BLOCK = WINDOW_BLOCK;
@@ -23,8 +23,8 @@ interface Run {
 export class Window {
   /**
    * The most that had to be held at once, in bytes of memory: what came ahead of its turn, until what
-   * lies before it came or was asked for. What is held behind a gap that stays one does not count,
-   * however much it is: a smaller window would have let it out, and done as well.
+   * lies before it came or was read. What is held behind a gap that stays one does not count, however
+   * much it is: a smaller window would have emitted it, and done as well.
    */
   needed = 0;
   /** In order, disjoint, and never touching. */
@@ -85,7 +85,7 @@ export class Window {
   /**
    * Takes the memory for [start, end), where it fits, until {@link hold} or {@link forget}.
    *
-   * @param out what the last shift gave out is with the sink: its memory may be used again
+   * @param out the sink has what the last shift gave out: its memory may be used again
    */
   reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
@@ -147,7 +147,7 @@ export class Window {
   forget(start: Offset, end: Offset): void {
     eachBlock(BLOCK, start, end, (key) => {
       this.#arrived(key);
-      const from = startOf(key);
+      const from = blockStart(key, BLOCK);
       const run = this.runAt(from);
       if (run === undefined || run.start >= add(from, BLOCK)) this.#release(key, this.#free);
     });
@@ -160,11 +160,11 @@ export class Window {
   }
 
   /**
-   * Something comes for `offset`, or is asked for there: what is held from there on could not have
-   * gone out before, nor a run in which it lies, as what follows on the head is not held. Called
-   * before that itself is held, and before anything goes out for it.
+   * Counts what is {@link needed}, when something comes for `offset` or is read there: what is held from
+   * there on could not have been emitted before, nor the run in which it lies, as what follows on the
+   * head is not held. Called before that itself is held, and before anything is emitted for it.
    */
-  turnsBackTo(offset: Offset): void {
+  countNeeded(offset: Offset): void {
     if (this.#blocks.size * BLOCK <= this.needed) return;
     const index = this.#indexAt(offset);
     if (index === this.#runs.length) return;
@@ -210,7 +210,7 @@ export class Window {
   /**
    * Takes the first held run out, or the first part of a long one.
    *
-   * @param push gets its pieces by address; they stay as they are until the next shift, or put of which it is told that they are out
+   * @param push gets its pieces by address, which stay as they are until the next shift or {@link reserve}
    * @param limit nothing at or behind this is taken; the run starts before it
    * @returns where what was taken ends
    */
@@ -232,7 +232,7 @@ export class Window {
   zero(start: Offset, end: Offset): void {
     const run = this.runAt(start);
     if (run === undefined || run.start >= end) return;
-    this.turnsBackTo(run.start);
+    this.countNeeded(run.start);
     this.#eachHeld(start, end, (bytes) => bytes.fill(0));
   }
 
@@ -243,7 +243,7 @@ export class Window {
    */
   read(start: Offset, length: number): Uint8Array | undefined {
     let result: Uint8Array | undefined;
-    if (length > 0) this.turnsBackTo(start);
+    if (length > 0) this.countNeeded(start);
     this.#eachHeld(start, add(start, length), (bytes, from) => {
       result ??= new Uint8Array(length);
       result.set(bytes, Number(subtract(from, start)));
@@ -285,11 +285,6 @@ export class Window {
       });
     }
   }
-}
-
-/** Where a block begins. */
-function startOf(block: Offset): Offset {
-  return toOffset(BigInt(block) * BigInt(BLOCK));
 }
 
 function lastBlockOf({ end }: Run): Offset {

@@ -5,7 +5,7 @@ import { open, seekBy } from "../../../ffi/fd.ts";
 import { libc } from "../../../ffi/libc.ts";
 import { mkfifo } from "../../../ffi/pipe.ts";
 import { describe, inheritDescriptor } from "../../../src/endpoint/opening/descriptor.ts";
-import { openFile } from "../../../src/endpoint/opening/file.ts";
+import { openFile } from "../../../src/endpoint/opening/open.ts";
 import { type Direction, UnusableError } from "../../../src/endpoint/spec.ts";
 import { Descriptors, thrownBy } from "../../ffi/descriptors.ts";
 import { ANY_PORT, listening } from "../../support/sockets.ts";
@@ -120,7 +120,7 @@ suite("openFile", () => {
     writeFileSync(folder.file("disk"), Buffer.alloc(1234));
     const source = openFile(folder.file("disk"), "read", undefined);
     const sink = openFile("/dev/null", "write", 100n);
-    expect([source.length, source.settles, sink.length]).toEqual([1234n, false, undefined]);
+    expect([source.length, source.hasExitStatus, sink.length]).toEqual([1234n, false, undefined]);
     for (const [{ handle }, refused] of [
       [source, "write"],
       [sink, "read"],

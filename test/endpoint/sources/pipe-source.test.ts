@@ -1,13 +1,40 @@
 import { describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { O_NONBLOCK, O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { dup, open } from "../../../ffi/fd.ts";
-import { mkfifo, pipe } from "../../../ffi/pipe.ts";
+import { mkfifo, pipe, pipeSize } from "../../../ffi/pipe.ts";
 import { EndpointError } from "../../../src/endpoint/error.ts";
-import { PipeSource, Probe } from "../../../src/endpoint/sources/pipe-source.ts";
+import { FifoSource, PipeSource, Probe } from "../../../src/endpoint/sources/pipe-source.ts";
 import { Descriptors, flagsOf, readAll, thrownBy, writeAll } from "../../ffi/descriptors.ts";
 import { tempFolder } from "../../support/temp.ts";
+
+/** A source that has been asked once, with nobody there, and what opens its other end. */
+function waiting(): Disposable & {
+  source: FifoSource;
+  path: string;
+  fds: Descriptors;
+  writer(): number;
+} {
+  const folder = tempFolder();
+  const fds = new Descriptors();
+  const path = folder.file("fifo");
+  mkfifo(path, 0o600);
+  const source = new FifoSource(path);
+  expect(source.open()).toBeFalse();
+  expect(source.fd).toBe(-1);
+  return {
+    source,
+    path,
+    fds,
+    writer: () => fds.keep(open(path, O_WRONLY | O_NONBLOCK)),
+    [Symbol.dispose]() {
+      source.close();
+      fds[Symbol.dispose]();
+      folder[Symbol.dispose]();
+    },
+  };
+}
 
 describe("PipeSource", () => {
   test("reads without blocking, and leaves those who share the pipe as they were", () => {
@@ -101,5 +128,88 @@ describe("Probe", () => {
     probe.close();
     probe.close();
     expect(readdirSync("/proc/self/fd").length).toBe(before);
+  });
+});
+
+describe("FifoSource", () => {
+  test("does not open before a writer, who finds a reader at once", () => {
+    using fifo = waiting();
+    const { source } = fifo;
+    expect(source.open()).toBeFalse();
+    const writer = fifo.writer();
+    expect(source.open()).toBeTrue();
+    expect(source.fill()).toBe(WOULD_BLOCK);
+    writeAll(writer, Buffer.from("abc"));
+    expect(source.fill()).toBe(3);
+    expect(readAll(source.pipe).toString()).toBe("abc");
+    expect(source.fill()).toBe(WOULD_BLOCK);
+    fifo.fds.close(writer);
+    expect(source.fill()).toBe(0);
+    expect(source.fill()).toBe(0);
+  });
+
+  test("opens for a writer that has left its bytes and gone", () => {
+    using fifo = waiting();
+    const writer = fifo.writer();
+    writeAll(writer, Buffer.from("abc"));
+    fifo.fds.close(writer);
+    expect(fifo.source.open()).toBeTrue();
+    expect(fifo.source.fill()).toBe(3);
+    expect(readAll(fifo.source.pipe).toString()).toBe("abc");
+    expect(fifo.source.fill()).toBe(0);
+  });
+
+  test("opens for a writer that came and went without a word, and is at its end", () => {
+    using fifo = waiting();
+    fifo.fds.close(fifo.writer());
+    expect(fifo.source.open()).toBeTrue();
+    expect(fifo.source.fill()).toBe(0);
+  });
+
+  test("does not end while one of several writers is there", () => {
+    using fifo = waiting();
+    const [one, other] = [fifo.writer(), fifo.writer()];
+    expect(fifo.source.open()).toBeTrue();
+    fifo.fds.close(one);
+    expect(fifo.source.fill()).toBe(WOULD_BLOCK);
+    fifo.fds.close(other);
+    expect(fifo.source.fill()).toBe(0);
+  });
+
+  test("reads without blocking from a pipe that is grown", () => {
+    using fifo = waiting();
+    fifo.writer();
+    fifo.source.open();
+    expect(flagsOf(fifo.source.fd) & O_NONBLOCK).toBe(O_NONBLOCK);
+    expect(pipeSize(fifo.source.fd)).toBeGreaterThanOrEqual(65536);
+    expect(fifo.source.pipe).toBe(fifo.source.fd);
+  });
+
+  test("tells its writer by EPIPE when it is closed, open or not", () => {
+    for (const opens of [true, false]) {
+      using fifo = waiting();
+      const writer = fifo.writer();
+      if (opens) expect(fifo.source.open()).toBeTrue();
+      fifo.source.close();
+      expect(thrownBy(() => writeAll(writer, Buffer.from("x")))).toMatchObject({ code: "EPIPE" });
+      expect(fifo.source.fd).toBe(-1);
+      fifo.source.close();
+    }
+  });
+
+  test("fails for good when the path is no FIFO any more, or nothing", () => {
+    using folder = tempFolder();
+    const path = folder.file("fifo");
+    const gone = thrownBy(() => new FifoSource(path).open());
+    expect(gone).toBeInstanceOf(EndpointError);
+    expect((gone as EndpointError).cause.code).toBe("ENOENT");
+    mkfifo(path, 0o600);
+    const source = new FifoSource(path);
+    unlinkSync(path);
+    writeFileSync(path, "precious");
+    expect(() => source.open()).toThrow(EndpointError);
+    expect(source.fd).toBe(-1);
+    expect(statSync(path).size).toBe(8);
+    source.close();
   });
 });

@@ -1,10 +1,10 @@
-/** What a survey says of a window, against the real stream with that window. */
+/** What a dry run says of a window, against the real stream with that window. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { NBD_CMD_READ, NBD_CMD_WRITE_ZEROES, NBD_OK } from "../../../src/protocol/constants.ts";
 import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import { StreamFixture } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
@@ -51,39 +51,39 @@ test.each([0, 65536, 200_000, 1 << 20])(
     fc.assert(
       fc.property(steps, (script) => {
         using stream = new StreamFixture({ size: SIZE, window });
-        const candidate = new WindowTrial(SIZE, window, true);
+        const trial = new WindowTrial(SIZE, window, true);
         const peer = stream.connect();
         for (const [index, { kind, offset, length }] of script.entries()) {
           if (kind === "read") {
             peer.send(encodeRequest(NBD_CMD_READ, offset, length));
-            const answer = candidate.read(offset, length);
+            const answer = trial.read(offset, length);
             const payload = answer === NBD_OK ? length : 0;
             stream.until(() => peer.available >= 16 + payload);
             expect(peer.take(16).readUInt32BE(4)).toBe(answer);
             if (answer !== NBD_OK) continue;
-            const held = candidate.data(offset, length) ?? new Uint8Array(length);
+            const held = trial.data(offset, length) ?? new Uint8Array(length);
             expect(Buffer.compare(peer.take(length), held)).toBe(0);
             continue;
           }
           if (kind === "write") {
             const payload = Buffer.alloc(length, index + 1);
-            candidate.write(offset, length);
-            candidate.put(offset, payload);
+            trial.write(offset, length);
+            trial.put(offset, payload);
             peer.send(encodeWrite(offset, payload));
           } else {
-            candidate.zero(offset, length);
+            trial.zero(offset, length);
             peer.send(encodeRequest(NBD_CMD_WRITE_ZEROES, offset, length));
           }
           stream.until(() => peer.available >= 16);
           peer.takeReplies();
-          expect(candidate.alive).toBe(stream.broken === undefined);
-          if (!candidate.alive) break;
+          expect(trial.alive).toBe(stream.broken === undefined);
+          if (!trial.alive) break;
         }
-        outcomes.add(candidate.alive);
+        outcomes.add(trial.alive);
         stream.command({ type: "finish", short: "allow" });
         stream.until(() => stream.engine.over);
         const ended = stream.events.find((event) => event.type === "ended");
-        if (candidate.alive) expect(candidate.needed).toBe(ended?.windowNeeded as number);
+        if (trial.alive) expect(trial.needed).toBe(ended?.windowNeeded as number);
       }),
       { seed: SEED + window, numRuns: RUNS },
     );

@@ -22,23 +22,23 @@ function request(type: number, offset: Offset, length: number): Request {
   return Object.assign(new Request(), { type, offset, length, payload });
 }
 
-const write = (record: WriteLog, offset: Offset, length: number) =>
-  record.write(request(NBD_CMD_WRITE, offset, length));
-const zero = (record: WriteLog, offset: Offset, length: number) =>
-  record.zero(request(NBD_CMD_WRITE_ZEROES, offset, length));
-const read = (record: WriteLog, offset: Offset, length: number) =>
-  record.read(request(NBD_CMD_READ, offset, length));
+const write = (log: WriteLog, offset: Offset, length: number) =>
+  log.write(request(NBD_CMD_WRITE, offset, length));
+const zero = (log: WriteLog, offset: Offset, length: number) =>
+  log.zero(request(NBD_CMD_WRITE_ZEROES, offset, length));
+const read = (log: WriteLog, offset: Offset, length: number) =>
+  log.read(request(NBD_CMD_READ, offset, length));
 
 function recorded(...writes: readonly (readonly [number, number])[]): WriteLog {
-  const record = new WriteLog(64 * GiB, 64 * MiB);
-  for (const [offset, length] of writes) expect(write(record, offset, length)).toBe(NBD_OK);
-  return record;
+  const log = new WriteLog(64 * GiB, 64 * MiB);
+  for (const [offset, length] of writes) expect(write(log, offset, length)).toBe(NBD_OK);
+  return log;
 }
 
 describe("a client in order", () => {
   test("needs no window, gaps or not", () => {
-    const { survey } = recorded([0, MiB], [MiB, 512], [5 * MiB, MiB]);
-    expect(survey).toMatchObject({
+    const { findings } = recorded([0, MiB], [MiB, 512], [5 * MiB, MiB]);
+    expect(findings).toMatchObject({
       writes: { requests: 3, bytes: 2 * MiB + 512 },
       gaps: { requests: 1, bytes: 4 * MiB - 512 },
       backward: { requests: 0, bytes: 0 },
@@ -50,25 +50,25 @@ describe("a client in order", () => {
   });
 
   test("may zero the disk first, and what it has left out", () => {
-    const record = recorded();
-    expect(zero(record, 0, 10 * MiB)).toBe(NBD_OK);
-    write(record, MiB, MiB);
-    write(record, 4 * MiB, MiB);
-    expect(zero(record, 3 * MiB, MiB)).toBe(NBD_OK);
-    const { survey } = record;
-    expect(survey.backward.requests).toBe(0);
-    expect(survey.gaps.requests).toBe(0);
-    expect(survey.zeroes).toEqual({ requests: 2, bytes: 11 * MiB });
-    expect(survey.end).toBe(10 * MiB);
-    expect(survey.window?.size).toBe(0);
+    const log = recorded();
+    expect(zero(log, 0, 10 * MiB)).toBe(NBD_OK);
+    write(log, MiB, MiB);
+    write(log, 4 * MiB, MiB);
+    expect(zero(log, 3 * MiB, MiB)).toBe(NBD_OK);
+    const { findings } = log;
+    expect(findings.backward.requests).toBe(0);
+    expect(findings.gaps.requests).toBe(0);
+    expect(findings.zeroes).toEqual({ requests: 2, bytes: 11 * MiB });
+    expect(findings.end).toBe(10 * MiB);
+    expect(findings.window?.size).toBe(0);
   });
 });
 
 describe("a client out of order", () => {
   test("shows every place, how far back it is, and the window with room for it", () => {
-    const { survey } = recorded([2 * MiB, MiB], [0, MiB], [MiB, MiB]);
-    expect(survey.backward).toEqual({ requests: 2, bytes: 2 * MiB });
-    expect(survey.places).toEqual([
+    const { findings } = recorded([2 * MiB, MiB], [0, MiB], [MiB, MiB]);
+    expect(findings.backward).toEqual({ requests: 2, bytes: 2 * MiB });
+    expect(findings.places).toEqual([
       {
         request: `NBD_CMD_WRITE of ${MiB} bytes at 0`,
         offset: 0,
@@ -82,45 +82,45 @@ describe("a client out of order", () => {
         head: 3 * MiB,
       },
     ]);
-    expect(survey.farthest).toBe(3 * MiB);
-    expect(survey.window).toEqual({ size: MiB, needed: MiB, largest: 16 * GiB });
+    expect(findings.farthest).toBe(3 * MiB);
+    expect(findings.window).toEqual({ size: MiB, needed: MiB, largest: 16 * GiB });
   });
 
   test("needs a window for the memory, not the distance", () => {
-    const { survey } = recorded([60 * GiB, 64 * KiB], [0, 64 * KiB]);
-    expect(survey.window).toEqual({ size: MiB, needed: 64 * KiB, largest: 16 * GiB });
+    const { findings } = recorded([60 * GiB, 64 * KiB], [0, 64 * KiB]);
+    expect(findings.window).toEqual({ size: MiB, needed: 64 * KiB, largest: 16 * GiB });
   });
 
   test("needs a window that is large enough for all that comes first", () => {
     for (const megabytes of [1, 2, 3, 17, 100]) {
-      const { survey } = recorded([MiB, megabytes * MiB], [0, MiB]);
-      expect(survey.window?.size).toBe(2 ** Math.ceil(Math.log2(megabytes)) * MiB);
+      const { findings } = recorded([MiB, megabytes * MiB], [0, MiB]);
+      expect(findings.window?.size).toBe(2 ** Math.ceil(Math.log2(megabytes)) * MiB);
     }
   });
 
   test("that rewrites what it has written has no window", () => {
-    const { survey } = recorded([0, MiB], [0, 512]);
-    expect(survey.window).toBeUndefined();
-    expect(survey.backward).toEqual({ requests: 1, bytes: 512 });
+    const { findings } = recorded([0, MiB], [0, 512]);
+    expect(findings.window).toBeUndefined();
+    expect(findings.backward).toEqual({ requests: 1, bytes: 512 });
   });
 
   test("that scatters its data has a window, as far as it is followed", () => {
-    const record = recorded();
-    for (let i = 10_000; i > 0; i--) write(record, 2 * i * MiB, 4096);
-    expect(record.survey).toMatchObject({
+    const log = recorded();
+    for (let i = 10_000; i > 0; i--) write(log, 2 * i * MiB, 4096);
+    expect(log.findings).toMatchObject({
       window: { size: GiB, needed: 9_999 * 64 * KiB },
       scattered: false,
     });
-    expect(record.survey.backward.requests).toBe(9_999);
-    expect(record.survey.places.length).toBeLessThan(20);
+    expect(log.findings.backward.requests).toBe(9_999);
+    expect(log.findings.places.length).toBeLessThan(20);
     const scattered = recorded();
     for (let i = 17_000; i > 0; i--) write(scattered, 2 * i * MiB, 4096);
-    expect(scattered.survey).toMatchObject({ window: undefined, scattered: true });
+    expect(scattered.findings).toMatchObject({ window: undefined, scattered: true });
   });
 
   test("has no window if it goes back to what was written in order", () => {
-    const { survey } = recorded([0, MiB], [2 * MiB, MiB], [512 * KiB, 512]);
-    expect(survey).toMatchObject({ window: undefined, undecided: false, scattered: false });
+    const { findings } = recorded([0, MiB], [2 * MiB, MiB], [512 * KiB, 512]);
+    expect(findings).toMatchObject({ window: undefined, undecided: false, scattered: false });
   });
 
   test("has the smallest window of those that the rule admits, in any order", () => {
@@ -131,7 +131,7 @@ describe("a client out of order", () => {
     fc.assert(
       fc.property(order, (blocks) => {
         const BLOCK = 64 * KiB;
-        const { survey } = recorded(...blocks.map((i) => [i * BLOCK, BLOCK] as const));
+        const { findings } = recorded(...blocks.map((i) => [i * BLOCK, BLOCK] as const));
         // The most blocks that wait at a time for one before them.
         let most = 0;
         let head = 0;
@@ -145,7 +145,7 @@ describe("a client out of order", () => {
           }
           most = Math.max(most, held.size);
         }
-        expect(survey.window?.size).toBe(
+        expect(findings.window?.size).toBe(
           most === 0 ? 0 : most <= 16 ? MiB : most <= 32 ? 2 * MiB : 4 * MiB,
         );
       }),
@@ -155,11 +155,11 @@ describe("a client out of order", () => {
 
 describe("a client that reads", () => {
   test("gets zeroes of what has not been reached, and nothing of what has gone by", () => {
-    const record = recorded([0, MiB]);
-    expect(read(record, MiB, 512)).toBe(NBD_OK);
-    expect(record.data(request(NBD_CMD_READ, MiB, 512))).toBeUndefined();
-    expect(read(record, MiB - 1, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({
+    const log = recorded([0, MiB]);
+    expect(read(log, MiB, 512)).toBe(NBD_OK);
+    expect(log.data(request(NBD_CMD_READ, MiB, 512))).toBeUndefined();
+    expect(read(log, MiB - 1, 512)).toBe(NBD_EIO);
+    expect(log.findings).toMatchObject({
       reads: { requests: 2, bytes: 1024 },
       readsHeld: { requests: 0 },
       readsBack: { requests: 1, bytes: 512 },
@@ -168,13 +168,13 @@ describe("a client that reads", () => {
   });
 
   test("gets what the window holds, for which it has to be that large", () => {
-    const record = recorded([8 * MiB, MiB]);
-    expect(record.put(8 * MiB, Buffer.alloc(MiB, 7))).toBe(NBD_OK);
-    expect(read(record, 8 * MiB - 1, 3)).toBe(NBD_OK);
-    expect(record.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 7, 7]));
-    zero(record, 8 * MiB, 1);
-    expect(record.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 0, 7]));
-    expect(record.survey).toMatchObject({
+    const log = recorded([8 * MiB, MiB]);
+    expect(log.put(8 * MiB, Buffer.alloc(MiB, 7))).toBe(NBD_OK);
+    expect(read(log, 8 * MiB - 1, 3)).toBe(NBD_OK);
+    expect(log.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 7, 7]));
+    zero(log, 8 * MiB, 1);
+    expect(log.data(request(NBD_CMD_READ, 8 * MiB - 1, 3))).toEqual(new Uint8Array([0, 0, 7]));
+    expect(log.findings).toMatchObject({
       readsHeld: { requests: 2, bytes: 6 },
       window: { size: MiB, needed: MiB },
       undecided: false,
@@ -182,10 +182,10 @@ describe("a client that reads", () => {
   });
 
   test("that may have fared better with a larger window is not judged by a smaller one", () => {
-    const record = recorded([MiB, 64 * MiB], [80 * MiB, MiB]);
+    const log = recorded([MiB, 64 * MiB], [80 * MiB, MiB]);
     // The smaller window has let the first go, to have room for the second.
-    expect(read(record, 2 * MiB, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({
+    expect(read(log, 2 * MiB, 512)).toBe(NBD_EIO);
+    expect(log.findings).toMatchObject({
       readsBack: { requests: 1 },
       undecided: true,
       window: { size: 0, largest: 64 * MiB },
@@ -194,43 +194,43 @@ describe("a client that reads", () => {
     write(larger, MiB, 64 * MiB);
     write(larger, 80 * MiB, MiB);
     expect(read(larger, 2 * MiB, 512)).toBe(NBD_OK);
-    expect(larger.survey).toMatchObject({
+    expect(larger.findings).toMatchObject({
       undecided: false,
       window: { size: 128 * MiB, largest: 16 * GiB },
     });
   });
 
   test("of what is late even so is not told anything else by larger windows", () => {
-    const record = recorded([MiB, 64 * MiB], [80 * MiB, MiB], [0, MiB]);
+    const log = recorded([MiB, 64 * MiB], [80 * MiB, MiB], [0, MiB]);
     // Of all windows that are left, none has a gap before it any more.
-    expect(read(record, 2 * MiB, 512)).toBe(NBD_EIO);
-    expect(record.survey).toMatchObject({ undecided: false, window: { size: 128 * MiB } });
+    expect(read(log, 2 * MiB, 512)).toBe(NBD_EIO);
+    expect(log.findings).toMatchObject({ undecided: false, window: { size: 128 * MiB } });
   });
 
   test("and asks what there is, is told of what is held", () => {
-    const record = recorded([0, MiB], [2 * MiB, MiB]);
-    expect(record.dataAt(0, GiB)).toEqual([true, MiB]);
-    expect(record.survey.window?.size).toBe(MiB);
-    expect(record.dataAt(MiB, GiB)).toEqual([false, 2 * MiB]);
-    expect(record.dataAt(2 * MiB, 2 * MiB + 512)).toEqual([true, 2 * MiB + 512]);
+    const log = recorded([0, MiB], [2 * MiB, MiB]);
+    expect(log.dataAt(0, GiB)).toEqual([true, MiB]);
+    expect(log.findings.window?.size).toBe(MiB);
+    expect(log.dataAt(MiB, GiB)).toEqual([false, 2 * MiB]);
+    expect(log.dataAt(2 * MiB, 2 * MiB + 512)).toEqual([true, 2 * MiB + 512]);
   });
 });
 
 test("the end of the disk is in whole sectors, and nothing is behind it", () => {
-  const record = new WriteLog(1000, 64 * MiB);
-  expect(write(record, 512, 512)).toBe(NBD_OK);
-  expect(record.survey.end).toBe(1000);
-  expect(write(record, 512, 513)).toBe(NBD_ENOSPC);
-  expect(zero(record, 1024, 1)).toBe(NBD_ENOSPC);
-  expect(read(record, 1024, 1)).toBe(NBD_EINVAL);
-  expect(record.survey.writes.requests).toBe(1);
+  const log = new WriteLog(1000, 64 * MiB);
+  expect(write(log, 512, 512)).toBe(NBD_OK);
+  expect(log.findings.end).toBe(1000);
+  expect(write(log, 512, 513)).toBe(NBD_ENOSPC);
+  expect(zero(log, 1024, 1)).toBe(NBD_ENOSPC);
+  expect(read(log, 1024, 1)).toBe(NBD_EINVAL);
+  expect(log.findings.writes.requests).toBe(1);
 });
 
 test("behind the end, in its sector, there may only be zeroes", () => {
-  const record = new WriteLog(1000, 64 * MiB);
-  write(record, 0, 1024);
-  expect(record.put(0, Buffer.alloc(1000, 1))).toBe(NBD_OK);
-  expect(record.put(1000, Buffer.alloc(24))).toBe(NBD_OK);
-  expect(record.put(990, Buffer.alloc(11, 1))).toBe(NBD_ENOSPC);
-  expect(record.put(1000, Buffer.alloc(1, 1))).toBe(NBD_ENOSPC);
+  const log = new WriteLog(1000, 64 * MiB);
+  write(log, 0, 1024);
+  expect(log.put(0, Buffer.alloc(1000, 1))).toBe(NBD_OK);
+  expect(log.put(1000, Buffer.alloc(24))).toBe(NBD_OK);
+  expect(log.put(990, Buffer.alloc(11, 1))).toBe(NBD_ENOSPC);
+  expect(log.put(1000, Buffer.alloc(1, 1))).toBe(NBD_ENOSPC);
 });

@@ -8,7 +8,7 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest } from "../../support/nbd-client.ts";
+import { encodeRequest } from "../../support/wire.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
 
 setDefaultTimeout(LIMIT);
@@ -217,7 +217,7 @@ describe("a client that goes", () => {
     const [silent, waiting] = [stream.connect(), stream.connect()];
     const asked = stream.ask(waiting, 0, 1000);
     stream.settle();
-    expect(stream.look()).toMatchObject({ engaged: 1, held: true, full: false });
+    expect(stream.status()).toMatchObject({ active: 1, waitsForEndpoint: true, full: false });
     stream.command({ type: "dismiss", whom: "silent" });
     stream.until(() => stream.ends.length === 1);
     expect(stream.ends).toEqual(["dismissed"]);

@@ -151,7 +151,7 @@ describe.each([false, true])("with structured replies: %p", (structured) => {
     ["well", undefined],
     ["badly", "zstd failed with status 1"],
   ])("the last byte waits until the source's process has ended %s", (_, problem) => {
-    using stream = open(disk, structured, { settles: true });
+    using stream = open(disk, structured, { awaitsExit: true });
     const peer = stream.connect();
     expect(stream.read(peer, 0, disk.length - 512).error).toBe(NBD_OK);
     expect(stream.event("source-ended")).toBeUndefined();
@@ -159,7 +159,7 @@ describe.each([false, true])("with structured replies: %p", (structured) => {
     stream.until(() => stream.event("source-ended") !== undefined);
     stream.settle();
     expect(peer.available).toBe(0);
-    stream.command({ type: "settled", problem });
+    stream.command({ type: "exited", problem });
     const { error, data, message } = stream.answer(peer, asked);
     expect(error).toBe(problem === undefined ? NBD_OK : NBD_EIO);
     if (problem === undefined) expect(data).toEqual(disk.subarray(-512));
@@ -175,13 +175,13 @@ describe.each([false, true])("with structured replies: %p", (structured) => {
     ["ends well", undefined, false, "SOURCE_ENDED"],
     ["ends well, with padding", undefined, true, undefined],
   ])("a process that ends too early and %s is told apart", (_, problem, pad, code) => {
-    using stream = open(disk.subarray(0, 1000), structured, { size: MIB, settles: true, pad });
+    using stream = open(disk.subarray(0, 1000), structured, { size: MIB, awaitsExit: true, pad });
     const peer = stream.connect();
     const asked = stream.ask(peer, 0, 2000);
     stream.until(() => stream.event("source-ended") !== undefined);
     stream.settle();
     expect(peer.available).toBe(0);
-    stream.command({ type: "settled", problem });
+    stream.command({ type: "exited", problem });
     expect(stream.answer(peer, asked).error).toBe(code === undefined ? NBD_OK : NBD_EIO);
     expect(stream.broken).toBe(code);
   });
@@ -189,7 +189,7 @@ describe.each([false, true])("with structured replies: %p", (structured) => {
   test("padding is not handed out to another client before the process has ended well", () => {
     using stream = open(disk.subarray(0, 1000), structured, {
       size: MIB,
-      settles: true,
+      awaitsExit: true,
       pad: true,
     });
     const first = stream.connect();
@@ -201,7 +201,7 @@ describe.each([false, true])("with structured replies: %p", (structured) => {
     stream.until(() => stream.ends.length === 1);
     stream.settle();
     expect(peer.available).toBe(0);
-    stream.command({ type: "settled", problem: "it failed" });
+    stream.command({ type: "exited", problem: "it failed" });
     expect(stream.answer(peer, asked).error).toBe(NBD_EIO);
   });
 });
@@ -247,7 +247,7 @@ describe("the end of the stream", () => {
   });
 
   test("does not wait for ever for a process that has given too much and stays", () => {
-    using stream = new ReadFixture({ size: 1000, settles: true });
+    using stream = new ReadFixture({ size: 1000, awaitsExit: true });
     stream.feed(disk.subarray(0, 2000));
     const { data } = stream.read(stream.connect(), 0, 1024);
     expect(data.subarray(0, 1000)).toEqual(disk.subarray(0, 1000));

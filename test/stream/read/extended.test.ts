@@ -19,8 +19,7 @@ import {
   NBD_REPLY_TYPE_OFFSET_HOLE,
 } from "../../../src/protocol/constants.ts";
 import type { Offset } from "../../../src/protocol/offset.ts";
-import { takeAnswer } from "../../support/answer.ts";
-import { takeStatus } from "../../support/block-status.ts";
+import { takeAnswer, takeStatus } from "../../support/answer.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import {
@@ -28,7 +27,7 @@ import {
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ReadFixture, type ReadOptions } from "../../support/read-stream.ts";
 

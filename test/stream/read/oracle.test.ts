@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import type { Asked } from "../../support/answer.ts";
+import type { Asked } from "../../support/replies.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -118,7 +118,7 @@ function open(one: Case): { stream: ReadFixture; peers: Peer[]; model: ReadModel
   const source = bytes.subarray(0, Math.max(0, given.size + surplus));
   const stream = ReadFixture.of(source, {
     ...given,
-    settles: given.process !== "none",
+    awaitsExit: given.process !== "none",
     ...(checksum ? { checksum: "sha256" } : {}),
   });
   const peers = forms.map((form) => {
@@ -136,7 +136,7 @@ function open(one: Case): { stream: ReadFixture; peers: Peer[]; model: ReadModel
     if (answered || stream.event("source-ended") === undefined || next() < 0.5) return;
     answered = true;
     const problem = given.process === "bad" ? "it failed" : undefined;
-    stream.command({ type: "settled", problem });
+    stream.command({ type: "exited", problem });
   };
   return { stream, peers, model: new ReadModel(source, given) };
 }

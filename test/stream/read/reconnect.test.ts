@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { pseudoRandom } from "../../support/images.ts";
-import type { Asked } from "../../support/answer.ts";
+import type { Asked } from "../../support/replies.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
 import { DISC } from "../../support/stream.ts";

@@ -18,29 +18,23 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
+import { decodeReply } from "../../support/replies.ts";
+import { ask } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
 const disk = pseudoRandom(3 * 1024 * 1024);
 
-function ask(stream: ReadFixture, peer: Peer, ...parts: Uint8Array[]): number {
-  peer.send(...parts);
-  stream.until(() => peer.available >= 16);
-  return peer.take(16).readUInt32BE(4);
-}
-
 /** A chunk that is the whole answer. */
 function askChunk(stream: ReadFixture, peer: Peer, request: Uint8Array) {
   peer.send(request);
-  stream.until(() => peer.available >= 20);
-  const header = peer.take(20);
-  expect(header.readUInt16BE(4)).toBe(1);
-  const length = header.readUInt32BE(16);
-  stream.until(() => peer.available >= length);
-  return { type: header.readUInt16BE(6), payload: peer.take(length) };
+  const { form, chunks } = stream.take(peer, decodeReply());
+  expect([form, chunks.length]).toEqual(["structured", 1]);
+  const [[type, payload]] = chunks as [[number, Buffer]];
+  return { type, payload };
 }
 
 describe("what writes", () => {

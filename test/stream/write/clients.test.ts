@@ -3,7 +3,7 @@ import { close } from "../../../ffi/fd.ts";
 import { socketpair } from "../../../ffi/socket.ts";
 import { NBD_ESHUTDOWN, NBD_OK } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, DISC, finish, FLUSH, readOf, StreamFixture, zeroes } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
 
@@ -135,7 +135,7 @@ describe("clients", () => {
     stream.settle();
     second.send(encodeWrite(100, Buffer.from("y")));
     stream.settle();
-    expect(stream.look()).toMatchObject({ engaged: 2, held: false });
+    expect(stream.status()).toMatchObject({ active: 2, waitsForEndpoint: false });
     stream.command({ type: "dismiss", whom: "silent" });
     first.send(write.subarray(60));
     stream.until(() => first.available >= 16 && second.available >= 16);

@@ -23,8 +23,7 @@ import {
   NBD_STATE_ZERO,
 } from "../../../src/protocol/constants.ts";
 import type { Offset } from "../../../src/protocol/offset.ts";
-import { type Answer, type Asked, takeAnswer, takeExtended } from "../../support/answer.ts";
-import { takeStatus } from "../../support/block-status.ts";
+import { takeAny, takeAnswer, takeStatus } from "../../support/answer.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import {
@@ -32,8 +31,9 @@ import {
   encodeExtendedWrite,
   encodeRequest,
   encodeWithPayload,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
+import type { Answer, Asked } from "../../support/replies.ts";
 import { finish, StreamFixture, type StreamOptions } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
@@ -60,6 +60,24 @@ function ask(stream: StreamFixture, peer: Peer, request: Buffer): Answer {
     extended: true,
   };
   return takeAnswer(stream, peer, asked);
+}
+
+/** Takes the next answer, to what gives nothing back. @param offsetOf of the request of a cookie */
+function acknowledged(
+  stream: StreamFixture,
+  peer: Peer,
+  offsetOf: (cookie: bigint) => number,
+): Answer {
+  return takeAny(stream, peer, (cookie) => {
+    return { cookie, offset: offsetOf(cookie), length: 0, structured: true, extended: true };
+  });
+}
+
+/** Sends, and has all of it arrive. */
+function deliver(stream: StreamFixture, peer: Peer, ...parts: Uint8Array[]): void {
+  peer.send(...parts);
+  stream.until(() => peer.allSent);
+  stream.settle();
 }
 
 const askError = (...given: Parameters<typeof ask>) => ask(...given).error;
@@ -91,10 +109,10 @@ describe("a WRITE", () => {
       at += part.length;
     }
     for (const _ of parts) {
-      const { chunks } = takeExtended(stream, peer, (cookie) => {
+      const { chunks } = acknowledged(stream, peer, (cookie) => {
         const offset = offsets.get(cookie) as number;
         offsets.delete(cookie);
-        return { cookie, offset, length: 0, structured: true, extended: true };
+        return offset;
       });
       expect(chunks).toEqual([{ type: NBD_REPLY_TYPE_NONE, length: 0 }]);
     }
@@ -112,9 +130,7 @@ describe("a WRITE", () => {
       encodeExtendedWrite(3, Buffer.from("de")),
     ]);
     for (const byte of bytes) {
-      peer.send(Buffer.from([byte]));
-      stream.until(() => peer.allSent);
-      stream.settle();
+      deliver(stream, peer, Buffer.from([byte]));
     }
     expect(peer.available).toBe(2 * 32);
     expect(finish(stream).toString()).toBe("abcde");
@@ -187,13 +203,8 @@ describe("a WRITE", () => {
     for (let i = 0; i < 64; i++) peer.send(encodeExtendedWrite(30_000 * i, part, BigInt(i)));
     stream.settle();
     stream.closeReader();
-    const errors = Array.from({ length: 64 }, () => {
-      const { error } = takeExtended(stream, peer, (cookie) => {
-        const offset = 30_000 * Number(cookie);
-        return { cookie, offset, length: 0, structured: true, extended: true };
-      });
-      return error;
-    });
+    const offsetOf = (cookie: bigint) => 30_000 * Number(cookie);
+    const errors = Array.from({ length: 64 }, () => acknowledged(stream, peer, offsetOf).error);
     expect(new Set(errors)).toEqual(new Set([NBD_OK, NBD_ESHUTDOWN]));
     expect(stream.broken).toBe("READER_GONE");
   });
@@ -350,9 +361,7 @@ describe.each(WITHOUT_PAYLOAD)("a payload of %s", (_, type) => {
       using _ = stream;
       const request = encodeWithPayload(type, 5, Buffer.alloc(length, HOSTILE), { cookie: 3n });
       // Nothing is answered before its last byte is there.
-      peer.send(request.subarray(0, -1));
-      stream.until(() => peer.allSent);
-      stream.settle();
+      deliver(stream, peer, request.subarray(0, -1));
       expect(peer.available).toBe(0);
       peer.send(request.subarray(-1));
       const asked = { cookie: 3n, offset: 5, length: 0, structured: true, extended: true };
@@ -379,10 +388,7 @@ describe.each(WITHOUT_PAYLOAD)("a payload of %s", (_, type) => {
     stream.until(() => peer.finished);
     const offsets = [0, 0, 0, 10, 0];
     const answers = [1, 2, 3, 4].map(() =>
-      takeExtended(stream, peer, (cookie) => {
-        const offset = offsets[Number(cookie)] as number;
-        return { cookie, offset, length: 0, structured: true, extended: true };
-      }),
+      acknowledged(stream, peer, (cookie) => offsets[Number(cookie)] as number),
     );
     expect(answers.map(({ error }) => error)).toEqual([0, NBD_EINVAL, 0, NBD_EINVAL]);
     expect(stream.ends).toEqual(["disconnected"]);
@@ -393,9 +399,7 @@ describe.each(WITHOUT_PAYLOAD)("a payload of %s", (_, type) => {
     const { stream, peer } = open();
     using _ = stream;
     const request = encodeWithPayload(type, 0, HOSTILE);
-    peer.send(encodeExtendedWrite(0, Buffer.from("abc")), request.subarray(0, -1));
-    stream.until(() => peer.allSent);
-    stream.settle();
+    deliver(stream, peer, encodeExtendedWrite(0, Buffer.from("abc")), request.subarray(0, -1));
     peer.halfClose();
     stream.until(() => stream.ends.length === 1);
     expect(stream.ends).toEqual(["cut"]);
@@ -412,9 +416,7 @@ describe("a client in the middle of a payload that is not wanted", () => {
     const { stream, peer } = open();
     using _ = stream;
     peer.deaf = true;
-    peer.send(encodeExtendedWrite(0, Buffer.from("abc")), request.subarray(0, 500));
-    stream.until(() => peer.allSent);
-    stream.settle();
+    deliver(stream, peer, encodeExtendedWrite(0, Buffer.from("abc")), request.subarray(0, 500));
     stream.hangUp(peer);
     stream.until(() => stream.ends.length === 1);
     expect(stream.ends).toEqual(["cut"]);
@@ -437,9 +439,7 @@ test("a client that comes back with extended headers may repeat what was cut off
   using _ = stream;
   const bytes = pseudoRandom(200_000);
   expect(askError(stream, peer, encodeExtendedWrite(0, bytes.subarray(0, 50_000)))).toBe(NBD_OK);
-  peer.send(encodeExtendedWrite(50_000, bytes.subarray(50_000)).subarray(0, 100_000));
-  stream.until(() => peer.allSent);
-  stream.settle();
+  deliver(stream, peer, encodeExtendedWrite(50_000, bytes.subarray(50_000)).subarray(0, 100_000));
   stream.hangUp(peer);
   stream.until(() => stream.ends.length === 1);
   const again = stream.connect();

@@ -6,13 +6,13 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { takeExtended } from "../../support/answer.ts";
+import { takeAny } from "../../support/answer.ts";
 import {
   encodeExtended,
   encodeExtendedWrite,
   encodeRequest,
   encodeWrite,
-} from "../../support/nbd-client.ts";
+} from "../../support/wire.ts";
 import { Oracle, type Step } from "../../support/oracle.ts";
 import type { Peer } from "../../support/peer.ts";
 import { StreamFixture } from "../../support/stream.ts";
@@ -92,52 +92,25 @@ function expected(oracle: Oracle, step: Step, index: number): number | Uint8Arra
 type Wants = Map<number, number | Uint8Array>;
 
 /** Takes the next answer, which must be as expected of the request that it is for. */
-function takeAnswer(
+function takeWanted(
   stream: StreamFixture,
   peer: Peer,
   script: readonly Step[],
   wants: Wants,
   extended: boolean,
 ): void {
-  if (extended) takeExtendedAnswer(stream, peer, script, wants);
-  else takeSimpleAnswer(stream, peer, wants);
-}
-
-function takeExtendedAnswer(
-  stream: StreamFixture,
-  peer: Peer,
-  script: readonly Step[],
-  wants: Wants,
-): void {
   let want: number | Uint8Array | undefined;
-  const { error, data } = takeExtended(stream, peer, (cookie) => {
+  const { error, data } = takeAny(stream, peer, (cookie) => {
     const step = script[Number(cookie)] as Step;
     want = wants.get(Number(cookie));
     wants.delete(Number(cookie));
     const { offset } = step.kind === "flush" ? { offset: 0 } : step;
     const length = step.kind === "read" ? step.length : 0;
-    return { cookie, offset, length, structured: true, extended: true };
+    return { cookie, offset, length, structured: extended, extended };
   });
   if (want === undefined) throw new Error("an answer to nothing");
   expect(error).toBe(typeof want === "number" ? want : 0);
   if (typeof want !== "number") expect(data.equals(want)).toBeTrue();
-}
-
-function takeSimpleAnswer(stream: StreamFixture, peer: Peer, wants: Wants): void {
-  stream.until(() => peer.available >= 16);
-  const reply = peer.take(16);
-  const error = reply.readUInt32BE(4);
-  const cookie = Number(reply.readBigUInt64BE(8));
-  const want = wants.get(cookie);
-  wants.delete(cookie);
-  if (want === undefined) throw new Error(`an answer to nothing, cookie ${cookie}`);
-  if (typeof want === "number") {
-    expect(error).toBe(want);
-    return;
-  }
-  expect(error).toBe(0);
-  stream.until(() => peer.available >= want.length);
-  expect(peer.take(want.length).equals(want)).toBeTrue();
 }
 
 function expectSameStream(stream: StreamFixture, oracle: Oracle): void {
@@ -175,7 +148,7 @@ describe.each(WINDOWS)("with a window of %d bytes", (window) => {
           const form = extended[step.client] as boolean;
           peer.send(encode(step, index, form));
           const wants = new Map([[index, expected(oracle, step, index)]]);
-          takeAnswer(stream, peer, script, wants, form);
+          takeWanted(stream, peer, script, wants, form);
         }
         expectSameStream(stream, oracle);
       }),
@@ -199,7 +172,7 @@ describe.each(WINDOWS)("with a window of %d bytes", (window) => {
           const peer = stream.connect(all.subarray(0, split));
           peer.send(all.subarray(split));
           const wants = new Map(script.map((step, i) => [i, expected(oracle, step, i)]));
-          while (wants.size > 0) takeAnswer(stream, peer, script, wants, extended);
+          while (wants.size > 0) takeWanted(stream, peer, script, wants, extended);
           expectSameStream(stream, oracle);
         }),
         { seed: SEED - window, numRuns: RUNS },

@@ -1,9 +1,9 @@
 /** Clients that come back, before their loss is noticed or without its ever being noticed. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { NBD_CMD_WRITE_ZEROES } from "../../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE_ZEROES, NBD_ESHUTDOWN } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
 import { ask, DISC, finish, StreamFixture } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
@@ -123,7 +123,7 @@ class Client {
     else this.#peer.dead = true;
     this.#peer = this.#stream.connect();
     const again = [...this.#inFlight.keys()];
-    for (const index of order === "same" ? again : again.reverse()) this.#say(index);
+    for (const index of order === "same" ? again : again.toReversed()) this.#say(index);
   }
 
   leave(): void {
@@ -200,21 +200,24 @@ describe("a WRITE below the head", () => {
   const DATA = pseudoRandom(256 * KiB, 9);
   const part = (from: number, to: number) => DATA.subarray(from, to);
   const open = () => new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
-  const superseded = (stream: StreamFixture) =>
-    stream.events.filter((event) => event.type === "superseded").map((event) => event.superseded);
+  /** Two clients that have come one after the other. */
+  const pair = (stream: StreamFixture) => [stream.connect(), stream.connect()] as const;
+  /** Has a client write a part of the data to its place. @returns the error */
+  const write = (stream: StreamFixture, peer: Peer, from: number, to: number) =>
+    ask(stream, peer, encodeWrite(from, part(from, to)));
 
   test("is a repeat if a later connection sends the same data", () => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
-    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
-    expect(ask(stream, second, encodeWrite(32 * KiB, part(32 * KiB, 96 * KiB)))).toBe(EIO);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 64 * KiB)).toBe(0);
+    expect(write(stream, second, 0, 64 * KiB)).toBe(0);
+    expect(write(stream, second, 32 * KiB, 96 * KiB)).toBe(EIO);
   });
 
   test("is a repeat in parts, and in another order, too", () => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 64 * KiB)).toBe(0);
     for (const at of [48, 0, 32, 16]) {
       const data = part(at * KiB, (at + 16) * KiB);
       expect(ask(stream, second, encodeWrite(at * KiB, data))).toBe(0);
@@ -229,8 +232,8 @@ describe("a WRITE below the head", () => {
     ["the last byte", 64 * KiB - 1],
   ])("is a backward write if %s is another one", (_, place) => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 64 * KiB)).toBe(0);
     const other = Buffer.from(part(0, 64 * KiB));
     other[place] = (other[place] as number) ^ 1;
     expect(ask(stream, second, encodeWrite(0, other))).toBe(EIO);
@@ -240,24 +243,24 @@ describe("a WRITE below the head", () => {
   test("is a backward write if its own connection has sent it before", () => {
     using stream = open();
     const peer = stream.connect();
-    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
-    expect(ask(stream, peer, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    expect(write(stream, peer, 0, 64 * KiB)).toBe(0);
+    expect(write(stream, peer, 0, 64 * KiB)).toBe(EIO);
     expect(stream.broken).toBe("BACKWARD_WRITE");
   });
 
   test("is a backward write if it is not remembered any more", () => {
     using stream = new StreamFixture({ window: 64 * KiB, remembered: 128 * KiB });
-    const [first, second] = [stream.connect(), stream.connect()];
+    const [first, second] = pair(stream);
     expect(ask(stream, first, encodeWrite(0, DATA))).toBe(0);
-    expect(ask(stream, second, encodeWrite(0, part(0, 4 * KiB)))).toBe(EIO);
+    expect(write(stream, second, 0, 4 * KiB)).toBe(EIO);
     expect(stream.broken).toBe("BACKWARD_WRITE");
   });
 
   test("is a backward write without --reconnect, whatever it repeats", () => {
     using stream = new StreamFixture();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 64 * KiB)))).toBe(0);
-    expect(ask(stream, second, encodeWrite(0, part(0, 64 * KiB)))).toBe(EIO);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 64 * KiB)).toBe(0);
+    expect(write(stream, second, 0, 64 * KiB)).toBe(EIO);
     expect(stream.broken).toBe("BACKWARD_WRITE");
   });
 
@@ -265,9 +268,9 @@ describe("a WRITE below the head", () => {
     "is the end of an older connection, and of nothing else (%s)",
     (kind) => {
       using stream = open();
-      const [first, second] = [stream.connect(), stream.connect()];
-      expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
-      expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 64 * KiB)))).toBe(0);
+      const [first, second] = pair(stream);
+      expect(write(stream, first, 0, 4 * KiB)).toBe(0);
+      expect(write(stream, second, 4 * KiB, 64 * KiB)).toBe(0);
       if (kind === "write") first.send(encodeWrite(4 * KiB, part(0, 4 * KiB)));
       else first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 4 * KiB, 4 * KiB));
       stream.until(() => first.finished);
@@ -282,13 +285,13 @@ describe("a WRITE below the head", () => {
     "of what waits in the window is the end of an older connection, and changes nothing (%s)",
     (kind) => {
       using stream = open();
-      const [first, second] = [stream.connect(), stream.connect()];
-      expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
-      expect(ask(stream, second, encodeWrite(8 * KiB, part(8 * KiB, 64 * KiB)))).toBe(0);
+      const [first, second] = pair(stream);
+      expect(write(stream, first, 0, 4 * KiB)).toBe(0);
+      expect(write(stream, second, 8 * KiB, 64 * KiB)).toBe(0);
       if (kind === "write") first.send(encodeWrite(8 * KiB, part(0, 4 * KiB)));
       else first.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 8 * KiB, 4 * KiB));
       stream.until(() => first.finished);
-      expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+      expect(write(stream, second, 4 * KiB, 8 * KiB)).toBe(0);
       second.send(DISC);
       expect(finish(stream).equals(part(0, 64 * KiB))).toBeTrue();
       expect(stream.ends).toEqual(["replaced", "disconnected"]);
@@ -300,7 +303,7 @@ describe("a WRITE below the head", () => {
     ["other data", 1, "BACKWARD_WRITE"],
   ])("is compared once it is there if the head passes it on its way (%s)", (_, flip, broken) => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
+    const [first, second] = pair(stream);
     const start = encodeWrite(0, part(0, 8 * KiB));
     first.send(start.subarray(0, 1000));
     stream.settle();
@@ -320,7 +323,7 @@ describe("a WRITE below the head", () => {
 
   test("takes a repeat of zeroes where there are only zeroes, however they came there", () => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
+    const [first, second] = pair(stream);
     expect(ask(stream, first, encodeWrite(0, Buffer.alloc(64 * KiB)))).toBe(0);
     expect(ask(stream, first, encodeWrite(128 * KiB, part(0, 4 * KiB)))).toBe(0);
     const zero = encodeRequest(NBD_CMD_WRITE_ZEROES, 32 * KiB, 96 * KiB);
@@ -334,12 +337,12 @@ describe("a WRITE below the head", () => {
 
   test("has an older connection count again when that goes on with the stream", () => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
-    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
-    expect(superseded(stream)).toEqual([true]);
-    expect(ask(stream, first, encodeWrite(8 * KiB, part(8 * KiB, 12 * KiB)))).toBe(0);
-    expect(superseded(stream)).toEqual([true, false]);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 4 * KiB)).toBe(0);
+    expect(write(stream, second, 4 * KiB, 8 * KiB)).toBe(0);
+    expect(stream.status().active).toBe(1);
+    expect(write(stream, first, 8 * KiB, 12 * KiB)).toBe(0);
+    expect(stream.status().active).toBe(2);
     stream.hangUp(first);
     stream.settle();
     expect(stream.event("closed")?.streamed).toBeTrue();
@@ -347,9 +350,9 @@ describe("a WRITE below the head", () => {
 
   test("has the death of one that has been succeeded change nothing", () => {
     using stream = open();
-    const [first, second] = [stream.connect(), stream.connect()];
-    expect(ask(stream, first, encodeWrite(0, part(0, 4 * KiB)))).toBe(0);
-    expect(ask(stream, second, encodeWrite(4 * KiB, part(4 * KiB, 8 * KiB)))).toBe(0);
+    const [first, second] = pair(stream);
+    expect(write(stream, first, 0, 4 * KiB)).toBe(0);
+    expect(write(stream, second, 4 * KiB, 8 * KiB)).toBe(0);
     stream.hangUp(first);
     stream.settle();
     expect(stream.event("closed")?.streamed).toBeFalse();
@@ -410,5 +413,25 @@ describe("a client that is lost", () => {
     stream.settle();
     write(stream, second, 4);
     expect(resumed(stream)).toBeTrue();
+  });
+
+  test("leaves the one that takes its place waiting for nothing when the reader dies", () => {
+    using stream = new StreamFixture({ window: REMEMBERED, remembered: REMEMBERED });
+    const [first, second] = [stream.connect(), stream.connect()];
+    const start = encodeWrite(0, pseudoRandom(4096, 4));
+    expect(ask(stream, first, encodeWrite(4096, pseudoRandom(4 * MiB, 3)))).toBe(0);
+    stream.stalled = true;
+    first.send(start);
+    stream.settle();
+    // What the window has given is still on its way when the first connection is cut.
+    expect(ask(stream, second, start)).toBe(0);
+    second.send(encodeWrite(4 * MiB + 4096, pseudoRandom(4096, 5)));
+    stream.settle();
+    expect(stream.ends).toEqual(["replaced"]);
+    expect(stream.status()).toMatchObject({ active: 1, waitsForEndpoint: true });
+    stream.closeReader();
+    stream.until(() => second.available >= 16);
+    expect(second.take(16).readUInt32BE(4)).toBe(NBD_ESHUTDOWN);
+    expect(stream.broken).toBe("READER_GONE");
   });
 });

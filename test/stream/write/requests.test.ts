@@ -10,7 +10,7 @@ import {
   NBD_OK,
 } from "../../../src/protocol/constants.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import { ask, finish, FLUSH, readOf, StreamFixture, zeroes } from "../../support/stream.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { told } from "../../support/told.ts";

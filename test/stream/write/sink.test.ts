@@ -7,9 +7,9 @@ import { Counters } from "../../../src/stream/counters.ts";
 import { Engine } from "../../../src/stream/engine.ts";
 import type { Command } from "../../../src/stream/messages.ts";
 import { BusyPoll } from "../../../src/stream/busy-poll.ts";
-import { WriteFlow } from "../../../src/stream/write/write-flow.ts";
+import { WriteStream } from "../../../src/stream/write/write-stream.ts";
 import { pseudoRandom } from "../../support/images.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, finish, FLUSH, readOf, StreamFixture, zeroes } from "../../support/stream.ts";
 import { tempFolder } from "../../support/temp.ts";
 import { LIMIT } from "../../support/limit.ts";
@@ -115,7 +115,7 @@ describe("the sink", () => {
     const commands: Command[] = [{ type: "finish", short: "pad" }];
     const wake = new WakeUp();
     const engine = new Engine({
-      flow: new WriteFlow({ sink, size, ...options }),
+      stream: new WriteStream({ sink, size, ...options }),
       idleTimeout: undefined,
       wake,
       receive: () => commands.shift(),

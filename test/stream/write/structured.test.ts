@@ -8,20 +8,19 @@ import {
   NBD_EINVAL,
   NBD_EIO,
   NBD_OK,
-  NBD_REPLY_TYPE_BLOCK_STATUS,
-  NBD_REPLY_TYPE_ERROR,
   NBD_REPLY_TYPE_NONE,
   NBD_REPLY_TYPE_OFFSET_DATA,
   NBD_REPLY_TYPE_OFFSET_HOLE,
   NBD_STATE_HOLE,
   NBD_STATE_ZERO,
 } from "../../../src/protocol/constants.ts";
-import { type Asked, encodeAsked, takeAnswer } from "../../support/answer.ts";
+import { encodeAsked, takeAnswer, takeStatus } from "../../support/answer.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeRequest, encodeWrite } from "../../support/nbd-client.ts";
+import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
-import { StreamFixture, type StreamOptions } from "../../support/stream.ts";
+import type { Asked } from "../../support/replies.ts";
+import { ask, StreamFixture, type StreamOptions } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -32,13 +31,6 @@ function open(options: StreamOptions = {}): StreamFixture {
   const stream = new StreamFixture(options);
   stream.negotiated = { structured: true, allocation: true };
   return stream;
-}
-
-/** Sends what is answered by a simple reply in any case. @returns the error */
-function ask(stream: StreamFixture, peer: Peer, request: Uint8Array): number {
-  peer.send(request);
-  stream.until(() => peer.available >= 16);
-  return peer.take(16).readUInt32BE(4);
 }
 
 function read(
@@ -62,19 +54,7 @@ function status(
   { flags = 0 } = {},
 ) {
   peer.send(encodeRequest(NBD_CMD_BLOCK_STATUS, offset, length, { flags }));
-  stream.until(() => peer.available >= 20);
-  const header = peer.take(20);
-  const size = header.readUInt32BE(16);
-  stream.until(() => peer.available >= size);
-  const payload = peer.take(size);
-  if (header.readUInt16BE(6) === NBD_REPLY_TYPE_ERROR) return payload.readUInt32BE(0);
-  expect(header.readUInt16BE(6)).toBe(NBD_REPLY_TYPE_BLOCK_STATUS);
-  expect(payload.readUInt32BE(0)).toBe(1);
-  const extents: [number, number][] = [];
-  for (let at = 4; at < size; at += 8) {
-    extents.push([payload.readUInt32BE(at), payload.readUInt32BE(at + 4)]);
-  }
-  return extents;
+  return takeStatus(stream, peer, { offset, cookie: 1n });
 }
 
 describe("a READ", () => {

@@ -6,7 +6,7 @@ import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { Window } from "../../../src/stream/write/window.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
-import { encodeWrite } from "../../support/nbd-client.ts";
+import { encodeWrite } from "../../support/wire.ts";
 import { ask, finish, StreamFixture } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
@@ -79,27 +79,27 @@ test("a window of what was needed does as well, and a smaller one does not", () 
   fc.assert(
     fc.property(steps, (script) => {
       const played = (window: number) => {
-        const candidate = new WindowTrial(64 * MiB, window);
+        const trial = new WindowTrial(64 * MiB, window);
         const answers: number[] = [];
         for (const { kind, offset, length } of script) {
-          if (kind === "write") candidate.write(offset, length);
-          else if (kind === "zero") candidate.zero(offset, length);
-          else answers.push(candidate.read(offset, length));
-          if (!candidate.alive) break;
+          if (kind === "write") trial.write(offset, length);
+          else if (kind === "zero") trial.zero(offset, length);
+          else answers.push(trial.read(offset, length));
+          if (!trial.alive) break;
         }
-        return { candidate, answers };
+        return { trial, answers };
       };
       const large = played(64 * MiB);
-      if (!large.candidate.alive) return;
-      const enough = large.candidate.needed;
+      if (!large.trial.alive) return;
+      const enough = large.trial.needed;
       sizes.add(enough);
       const same = played(enough);
-      expect(same.candidate.alive).toBeTrue();
+      expect(same.trial.alive).toBeTrue();
       expect(same.answers).toEqual(large.answers);
-      expect(same.candidate.needed).toBe(enough);
+      expect(same.trial.needed).toBe(enough);
       if (enough === 0) return;
       const less = played(enough - BLOCK);
-      expect({ ...less, fits: less.candidate.alive }).not.toMatchObject({
+      expect({ ...less, fits: less.trial.alive }).not.toMatchObject({
         fits: true,
         answers: large.answers,
       });
@@ -131,7 +131,7 @@ test("what scatters over very many places is held in a bounded time", () => {
   const PLACES = 20_000;
   for (let i = PLACES; i > 0; i--) {
     const at = 2 * i * BLOCK;
-    window.turnsBackTo(at);
+    window.countNeeded(at);
     window.reserve(at, at + 512);
     window.hold(at, at + 512);
   }

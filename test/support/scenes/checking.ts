@@ -25,7 +25,7 @@ export const CHECKING: readonly Scene[] = [
   },
   {
     document: CHECK,
-    block: "check -- qemu-img",
+    block: "check -- qemu-img convert -n disk",
     title: "checks a client that is in order",
     before: withImage,
     after: (_, { stdout }) =>

@@ -1,12 +1,12 @@
-/** README's recipes in which the program reads. */
+/** The recipes in which the program reads. */
 import { expect } from "bun:test";
 import { existsSync, mkdirSync, truncateSync } from "node:fs";
 import { expectImage, SMALL, withRawDisk } from "./masters.ts";
 import type { Scene, Stage } from "./stage.ts";
 import { AWS, RBD, RESTIC, SSH } from "./stand-ins.ts";
 
-const README = {
-  document: "README.md",
+const RECIPE = {
+  document: "docs/recipes.md",
   replaced: () => [SMALL],
   after: expectImage,
 } as const;
@@ -14,7 +14,7 @@ const README = {
 /** The block device of the text, which tests cannot have. */
 const DEVICE = ["/dev/vg/disk", "device"] as const;
 
-const ZSTD = { block: "read=exec:'zstd -dc", needs: ["zstd"] } as const;
+const ZSTD = { block: "zst' size=10G disk.qcow2", needs: ["zstd"] } as const;
 const PIPE = { block: "zstd -dc disk.raw.zst | nbd-streaming", needs: ["zstd"] } as const;
 const FROM_DEVICE = { block: "read=/dev/vg/disk", replaced: () => [DEVICE] } as const;
 
@@ -30,7 +30,7 @@ async function halfCompressed(stage: Stage): Promise<void> {
 function web(path: string, block: string, title: string): Scene {
   let port: number | undefined;
   return {
-    document: "README.md",
+    document: "docs/recipes.md",
     needs: ["curl"],
     block,
     title,
@@ -52,40 +52,40 @@ function web(path: string, block: string, title: string): Scene {
 
 export const IMPORTS: readonly Scene[] = [
   {
-    ...{ ...README, ...ZSTD },
+    ...{ ...RECIPE, ...ZSTD },
     title: "imports what zstd decompresses",
     before: compressed,
   },
   {
-    ...{ ...README, ...ZSTD },
+    ...{ ...RECIPE, ...ZSTD },
     title: "fails when what zstd decompresses has no end, and leaves no image",
     before: halfCompressed,
     status: 1,
     after: (stage) => expect(existsSync(stage.file("disk.qcow2"))).toBeFalse(),
   },
   {
-    ...{ ...README, ...PIPE },
+    ...{ ...RECIPE, ...PIPE },
     title: "imports what comes out of a pipe",
     before: compressed,
   },
   {
-    ...{ ...README, ...PIPE },
+    ...{ ...RECIPE, ...PIPE },
     title: "fails when what comes out of a pipe is too short",
     before: halfCompressed,
     status: 1,
     after: (_, { stderr }) => expect(stderr).toMatch(/^nbd-streaming: error: .*truncated/m),
   },
   {
-    ...web("/disk.raw", "curl -fsS", "imports what curl fetches"),
+    ...web("/disk.raw", "curl -fsS https", "imports what curl fetches"),
     after: expectImage,
   },
   {
-    ...web("/elsewhere", "curl -fsS", "fails when the web server has no such disk"),
+    ...web("/elsewhere", "curl -fsS https", "fails when the web server has no such disk"),
     status: 1,
     after: (_, { stderr }) => expect(stderr).toMatch(/curl: .*404/),
   },
   {
-    ...README,
+    ...RECIPE,
     block: "ssh host cat",
     title: "imports the disk of another host",
     commands: { ssh: SSH },
@@ -93,7 +93,7 @@ export const IMPORTS: readonly Scene[] = [
     replaced: () => [SMALL, DEVICE],
   },
   {
-    ...README,
+    ...RECIPE,
     block: "aws s3 cp s3:",
     title: "imports an object",
     commands: { aws: AWS },
@@ -103,7 +103,7 @@ export const IMPORTS: readonly Scene[] = [
     },
   },
   {
-    ...README,
+    ...RECIPE,
     block: "rbd export",
     title: "imports an image of a pool",
     commands: { rbd: RBD },
@@ -113,14 +113,14 @@ export const IMPORTS: readonly Scene[] = [
     },
   },
   {
-    ...README,
+    ...RECIPE,
     block: "restic dump",
     title: "restores the disk from restic",
     commands: { restic: RESTIC },
     before: (stage) => withRawDisk(stage, "snapshot"),
   },
   {
-    ...{ ...README, ...FROM_DEVICE },
+    ...{ ...RECIPE, ...FROM_DEVICE },
     title: "imports a block device and tells its checksum",
     before: (stage) => withRawDisk(stage, "device"),
     async after(stage, { stdout }) {
@@ -129,7 +129,7 @@ export const IMPORTS: readonly Scene[] = [
     },
   },
   {
-    ...{ ...README, ...FROM_DEVICE },
+    ...{ ...RECIPE, ...FROM_DEVICE },
     title: "tells a checksum that a block device does not have when it was written to",
     // A qemu-img that is followed by somebody who writes to the device.
     commands: {

@@ -1,4 +1,4 @@
-/** How the program is installed, by README and by packaging/README.md. */
+/** How the program is installed, by README, docs/install.md and packaging/README.md. */
 import { expect } from "bun:test";
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,7 @@ export const INSTALLATION: readonly Scene[] = [
     },
   },
   {
-    document: "README.md",
+    document: "docs/install.md",
     block: "npm pack",
     title: "is packed, and runs from the package",
     needs: ["npm", "tar"],
@@ -61,7 +61,7 @@ export const INSTALLATION: readonly Scene[] = [
     },
   },
   {
-    document: "README.md",
+    document: "docs/install.md",
     block: "| man -l -",
     title: "shows the man page, and completes in bash",
     needs: ["man"],
@@ -72,7 +72,7 @@ export const INSTALLATION: readonly Scene[] = [
     },
   },
   {
-    document: "README.md",
+    document: "docs/install.md",
     block: "completions zsh",
     title: "completes in zsh",
     needs: ["zsh"],
@@ -80,7 +80,7 @@ export const INSTALLATION: readonly Scene[] = [
     after: (_, { stdout }) => expect(stdout).toBe("_nbd-streaming\n"),
   },
   {
-    document: "README.md",
+    document: "docs/install.md",
     block: "completions fish",
     title: "completes in fish",
     needs: ["fish"],

@@ -1,4 +1,4 @@
-/** What docs/recipes.md has. */
+/** The recipes that need more than one program, or another format. */
 import { expect } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import {

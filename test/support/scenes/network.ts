@@ -1,4 +1,4 @@
-/** README's recipe for TLS, and what docs/network.md has. */
+/** The recipes for TLS and systemd, and what docs/network.md has. */
 import { expect } from "bun:test";
 import { cpSync, existsSync } from "node:fs";
 import { makeCertificates } from "../certificates.ts";
@@ -40,7 +40,7 @@ function client(
   let server: Running;
   let port: string;
   return {
-    document: "README.md",
+    document: "docs/recipes.md",
     ...scene,
     async before(stage) {
       withCertificates(stage);
@@ -67,7 +67,7 @@ async function copyTo(stage: Stage, server: Running): Promise<void> {
 
 export const NETWORK: readonly Scene[] = [
   {
-    document: "README.md",
+    document: "docs/recipes.md",
     block: "openssl req",
     title: "makes certificates with which a client and the server trust each other",
     needs: ["openssl"],
@@ -82,7 +82,7 @@ export const NETWORK: readonly Scene[] = [
     },
   },
   {
-    document: "README.md",
+    document: "docs/recipes.md",
     block: "-i 0.0.0.0",
     title: "serves a client that has a certificate",
     needs: ["zstd"],
@@ -92,7 +92,7 @@ export const NETWORK: readonly Scene[] = [
     after: expectCompressed,
   },
   {
-    document: "README.md",
+    document: "docs/recipes.md",
     block: "-i 0.0.0.0",
     title: "serves no client without a certificate",
     needs: ["zstd"],
@@ -140,7 +140,7 @@ export const NETWORK: readonly Scene[] = [
     after: (_, { stderr }) => expect(stderr).toMatch(/truncated: exec:.* failed with status 3/),
   },
   {
-    document: "README.md",
+    document: "docs/recipes.md",
     block: "systemd-socket-activate",
     title: "is started by the first client of a socket that systemd has",
     needs: ["systemd-socket-activate", "zstd"],
@@ -159,7 +159,7 @@ export const NETWORK: readonly Scene[] = [
 function unixClient(): Scene {
   let server: Running;
   return {
-    document: "README.md",
+    document: "docs/recipes.md",
     block: 'nbdcopy disk.raw "nbd+unix:',
     title: "copies a raw disk to a Unix socket",
     async before(stage) {

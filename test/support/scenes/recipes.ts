@@ -1,4 +1,4 @@
-/** README's recipes in which the program writes to a command, a host or a service, and the example. */
+/** The recipes in which the program writes to a named pipe, a command, a host or a service. */
 import { expect } from "bun:test";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import {
@@ -15,9 +15,9 @@ import {
 import type { Scene, Stage } from "./stage.ts";
 import { AWS, GCLOUD, RBD, RCLONE, RESTIC, SSH } from "./stand-ins.ts";
 
-const README = { document: "README.md", before: withImage } as const;
+const RECIPE = { document: "docs/recipes.md", before: withImage } as const;
 /** The same when the image cannot be read to its end. */
-const BROKEN = { document: "README.md", before: withBrokenImage, status: 1 } as const;
+const BROKEN = { document: "docs/recipes.md", before: withBrokenImage, status: 1 } as const;
 
 /** The block device of the text, which tests cannot have. */
 const DEVICE = ["/dev/vg/disk", "device"] as const;
@@ -55,7 +55,7 @@ const expectNoObject = (stage: Stage) => expect(existsSync(stage.file(OBJECT))).
 
 export const RECIPES: readonly Scene[] = [
   {
-    ...{ ...README, ...FIFO },
+    ...{ ...RECIPE, ...FIFO },
     title: "compresses the disk that comes out of a FIFO",
     after: expectCompressed,
   },
@@ -70,7 +70,7 @@ export const RECIPES: readonly Scene[] = [
     },
   },
   {
-    ...{ ...README, ...ZSTD },
+    ...{ ...RECIPE, ...ZSTD },
     title: "compresses the disk by a command",
     after: expectCompressed,
   },
@@ -80,7 +80,7 @@ export const RECIPES: readonly Scene[] = [
     after: (stage) => stage.shell("! zstd -t disk.raw.zst"),
   },
   {
-    ...{ ...README, ...DD },
+    ...{ ...RECIPE, ...DD },
     title: "writes the disk to another host by dd",
     after: (stage) => expectFile(stage, "device"),
   },
@@ -90,7 +90,7 @@ export const RECIPES: readonly Scene[] = [
     after: (_, { stderr }) => expect(stderr).toMatch(/truncated: the command failed/),
   },
   {
-    ...{ ...README, ...FORWARD },
+    ...{ ...RECIPE, ...FORWARD },
     title: "gets the disk of an image on another host",
     after: expectCompressed,
   },
@@ -99,26 +99,26 @@ export const RECIPES: readonly Scene[] = [
     title: "fails when the image on another host cannot be read",
     after: (stage) => stage.shell("! zstd -t disk.raw.zst"),
   },
-  { ...{ ...README, ...TO_S3 }, title: "uploads the disk with its size", after: expectObject },
+  { ...{ ...RECIPE, ...TO_S3 }, title: "uploads the disk with its size", after: expectObject },
   {
     ...{ ...BROKEN, ...TO_S3 },
     title: "makes no object when the image cannot be read",
     after: expectNoObject,
   },
-  { ...{ ...README, ...TO_RCLONE }, title: "uploads the disk by rclone", after: expectObject },
+  { ...{ ...RECIPE, ...TO_RCLONE }, title: "uploads the disk by rclone", after: expectObject },
   {
     ...{ ...BROKEN, ...TO_RCLONE },
     title: "fails with rclone when the image cannot be read",
     after: (_, { stderr }) => expect(stderr).toMatch(/truncated: the command failed/),
   },
-  { ...{ ...README, ...TO_GCLOUD }, title: "uploads the disk by gcloud", after: expectObject },
+  { ...{ ...RECIPE, ...TO_GCLOUD }, title: "uploads the disk by gcloud", after: expectObject },
   {
     ...{ ...BROKEN, ...TO_GCLOUD },
     title: "makes no object by gcloud when the image cannot be read",
     after: expectNoObject,
   },
   {
-    ...{ ...README, ...TO_CEPH },
+    ...{ ...RECIPE, ...TO_CEPH },
     title: "imports the disk into a pool",
     after: (stage) => expectFile(stage, "pool/disk"),
   },
@@ -128,7 +128,7 @@ export const RECIPES: readonly Scene[] = [
     after: (stage) => expect(statSync(stage.file("pool/disk")).size).toBeLessThan(SIZE),
   },
   {
-    ...{ ...README, ...TO_RESTIC },
+    ...{ ...RECIPE, ...TO_RESTIC },
     title: "is started by restic",
     after: (stage) => expectFile(stage, "snapshot"),
   },
@@ -138,7 +138,7 @@ export const RECIPES: readonly Scene[] = [
     after: (stage) => expect(existsSync(stage.file("snapshot"))).toBeFalse(),
   },
   {
-    ...{ ...README, ...TO_BORG },
+    ...{ ...RECIPE, ...TO_BORG },
     title: "is started by borg",
     async before(stage) {
       withImage(stage);
@@ -161,7 +161,7 @@ export const RECIPES: readonly Scene[] = [
     after: async (stage) => expect(await stage.shell("borg list --short")).toBe(""),
   },
   {
-    document: "README.md",
+    document: "docs/recipes.md",
     ...BORG,
     block: "borg extract",
     title: "restores the disk from borg",
@@ -174,7 +174,7 @@ export const RECIPES: readonly Scene[] = [
     after: expectImage,
   },
   {
-    ...{ ...README, ...CHECKSUM },
+    ...{ ...RECIPE, ...CHECKSUM },
     title: "tells the checksum of the disk to sha256sum",
     async after(stage, { stdout }) {
       expect(stdout).toBe("-: OK\n");

@@ -1,6 +1,6 @@
 /** What docs/reconnect.md has: a client through a link that breaks. */
 import { expect } from "bun:test";
-import { Proxy } from "../../soak/proxy.ts";
+import { BreakingLink } from "../../soak/breaking-link.ts";
 import { command, type Running } from "../program.ts";
 import { expectCompressed, expectFile, SMALL, withImage } from "./masters.ts";
 import type { Scene } from "./stage.ts";
@@ -16,8 +16,8 @@ async function portOf(server: Running): Promise<number> {
 }
 
 /** A link to a server, which breaks once. */
-async function breakingLink(server: Running): Promise<Proxy & { readonly port: number }> {
-  const proxy = new Proxy({
+async function breakingLink(server: Running): Promise<BreakingLink & { readonly port: number }> {
+  const proxy = new BreakingLink({
     listen: { host: "127.0.0.1", port: 0 },
     server: { host: "127.0.0.1", port: await portOf(server) },
     fate: (connection) => (connection === 0 ? { after: BREAK, how: "closed" } : undefined),

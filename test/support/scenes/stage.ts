@@ -1,4 +1,7 @@
-/** What a block of a document is run in: a folder of its own that holds what the text assumes. */
+/**
+ * A scene is one run of a block of a document, and a stage is where it is run: a folder of its own that holds
+ * what the text assumes.
+ */
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { copyCheckout } from "../checkout.ts";

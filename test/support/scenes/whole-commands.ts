@@ -1,13 +1,13 @@
-/** README's recipes for images that qemu-img does not read by their name alone. */
+/** The recipes for images that qemu-img does not open without extra options. */
 import { expect } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { encrypting } from "../images.ts";
 import { expectCompressed, withImage } from "./masters.ts";
 import type { Scene, Stage } from "./stage.ts";
 
-const README = { document: "README.md", needs: ["zstd"] } as const;
+const RECIPE = { document: "docs/recipes.md", needs: ["zstd"] } as const;
 
-const LUKS = { ...README, block: "encrypt.key-secret" } as const;
+const LUKS = { ...RECIPE, block: "encrypt.key-secret" } as const;
 
 /** Puts the encrypted image there, and the passphrase. */
 async function withEncryptedImage(stage: Stage): Promise<void> {
@@ -17,7 +17,7 @@ async function withEncryptedImage(stage: Stage): Promise<void> {
 
 export const WHOLE_COMMANDS: readonly Scene[] = [
   {
-    ...README,
+    ...RECIPE,
     block: "-l before-upgrade",
     title: "compresses the disk as it was at a snapshot",
     needs: ["zstd", "qemu-io"],

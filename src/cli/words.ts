@@ -1,0 +1,129 @@
+/** Words of the command line that citty takes silently, or that leave a trace of what was meant. */
+import type { ArgsDef } from "citty";
+import { hasReference } from "../captive/command.ts";
+import { usageError } from "../errors.ts";
+import type { MayBeAlone } from "./options.ts";
+import { KEYS } from "./parameters.ts";
+
+/**
+ * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
+ *
+ * @param raw the words of the command line
+ * @returns the words for citty, which does not know of options that may go without a value
+ * @throws UserError ERR_USAGE
+ */
+export function checkOptions(raw: readonly string[], defined: ArgsDef): string[] {
+  const known = new Map<string, OptionDef>();
+  for (const [name, option] of Object.entries(defined) as [string, OptionDef][]) {
+    if (option.type === "positional") continue;
+    for (const spelling of [name, ...[option.alias ?? []].flat()]) known.set(spelling, option);
+  }
+  const words = [...raw];
+  for (let i = 0; i < raw.length; i++) {
+    const word = raw[i] as string;
+    if (!word.startsWith("-") || word === "-") continue;
+    const bare = word.startsWith("--") ? word.slice(2) : "";
+    const { withoutValue } = known.get(bare) ?? {};
+    if (withoutValue !== undefined) {
+      words[i] = `${word}=${withoutValue}`;
+    } else {
+      i += checkWord(word, known, raw.slice(0, i), i === raw.length - 1);
+    }
+  }
+  return words;
+}
+
+interface OptionDef extends MayBeAlone {
+  readonly type?: string;
+  readonly alias?: string | string[];
+}
+
+/** @returns how many words that follow belong to this one */
+function checkWord(
+  word: string,
+  known: ReadonlyMap<string, OptionDef>,
+  before: readonly string[],
+  last: boolean,
+): number {
+  const long = word.startsWith("--");
+  const equals = word.indexOf("=");
+  const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
+  const shown = long ? `--${name}` : `-${name}`;
+  // Only what can be on can be switched off; citty makes `false` of any other option, too.
+  const opposite = name.startsWith("no-") ? name.slice(3) : "";
+  const { type, withoutValue } = known.get(opposite) ?? {};
+  const switched = type === "boolean" || withoutValue !== undefined;
+  const kind = switched ? "boolean" : known.get(name)?.type;
+  const [, parameter = ""] = /^--?([a-z]+)(?:=|$)/.exec(word) ?? [];
+  if (KEYS.has(parameter)) {
+    throw usageError(
+      `${parameter}= is a parameter, not an option: write ${parameter}=… without dashes`,
+    );
+  }
+  if (name === "run") throw usageError("--run is nbdkit's: here a command comes after --");
+  if (kind === undefined || long !== name.length > 1) {
+    throw usageError(`unknown option ${shown}: see --help${quotesHint(before)}`);
+  }
+  const attached = long ? equals >= 0 : word.length > 2;
+  if (kind === "boolean") {
+    if (attached) throw usageError(`${shown} takes no value`);
+    return 0;
+  }
+  if (!attached && last) throw usageError(`${shown} needs a value`);
+  return attached ? 0 : 1;
+}
+
+/** Clients that take the server only from their words, not from the environment. */
+const CLIENTS = ["qemu-img", "qemu-io", "nbdcopy", "nbdinfo"];
+
+/** A command line for the shell, too, starts with its command. */
+const CLIENT = new RegExp(`^\\s*(${CLIENTS.join("|")})(\\s|$)`);
+
+/** Words with which a client does not look for a server. */
+const ABOUT_ITSELF = /(^|\s)(--version|--help|-h|-V)(\s|$)/;
+
+/**
+ * Refuses a client that cannot find a private socket: its `$nbd` was not in single quotes, and so the
+ * shell has put nothing in its place.
+ *
+ * @throws UserError ERR_USAGE
+ */
+export function requireReference(captive: readonly string[] | undefined): void {
+  const [, client] = CLIENT.exec(captive?.[0] ?? "") ?? [];
+  if (captive === undefined || client === undefined) return;
+  // In a command line for the shell, any variable may hold it.
+  const told = captive.length === 1 ? captive[0]?.includes("$") : captive.some(hasReference);
+  if (told || captive.some((word) => ABOUT_ITSELF.test(word))) return;
+  throw usageError(
+    `${client} is not told where the server is: put $nbd or $uri among its words in single quotes, ` +
+      "'$nbd', or the shell replaces it first",
+  );
+}
+
+/** Refuses a command that stands without `--`. @throws UserError ERR_USAGE */
+export function requireDashes(words: readonly string[]): void {
+  // What follows an option may be its value.
+  const start = words.findIndex((word, i) => CLIENT.test(word) && !words[i - 1]?.startsWith("-"));
+  if (start < 0) return;
+  const command = (words[start] as string).trim().split(/\s/)[0];
+  throw usageError(`a command comes after --: write -- in front of ${command}`);
+}
+
+/** For a word that has no place, where it may be one of `exec:`'s. @param words those before it */
+export function quotesHint(words: readonly string[]): string {
+  const command = words.find((word) => /^(pipe|write|read)=exec:\S+$/.test(word));
+  if (command === undefined) return "";
+  const [, key, name] = /^(.*?)=exec:(.*)$/.exec(command) ?? [];
+  return `; if it belongs to ${name}, write ${key}=exec:'${name} …', all of it in quotes`;
+}
+
+/** What was meant by the name of a command that does not exist, where that shows. */
+export function commandHint(name: string): string | undefined {
+  if (/^(pipe|write|read)=/.test(name)) {
+    return `the command is missing: write nbd-streaming run ${name}, or nbd-streaming serve ${name}`;
+  }
+  if (name === "streaming") {
+    return "nbdkit's streaming is nbd-streaming serve here, or nbd-streaming run with a command after --";
+  }
+  return undefined;
+}

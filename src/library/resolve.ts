@@ -1,0 +1,268 @@
+/** From the options of a program or a command line to the settings of a stream: once, and all of them. */
+import { imagePath } from "../captive/qemu-img.ts";
+import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
+import { releaseFifo } from "../endpoint/opening/fifo.ts";
+import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
+import { usageError } from "../errors.ts";
+import { type NamedFile, requireDifferentFile } from "../files/place.ts";
+import type { Option, Words } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
+import type { Address, Entrance } from "../net/address.ts";
+import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import type { EndpointChoice, StreamSettings } from "../server/settings.ts";
+import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
+import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
+import { loadCertificates, type Security } from "../tls/certificates.ts";
+import { type CaptiveClient, clientOf } from "./client.ts";
+import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
+
+/** As long as a timer can run, in seconds: its milliseconds are a signed 32-bit number. */
+const MAX_SECONDS = 2_147_483;
+
+/** Far more than there can be descriptors. */
+const MAX_CONNECTIONS = 999_999;
+
+const WORKER = new URL("../stream.worker.ts", import.meta.url);
+
+/** The settings of a stream and of who has started it. */
+export interface ResolvedStream extends StreamSettings {
+  readonly signal: AbortSignal | undefined;
+  /** Milliseconds between two "progress" events. */
+  readonly progressInterval: number;
+  readonly beforeStart: (() => void) | undefined;
+  /** What the user has named that the stream is made of, or is reached by, and its pid file. */
+  readonly files: readonly NamedFile[];
+}
+
+export interface ResolvedServe extends ResolvedStream {
+  readonly keep: boolean;
+}
+
+export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
+  /** Where to listen; undefined is a private Unix socket. */
+  readonly address: Address | undefined;
+  readonly client: CaptiveClient;
+}
+
+/** @throws UserError ERR_USAGE, ERR_TLS; nobody is left to wait at a FIFO then */
+export function resolveServe(options: ServeOptions): ResolvedServe {
+  return resolving(options, (endpoint) => {
+    const entrance = options.listen ?? DEFAULTS.listen;
+    const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.serve;
+    const pads = options.pad === true && endpoint.direction === "write";
+    return {
+      ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance)),
+      entrance,
+      keep: options.keep === true,
+      // Of a stream that is read, zeroes can only be put where the source has ended.
+      short: shortStream(options.pad, pads),
+    };
+  });
+}
+
+/** As {@link resolveServe}. */
+export function resolveRun(options: RunOptions): ResolvedRun {
+  return resolving(options, (endpoint) => {
+    const { image, listen } = options;
+    const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.run;
+    const files = namedFiles(endpoint, listen, image);
+    const stream = resolveStream(options, endpoint, idle, files);
+    const client = clientOf(options, endpoint);
+    return {
+      ...stream,
+      address: listen,
+      client,
+      needsSize: stream.needsSize ?? client.needsSize,
+      // A command that has read a part of the stream and is content has had what it wanted.
+      short: endpoint.direction === "read" ? "allow" : shortStream(options.pad, true),
+    };
+  });
+}
+
+/** For a stream that has come to nothing: nobody is to wait at its FIFO any more. */
+export function releaseEndpoint({ spec, direction }: EndpointChoice): void {
+  if (spec.kind === "path") releaseFifo(spec.path, direction);
+}
+
+function resolving<T>(options: StreamOptions, work: (endpoint: EndpointChoice) => T): T {
+  const endpoint = resolveEndpoint(options);
+  try {
+    return work(endpoint);
+  } catch (error) {
+    releaseEndpoint(endpoint);
+    throw error;
+  }
+}
+
+/** What `pipe` or `read` names. @throws UserError ERR_USAGE */
+export function resolveEndpoint({
+  pipe,
+  read,
+}: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
+  if (pipe !== undefined && read !== undefined) {
+    throw optionError({ code: "ENDPOINT_TWICE" });
+  }
+  const value = pipe ?? read;
+  if (value === undefined) throw optionError({ code: "ENDPOINT_MISSING" });
+  const direction = read === undefined ? "write" : "read";
+  const text = typeof value === "number" ? `fd:${value}` : value;
+  try {
+    return { direction, spec: parseEndpoint(text, direction) };
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    const { message: why, hint } = error;
+    throw optionError({ code: "ENDPOINT_MALFORMED", direction, endpoint: text, why, hint });
+  }
+}
+
+/** What the two commands have alike. @param idle seconds; 0 is for ever @param files all but the pid file */
+function resolveStream(
+  options: StreamOptions,
+  endpoint: EndpointChoice,
+  idle: number,
+  files: NamedFile[],
+): Omit<ResolvedStream, "entrance" | "short"> {
+  const { checksum, pidFile, exportName } = options;
+  const reading = endpoint.direction === "read";
+  const pad = reading && options.pad === true;
+  const exact = options.exact === true;
+  if (exact && !reading) throw optionError({ code: "EXACT_WRITTEN" });
+  if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
+    throw usageError(
+      `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
+    );
+  }
+  if (Buffer.byteLength(exportName ?? "") > NBD_MAX_STRING) {
+    throw optionError({ code: "EXPORT_NAME", most: NBD_MAX_STRING });
+  }
+  if (pidFile !== undefined) {
+    const file = { name: named("pidFile"), path: pidFile };
+    requireDifferentFile(file, files);
+    files.push(file);
+  }
+  const window = resolveWindow(options.window ?? DEFAULTS.window);
+  const reconnect = milliseconds("reconnect", options.reconnect);
+  const idleTimeout = milliseconds("idleTimeout", idle === 0 ? undefined : idle);
+  return {
+    ...endpoint,
+    size: options.size === undefined ? undefined : resolveSize("size", options.size),
+    needsSize: pad ? switchedOn("pad") : exact ? switchedOn("exact") : undefined,
+    window,
+    held: reconnect === undefined ? window : Math.max(window, IN_FLIGHT),
+    pad,
+    exact,
+    checksum,
+    exportName,
+    pidFile,
+    security: resolveSecurity(options),
+    maxConnections: resolveConnections(options.maxConnections ?? DEFAULTS.maxConnections),
+    negotiationTimeout: milliseconds(
+      "negotiationTimeout",
+      options.negotiationTimeout ?? DEFAULTS.negotiationTimeout,
+    ),
+    reconnect,
+    // One that may come back and has stopped for as long as it has for that is lost, whether or not
+    // its link says so.
+    idleTimeout: least(idleTimeout, reconnect),
+    openTimeout: milliseconds(reading ? "writerTimeout" : "readerTimeout", options.openTimeout),
+    progressInterval: milliseconds(
+      "progressInterval",
+      options.progressInterval ?? DEFAULTS.progressInterval,
+    ),
+    signal: options.signal,
+    beforeStart: options.beforeStart,
+    files,
+    workerUrl: options.workerUrl ?? WORKER,
+  };
+}
+
+/** @param pads whether a stream is lengthened where nothing is said against it */
+function shortStream(pad: boolean | undefined, pads: boolean): ShortStream {
+  if (pad === false) return "allow";
+  return pads ? "pad" : "fail";
+}
+
+/** The files that a report or a pid file must not be. */
+function namedFiles(
+  { direction, spec }: EndpointChoice,
+  entrance: Entrance | undefined,
+  image?: string,
+): NamedFile[] {
+  const files: NamedFile[] = [];
+  if (spec.kind === "path") {
+    files.push({ name: named(direction === "write" ? "pipe" : "read"), path: spec.path });
+  }
+  if (spec.kind === "descriptor") {
+    files.push({ name: spec.name, path: `/proc/self/fd/${spec.fd}` });
+  }
+  if (entrance?.kind === "unix") files.push({ name: named("socketPath"), path: entrance.path });
+  const path = image === undefined ? undefined : imagePath(image);
+  if (path !== undefined) files.push({ name: named("image"), path });
+  return files;
+}
+
+function named(option: Option): Words {
+  return { code: "OPTION", option };
+}
+
+function switchedOn(option: "pad" | "exact"): Words {
+  return { code: "OPTION", option, value: true };
+}
+
+/**
+ * A size in bytes.
+ *
+ * @returns at most 2^63 - 2^30
+ * @throws UserError ERR_USAGE
+ */
+export function resolveSize(option: "size" | "window", size: Size): bigint {
+  const bytes = typeof size === "string" ? parseSize(size) : wholeBytes(size);
+  if (bytes === undefined) throw optionError({ code: "NOT_A_SIZE", option, value: size });
+  if (bytes <= UNBOUNDED_SIZE) return bytes;
+  throw optionError({ code: "SIZE_TOO_LARGE", option, value: size, most: "2^63 - 2^30 bytes" });
+}
+
+/** A number that is not exact may have been another one. */
+function wholeBytes(size: number | bigint): bigint | undefined {
+  const exact = typeof size === "bigint" || Number.isSafeInteger(size);
+  return exact && size >= 0 ? BigInt(size) : undefined;
+}
+
+/** A size of memory, in bytes. @throws UserError ERR_USAGE */
+export function resolveWindow(size: Size): number {
+  const bytes = Number(resolveSize("window", size));
+  if (bytes <= LARGEST_WINDOW) return bytes;
+  const most = formatSize(LARGEST_WINDOW);
+  throw optionError({ code: "SIZE_TOO_LARGE", option: "window", value: size, most });
+}
+
+/** A time in whole milliseconds, at least one. @throws UserError ERR_USAGE */
+function milliseconds(option: Option, seconds: number): number;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined {
+  if (seconds === undefined) return undefined;
+  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
+    throw optionError({ code: "NOT_A_TIME", option, value: seconds });
+  }
+  return Math.max(1, Math.round(seconds * 1000));
+}
+
+function resolveConnections(number: number): number {
+  if (Number.isInteger(number) && number > 0 && number <= MAX_CONNECTIONS) return number;
+  throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: number });
+}
+
+/** The smaller one; undefined is for ever. */
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
+}
+
+function resolveSecurity({ tls }: StreamOptions): Security {
+  if (tls === undefined) return { policy: "off" };
+  const { policy, certificates: folder, verifyPeer = false } = tls;
+  if (policy !== "on" && policy !== "require") {
+    throw usageError(`tls.policy ${policy as string} is not known: there are on and require`);
+  }
+  return { policy, folder, options: loadCertificates(folder, verifyPeer) };
+}

@@ -1,0 +1,104 @@
+/** What a connection to a stream that is written may ask for, besides WRITE. */
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_OK,
+} from "../../protocol/constants.ts";
+import { add, min } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Mover } from "../reconnect.ts";
+import type { WriteState } from "./write-state.ts";
+
+/**
+ * qemu-img without `-n` first "creates" the disk on a connection of its own, where it zeroes one
+ * sector. Zeroes that end here do not make a client one that sent data.
+ */
+export const CREATION_PROBE = 512;
+
+/**
+ * Serves the current request, whose header has been consumed; not a WRITE.
+ *
+ * @param by the handler whose request it is
+ * @returns true when it has moved the stream
+ */
+export function serveOther(channel: Channel, stream: WriteState, by: Mover): boolean {
+  switch (channel.request.type) {
+    case NBD_CMD_READ:
+      read(channel, stream);
+      return false;
+    case NBD_CMD_WRITE_ZEROES:
+      return zero(channel, stream, by);
+    case NBD_CMD_FLUSH:
+      channel.reply(flush(channel, stream));
+      return false;
+    case NBD_CMD_BLOCK_STATUS: {
+      const { rule } = stream;
+      // What has been streamed counts as data; ahead of it there are zeroes, but for what is held.
+      channel.replyBlockStatus(rule.advertised, (offset) => rule.dataAt(offset));
+      return false;
+    }
+    default:
+      channel.reply(NBD_EINVAL);
+      return false;
+  }
+}
+
+function read(channel: Channel, stream: WriteState): void {
+  const { request, replies } = channel;
+  const { offset, length } = request;
+  const { rule, fua } = stream;
+  // A READ has nothing to do with FUA, but only flags that were offered are valid.
+  const valid = channel.isValidRead && channel.allows(~NBD_CMD_FLAG_FUA | fua);
+  const error = valid ? rule.read(offset, length) : NBD_EINVAL;
+  if (error === NBD_OK) {
+    channel.replyRead(rule.window?.read(offset, Number(length)));
+  } else if (error === NBD_EIO) {
+    stream.readBack(request);
+    replies.refuse(request, error, "it has been streamed already");
+  } else {
+    replies.refuseInvalid(request);
+  }
+}
+
+/** @returns NBD_OK, or why nothing can be written any more */
+function flush(channel: Channel, { fua, failure }: WriteState): number {
+  if (fua === 0 || !channel.allows(fua)) return NBD_EINVAL;
+  return failure?.errno ?? NBD_OK;
+}
+
+/** @returns true when it has moved the stream */
+function zero(channel: Channel, stream: WriteState, by: Mover): boolean {
+  const { request } = channel;
+  const { offset, length } = request;
+  const { rule, failure } = stream;
+  if (stream.overtakes(by, offset, add(offset, length))) return false;
+  let error = failure?.errno ?? NBD_OK;
+  let moved = false;
+  if (error === NBD_OK) {
+    if (!channel.allows(stream.fua | NBD_CMD_FLAG_NO_HOLE)) error = NBD_EINVAL;
+    else if (length > 0) error = rule.zero(offset, length);
+    if (error === NBD_EIO && repeatsZeroes(channel, stream, by)) {
+      error = rule.zero(offset, length, true);
+    }
+    if (channel.replaced) return false;
+    if (error !== NBD_OK) stream.refuse(request, error);
+    moved = error === NBD_OK && length > 0 && add(offset, length) > CREATION_PROBE;
+    if (moved) stream.reconnects?.moved(by);
+  }
+  channel.reply(error);
+  return moved;
+}
+
+/** True when the current WRITE_ZEROES may be a repeat, and the stream has only zeroes there. */
+function repeatsZeroes(channel: Channel, stream: WriteState, by: Mover): boolean {
+  const { offset, length } = channel.request;
+  const { sent, rule } = stream;
+  if (sent === undefined || !stream.mayRepeat(by, offset, false)) return false;
+  return sent.isZero(offset, min(add(offset, length), rule.head));
+}

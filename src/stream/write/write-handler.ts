@@ -1,0 +1,448 @@
+/** The requests of a connection to a stream that is written: WRITE, from its header to its reply (doc/proto.md). */
+import { MSG_PEEK } from "../../../ffi/constants.ts";
+import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { bytesReadable } from "../../../ffi/fd.ts";
+import { Memory } from "../../../ffi/memory.ts";
+import { recv } from "../../../ffi/socket.ts";
+import {
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_OK,
+} from "../../protocol/constants.ts";
+import { add, min, type Offset } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import { START } from "../messages.ts";
+import {
+  CALLED,
+  INPUT_ENDED,
+  MORE,
+  type Step,
+  WAIT_ENDPOINT,
+  WAIT_INPUT,
+  WAIT_TURN,
+  YIELD,
+} from "../step.ts";
+import { SPLICE_MIN } from "../input.ts";
+import type { RequestHandler } from "../stream.ts";
+import { UnansweredWrites } from "./emitter.ts";
+import { serveOther } from "./other-requests.ts";
+import { RecentWrites } from "./sent-data.ts";
+import type { Writer, WriteState } from "./write-state.ts";
+
+/** A gap that a client which sends no more can still be waiting for, in bytes. */
+const LARGEST_GAP_AFTER_FIN = 2 ** 40;
+
+export class WriteHandler implements RequestHandler, Writer {
+  streamed = false;
+  readonly #stream: WriteState;
+  /** WRITEs whose payload the sink has not accepted yet. */
+  readonly #unanswered = new UnansweredWrites();
+  // Bytes of the current payload that are still to come, in the order in which they come.
+  /** They are with the sink already, and are only compared. */
+  #skip = 0;
+  /** They go to the sink: unless they come, there is a hole in what the rule has claimed. */
+  #emit = 0;
+  /** They go into the window. */
+  #hold = 0;
+  /** They go nowhere: a refused payload, or the zeroes between the stream's end and the sector's. */
+  #drop = 0;
+  /** Where in the stream the next of them belongs. */
+  #at: Offset = 0;
+  /** Where in the stream the part begins that goes into the window. */
+  #heldStart: Offset = 0;
+  /** The reply to the current WRITE once all of it has come. */
+  #status = NBD_OK;
+  /** The reply to all WRITEs that are unanswered when the sink is lost. */
+  #sinkError = NBD_OK;
+  /** The window is emptied for the next WRITE, which may replace what is first in it. */
+  #makingRoom = false;
+  /** The connection's own; only where clients come back. */
+  readonly #recent = new RecentWrites();
+
+  constructor(
+    readonly channel: Channel,
+    stream: WriteState,
+  ) {
+    this.#stream = stream;
+  }
+
+  get holdsInput(): boolean {
+    return this.#isWriter || this.#inPayload;
+  }
+
+  get hasTurn(): boolean {
+    return this.#stream.writer === undefined;
+  }
+
+  get busy(): boolean {
+    if (this.#inPayload || this.#failsUnanswered) return true;
+    const stream = this.#stream;
+    return stream.windowIsNext && !this.#makingRoom && !stream.isWriterOlder(this);
+  }
+
+  /**
+   * There is no point in emitting a gap, which may take years, for a client that is gone, or what leads
+   * up to a payload that will never come.
+   */
+  get cannotComplete(): boolean {
+    if (!this.#isWriter) return false;
+    const { gone, input, fd } = this.channel;
+    const { emitter } = this.#stream;
+    // TCP does not tell a client that is gone from one that only sends no more.
+    if (gone ? emitter.gap > 0 : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
+    // While the sink takes more, what has come goes out first; reading then finds the end by itself.
+    const blocked = emitter.gap > 0 || !emitter.ready;
+    return blocked && bytesReadable(fd) < this.#left - input.available;
+  }
+
+  /** Bytes of the current payload still to come from the client. */
+  get #left(): number {
+    return this.#skip + this.#emit + this.#hold + this.#drop;
+  }
+
+  get #inPayload(): boolean {
+    return this.#left > 0;
+  }
+
+  /** True when bytes of this connection may be queued for the sink. */
+  get #isWriter(): boolean {
+    return this.#stream.writer === this;
+  }
+
+  get #failsUnanswered(): boolean {
+    return this.#sinkError !== NBD_OK && this.#unanswered.count > 0;
+  }
+
+  step(): Step {
+    if (this.#failsUnanswered) return this.#replyFirst(this.#sinkError);
+    if (this.#skip > 0) return this.#compare();
+    if (this.#emit > 0) return this.#emitPayload();
+    if (this.#hold > 0) return this.#holdPayload();
+    if (this.#drop > 0) return this.#dropPayload();
+    return this.#emitWindow();
+  }
+
+  serve(): Step {
+    const { request, input } = this.channel;
+    if (request.type === NBD_CMD_WRITE) return this.#write();
+    // All other commands are answered in order: after the WRITEs before them.
+    const step = this.flush();
+    if (step !== MORE) return step;
+    input.consumeHeader();
+    if (serveOther(this.channel, this.#stream, this)) this.streamed = true;
+    return MORE;
+  }
+
+  refused(error: number): void {
+    const { request } = this.channel;
+    if (request.type === NBD_CMD_WRITE_ZEROES) this.#stream.refuse(request, error);
+  }
+
+  flush(): Step {
+    if (!this.#isWriter) return MORE;
+    const { replies } = this.channel;
+    const { emitter } = this.#stream;
+    const out = emitter.flush();
+    while (this.#unanswered.nextDue <= emitter.accepted) {
+      const room = replies.makeRoom();
+      if (room !== MORE) return room;
+      this.#replyFirst(NBD_OK);
+    }
+    if (!out) return emitter.ready ? YIELD : WAIT_ENDPOINT;
+    emitter.reset();
+    const room = replies.makeRoom();
+    if (room !== MORE) return room;
+    if (this.#emit === 0 && this.#hold === 0) this.#stream.writer = undefined;
+    return MORE;
+  }
+
+  sinkLost(error: number): void {
+    this.#sinkError = error;
+    if (this.#inPayload && this.#status === NBD_OK) this.#dropRest(error);
+  }
+
+  abort(): boolean {
+    const queued = this.#isWriter && !this.#stream.emitter.idle;
+    const midRequest = queued || this.#inPayload;
+    const [missing, claimed] = [this.#left, this.#emit];
+    this.#dropRest(this.#status);
+    if (queued || claimed > 0) this.#stream.cut(this.channel.request, missing, claimed);
+    if (this.#isWriter) this.#stream.writer = undefined;
+    this.#drop = 0;
+    return midRequest;
+  }
+
+  clientLost(): void {
+    this.#stream.reconnects?.lost(this);
+  }
+
+  closed(): void {
+    this.#stream.reconnects?.closed(this);
+  }
+
+  /** Takes the WRITE on whose header was just decoded, or waits for its turn. */
+  #write(): Step {
+    const { input, request } = this.channel;
+    const error = this.#judge();
+    if (this.channel.replaced) return YIELD;
+    if (error !== NBD_OK || request.payload === 0) {
+      this.#makingRoom = false;
+      input.consumeHeader();
+      this.#drop = request.payload;
+      this.#status = error;
+      if (request.payload === 0) this.channel.reply(error);
+      return MORE;
+    }
+    const { rule, emitter } = this.#stream;
+    const { plan } = rule;
+    // An older connection in the middle of a payload may be dead. What is behind that waits in the
+    // window: what comes next may be the same payload again.
+    const behindOlder = this.#stream.isWriterOlder(this);
+    if (behindOlder && plan.kind === "emit") rule.holdBack(request.offset);
+    if (plan.emit > 0 && !(behindOlder && plan.kind === "hold")) {
+      const turn = this.#takeTurn();
+      if (turn !== MORE) return turn;
+      // A gap comes before what is queued already, memory of the window must be out before it is
+      // used again, and the lists have their limits.
+      if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.flush() || CALLED;
+      this.#stream.writer = this;
+      if (plan.kind === "advance") {
+        this.#makingRoom = true;
+        this.#stream.advanceWindow(request.offset);
+        return MORE;
+      }
+    }
+    this.#admit();
+    return MORE;
+  }
+
+  /** What the rule says to the current WRITE; the stream is told if it is refused. */
+  #judge(): number {
+    const { request } = this.channel;
+    const { offset, payload } = request;
+    const stream = this.#stream;
+    if (stream.failure !== undefined) return stream.failure.errno;
+    const valid = this.channel.allows(stream.fua);
+    if (payload === 0) return valid ? NBD_OK : NBD_EINVAL;
+    if (stream.overtakes(this, offset, add(offset, payload))) return NBD_EIO;
+    const error = valid ? stream.rule.planWrite(offset, payload, this.#isRepeat()) : NBD_EINVAL;
+    if (error !== NBD_OK && !this.channel.replaced) stream.refuse(request, error);
+    return error;
+  }
+
+  /** True when the current request lies below the head, and its client may be repeating it. */
+  #isRepeat(): boolean {
+    const { rule, sent } = this.#stream;
+    const { offset, payload } = this.channel.request;
+    const end = add(offset, payload);
+    // Past the end of the disk it is refused anyway.
+    if (sent === undefined || offset >= rule.head || end > rule.advertised) return false;
+    return this.#stream.mayRepeat(this, offset, this.#recent.overlap(offset, end));
+  }
+
+  #admit(): void {
+    const { input, request } = this.channel;
+    const { rule, emitter, sent } = this.#stream;
+    const { plan } = rule;
+    input.consumeHeader();
+    this.#makingRoom = false;
+    this.#status = NBD_OK;
+    const start = plan.skip > 0 ? add(request.offset, plan.skip) : request.offset;
+    const held = plan.kind === "hold";
+    this.#at = request.offset;
+    this.#skip = plan.skip;
+    this.#emit = held ? 0 : plan.emit;
+    this.#hold = held ? plan.emit : 0;
+    this.#drop = plan.tail;
+    if (held) {
+      this.#heldStart = start;
+      rule.window?.reserve(start, this.#heldEnd, emitter.idle);
+    } else {
+      rule.claim();
+      if (plan.gap > 0) emitter.pushZeroes(plan.gap);
+    }
+    this.#stream.admitted(this, start);
+    if (sent === undefined) {
+      // Headers are received alone, so that the payload behind them stays in the socket.
+      input.headersOnly = request.payload >= SPLICE_MIN;
+    } else {
+      // What may have to be compared has to come through memory.
+      this.#recent.add(request.offset, add(request.offset, request.payload));
+    }
+    this.streamed = true;
+  }
+
+  /** Where the part ends that goes into the window. */
+  get #heldEnd(): Offset {
+    return add(this.#at, this.#skip + this.#hold);
+  }
+
+  #compare(): Step {
+    const { input, request } = this.channel;
+    const n = Math.min(this.#skip, input.available);
+    if (n === 0) return this.#receive();
+    if (this.#stream.sent?.matches(this.#at, input.peek(n)) === false) {
+      this.#stream.refuse(request, NBD_EIO);
+      this.#dropRest(NBD_EIO);
+      return MORE;
+    }
+    this.#skip -= n;
+    return this.#consumed(n);
+  }
+
+  #emitPayload(): Step {
+    const { emitter, sent } = this.#stream;
+    const { input, replies, fd } = this.channel;
+    const n = Math.min(this.#emit, input.available);
+    if (n > 0) {
+      if (emitter.full) return this.flush();
+      if (!this.#stream.begun) this.#begin(input.peek(n));
+      sent?.put(this.#at, input.address, n);
+      emitter.pushBytes(input.address, n);
+      this.#emit -= n;
+      return this.#consumed(n);
+    }
+    const step = this.flush();
+    if (step !== MORE) return step;
+    replies.flush();
+    if (!input.headersOnly) return this.#receive();
+    if (!emitter.ready) return WAIT_ENDPOINT;
+    if (!this.#stream.begun) this.#begin(this.#peekSocket());
+    const spliced = emitter.splice(fd, this.#emit);
+    // Either side may be meant.
+    if (spliced === WOULD_BLOCK) return WAIT_INPUT | WAIT_ENDPOINT;
+    if (spliced === 0) return INPUT_ENDED;
+    this.#emit -= spliced;
+    this.#at = add(this.#at, spliced);
+    return this.#moved() || CALLED;
+  }
+
+  /** The current payload starts the stream, unless a gap comes first. @param bytes some of it */
+  #begin(bytes: Uint8Array): void {
+    const first = this.#stream.rule.head === this.#emit;
+    if (!first) this.#stream.begin(undefined);
+    else if (bytes.length > 0) this.#stream.begin(bytes);
+  }
+
+  /** What of the payload is in the socket, and stays there. */
+  #peekSocket(): Uint8Array {
+    const start = new Memory(Math.min(START, this.#emit));
+    const n = recv(this.channel.fd, start.at(0), start.length, MSG_PEEK);
+    return start.bytes.subarray(0, Math.max(0, n));
+  }
+
+  #holdPayload(): Step {
+    const { input } = this.channel;
+    const n = Math.min(this.#hold, input.available);
+    if (n === 0) return this.#receive();
+    this.#stream.rule.window?.put(this.#at, input.peek(n));
+    this.#hold -= n;
+    if (this.#hold > 0) return this.#consumed(n);
+    this.#at = add(this.#at, n);
+    input.consume(n);
+    this.#holdWhole();
+    return this.#moved();
+  }
+
+  /** A WRITE is in the window whole, unless the stream has passed its place with other data meanwhile. */
+  #holdWhole(): void {
+    const { rule } = this.#stream;
+    const [start, end] = [this.#heldStart, this.#heldEnd];
+    if (start >= rule.head || this.#isSent(start, end)) {
+      rule.window?.hold(start, end);
+      rule.window?.trim(rule.head);
+      return;
+    }
+    rule.window?.forget(start, end);
+    if (this.channel.replaced) return;
+    this.#stream.refuse(this.channel.request, NBD_EIO);
+    this.#status = NBD_EIO;
+  }
+
+  /**
+   * True when the stream has passed the place of what has just come, [start, end), with the same data:
+   * an older connection of the same client sent it, too, and is ended.
+   */
+  #isSent(start: Offset, end: Offset): boolean {
+    const { rule, sent } = this.#stream;
+    if (sent === undefined || rule.window === undefined) return false;
+    if (!sent.matches(start, rule.window.reserved(start, min(end, rule.head)))) return false;
+    // The head may be lower after it: all of the WRITE is held then.
+    return this.#stream.mayRepeat(this, start, false);
+  }
+
+  #dropPayload(): Step {
+    const { input, request } = this.channel;
+    const n = Math.min(this.#drop, input.available);
+    if (n === 0) return this.#receive();
+    if (this.#status === NBD_OK && input.peek(n).some((byte) => byte !== 0)) {
+      this.#status = NBD_ENOSPC;
+      this.#stream.refuse(request, NBD_ENOSPC);
+    }
+    this.#drop -= n;
+    return this.#consumed(n);
+  }
+
+  /** What is still to come of the payload goes nowhere. @param status the reply to it */
+  #dropRest(status: number): void {
+    // What has come of a WRITE for the window is worth nothing without the rest.
+    if (this.#hold > 0) this.#stream.rule.window?.forget(this.#heldStart, this.#heldEnd);
+    this.#drop = this.#left;
+    this.#skip = 0;
+    this.#emit = 0;
+    this.#hold = 0;
+    this.#status = status;
+  }
+
+  /** Sends out the run of the window that has become next in sequence. */
+  #emitWindow(): Step {
+    const step = this.#takeTurn() || this.flush();
+    if (step !== MORE) return step;
+    this.#stream.writer = this;
+    this.#stream.advanceWindow();
+    return MORE;
+  }
+
+  /** MORE unless another connection's payload, or what one that was lost has left, is on its way. */
+  #takeTurn(): Step {
+    if (this.#isWriter) return MORE;
+    if (this.#stream.writer !== undefined) return WAIT_TURN;
+    const { emitter } = this.#stream;
+    if (emitter.idle) return MORE;
+    if (!emitter.flush()) return emitter.ready ? YIELD : WAIT_ENDPOINT;
+    emitter.reset();
+    return CALLED;
+  }
+
+  #receive(): Step {
+    return this.flush() || this.channel.input.receivePayload();
+  }
+
+  /** Bytes of the payload have been taken from the input. */
+  #consumed(length: number): Step {
+    this.channel.input.consume(length);
+    this.#at = add(this.#at, length);
+    return this.#moved();
+  }
+
+  /** A part of the payload has moved; the last one completes the WRITE. */
+  #moved(): Step {
+    if (this.#inPayload) return MORE;
+    if (this.#status === NBD_OK && this.#isWriter) {
+      // Answered when the sink has accepted it.
+      this.#unanswered.push(this.channel.request, this.#stream.emitter.queued);
+    } else {
+      this.channel.reply(this.#status);
+    }
+    return MORE;
+  }
+
+  #replyFirst(error: number): Step {
+    this.channel.replies.done(this.#unanswered, error);
+    this.#unanswered.shift();
+    return MORE;
+  }
+}

@@ -1,0 +1,230 @@
+/** What all connections to a stream that is written share. */
+import type { EndpointError } from "../../endpoint/error.ts";
+import type { Failure } from "../../messages/notice.ts";
+import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
+import { add, max, min, type Offset } from "../../protocol/offset.ts";
+import type { Request } from "../../protocol/request.ts";
+import {
+  backwardWrite,
+  clientCut,
+  describe,
+  readBack,
+  readerGone,
+  sinkFailed,
+} from "../failure.ts";
+import { START, type StreamEvent } from "../messages.ts";
+import { type Mover, ReconnectTracker } from "../reconnect.ts";
+import type { Emitter } from "./emitter.ts";
+import type { SequentialRule } from "./rule.ts";
+import { SentData } from "./sent-data.ts";
+
+/** The handler of a connection that may have its payload on its way. */
+export interface Writer extends Mover {
+  /** The sink is lost. @param error the reply to what is queued, and to the current WRITE */
+  sinkLost(error: number): void;
+}
+
+export interface WriteStateOptions {
+  /** Bytes that a client whose connection is lost may send again when it comes back; 0 is none. */
+  readonly remembered: number;
+  /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
+  readonly flushes: boolean;
+}
+
+export class WriteState {
+  /** Set when the stream is broken, for good. */
+  failure: Failure | undefined;
+  /** "first-bytes" has been posted, or the stream begins with a gap. */
+  begun = false;
+  /** The connection whose payload is on its way; payloads of two are never mixed. */
+  writer: Writer | undefined;
+  /** What the sink has been given, for clients that come back; undefined where they may not. */
+  readonly sent: SentData | undefined;
+  /** Undefined where clients may not come back. */
+  readonly reconnects: ReconnectTracker | undefined;
+  /** What is missing of WRITEs that were cut off, [from, end), and the failure that this is if it stays so. */
+  #missing: { from: Offset; end: Offset; readonly failure: Failure } | undefined;
+  /** "read-back" has been posted. */
+  #readBack = false;
+  /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
+  readonly fua: number;
+
+  constructor(
+    readonly rule: SequentialRule,
+    readonly emitter: Emitter,
+    readonly post: (event: StreamEvent) => void,
+    { remembered, flushes }: WriteStateOptions,
+  ) {
+    this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
+    if (remembered === 0) return;
+    this.sent = new SentData(remembered);
+    this.reconnects = new ReconnectTracker(post);
+  }
+
+  /** Breaks the stream. Only the first reason counts. */
+  break(failure: Failure): void {
+    if (this.failure !== undefined) return;
+    this.failure = failure;
+    this.post({ type: "broken", failure });
+  }
+
+  /** The stream begins. @param bytes with which; undefined for the zeroes of a gap */
+  begin(bytes: Uint8Array | undefined): void {
+    this.begun = true;
+    if (bytes !== undefined) this.post({ type: "first-bytes", bytes: bytes.slice(0, START) });
+  }
+
+  /** A WRITE or WRITE_ZEROES is refused: below the head it breaks the stream. */
+  refuse(request: Request, error: number): void {
+    if (error === NBD_EIO) {
+      this.break(backwardWrite(request, this.rule.head, this.rule.windowFor(request.offset)));
+    } else {
+      this.post({ type: "refused", request: describe(request), error });
+    }
+  }
+
+  /** A client wants to read what has been streamed already. */
+  readBack(request: Request): void {
+    if (this.#readBack) return;
+    this.#readBack = true;
+    this.post({ type: "read-back", ...readBack(request, this.rule.windowFor(request.offset)) });
+  }
+
+  /** A WRITE has been taken on. @param start of what is new of it, behind any gap */
+  admitted(by: Writer, start: Offset): void {
+    this.reconnects?.moved(by);
+    this.#fillMissing(start);
+  }
+
+  /** Data goes out from `start` up to the head: a gap over what is missing does not fill it. */
+  #fillMissing(start: Offset): void {
+    const missing = this.#missing;
+    if (missing === undefined || start > missing.from || this.rule.head <= missing.from) return;
+    missing.from = this.rule.head;
+    if (missing.from >= missing.end) this.#missing = undefined;
+  }
+
+  /**
+   * Whether a request below the head may be one that a client repeats after its connection was lost,
+   * noticed or not. The connections that began before, one in the middle of that very request
+   * perhaps, are ended then, and what they have not finished is dropped: the head may be lower after
+   * it. If a later connection has moved the stream, this one is old itself, and is ended.
+   *
+   * @param own this connection itself has sent something there
+   */
+  mayRepeat(by: Mover, offset: Offset, own: boolean): boolean {
+    const { reconnects, sent } = this;
+    if (reconnects === undefined || sent === undefined) return false;
+    if (reconnects.isOld(by)) {
+      reconnects.replace(by);
+      return false;
+    }
+    if (own) return false;
+    reconnects.replaceOlder(by);
+    return sent.knows(offset);
+  }
+
+  /**
+   * True for a request of an old connection, after a later one has moved the stream, for [start, end),
+   * of which the window holds something: that may be newer, and its client has been told that it is
+   * safe. The old connection is ended.
+   */
+  overtakes(by: Mover, start: Offset, end: Offset): boolean {
+    if (this.reconnects?.isOld(by) !== true) return false;
+    const held = this.rule.window?.runAt(start);
+    if (held === undefined || held.start >= end) return false;
+    this.reconnects.replace(by);
+    return true;
+  }
+
+  /** True where clients may come back, and a connection that began earlier has its payload on its way. */
+  isWriterOlder(by: Writer): boolean {
+    const { reconnects, writer } = this;
+    return reconnects !== undefined && writer !== undefined && writer.channel.id < by.channel.id;
+  }
+
+  /**
+   * The writer is gone before all of its WRITEs are with the sink: what the rule has claimed for them is
+   * taken back, and unless the client may come back to repeat it, the stream is broken. What came
+   * out of the window stays: its client has been told that it is safe, and will not send it again.
+   *
+   * @param request the current one, of which `missing` bytes have not come
+   * @param claimed bytes of these that were to go to the sink
+   */
+  cut(request: Request, missing: number, claimed: number): void {
+    const { emitter, rule } = this;
+    const failure = clientCut(request, missing, emitter.counters.emitted);
+    this.writer = undefined;
+    if (this.sent === undefined) {
+      emitter.clear();
+      this.break(failure);
+      return;
+    }
+    const end = rule.head;
+    const { gap, bytes } = emitter.dropUnanswered();
+    const dropped = add(gap, add(bytes, claimed));
+    if (dropped === 0) return;
+    rule.rewind(dropped);
+    this.sent.rewind(rule.head);
+    const from = add(rule.head, gap);
+    const before = this.#missing;
+    this.#missing = {
+      from: min(from, before?.from ?? from),
+      end: max(end, before?.end ?? end),
+      failure: before?.failure ?? failure,
+    };
+  }
+
+  /** True while a WRITE was cut off and not repeated. */
+  get isMissingData(): boolean {
+    return this.#missing !== undefined;
+  }
+
+  endReconnect(): void {
+    if (this.#missing !== undefined) this.break(this.#missing.failure);
+  }
+
+  /** True when the window's first run is to go out now. */
+  get windowIsNext(): boolean {
+    return this.failure === undefined && this.rule.windowIsNext;
+  }
+
+  /**
+   * Queues the window's first run, and the gap before it as zeroes; only while nothing is queued.
+   *
+   * @param limit as `SequentialRule.advance` takes it
+   */
+  advanceWindow(limit?: Offset): void {
+    const { emitter, rule } = this;
+    const start = rule.window?.start ?? rule.head;
+    let at = start;
+    const gap = rule.advance((address, length) => {
+      emitter.pushBytes(address, length);
+      this.sent?.put(at, address, length);
+      at = add(at, length);
+    }, limit);
+    emitter.pushZeroes(gap);
+    emitter.markAnswered();
+    this.#fillMissing(start);
+  }
+
+  /** The sink has failed: nothing that is queued gets there. */
+  endpointFailed(error: EndpointError): void {
+    const { sink, counters } = this.emitter;
+    this.#loseSink(sinkFailed(sink.name, error, counters.emitted));
+  }
+
+  /** The reader has closed its end. @param unread bytes that it left behind */
+  readerGone(unread: number): void {
+    const { sink, counters } = this.emitter;
+    this.#loseSink(readerGone(sink.name, counters.emitted, unread));
+  }
+
+  #loseSink(failure: Failure): void {
+    this.break(failure);
+    this.emitter.clear();
+    this.emitter.sink.close();
+    this.writer?.sinkLost(failure.errno);
+    this.writer = undefined;
+  }
+}
