@@ -26,7 +26,14 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/endpoint/sources": ["ffi", "src/endpoint"],
   "src/endpoint/opening": ["ffi", "src/process", "src/endpoint"],
   "src/stream": ["ffi", "src/protocol", "src/endpoint", "src/messages"],
-  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sinks", "src/stream"],
+  "src/stream/write": [
+    "ffi",
+    "src/protocol",
+    "src/messages",
+    "src/endpoint",
+    "src/endpoint/sinks",
+    "src/stream",
+  ],
   "src/stream/read": [
     "ffi",
     "src/protocol",
@@ -252,7 +259,12 @@ const RESOLVING: Record<string, readonly string[]> = {
   parseEndpoint: ["src/library/resolve.ts"],
   loadCertificates: ["src/library/resolve.ts"],
   DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
-  resolveServe: ["src/library/serve.ts", "src/check/client.ts", "src/cli/serve.ts"],
+  resolveServe: [
+    "src/library/serve.ts",
+    "src/check/client.ts",
+    "src/check/self-test.ts",
+    "src/cli/serve.ts",
+  ],
   resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
 };
 

@@ -73,7 +73,7 @@ const CASES: [string, string[], RegExp][] = [
   [
     "a format for a command",
     ["run", "pipe=x", "-f", "raw", "--", "true"],
-    /^-f needs an IMAGE, and no command/,
+    /^-f needs an IMAGE, not a command/,
   ],
   [
     "pipe and read",
@@ -209,7 +209,11 @@ const CASES: [string, string[], RegExp][] = [
   ["check of a size alone", ["check", "size=1M"], /^size= and window= need pipe=, read= or/],
   ["check of a window alone", ["check", "window=1M"], /^size= and window= need pipe=, read=/],
   ["check without the command", ["check", "--"], /^the command after -- is missing/],
-  ["check of a client that reads", ["check", "read=x", "--", "true"], /read= cannot be combined/],
+  [
+    "check of a client that reads",
+    ["check", "read=x", "--", "true"],
+    /it cannot be combined with read=/,
+  ],
   ["check of a client with a window", ["check", "window=1M", "--", "true"], /: leave it out/],
   ["a value of --json", ["check", "--json=yes"], /^--json takes no value/],
   [

@@ -36,7 +36,7 @@ test("what is not said has its default", () => {
     signal: undefined,
     beforeStart: undefined,
     workerUrl: new URL("../../src/stream.worker.ts", import.meta.url),
-    files: [{ name: "pipe=", path: "x" }],
+    files: [{ name: { code: "OPTION", option: "pipe" }, path: "x" }],
   } as const;
   expect(served()).toStrictEqual({
     ...all,
@@ -88,12 +88,17 @@ test.each([
 
 test("a length is needed for zeroes behind a source, for one that is exact, and for an image", () => {
   const read = { pipe: undefined, read: "x" };
+  const exact = { code: "OPTION", option: "exact", value: true } as const;
   expect(served({ pad: true }).needsSize).toBeUndefined();
-  expect(served({ ...read, pad: true, exact: true }).needsSize).toBe("--pad");
-  expect(served({ ...read, exact: true }).needsSize).toBe("--exact");
+  expect(served({ ...read, pad: true, exact: true }).needsSize).toEqual({
+    code: "OPTION",
+    option: "pad",
+    value: true,
+  });
+  expect(served({ ...read, exact: true }).needsSize).toEqual(exact);
   const image = { ...read, command: undefined, image: "y.raw" };
   expect(ran(image).needsSize).toBe("making y.raw");
-  expect(ran({ ...image, exact: true }).needsSize).toBe("--exact");
+  expect(ran({ ...image, exact: true }).needsSize).toEqual(exact);
 });
 
 test("where clients may come back, what they have in flight is held at least", () => {
