@@ -5,6 +5,7 @@ import { closeOnExec } from "../ffi/fd.ts";
 import { abstractAddress, isListening, sendDatagram, unixAddress } from "../ffi/socket.ts";
 import { messageOf, UserError } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { NoticeError } from "./messages/notice-error.ts";
 
 /** The first passed descriptor. */
 const SD_LISTEN_FDS_START = 3;
@@ -40,26 +41,26 @@ export function activatedSocket(environment: NodeJS.ProcessEnv): number | undefi
 
 /** @throws UserError when standard input is no connected socket */
 export function requireClient(): void {
-  requireSocket(STDIN_FILENO, "--single: standard input");
+  if (!isSocket(STDIN_FILENO)) {
+    throw new NoticeError("ERR_LISTEN", { code: "NO_CLIENT", listens: false });
+  }
   if (isListening(STDIN_FILENO)) {
-    throw new UserError(
-      "ERR_LISTEN",
-      "--single: standard input is a socket that listens: it takes one that a client is connected " +
-        "to (inetd's nowait)",
-    );
+    throw new NoticeError("ERR_LISTEN", { code: "NO_CLIENT", listens: true });
   }
 }
 
 /** @throws UserError when the descriptor is no socket */
 export function requireSocket(fd: number, name: string): void {
-  let isSocket = false;
+  if (isSocket(fd)) return;
+  throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+}
+
+function isSocket(fd: number): boolean {
   try {
-    isSocket = fstatSync(fd).isSocket();
+    return fstatSync(fd).isSocket();
   } catch {
     // Not open.
-  }
-  if (!isSocket) {
-    throw new UserError("ERR_LISTEN", `${name} is no socket: start the program by what passes one`);
+    return false;
   }
 }
 

@@ -11,7 +11,8 @@ const ROOT = join(import.meta.dir, "..");
 const MAY_IMPORT: Record<string, readonly string[]> = {
   ffi: [],
   "src/errors.ts": [],
-  "src/log.ts": [],
+  "src/messages": ["src/errors.ts", "src/protocol", "src/size.ts"],
+  "src/log.ts": ["src/messages"],
   "src/clean-up.ts": [],
   "src/runtime.ts": ["src/errors.ts"],
   "src/protocol": [],
@@ -19,14 +20,28 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/handshake": ["src/protocol"],
   "src/process": ["ffi"],
   "src/inherited.ts": ["src/process"],
-  "src/files": ["ffi", "src/errors.ts", "src/process"],
+  "src/files": ["ffi", "src/errors.ts", "src/messages", "src/process"],
   "src/endpoint": ["ffi", "src/process"],
   "src/endpoint/sinks": ["ffi", "src/endpoint"],
   "src/endpoint/sources": ["ffi", "src/endpoint"],
   "src/endpoint/opening": ["ffi", "src/process", "src/endpoint"],
-  "src/stream": ["ffi", "src/protocol", "src/size.ts", "src/endpoint"],
-  "src/stream/write": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sinks", "src/stream"],
-  "src/stream/read": ["ffi", "src/protocol", "src/endpoint", "src/endpoint/sources", "src/stream"],
+  "src/stream": ["ffi", "src/protocol", "src/endpoint", "src/messages"],
+  "src/stream/write": [
+    "ffi",
+    "src/protocol",
+    "src/messages",
+    "src/endpoint",
+    "src/endpoint/sinks",
+    "src/stream",
+  ],
+  "src/stream/read": [
+    "ffi",
+    "src/protocol",
+    "src/endpoint",
+    "src/endpoint/sources",
+    "src/stream",
+    "src/messages",
+  ],
   "src/stream/dry-run": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
   "src/stream.worker.ts": [
     "ffi",
@@ -38,20 +53,22 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream/read",
     "src/stream/dry-run",
   ],
-  "src/tls": ["ffi", "src/errors.ts", "src/handshake"],
+  "src/tls": ["ffi", "src/errors.ts", "src/handshake", "src/messages"],
   "src/net": [
     "ffi",
     "src/errors.ts",
+    "src/messages",
     "src/protocol",
     "src/handshake",
     "src/files",
     "src/stream",
     "src/tls",
   ],
-  "src/systemd.ts": ["ffi", "src/errors.ts", "src/log.ts"],
+  "src/systemd.ts": ["ffi", "src/errors.ts", "src/log.ts", "src/messages"],
   "src/server": [
     "ffi",
     "src/errors.ts",
+    "src/messages",
     "src/log.ts",
     "src/clean-up.ts",
     "src/protocol",
@@ -66,6 +83,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/progress": ["ffi", "src/process", "src/server"],
   "src/captive": [
     "src/errors.ts",
+    "src/messages",
     "src/clean-up.ts",
     "src/protocol",
     "src/process",
@@ -76,6 +94,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   "src/library": [
     "src/errors.ts",
+    "src/messages",
     "src/log.ts",
     "src/clean-up.ts",
     "src/runtime.ts",
@@ -103,6 +122,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/check": [
     "ffi",
     "src/errors.ts",
+    "src/messages",
     "src/log.ts",
     "src/runtime.ts",
     "src/protocol",
@@ -119,6 +139,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/reference": [],
   "src/cli": [
     "src/errors.ts",
+    "src/messages",
     "src/log.ts",
     "src/process",
     "src/files",
@@ -238,7 +259,12 @@ const RESOLVING: Record<string, readonly string[]> = {
   parseEndpoint: ["src/library/resolve.ts"],
   loadCertificates: ["src/library/resolve.ts"],
   DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
-  resolveServe: ["src/library/serve.ts", "src/check/client.ts", "src/cli/serve.ts"],
+  resolveServe: [
+    "src/library/serve.ts",
+    "src/check/client.ts",
+    "src/check/self-test.ts",
+    "src/cli/serve.ts",
+  ],
   resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
 };
 
@@ -380,6 +406,43 @@ test("files are made, changed, renamed and removed only where it is known why", 
   }
   const known = Object.entries(CHANGES_FILES).map(([file, { calls }]) => [file, [...calls]]);
   expect(found).toEqual(Object.fromEntries(known));
+});
+
+/** What other programs call their options, and what our rooms have to do with these. */
+const OTHERS = /--output=json|qemu-img --help|nbdcopy --synchronous|unzip -p|kill -s/g;
+
+/** How the command line names an option: `--pad`, `size=`, ` -p`. */
+const FLAG = /--[a-z]|\b(?:pipe|write|read|size|window)=|(?:^"|[ (])-[UpiePs]\b/;
+
+test("only the command line, and its check, name options of the command line", () => {
+  const speakers = /^src\/(cli|check|reference)\//;
+  const found = FILES.filter((file) => !speakers.test(file)).flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8").replaceAll(
+      /\/\*.*?\*\/|(?<!:)\/\/[^\n]*/gs,
+      "",
+    );
+    const literals = text.match(/"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`/g) ?? [];
+    const flags = literals.filter((literal) => FLAG.test(literal.replaceAll(OTHERS, "")));
+    return flags.map((literal) => `${file}: ${literal}`);
+  });
+  expect(found).toEqual([]);
+});
+
+test("the stream thread loads no words but those for clients", () => {
+  const loaded = new Set<string>();
+  const load = (file: string) => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    const text = readFileSync(join(ROOT, file), "utf8");
+    for (const [, target = ""] of text.matchAll(
+      /^(?:import|export)\b(?! type\b)[^;]*?from "(\.[^"]+)"/gms,
+    )) {
+      load(normalize(join(file, "..", target)));
+    }
+  };
+  load("src/stream.worker.ts");
+  const words = [...loaded].filter((file) => file.startsWith("src/messages/"));
+  expect(words).toEqual(["src/messages/client-text.ts"]);
 });
 
 /** Folders of test/ that mirror none of the program's, and what they have in its place. */

@@ -1,5 +1,5 @@
 /** What qemu-img(1) says when it cannot open an image, and what to do about it. */
-import type { HostOptions } from "../server/settings.ts";
+import type { Words } from "../messages/notice.ts";
 
 /** Why an image could not be opened, as far as qemu-img's words tell. */
 export type Cause =
@@ -120,7 +120,7 @@ export interface Named {
 }
 
 /** What to do about it; undefined where qemu-img's words say all there is. */
-export function remedyForCause(cause: Cause, { image, format }: Named): string | undefined {
+export function remedyForCause(cause: Cause, { image, format }: Named): Words | undefined {
   switch (cause.kind) {
     case "locked":
       return "end the program that uses it first";
@@ -142,41 +142,10 @@ export function remedyForCause(cause: Cause, { image, format }: Named): string |
     case "format":
       return "qemu-img --help lists the formats that it has";
     case "other-format":
-      return format === undefined ? undefined : `is -f ${format} right?`;
+      return format === undefined ? undefined : { code: "HINT_FORMAT", format };
     case "server":
       return "see that its server is there, and has it";
     case "unknown":
       return undefined;
   }
-}
-
-/** A command, and how far it had come. */
-export interface FailedCommand extends Pick<HostOptions, "direction"> {
-  /** What it copies, where it is qemu-img(1) with words of ours. */
-  readonly image: string | undefined;
-  /** It was connected. */
-  readonly connected: boolean;
-  /** Bytes that were streamed. */
-  readonly emitted: number;
-}
-
-/** What to do about it. */
-export function remedyFor({ direction, image, connected, emitted }: FailedCommand): string {
-  const writesNothing = direction === "write" && emitted === 0;
-  if (image === undefined) {
-    if (!connected)
-      return "see its message, and whether it is given $nbd (or $uri), in single quotes";
-    return writesNothing
-      ? "see its message, and whether it writes raw (-O raw) and size= is large enough"
-      : "see its message";
-  }
-  if (direction === "write" && !connected) {
-    return (
-      `see qemu-img's message on ${image}; if that needs options of qemu-img's, ` +
-      "give the whole command after --"
-    );
-  }
-  return writesNothing
-    ? "see qemu-img's message, and whether size= is large enough"
-    : "see qemu-img's message";
 }

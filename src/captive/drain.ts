@@ -1,12 +1,11 @@
 /** What a command has left behind when it ended: clients, and processes that may become clients. */
 import { readFileSync } from "node:fs";
+import type { Notice } from "../messages/notice.ts";
 import { processes, statOf } from "../process/proc.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
 import { drain, type Remaining } from "../server/drain.ts";
 import type { StreamServer } from "../server/stream-server.ts";
 
-/** Processes that are named; the others are counted. */
-const MOST_NAMES = 3;
 /** Times that /proc is gone through while processes in it come and go. */
 const TRIES = 3;
 
@@ -99,23 +98,8 @@ export async function drainCaptive({
 function leftBehind(
   { connected, negotiating, processes: left }: Remaining,
   { size, counters }: StreamServer,
-): string | undefined {
-  const clientIs = connected ? "still connected" : negotiating ? "still negotiating" : undefined;
-  const what: string[] = [];
-  if (left.length > 0) what.push(`it has left ${listOf(left)} running`);
-  if (clientIs !== undefined) what.push(`a client that it left behind is ${clientIs}`);
-  if (what.length === 0) return undefined;
-  const ended = `the command has ended, but ${what.join(", and ")}`;
-  const wait = `wait for ${left.length > 1 ? "them" : "it"} in the command`;
-  if (clientIs !== undefined) return `${ended}: ${wait}`;
-  const end = size === undefined ? "" : ` of size=${size}`;
-  const other = size === undefined ? ", or give size= if the stream is complete without" : "";
-  return `${ended} with the stream at byte ${counters.emitted}${end}: ${wait}${other}`;
-}
-
-function listOf(names: readonly string[]): string {
-  const more = names.length - MOST_NAMES;
-  const parts = more > 0 ? [...names.slice(0, MOST_NAMES), `${more} more`] : [...names];
-  const last = parts.pop() as string;
-  return parts.length === 0 ? last : `${parts.join(", ")} and ${last}`;
+): Notice | undefined {
+  const client = connected ? "connected" : negotiating ? "negotiating" : undefined;
+  if (client === undefined && left.length === 0) return undefined;
+  return { code: "LEFT_BEHIND", processes: left, client, emitted: counters.emitted, size };
 }

@@ -1,7 +1,9 @@
 /** The shortcuts `run pipe=SINK IMAGE` and `run read=SOURCE IMAGE`: qemu-img(1) as the command. */
 import { statSync } from "node:fs";
 import { extname } from "node:path";
-import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
+import { EXIT, messageOf, UserError } from "../errors.ts";
+import type { Words } from "../messages/notice.ts";
+import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { causeOf, remedyForCause } from "./complaint.ts";
 import { exportAddress, exportSize } from "./export-size.ts";
 import { keepExitStatuses } from "../process/child.ts";
@@ -48,7 +50,7 @@ export const FORMATS: readonly string[] = [...new Set(Object.values(EXTENSIONS))
 export function outputFormat(image: string, given: string | undefined): string {
   const format = given ?? EXTENSIONS[extname(image).toLowerCase()];
   if (format !== undefined) return format;
-  throw usageError(`the format of ${image} does not show in its name: give -O, such as -O qcow2`);
+  throw optionError({ code: "FORMAT_UNKNOWN", image });
 }
 
 /** @throws UserError without qemu-img */
@@ -100,7 +102,7 @@ export async function imageSize(
     const why =
       said === "" ? `qemu-img info has ended with ${status ?? "an unknown status"}` : said;
     const remedy = remedyForCause(causeOf(complaint, image), { image, format });
-    throw unreadable(image, remedy === undefined ? why : `${why}; ${remedy}`);
+    throw unreadable(image, why, remedy);
   }
   const found = parseInfo(output);
   if (found === undefined) throw unreadable(image, "qemu-img info has not told what it is");
@@ -118,8 +120,8 @@ function parseInfo(output: string): Info | undefined {
   }
 }
 
-function unreadable(image: string, why: string): UserError {
-  return new UserError("ERR_QEMU_IMG", `cannot read ${image}: ${why}`);
+function unreadable(image: string, why: string, hint?: Words): NoticeError {
+  return new NoticeError("ERR_QEMU_IMG", { code: "IMAGE_UNREADABLE", image, why, hint });
 }
 
 /** Of what `qemu-img info --output=json` says. */
@@ -139,9 +141,7 @@ async function exactSize({ filename }: Info, rounded: bigint, stop: AbortSignal)
   try {
     return await exportSize(address, stop);
   } catch (error) {
-    throw unreadable(
-      filename,
-      `its size is not known to the byte (${messageOf(error)}): give size=`,
-    );
+    const why = messageOf(error);
+    throw new NoticeError("ERR_QEMU_IMG", { code: "IMAGE_SIZE_UNKNOWN", image: filename, why });
   }
 }

@@ -14,7 +14,6 @@ import type { StreamServer } from "../server/stream-server.ts";
 import { captiveVariables, notExecutable, type Variables } from "./command.ts";
 import { drainCaptive, Survivors } from "./drain.ts";
 import { PrivateFolder } from "./private-folder.ts";
-import { remedyFor } from "./complaint.ts";
 
 /** In the environment of the command and of all that it starts. */
 const MARK = "NBD_STREAMING_COMMAND";
@@ -146,15 +145,8 @@ function commandExited(
       const { status } = command;
       if (status === undefined || status === 0) return undefined;
       const { emitted } = server.counters;
-      const why =
-        dryRun === true
-          ? commandFailure(state, `the command has failed with status ${status}`, "see its message")
-          : commandFailure(
-              state,
-              `the command failed with the stream at byte ${emitted}`,
-              remedyFor({ direction, image, connected: state.connected, emitted }),
-            );
-      return { status, why };
+      const failed = { direction, image, connected: state.connected, emitted };
+      return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
     },
   };
 }

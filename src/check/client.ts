@@ -9,6 +9,9 @@ import { run } from "../captive/run.ts";
 import { EXIT } from "../errors.ts";
 import { resolveServe } from "../library/resolve.ts";
 import type { Log } from "../log.ts";
+import type { Words } from "../messages/notice.ts";
+import { textOf } from "../messages/text.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import { signalStatus } from "../process/signals.ts";
 import { NOBODY } from "../server/observer.ts";
@@ -31,6 +34,8 @@ export interface CheckContext {
   readonly stopSignal: StopSignal;
   readonly workerUrl: URL;
   readonly log: Log;
+  /** In whose words the findings are. */
+  readonly vocabulary: Vocabulary;
 }
 
 /** A disk image among the command's words. */
@@ -109,15 +114,16 @@ async function tryOut(
   command: readonly string[],
   size: bigint | undefined,
   window: number,
-  { stopSignal, workerUrl, log }: CheckContext,
+  { stopSignal, workerUrl, log, vocabulary }: CheckContext,
 ): Promise<Trial | undefined> {
   // What the server says is for those who want to hear everything.
-  const say = (message: string) => log.verbose(message);
+  const say = (message: Words) => log.verbose(message);
   const { why, commandStatus, findings } = await run({
     ...resolveServe({ pipe: "/dev/null", size, window, pad: false, idleTimeout: 0, workerUrl }),
     stopSignal,
     observer: NOBODY,
     log: { info: say, warn: say, verbose: say },
+    vocabulary,
     dryRun: true,
     address: undefined,
     command: (variables) => captiveWords(commandOf(command), variables),
@@ -126,7 +132,8 @@ async function tryOut(
   if (stopSignal.caught !== undefined) return undefined;
   if (findings === undefined) throw new Error("the stream thread has not told what it saw");
   const status = commandStatus ?? signalStatus("SIGKILL");
-  return { size: size ?? null, status, problem: why ?? null, survey: findings };
+  const problem = why === undefined ? null : textOf(why, vocabulary);
+  return { size: size ?? null, status, problem, survey: findings };
 }
 
 /** True when a real stream, with the right window, would have been complete. */

@@ -3,8 +3,10 @@ import { randomFillSync } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
-import { messageOf } from "../errors.ts";
-import { serve } from "../library/serve.ts";
+import type { ServeOptions } from "../library/options.ts";
+import { resolveServe } from "../library/resolve.ts";
+import { startServe } from "../library/serve.ts";
+import { messageIn } from "../messages/notice-error.ts";
 import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../protocol/constants.ts";
 import { advertisedSize } from "../protocol/export.ts";
 import type { CheckContext } from "./client.ts";
@@ -52,7 +54,7 @@ export async function selfTests(context: CheckContext): Promise<readonly Item[]>
       const text = `${SIZE} ${what} went through a private server and a FIFO unchanged`;
       found.add("ok", name, text);
     } catch (error) {
-      found.add("failed", name, messageOf(error));
+      found.add("failed", name, messageIn(error, context.vocabulary));
     } finally {
       folder?.remove();
     }
@@ -93,16 +95,17 @@ async function testReading(folder: PrivateFolder, context: CheckContext): Promis
 async function serveOne(
   parameter: "pipe" | "read",
   folder: PrivateFolder,
-  { stopSignal, workerUrl, log }: CheckContext,
+  { stopSignal, workerUrl, log, vocabulary }: CheckContext,
   talk: (client: SelfTestClient) => Promise<void>,
 ): Promise<void> {
-  const streaming = serve({
+  const options: ServeOptions = {
     [parameter]: fifoIn(folder),
     size: SIZE,
     listen: { kind: "unix", path: folder.socket },
     signal: AbortSignal.any([stopSignal.stop, AbortSignal.timeout(LIMIT)]),
     workerUrl,
-  });
+  };
+  const streaming = startServe(() => resolveServe(options), vocabulary);
   streaming.on("message", ({ text }) => log.verbose(text));
   let problem: unknown;
   streaming.once("listening", () => {

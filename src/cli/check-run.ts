@@ -20,6 +20,7 @@ import { StopSignal } from "../server/stop-signal.ts";
 import { type CliLog, createLog } from "./log.ts";
 import type { CliContext } from "./options.ts";
 import { parseParameters, type StreamParameters } from "./parameters.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 import { requireReference } from "./words.ts";
 
 /** What stands in the line to use where the user has named no pipe. */
@@ -51,6 +52,7 @@ export async function runCheck(
     stopSignal,
     workerUrl,
     log,
+    vocabulary: COMMAND_LINE,
   };
   const items: Item[] = [];
   let client: ClientFindings | undefined;

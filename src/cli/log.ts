@@ -1,8 +1,10 @@
 /** Messages on standard error, which is not a data channel. */
 // Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
 import { createConsola, LogLevels } from "consola/core";
+import { textOf } from "../messages/text.ts";
 import { lineWriter, STDERR } from "../process/line-writer.ts";
 import type { Log } from "../log.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 
 /** How much is said: only errors, what interests everybody, or also who looks for a fault. */
 export type Loudness = "quiet" | "normal" | "verbose";
@@ -40,9 +42,9 @@ export function createLog(loudness: Loudness): CliLog {
     throttle: 0,
   });
   return {
-    info: (message) => consola.info(message),
-    warn: (message) => consola.warn(message),
-    verbose: (message) => consola.verbose(message),
+    info: (message) => consola.info(textOf(message, COMMAND_LINE)),
+    warn: (message) => consola.warn(textOf(message, COMMAND_LINE)),
+    verbose: (message) => consola.verbose(textOf(message, COMMAND_LINE)),
     error: (message) => consola.error(message),
     raw: (text) => stderr.write(text),
   };

@@ -2,17 +2,18 @@
 import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
-import { OptionError, problemText } from "../library/option-error.ts";
+import { messageIn } from "../messages/notice-error.ts";
 import { drainLineWriters } from "../process/line-writer.ts";
 import { checkCommand } from "./check.ts";
 import { completionsCommand, manCommand } from "./completions.ts";
 import { helpText } from "./help.ts";
 import { createLog } from "./log.ts";
-import { type CliContext, flagOf } from "./options.ts";
+import type { CliContext } from "./options.ts";
 import { releaseEndpoints } from "./parameters.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 import { checkOptions, commandHint, requireDashes } from "./words.ts";
 
 // citty's own type for a command with any options.
@@ -56,7 +57,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
       const { exitStatus } = error;
       const nothingBegan = exitStatus === EXIT.USAGE || exitStatus === EXIT.SETUP;
       if (nothingBegan && argv[0] !== "check") releaseEndpoints(ownWords(argv));
-      log.error(error instanceof OptionError ? problemText(error.problem, flagOf) : error.message);
+      log.error(messageIn(error, COMMAND_LINE));
       return error.exitStatus;
     }
     log.error(`internal error: ${messageOf(error)}; please report it with the output of -v`);

@@ -3,8 +3,9 @@ import type { ArgDef } from "citty";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
-import { type NumberOption, optionError } from "../library/option-error.ts";
 import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
+import type { Option } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
 import type { SummaryFormat } from "./report.ts";
@@ -207,11 +208,6 @@ export function streamOptions(args: CommonArgs, direction: Direction): StreamOpt
   return { ...options, tls: parseTls(args) };
 }
 
-/** What an option of the library is called here. */
-export function flagOf(option: NumberOption): string {
-  return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-}
-
 /**
  * The address that the options name, or undefined if they name none.
  *
@@ -240,7 +236,7 @@ function parsePort(text: string | undefined): number {
 }
 
 /** Reads seconds, fractions included. Whether they make a time is for the library to say. */
-function seconds(option: NumberOption): (text: string) => number {
+function seconds(option: Option): (text: string) => number {
   return (text) => {
     if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text);
     throw optionError({ code: "NOT_A_TIME", option, value: text });

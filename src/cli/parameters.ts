@@ -59,6 +59,9 @@ export function parseParameters(words: readonly string[]): {
   if (write !== undefined && values.has("pipe")) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
+  if (write !== undefined && values.has("read")) {
+    throw usageError("read= cannot be combined with write=: a stream has one direction");
+  }
   const parameters = {
     pipe: values.get("pipe") ?? write,
     read: values.get("read"),

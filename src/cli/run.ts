@@ -8,6 +8,7 @@ import { startRun } from "../library/run.ts";
 import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 import { quotesHint, requireReference } from "./words.ts";
 
 export const runCommand = defineCommand({
@@ -41,7 +42,7 @@ export const runCommand = defineCommand({
       resolveRun({ ...stream, ...client, listen }),
     );
     return await runStream(
-      startRun(() => settings),
+      startRun(() => settings, COMMAND_LINE),
       settings.spec,
       output,
     );

@@ -9,6 +9,7 @@ import type { Address, Entrance } from "../net/address.ts";
 import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
+import { COMMAND_LINE } from "./vocabulary.ts";
 
 export const serveCommand = defineCommand({
   meta: {
@@ -50,7 +51,7 @@ export const serveCommand = defineCommand({
       resolveServe({ ...stream, listen, keep: args.keep }),
     );
     const { log } = output;
-    const streaming = startServe(() => settings);
+    const streaming = startServe(() => settings, COMMAND_LINE);
     if (args["exit-with-parent"] === true) endWithParent((signal) => streaming.stop(signal));
     let ready = false;
     streaming.once("listening", ({ uri }) => {

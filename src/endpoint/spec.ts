@@ -121,6 +121,8 @@ export class UnusableError extends Error {
   constructor(
     message: string,
     readonly hint: string,
+    /** The file that standard output may be redirected to instead. */
+    readonly file?: string,
   ) {
     super(message);
   }

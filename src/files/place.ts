@@ -19,7 +19,9 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
 import { close, hasNoWriter, isLocked, open, openFlags } from "../../ffi/fd.ts";
-import { messageOf, usageError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
+import type { Words } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
 import { isInherited } from "../process/inherited.ts";
 
 export type Place =
@@ -130,7 +132,7 @@ function descriptorOf(path: string): number | undefined {
 /** A file that the user has named. */
 export interface NamedFile {
   /** The option or argument, for messages: `--summary`, `IMAGE`. */
-  readonly name: string;
+  readonly name: Words;
   readonly path: string;
 }
 
@@ -138,7 +140,7 @@ export interface NamedFile {
 export function requireDifferentFile(own: NamedFile, others: readonly NamedFile[]): void {
   const same = others.find(({ path }) => isSamePlace(own.path, path));
   if (same === undefined) return;
-  throw usageError(`${own.name} and ${same.name} are one file, ${own.path}: name another one`);
+  throw optionError({ code: "ONE_FILE", own: own.name, other: same.name, path: own.path });
 }
 
 function isSamePlace(one: string, other: string): boolean {

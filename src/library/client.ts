@@ -17,8 +17,8 @@ import {
 import { isEndpointFile, endpointText } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice } from "../server/settings.ts";
-import { optionError } from "./option-error.ts";
 import type { RunOptions } from "./options.ts";
 
 /** What is run with the stream as its disk. */
@@ -50,8 +50,10 @@ export function clientOf(
   const unknown = () => Promise.resolve(undefined);
   const product = () => undefined;
   if (command !== undefined) {
-    if (image !== undefined) throw usageError("image goes without command: it has one of its own");
-    if (format !== undefined) throw usageError("format goes with image, not with command");
+    if (image !== undefined) {
+      throw usageError("image cannot be combined with command: it has one of its own");
+    }
+    if (format !== undefined) throw usageError("format needs image, and no command");
     if (command.length === 0) throw usageError("the command is empty");
     return {
       words: (variables) => captiveWords(command, variables),

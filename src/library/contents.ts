@@ -1,6 +1,7 @@
 /** Streams that are taken for the bytes of a disk, and begin like something else. */
 import { type CaptiveCommand, isPlainWord } from "../captive/command.ts";
 import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
+import type { Notice } from "../messages/notice.ts";
 
 /** What something begins with: bytes, as latin1, at a place. */
 interface Magic {
@@ -63,39 +64,24 @@ export interface Between {
  *
  * @param start its first bytes, a few hundred
  */
-export function doubtOf(start: Uint8Array, between: Between): string | undefined {
+export function doubtOf(start: Uint8Array, between: Between): Notice | undefined {
+  const { direction, spec, image } = between;
   const text = Buffer.from(start).toString("latin1");
+  const path = direction === "read" && spec.kind === "path" ? spec.path : undefined;
+  const about = { direction, source: path };
   const compressed = COMPRESSED.find((magic) => matches(text, magic));
   if (compressed !== undefined) {
-    const { name, by } = compressed;
-    return `${subject(between)} begins like what ${name} has compressed, and is taken as it is: ${decompressing(by, between)}`;
+    const file = path !== undefined && isPlainWord(path) ? path : undefined;
+    return { code: "COMPRESSED", ...about, name: compressed.name, by: compressed.by, file };
   }
-  const images = between.image === undefined ? IMAGES : [...IMAGES, ...STREAMABLE];
-  const image = images.find((magic) => matches(text, magic));
-  if (image === undefined || looksForFormats(between)) return undefined;
-  return `${subject(between)} begins like an image of the format ${image.name}, and is taken as it is: ${converting(between)}`;
+  const images = image === undefined ? IMAGES : [...IMAGES, ...STREAMABLE];
+  const format = images.find((magic) => matches(text, magic))?.name;
+  if (format === undefined || looksForFormats(between)) return undefined;
+  return { code: "IMAGE_FORMAT", ...about, format, copied: image !== undefined };
 }
 
 function matches(start: string, { bytes, at = 0 }: Magic): boolean {
   return typeof bytes === "string" ? start.startsWith(bytes, at) : bytes.test(start.slice(at));
-}
-
-function subject({ direction, spec }: Between): string {
-  return direction === "read" && spec.kind === "path" ? spec.path : "the stream";
-}
-
-function decompressing(by: string, { direction, spec }: Between): string {
-  if (direction === "write") return `for the disk in it, decompress it first (${by})`;
-  if (spec.kind !== "path") return `for the disk in it, decompress it on its way (${by})`;
-  const file = isPlainWord(spec.path) ? spec.path : "FILE";
-  return `for the disk in it, write read=exec:'${by} ${file}'`;
-}
-
-function converting({ direction, image }: Between): string {
-  if (direction === "write") return "for the disk in it, have qemu-img read it (run pipe=… IMAGE)";
-  return image === undefined
-    ? "for the disk in it, convert it to raw first (qemu-img convert -O raw)"
-    : "qemu-img convert alone makes another image of it";
 }
 
 /** True for a client that sees by itself what the disk holds, and reads the disk in it. */

@@ -5,6 +5,8 @@ import { releaseFifo } from "../endpoint/opening/fifo.ts";
 import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { type NamedFile, requireDifferentFile } from "../files/place.ts";
+import type { Option, Words } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
 import type { Address, Entrance } from "../net/address.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
@@ -13,7 +15,6 @@ import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
 import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
 import { type CaptiveClient, clientOf } from "./client.ts";
-import { type NumberOption, optionError } from "./option-error.ts";
 import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
 
 /** As long as a timer can run, in seconds: its milliseconds are a signed 32-bit number. */
@@ -136,7 +137,7 @@ function resolveStream(
     throw optionError({ code: "EXPORT_NAME", most: NBD_MAX_STRING });
   }
   if (pidFile !== undefined) {
-    const file = { name: "--pidfile", path: pidFile };
+    const file = { name: named("pidFile"), path: pidFile };
     requireDifferentFile(file, files);
     files.push(file);
   }
@@ -146,7 +147,7 @@ function resolveStream(
   return {
     ...endpoint,
     size: options.size === undefined ? undefined : resolveSize("size", options.size),
-    needsSize: pad ? "--pad" : exact ? "--exact" : undefined,
+    needsSize: pad ? switchedOn("pad") : exact ? switchedOn("exact") : undefined,
     window,
     held: reconnect === undefined ? window : Math.max(window, IN_FLIGHT),
     pad,
@@ -189,22 +190,31 @@ function namedFiles(
   image?: string,
 ): NamedFile[] {
   const files: NamedFile[] = [];
-  const key = direction === "write" ? "pipe=" : "read=";
-  if (spec.kind === "path") files.push({ name: key, path: spec.path });
+  if (spec.kind === "path") {
+    files.push({ name: named(direction === "write" ? "pipe" : "read"), path: spec.path });
+  }
   if (spec.kind === "descriptor") {
     files.push({ name: spec.name, path: `/proc/self/fd/${spec.fd}` });
   }
-  if (entrance?.kind === "unix") files.push({ name: "--unix", path: entrance.path });
+  if (entrance?.kind === "unix") files.push({ name: named("socketPath"), path: entrance.path });
   const path = image === undefined ? undefined : imagePath(image);
-  if (path !== undefined) files.push({ name: "IMAGE", path });
+  if (path !== undefined) files.push({ name: named("image"), path });
   return files;
+}
+
+function named(option: Option): Words {
+  return { code: "OPTION", option };
+}
+
+function switchedOn(option: "pad" | "exact"): Words {
+  return { code: "OPTION", option, value: true };
 }
 
 /**
  * A size in bytes.
  *
  * @returns at most 2^63 - 2^30
- * @throws OptionError
+ * @throws UserError ERR_USAGE
  */
 export function resolveSize(option: "size" | "window", size: Size): bigint {
   const bytes = typeof size === "string" ? parseSize(size) : wholeBytes(size);
@@ -219,7 +229,7 @@ function wholeBytes(size: number | bigint): bigint | undefined {
   return exact && size >= 0 ? BigInt(size) : undefined;
 }
 
-/** A size of memory, in bytes. @throws OptionError */
+/** A size of memory, in bytes. @throws UserError ERR_USAGE */
 export function resolveWindow(size: Size): number {
   const bytes = Number(resolveSize("window", size));
   if (bytes <= LARGEST_WINDOW) return bytes;
@@ -227,10 +237,10 @@ export function resolveWindow(size: Size): number {
   throw optionError({ code: "SIZE_TOO_LARGE", option: "window", value: size, most });
 }
 
-/** A time in whole milliseconds, at least one. @throws OptionError */
-function milliseconds(option: NumberOption, seconds: number): number;
-function milliseconds(option: NumberOption, seconds: number | undefined): number | undefined;
-function milliseconds(option: NumberOption, seconds: number | undefined): number | undefined {
+/** A time in whole milliseconds, at least one. @throws UserError ERR_USAGE */
+function milliseconds(option: Option, seconds: number): number;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined {
   if (seconds === undefined) return undefined;
   if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
     throw optionError({ code: "NOT_A_TIME", option, value: seconds });

@@ -1,6 +1,8 @@
 /** `run` for programs. */
 import { run as runCaptive } from "../captive/run.ts";
 import { cleaningUp } from "../clean-up.ts";
+import { textOf } from "../messages/text.ts";
+import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { endedBy } from "../server/exit-status.ts";
 import type { StreamResult } from "../server/host.ts";
@@ -16,12 +18,16 @@ import { Streaming } from "./streaming.ts";
  * signals; the command gets those that are for the whole process group.
  */
 export function run(options: RunOptions): Streaming {
-  return startRun(() => resolveRun(options));
+  return startRun(() => resolveRun(options), LIBRARY);
 }
 
-/** As {@link run}, with options that are resolved when it begins. */
-export function startRun(resolve: () => ResolvedRun): Streaming {
-  return new Streaming(() => {
+/**
+ * As {@link run}, with options that are resolved when it begins.
+ *
+ * @param vocabulary in whose words it speaks
+ */
+export function startRun(resolve: () => ResolvedRun, vocabulary: Vocabulary): Streaming {
+  return new Streaming(vocabulary, () => {
     const settings = resolve();
     return { settings, body: (context) => runClient(settings, context) };
   });
@@ -29,7 +35,7 @@ export function startRun(resolve: () => ResolvedRun): Streaming {
 
 async function runClient(settings: ResolvedRun, context: StreamContext): Promise<StreamResult> {
   const { client } = settings;
-  const { stopSignal, log } = context;
+  const { stopSignal, log, vocabulary } = context;
   const { stop } = stopSignal;
   let complete = false;
   return await cleaningUp(
@@ -48,7 +54,7 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
       complete = outcome.why === undefined;
       const product = client.product();
       if (complete && product !== undefined && !(await product.keep(stop))) {
-        return endedAfter(outcome, stopSignal.caught ?? "SIGTERM");
+        return endedAfter(outcome, stopSignal.caught ?? "SIGTERM", vocabulary);
       }
       if (!complete && product?.isReplacement) log.info(`${client.image} is as it was before`);
       return outcome;
@@ -63,9 +69,10 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
 }
 
 /** All has been streamed, but not all of it was stored when the signal came. */
-function endedAfter(result: StreamResult, signal: EndSignal): StreamResult {
-  const verdict = endedBy(signal, " before the image was on the disk: it is as it was before");
-  const summary = { ...result.summary, complete: false, reason: verdict.why ?? null };
+function endedAfter(result: StreamResult, signal: EndSignal, vocabulary: Vocabulary): StreamResult {
+  const verdict = endedBy(signal, "STOPPED_BEFORE_STORED");
+  const reason = verdict.why === undefined ? null : textOf(verdict.why, vocabulary);
+  const summary = { ...result.summary, complete: false, reason };
   return { ...result, ...verdict, summary };
 }
 

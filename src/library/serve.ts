@@ -1,4 +1,5 @@
 /** `serve` for programs. */
+import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import { serve as serveStream } from "../server/serve.ts";
 import { doubtOf } from "./contents.ts";
 import type { ServeOptions } from "./options.ts";
@@ -7,12 +8,16 @@ import { Streaming } from "./streaming.ts";
 
 /** Listens for NBD clients until the stream is done. It catches no signals. */
 export function serve(options: ServeOptions): Streaming {
-  return startServe(() => resolveServe(options));
+  return startServe(() => resolveServe(options), LIBRARY);
 }
 
-/** As {@link serve}, with options that are resolved when it begins. */
-export function startServe(resolve: () => ResolvedServe): Streaming {
-  return new Streaming(() => {
+/**
+ * As {@link serve}, with options that are resolved when it begins.
+ *
+ * @param vocabulary in whose words it speaks
+ */
+export function startServe(resolve: () => ResolvedServe, vocabulary: Vocabulary): Streaming {
+  return new Streaming(vocabulary, () => {
     const settings = resolve();
     const doubts = (start: Uint8Array) => doubtOf(start, settings);
     return { settings, body: (context) => serveStream({ ...settings, ...context, doubts }) };

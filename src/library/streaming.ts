@@ -1,6 +1,9 @@
 /** A stream, as a program that has started it sees it. */
 import { EventEmitter } from "node:events";
 import { UserError } from "../errors.ts";
+import type { Words } from "../messages/notice.ts";
+import { textOf } from "../messages/text.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { type Snapshot, Watch } from "../progress/watch.ts";
 import { requireRecentBun } from "../runtime.ts";
@@ -66,6 +69,7 @@ export interface Beginning {
 export class Streaming extends EventEmitter<StreamingEvents> implements Promise<Summary> {
   readonly [Symbol.toStringTag] = "Streaming";
   readonly #stopSignal = new StopSignal();
+  readonly #vocabulary: Vocabulary;
   readonly #result: Promise<Summary>;
   #watch: Watch | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -73,9 +77,13 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   /** Whether the stream has got as far as its sink or source. */
   #opened = () => false;
 
-  /** @param begin resolves the options; what it throws is what the stream rejects with */
-  constructor(begin: () => Beginning) {
+  /**
+   * @param vocabulary in whose words it speaks
+   * @param begin resolves the options; what it throws is what the stream rejects with
+   */
+  constructor(vocabulary: Vocabulary, begin: () => Beginning) {
     super();
+    this.#vocabulary = vocabulary;
     this.#result = this.#run(begin);
   }
 
@@ -128,8 +136,9 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     const abort = () => this.stop();
     if (signal?.aborted === true) abort();
     signal?.addEventListener("abort", abort);
-    const say = (level: Message["level"]) => (text: string) => {
-      this.#emitSafely("message", { level, text });
+    const vocabulary = this.#vocabulary;
+    const say = (level: Message["level"]) => (words: Words) => {
+      this.#emitSafely("message", { level, text: textOf(words, vocabulary) });
     };
     try {
       const { why, status, summary } = await body({
@@ -143,6 +152,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
           end: () => this.#end(),
         },
         log: { info: say("info"), warn: say("warn"), verbose: say("verbose") },
+        vocabulary,
       });
       if (why !== undefined) throw new TruncatedError(summary, status);
       return summary;

@@ -178,9 +178,9 @@ export class ConnectionManager {
 
   #refuse(socket: Socket<Session>): void {
     const { maxConnections } = this.#options;
-    const limit = this.#limit;
-    const why = limit < maxConnections ? "ulimit -n has room for no more" : "--max-connections";
-    this.#events.onClose(`a connection was refused: ${limit} are open (${why})`, false);
+    const open = this.#limit;
+    const descriptors = open < maxConnections;
+    this.#events.onClose({ code: "CONNECTIONS_FULL", open, descriptors }, false);
     socket.terminate();
   }
 }

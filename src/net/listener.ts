@@ -7,6 +7,7 @@ import { PollSet } from "../../ffi/poll.ts";
 import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
+import { NoticeError } from "../messages/notice-error.ts";
 import { type Address, type Entrance, MAX_SOCKET_PATH } from "./address.ts";
 import type { Session } from "./session.ts";
 
@@ -95,11 +96,7 @@ function listenUnix(
     fd = listen(unixAddress(path), BACKLOG, path);
   } catch (error) {
     const stats = statSync(path, { throwIfNoEntry: false });
-    const inUse =
-      stats?.isSocket() === false
-        ? "it is there, and is no socket: choose another path"
-        : "another server uses it, or has left it behind: remove it";
-    throw listenError(path, error, inUse);
+    throw listenError(path, error, stats?.isSocket() === false ? "file" : "socket");
   }
   let file: FileId | undefined;
   try {
@@ -120,24 +117,12 @@ function listenTcp(
   try {
     return Bun.listen<Session>({ hostname: host, port, socket, allowHalfOpen });
   } catch (error) {
-    throw listenError(
-      `${host} port ${port}`,
-      error,
-      "another server uses it: choose another port with -p",
-    );
+    throw listenError(`${host} port ${port}`, error, "port");
   }
 }
 
-function listenError(where: string, error: unknown, inUse: string): UserError {
-  const reasons: Record<string, string> = {
-    EADDRINUSE: inUse,
-    EADDRNOTAVAIL: "this machine does not have the address: check -i",
-    EACCES: "no permission; choose another place",
-    EPERM: "no permission; choose another place",
-    ENOENT: "the folder does not exist: make it first",
-    ENOTDIR: "the folder does not exist: make it first",
-  };
-  const code = (error as { code?: string }).code ?? "";
-  const reason = reasons[code] ?? `${messageOf(error)}; check the address`;
-  return new UserError("ERR_LISTEN", `cannot listen on ${where}: ${reason}`);
+function listenError(where: string, error: unknown, at: "socket" | "port" | "file"): NoticeError {
+  const { code } = error as { code?: string };
+  const message = messageOf(error);
+  return new NoticeError("ERR_LISTEN", { code: "CANNOT_LISTEN", where, at, error: code, message });
 }

@@ -4,6 +4,7 @@ import { socketpair } from "../../ffi/socket.ts";
 import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
+import type { Words } from "../messages/notice.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import type { NegotiatedConnection } from "../stream/messages.ts";
 import { TlsBridge } from "../tls/tls-bridge.ts";
@@ -15,7 +16,7 @@ export interface SessionEvents {
   /** The transmission phase begins. The receiver owns `client.fd`, and calls `released` after closing it. */
   readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
   /** The connection ended during negotiation. @param fault true when the client broke the protocol */
-  readonly onClose: (reason: string, fault: boolean) => void;
+  readonly onClose: (reason: Words, fault: boolean) => void;
   /** The client disconnected during negotiation, without NBD_OPT_ABORT or an error; onClose follows. */
   readonly onAbandon: () => void;
 }

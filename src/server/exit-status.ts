@@ -1,5 +1,6 @@
 /** Decides the exit status of a stream (README.md lists them). */
 import { EXIT } from "../errors.ts";
+import type { Notice } from "../messages/notice.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 import { type CompletedBy, incompleteReason, type StreamState } from "./stream-state.ts";
 
@@ -8,7 +9,7 @@ export interface Verdict {
   /** The program's exit status. */
   readonly status: number;
   /** Why the stream is truncated; undefined when it is complete. */
-  readonly why: string | undefined;
+  readonly why: Notice | undefined;
 }
 
 /** Everything that the exit status depends on, a stop signal aside. */
@@ -21,7 +22,7 @@ export interface StreamEnd {
   /** The captive command has failed: its own status, and why. */
   readonly commandFailure?: Verdict | undefined;
   /** What else is wrong, such as a command of `exec:` that has failed. */
-  readonly problem?: string | undefined;
+  readonly problem?: Notice | undefined;
 }
 
 /**
@@ -39,10 +40,12 @@ export function decideExitStatus(end: StreamEnd): Verdict {
 }
 
 /**
- * The verdict on a stream that a signal has stopped before it was complete.
- *
- * @param where how far everything had come, if there is something to say about that
+ * The verdict on a stream that a signal has stopped before it was complete, or before the image that it was
+ * made into was stored.
  */
-export function endedBy(signal: EndSignal, where = ""): Verdict {
-  return { status: signalStatus(signal), why: `ended by ${signal}${where}` };
+export function endedBy(
+  signal: EndSignal,
+  code: "STOPPED" | "STOPPED_BEFORE_STORED" = "STOPPED",
+): Verdict {
+  return { status: signalStatus(signal), why: { code, signal } };
 }

@@ -4,7 +4,8 @@ import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
-import { messageOf, UserError, usageError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
+import { NoticeError, optionError } from "../messages/notice-error.ts";
 import type { DryRunFindings } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 import { type HostOptions, planOf } from "./settings.ts";
@@ -89,10 +90,8 @@ export async function host(
 
 /** Without a size the disk has no end: it cannot be padded up to it, for one. */
 function requireSize({ direction, needsSize }: HostOptions): void {
-  if (needsSize === undefined) return;
-  const what = direction === "read" ? "source" : "stream";
-  const remedy = "give the exact size of the disk, such as size=10G";
-  throw usageError(`${needsSize} needs size=: the length of the ${what} is not known; ${remedy}`);
+  if (needsSize !== undefined)
+    throw optionError({ code: "SIZE_NEEDED", direction, who: needsSize });
 }
 
 /** Starts the server; without one, the endpoint is let go like that of a truncated stream. */
@@ -104,9 +103,7 @@ async function begin(
     const size = options.size ?? endpoint.length;
     if (options.direction === "read" && size === undefined) {
       requireSize(options);
-      options.log.warn(
-        `the length of ${endpoint.name} is not known: most clients that copy need size=`,
-      );
+      options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
     return { server: startServer(options, endpoint, size), size };
   } catch (error) {
@@ -137,11 +134,14 @@ async function prepare({ spec, direction, size, stopSignal }: HostOptions): Prom
     return await openEndpoint(spec, direction, size, stopSignal);
   } catch (error) {
     if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
-    const parameter = direction === "write" ? "pipe" : "read";
-    const why =
-      error instanceof UnusableError
-        ? `${error.message}; ${error.hint}`
-        : `${messageOf(error)}; check the folder and the permissions`;
-    throw new UserError("ERR_PIPE", `${parameter}=${endpointText(spec)} cannot be used: ${why}`);
+    const unusable = error instanceof UnusableError;
+    throw new NoticeError("ERR_PIPE", {
+      code: "ENDPOINT_UNUSABLE",
+      direction,
+      endpoint: endpointText(spec),
+      why: messageOf(error),
+      hint: unusable ? error.hint : "check the folder and the permissions",
+      file: unusable ? error.file : undefined,
+    });
   }
 }

@@ -1,9 +1,9 @@
 /** The file of `--pidfile`. */
 import { readFileSync } from "node:fs";
-import { UserError } from "../errors.ts";
 import { deliverNow } from "../files/deliver.ts";
 import { Draft } from "../files/draft.ts";
 import type { FileId } from "../files/file-id.ts";
+import { NoticeError } from "../messages/notice-error.ts";
 import { type Place, placeOf, explainFailure } from "../files/place.ts";
 
 /** Holds the process id from the moment that clients can connect until the program ends. */
@@ -69,6 +69,6 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw new UserError("ERR_FILE", `cannot write --pidfile: ${path}: ${explainFailure(error)}`);
+    throw new NoticeError("ERR_FILE", { code: "PID_FILE", path, why: explainFailure(error) });
   }
 }

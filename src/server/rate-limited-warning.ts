@@ -1,4 +1,5 @@
 /** Warnings that clients can cause any number of times must not fill a log, or a terminal. */
+import type { Words } from "../messages/notice.ts";
 
 /** Warnings of one kind that are told as they are, before the others are only counted. */
 const TOLD = 5;
@@ -20,7 +21,7 @@ const REAL: Timers = {
 
 /** Warnings of one kind: the first few are told, then how many more there were. */
 export class RateLimitedWarning {
-  readonly #warn: (message: string) => void;
+  readonly #warn: (message: Words) => void;
   readonly #summary: (count: number) => string;
   readonly #timers: Timers;
   #told = 0;
@@ -30,7 +31,7 @@ export class RateLimitedWarning {
 
   /** @param summary what there is to say of so many that were not told one by one */
   constructor(
-    warn: (message: string) => void,
+    warn: (message: Words) => void,
     summary: (count: number) => string,
     timers: Timers = REAL,
   ) {
@@ -40,7 +41,7 @@ export class RateLimitedWarning {
   }
 
   /** One more. */
-  warn(message: string): void {
+  warn(message: Words): void {
     if (this.#told < TOLD) {
       this.#told++;
       this.#warn(message);

@@ -43,8 +43,7 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
       await server.giveUpLost();
       return true;
     },
-    problem: () =>
-      isAlone() && !state.streamed ? "the client has left and has not moved the stream" : undefined,
+    problem: () => (isAlone() && !state.streamed ? { code: "NOTHING_MOVED" } : undefined),
   };
 }
 

@@ -2,6 +2,8 @@
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import type { Log } from "../log.ts";
+import type { Notice, Words } from "../messages/notice.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Entrance } from "../net/address.ts";
 import type { ConnectionSettings } from "../net/connection-manager.ts";
 import type { FlowSettings, ShortStream, StreamPlan } from "../stream/messages.ts";
@@ -16,7 +18,7 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   /** Where the stream goes, or comes from. */
   readonly spec: EndpointSpec;
   /** What cannot do without a known length, for the message to the user; undefined is nothing. */
-  readonly needsSize: string | undefined;
+  readonly needsSize: Words | undefined;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
@@ -38,11 +40,13 @@ export interface StreamContext {
   readonly observer: Observer;
   readonly stopSignal: StopSignal;
   readonly log: Log;
+  /** In whose words the summary is. */
+  readonly vocabulary: Vocabulary;
 }
 
 export interface HostOptions extends StreamSettings, StreamContext {
   /** What is likely wrong with a stream that begins with these bytes: a warning. */
-  readonly doubts?: (start: Uint8Array) => string | undefined;
+  readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }
 
 /** The part that crosses to the stream thread, once the endpoint is open and may have told the size. */

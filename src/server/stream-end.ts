@@ -1,6 +1,7 @@
 /** The end of a stream: what may bring it about, and what follows. */
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
+import type { Notice } from "../messages/notice.ts";
 import type { Entrance } from "../net/address.ts";
 import { signalStatus } from "../process/signals.ts";
 import type { ShortStream } from "../stream/messages.ts";
@@ -36,7 +37,7 @@ export interface EndCondition {
   /** The captive command has failed: its own status, and why. */
   commandFailure?(): Verdict | undefined;
   /** What is wrong with how the clients have left, beyond what the state of the stream tells. */
-  problem?(): string | undefined;
+  problem?(): Notice | undefined;
 }
 
 /** A stream that runs. */
@@ -75,7 +76,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const { server, endpoint, options } = stream;
   const { direction, short, stopSignal } = options;
   const { state, size } = server;
-  const decide = (problem?: string) =>
+  const decide = (problem?: Notice) =>
     decideExitStatus({
       state,
       size,
@@ -98,8 +99,8 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
     return late;
   }
   const problem = await endpoint.waitForExit(stop);
-  if (stop.aborted && problem !== undefined) return stopped(stopSignal);
-  return decide(problem);
+  if (problem === undefined) return decide();
+  return stop.aborted ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
 /**
@@ -126,10 +127,10 @@ async function explained(
 ): Promise<Verdict> {
   const { stopSignal } = options;
   const { status, why } = verdict;
-  if (why === undefined || why === stopped(stopSignal).why) return verdict;
+  if (why === undefined || why.code === "STOPPED") return verdict;
   const { failure } = server.state;
-  const gone = failure?.code === "READER_GONE" && why === failure.message;
-  const how = gone ? await endpoint.describeExit?.() : undefined;
+  const gone = why === failure && failure.code === "READER_GONE" ? failure : undefined;
+  const how = gone && (await endpoint.describeExit?.());
   const { killedBy } = endpoint;
   if (killedBy !== undefined || status > 128) {
     // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
@@ -140,7 +141,8 @@ async function explained(
       return stopped(stopSignal);
     }
   }
-  return how === undefined ? verdict : { status, why: `${why}; it ${how}` };
+  if (gone === undefined || how === undefined) return verdict;
+  return { status, why: { code: "READER_ENDED", failure: gone, how } };
 }
 
 function stopped({ caught = "SIGTERM" }: StopSignal): Verdict {

@@ -2,6 +2,7 @@
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
+import type { Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
   type ConnectionEnd,
@@ -69,13 +70,13 @@ export class StreamServer {
   #end: Ended | undefined;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
-  readonly #warnings: string[] = [];
+  readonly #warnings: Notice[] = [];
 
   /** @throws UserError when the address is not to be had */
   constructor(options: StreamServerOptions) {
     this.#options = options;
     this.#log = options.log;
-    const warn = (message: string) => options.log.warn(message);
+    const warn = (message: Words) => options.log.warn(message);
     this.#refusals = new RateLimitedWarning(
       warn,
       (count) => `${count} more connections were refused`,
@@ -93,7 +94,7 @@ export class StreamServer {
         // What it would have written, or has written right behind its choice, is in no stream.
         onAbandon: () => (this.state.abandoned = true),
         onClose: (reason, fault) => {
-          if (fault) this.#refusals.warn(`a connection was refused: ${reason}`);
+          if (fault) this.#refusals.warn({ code: "CONNECTION_REFUSED", reason });
           else this.#log.verbose(reason);
           this.poke();
         },
@@ -118,7 +119,7 @@ export class StreamServer {
       throw error;
     }
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
-      warn: (message) => this.#log.warn(message),
+      warn,
       giveUp: async () => {
         this.#thread.send({ type: "end-reconnect" });
         // What exactly is missing is for the stream thread to tell.
@@ -302,13 +303,14 @@ export class StreamServer {
       end: this.#end,
       surplus: this.#surplus,
       warnings: this.#warnings,
+      vocabulary: this.#options.vocabulary,
     });
   }
 
-  #warn(text: string | undefined): void {
-    if (text === undefined) return;
-    this.#warnings.push(text);
-    this.#log.warn(text);
+  #warn(notice: Notice | undefined): void {
+    if (notice === undefined) return;
+    this.#warnings.push(notice);
+    this.#log.warn(notice);
   }
 
   #connected(client: NegotiatedConnection, released: () => void): void {
@@ -350,7 +352,7 @@ export class StreamServer {
         this.state.refused ??= event;
         break;
       case "read-back":
-        this.state.readBack = event.text;
+        this.state.readBack = event;
         break;
       case "first-bytes":
         this.#warn(this.#options.doubts?.(event.bytes));
@@ -360,7 +362,13 @@ export class StreamServer {
         break;
       case "surplus":
         this.#surplus = event.bytes;
-        this.#warn(surplusText(this.#options, event.bytes, event.more));
+        this.#warn({
+          code: "SURPLUS_LEFT",
+          source: this.#options.endpoint.name,
+          bytes: event.bytes,
+          more: event.more,
+          size: this.size,
+        });
         break;
       case "ended":
         this.#end = event;
@@ -371,9 +379,11 @@ export class StreamServer {
   }
 
   #tellEnd(id: number, end: ConnectionEnd): void {
-    const why = CUTS[end];
-    if (why === undefined) this.#log.verbose(`client ${id} ended: ${end}`);
-    else this.#cuts.warn(`client ${id} was cut off: ${why}`);
+    if (end === "garbage" || end === "stalled" || end === "displaced") {
+      this.#cuts.warn({ code: "CLIENT_CUT_OFF", client: id, why: end });
+    } else {
+      this.#log.verbose(`client ${id} ended: ${end}`);
+    }
   }
 
   /** Asks what the source's process has come to; the stream thread waits for it. */
@@ -403,20 +413,4 @@ export function exportInfo(name: string | undefined, plan: StreamPlan): ExportIn
 /** True where the client may not have meant to leave. */
 function isLoss(end: ConnectionEnd): boolean {
   return end !== "disconnected" && end !== "left-behind";
-}
-
-/** Why clients are cut off, where that is worth a warning. */
-const CUTS: Partial<Record<ConnectionEnd, string>> = {
-  garbage: "it does not speak NBD",
-  stalled: "it has stopped in the middle of a request (--idle-timeout)",
-  displaced: "it has moved nothing, and others need its place (--idle-timeout)",
-};
-
-function surplusText(
-  { endpoint, plan }: StreamServerOptions,
-  bytes: number,
-  more: boolean,
-): string {
-  const surplus = more ? `at least ${bytes}` : String(bytes);
-  return `${endpoint.name} has ${surplus} bytes more than size=${plan.size}: is the size right?`;
 }

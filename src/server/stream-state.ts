@@ -1,6 +1,6 @@
 /** What has happened to a stream, and why it cannot be complete. What the exit status is: exit-status.ts. */
+import type { FailedCommand, Failure, Notice, ReadBack } from "../messages/notice.ts";
 import { NBD_ENOSPC } from "../protocol/constants.ts";
-import type { Failure } from "../stream/failure.ts";
 
 /** What the stream thread has told so far. */
 export interface StreamState {
@@ -10,8 +10,8 @@ export interface StreamState {
   crash: Error | undefined;
   /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
   refused: { readonly request: string; readonly error: number } | undefined;
-  /** The first request to read what had gone by, and what to do about it. */
-  readBack: string | undefined;
+  /** The first request to read what had gone by. */
+  readBack: ReadBack | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
   /** A client that moved the stream has left. */
@@ -22,8 +22,8 @@ export interface StreamState {
   abandoned: boolean;
   /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;
-  /** What was left, in words, when the command had ended and nothing happened any more. */
-  leftBehind: string | undefined;
+  /** What was left when the command had ended and nothing happened any more. */
+  leftBehind: Notice | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
   /** The stream thread is done. */
@@ -51,15 +51,18 @@ export function initialState(): StreamState {
 /**
  * Why a captive command has failed, as far as the stream knows.
  *
- * @param failed that it has, and how
- * @param remedy what to do where the stream is not why
+ * @param status the command's
+ * @param command undefined of a dry run
  */
-export function commandFailure(state: StreamState, failed: string, remedy: string): string {
-  if (state.failure !== undefined) return state.failure.message;
-  if (state.refused !== undefined) return refusal(state.refused, undefined);
-  return state.readBack === undefined
-    ? `${failed}: ${remedy}`
-    : `${failed}, after ${state.readBack}`;
+export function commandFailure(
+  state: StreamState,
+  status: number,
+  command?: FailedCommand,
+): Notice {
+  const { failure, refused, readBack } = state;
+  if (failure !== undefined) return failure;
+  if (refused !== undefined) return refusal(refused, undefined);
+  return { code: "COMMAND_FAILED", command, status, readBack };
 }
 
 /** Who says that the data is all there. */
@@ -78,27 +81,23 @@ export function incompleteReason(
   state: StreamState,
   completedBy: CompletedBy,
   size: bigint | undefined,
-): string | undefined {
-  if (state.crash !== undefined) return state.crash.message;
-  if (state.failure !== undefined) return state.failure.message;
+): Notice | undefined {
+  if (state.crash !== undefined) return { code: "CRASHED", message: state.crash.message };
+  if (state.failure !== undefined) return state.failure;
   if (state.refused !== undefined) return refusal(state.refused, size);
   if (state.leftBehind !== undefined) return state.leftBehind;
   // A command may hide that its client has died, before it had even begun perhaps.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
-  if (state.dropped || diedEarly) {
-    return "a client left without NBD_CMD_DISC: see why it died, and start again";
-  }
-  if (completedBy === "command" && !state.connected) {
-    return "the command has ended without connecting: pass it $nbd (or $uri), in single quotes";
-  }
+  if (state.dropped || diedEarly) return { code: "CLIENT_LEFT" };
+  if (completedBy === "command" && !state.connected) return { code: "NEVER_CONNECTED" };
   return undefined;
 }
 
 function refusal(
   { request, error }: NonNullable<StreamState["refused"]>,
   size: bigint | undefined,
-): string {
-  if (error !== NBD_ENOSPC) return `${request} was refused: it has flags that were not negotiated`;
-  const end = size === undefined ? "size=" : `size=${size}`;
-  return `${request} goes past the end: ${end} is too small for the client's disk`;
+): Notice {
+  return error === NBD_ENOSPC
+    ? { code: "REFUSED_PAST_END", request, size }
+    : { code: "REFUSED_FLAGS", request };
 }

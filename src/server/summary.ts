@@ -1,4 +1,7 @@
 /** The last word on a stream. */
+import type { Notice } from "../messages/notice.ts";
+import { textOf } from "../messages/text.ts";
+import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Counters } from "../stream/counters.ts";
 import type { Ended, StreamPlan } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
@@ -37,19 +40,20 @@ export interface SummaryParts {
   readonly end: Ended | undefined;
   /** Bytes found behind the stream's size; undefined when none were. */
   readonly surplus: number | undefined;
-  readonly warnings: readonly string[];
+  readonly warnings: readonly Notice[];
+  readonly vocabulary: Vocabulary;
 }
 
 export function summarize(
   { why }: Verdict,
-  { plan, counters, seconds, end, surplus, warnings }: SummaryParts,
+  { plan, counters, seconds, end, surplus, warnings, vocabulary }: SummaryParts,
 ): Summary {
   const { data, zeroes, emitted } = counters;
   const { checksum: algorithm, window: size } = plan;
   const { checksum: digest, windowNeeded: needed = 0 } = end ?? {};
   return {
     complete: why === undefined,
-    reason: why ?? null,
+    reason: why === undefined ? null : textOf(why, vocabulary),
     bytes: emitted,
     data,
     zeroes,
@@ -57,7 +61,7 @@ export function summarize(
     checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
     window: size === 0 ? null : { size, needed },
     surplus: surplus ?? null,
-    warnings,
+    warnings: warnings.map((notice) => textOf(notice, vocabulary)),
     bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,
   };
 }

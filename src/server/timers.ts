@@ -1,7 +1,8 @@
 /** How long a stream waits: for the other end of its FIFO, and for a client that was lost. */
 import type { Direction } from "../endpoint/spec.ts";
 import type { Log } from "../log.ts";
-import { type Failure, nobodyCame } from "../stream/failure.ts";
+import type { Failure, Words } from "../messages/notice.ts";
+import { nobodyCame } from "../stream/failure.ts";
 import type { StreamState } from "./stream-state.ts";
 
 /** Milliseconds without the other end until the user is told that it is missing. */
@@ -26,9 +27,8 @@ export class OpenTimer {
 
   constructor({ direction, name, timeout, log, onTimeout }: OpenTimerOptions) {
     this.who = direction === "write" ? "reader" : "writer";
-    const example = direction === "write" ? `cat ${name} > FILE` : `cat FILE > ${name}`;
-    const notice = () =>
-      log.info(`waiting for a ${this.who} of ${name}: start one, such as ${example}`);
+    const code = direction === "write" ? "AWAITING_READER" : "AWAITING_WRITER";
+    const notice = () => log.info({ code, pipe: name });
     this.#timers = [setTimeout(notice, NOTICE)];
     if (timeout === undefined) return;
     const giveUp = () => onTimeout(nobodyCame(direction, name, timeout / 1000));
@@ -42,7 +42,7 @@ export class OpenTimer {
 }
 
 export interface ReconnectHandlers {
-  warn(message: string): void;
+  warn(message: Words): void;
   /** The client has not come back: has the stream thread give up, and waits for what it says. */
   giveUp(): Promise<void>;
   /** `awaited` and `dropped` have changed. */
@@ -70,7 +70,7 @@ export class ReconnectTimer {
       this.#state.dropped = true;
       return;
     }
-    this.#handlers.warn(`a client was lost; it has ${limit / 1000} s to come back`);
+    this.#handlers.warn({ code: "CLIENT_LOST", seconds: limit / 1000 });
     this.#state.awaited = true;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#expire(), limit);

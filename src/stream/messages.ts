@@ -2,9 +2,9 @@
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
+import type { Failure, ReadBack } from "../messages/notice.ts";
 import { type Negotiated, UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { type Offset, toOffset } from "../protocol/offset.ts";
-import type { Failure } from "./failure.ts";
 
 /** Bytes from the start of a stream that are enough to recognize its format. */
 export const START = 512;
@@ -152,8 +152,8 @@ export type StreamEvent =
   | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** The stream's first bytes, at most START of them. Sent once, unless it begins with zeroes of a gap. */
   | { readonly type: "first-bytes"; readonly bytes: Uint8Array }
-  /** A client wanted to read what had been streamed already: what, and what to do about it. Sent once. */
-  | { readonly type: "read-back"; readonly text: string }
+  /** A client wanted to read what had been streamed already. Sent once. */
+  | ({ readonly type: "read-back" } & ReadBack)
   /** The source is at its end: now the exit status of its process is wanted. */
   | { readonly type: "source-ended" }
   /** The source has more than the stream's size. @see Surplus */

@@ -1,7 +1,7 @@
 /** What the engine and the connections know of a stream, whichever way it goes. */
 import type { EndpointError } from "../endpoint/error.ts";
 import type { Channel } from "./channel.ts";
-import type { Failure } from "./failure.ts";
+import type { Failure } from "../messages/notice.ts";
 import type { Ended, ShortStream } from "./messages.ts";
 import type { Step } from "./step.ts";
 

@@ -5,6 +5,7 @@ import { createSecureContext } from "node:tls";
 import type { TLSOptions } from "bun";
 import { messageOf, UserError } from "../errors.ts";
 import type { TlsPolicy } from "../handshake/haggling.ts";
+import { NoticeError } from "../messages/notice-error.ts";
 
 /** How connections are secured. */
 export type Security =
@@ -54,10 +55,8 @@ function read(folder: string, name: string): string {
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw new UserError(
-      "ERR_TLS",
-      `cannot read ${path}: ${messageOf(error)}; --tls-certificates=DIR names its folder`,
-    );
+    const why = messageOf(error);
+    throw new NoticeError("ERR_TLS", { code: "CERTIFICATE_UNREADABLE", path, why });
   }
   // An empty file would count as none: without a CA, the system's would be trusted.
   if (text.includes("-----BEGIN ")) return text;

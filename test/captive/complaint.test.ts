@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Cause, causeOf, remedyForCause } from "../../src/captive/complaint.ts";
 import { COMPLAINTS } from "./complaints.ts";
+import { told } from "../support/told.ts";
 
 /** A cause in words, with the name in it. */
 function shown(cause: Cause): string {
@@ -42,7 +43,7 @@ test("what is no complaint about the image has no cause", () => {
 
 describe("the remedy", () => {
   const remedy = (text: string, image: string, format?: string) =>
-    remedyForCause(causeOf(text, image), { image, format });
+    told(remedyForCause(causeOf(text, image), { image, format }));
   const said = (reason: string, image: string) =>
     `qemu-img: Could not open '${image}': ${reason}\n`;
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { COMMON_OPTIONS, flagOf, parseAddress, streamOptions } from "../../src/cli/options.ts";
+import { COMMON_OPTIONS, parseAddress, streamOptions } from "../../src/cli/options.ts";
+import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
 import { checkOptions } from "../../src/cli/words.ts";
-import { OptionError, problemText } from "../../src/library/option-error.ts";
 import { DEFAULTS } from "../../src/library/options.ts";
 import { resolveServe } from "../../src/library/resolve.ts";
 import { usageErrorOf } from "../support/thrown.ts";
@@ -181,13 +181,8 @@ describe("the options of a stream", () => {
     [{ "idle-timeout": "soon" }, "--idle-timeout soon is no time"],
     [{ "max-connections": "0" }, "--max-connections 0 is no number of clients"],
   ])("are named as they are written: %p", (args, message) => {
-    let problem: unknown;
-    try {
-      resolveServe({ pipe: "x", ...streamOptions(args, "write") });
-    } catch (error) {
-      if (error instanceof OptionError) problem = problemText(error.problem, flagOf);
-    }
-    expect(problem).toStartWith(message);
+    const resolve = () => resolveServe({ pipe: "x", ...streamOptions(args, "write") });
+    expect(usageErrorOf(resolve, COMMAND_LINE)).toStartWith(message);
   });
 
   test("are described with the defaults that they have", () => {

@@ -1,11 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { parseParameters } from "../../src/cli/parameters.ts";
+import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
 import { resolveServe } from "../../src/library/resolve.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 /** The message about bad words, whoever looks at them. */
 const refusal = (...words: string[]) =>
-  usageErrorOf(() => resolveServe(parseParameters(words).parameters));
+  usageErrorOf(() => resolveServe(parseParameters(words).parameters), COMMAND_LINE);
 
 const NONE = { pipe: undefined, read: undefined, size: undefined, window: undefined };
 

@@ -6,6 +6,7 @@ import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { told } from "../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -43,17 +44,17 @@ describe.each([
   test.skipIf(missing)(`is no disk, wherever it comes from (needs ${tool})`, async () => {
     const start = await startOf(`disk.${tool}`, `${line} > $1.out; mv $1.out $1`);
     for (const between of ALL) {
-      const doubt = doubtOf(start, between);
+      const doubt = told(doubtOf(start, between));
       expect(doubt).toStartWith(`the stream begins like what ${tool} has compressed, `);
       expect(doubt).toEndWith(`(${by})`);
     }
     const file = { ...IMPORT, spec: path("disk.z") };
-    expect(doubtOf(start, file)).toBe(
+    expect(told(doubtOf(start, file))).toBe(
       `disk.z begins like what ${tool} has compressed, and is taken as it is: ` +
         `for the disk in it, write read=exec:'${by} disk.z'`,
     );
     const odd = { ...IMPORT, spec: path("a disk.z") };
-    expect(doubtOf(start, odd)).toEndWith(`write read=exec:'${by} FILE'`);
+    expect(told(doubtOf(start, odd))).toEndWith(`write read=exec:'${by} FILE'`);
   });
 });
 
@@ -63,7 +64,7 @@ describe.each(["qcow2", "qcow", "qed", "vhdx", "vdi", "parallels"])("an image, %
   test("is no raw disk, wherever it comes from", async () => {
     const start = await make();
     for (const between of ALL) {
-      expect(doubtOf(start, between)).toStartWith(
+      expect(told(doubtOf(start, between))).toStartWith(
         `the stream begins like an image of the format ${format}, and is taken as it is: `,
       );
     }
@@ -79,7 +80,7 @@ describe.each(["qcow2", "qcow", "qed", "vhdx", "vdi", "parallels"])("an image, %
     expect(doubted("qemu-img info --image-opts driver=raw,file=$nbd")).toBeTrue();
     expect(doubted(["nbdcopy", "$uri", "disk.raw"])).toBeTrue();
     const written = { ...WRITTEN, command: ["qemu-img", "convert", "x", "$nbd"] };
-    expect(doubtOf(start, written)).toBeString();
+    expect(told(doubtOf(start, written))).toBeString();
   });
 });
 
@@ -90,8 +91,8 @@ describe.each([
 ])("what programs stream on purpose, %s,", (format, line) => {
   test("is doubted only where qemu-img has it for a raw disk by words of ours", async () => {
     const start = await startOf("disk.streamed", line);
-    expect(doubtOf(start, IMPORT)).toContain(`an image of the format ${format}, `);
-    expect(doubtOf(start, EXPORT)).toContain(`an image of the format ${format}, `);
+    expect(told(doubtOf(start, IMPORT))).toContain(`an image of the format ${format}, `);
+    expect(told(doubtOf(start, EXPORT))).toContain(`an image of the format ${format}, `);
     expect(doubtOf(start, READ)).toBeUndefined();
     expect(doubtOf(start, WRITTEN)).toBeUndefined();
   });

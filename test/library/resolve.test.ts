@@ -36,7 +36,7 @@ test("what is not said has its default", () => {
     signal: undefined,
     beforeStart: undefined,
     workerUrl: new URL("../../src/stream.worker.ts", import.meta.url),
-    files: [{ name: "pipe=", path: "x" }],
+    files: [{ name: { code: "OPTION", option: "pipe" }, path: "x" }],
   } as const;
   expect(served()).toStrictEqual({
     ...all,
@@ -88,12 +88,17 @@ test.each([
 
 test("a length is needed for zeroes behind a source, for one that is exact, and for an image", () => {
   const read = { pipe: undefined, read: "x" };
+  const exact = { code: "OPTION", option: "exact", value: true } as const;
   expect(served({ pad: true }).needsSize).toBeUndefined();
-  expect(served({ ...read, pad: true, exact: true }).needsSize).toBe("--pad");
-  expect(served({ ...read, exact: true }).needsSize).toBe("--exact");
+  expect(served({ ...read, pad: true, exact: true }).needsSize).toEqual({
+    code: "OPTION",
+    option: "pad",
+    value: true,
+  });
+  expect(served({ ...read, exact: true }).needsSize).toEqual(exact);
   const image = { ...read, command: undefined, image: "y.raw" };
   expect(ran(image).needsSize).toBe("making y.raw");
-  expect(ran({ ...image, exact: true }).needsSize).toBe("--exact");
+  expect(ran({ ...image, exact: true }).needsSize).toEqual(exact);
 });
 
 test("where clients may come back, what they have in flight is held at least", () => {
@@ -126,21 +131,21 @@ test("an export name has up to 4096 bytes", () => {
   }
   for (const exportName of ["n".repeat(4097), `${"ä".repeat(2048)}n`]) {
     expect(usageErrorOf(() => served({ exportName }))).toBe(
-      "-e takes a name of at most 4096 bytes",
+      "exportName takes a name of at most 4096 bytes",
     );
   }
 });
 
 describe("wrong options are refused:", () => {
   const CASES: [string, StreamOptions, RegExp][] = [
-    ["nothing at the endpoint", { pipe: undefined }, /^pipe=SINK is missing/],
-    ["two endpoints", { read: "y" }, /^read= goes without pipe=/],
-    ["half a byte", { size: 1.5 }, /^size=1\.5 is not a size: give a whole number of bytes$/],
-    ["a number that is not exact", { size: 2 ** 60 }, /^size=1152921504606847000 is not a size/],
-    ["no number", { window: Number.NaN }, /^window=NaN is not a size/],
-    ["a size below 0", { size: -1n }, /^size=-1 is not a size/],
-    ["a size out of range", { size: 1n << 63n }, /^size=9223372036854775808 is too large/],
-    ["a window out of range", { window: 1n << 40n }, /^window=1099511627776 is too large/],
+    ["nothing at the endpoint", { pipe: undefined }, /^pipe is missing/],
+    ["two endpoints", { read: "y" }, /^read cannot be combined with pipe:/],
+    ["half a byte", { size: 1.5 }, /^size: 1\.5 is not a size: give a whole number of bytes$/],
+    ["a number that is not exact", { size: 2 ** 60 }, /^size: 1152921504606847000 is not a size/],
+    ["no number", { window: Number.NaN }, /^window: NaN is not a size/],
+    ["a size below 0", { size: -1n }, /^size: -1n is not a size/],
+    ["a size out of range", { size: 1n << 63n }, /^size: 9223372036854775808n is too large/],
+    ["a window out of range", { window: 1n << 40n }, /^window: 1099511627776n is too large/],
     ["an endless time", { openTimeout: Number.POSITIVE_INFINITY }, /^openTimeout Infinity is no/],
     ["no time", { negotiationTimeout: 0 }, /^negotiationTimeout 0 is no time/],
     ["a time below 0", { reconnect: -1 }, /^reconnect -1 is no time/],
@@ -151,8 +156,8 @@ describe("wrong options are refused:", () => {
       { tls: { policy: "yes" as never, certificates: "." } },
       /^tls\.policy yes is not known: there are on and require$/,
     ],
-    ["an exact sink", { exact: true }, /^--exact goes with read=/],
-    ["a bad descriptor", { pipe: -1 }, /^pipe=fd:-1: fd: takes a number/],
+    ["an exact sink", { exact: true }, /^exact: true needs read: clients cannot write past size$/],
+    ["a bad descriptor", { pipe: -1 }, /^pipe: "fd:-1": fd: takes a number/],
   ];
   test.each(CASES)("%s", (_, options, message) => {
     expect(usageErrorOf(() => served(options))).toMatch(message);
@@ -167,7 +172,7 @@ test.each([
   ["the socket of a command", ran, { listen: { kind: "unix", path: "x" } }],
 ] as const)("a pid file cannot be %s", (_, resolved, options) => {
   expect(usageErrorOf(() => resolved({ pidFile: "x", pipe: "y", ...options }))).toMatch(
-    /^--pidfile and .* are one file, x: name another one$/,
+    /^pidFile and .* are one file, x: name another one$/,
   );
   const settings = resolved({ pidFile: "z", pipe: "y", ...options });
   expect(settings.pidFile).toBe("z");
@@ -217,7 +222,7 @@ test.each([
   `1${"0".repeat(40)}`,
 ])("%s is too large", (text) => {
   expect(usageErrorOf(() => resolveSize("size", text))).toBe(
-    `size=${text} is too large: the most is 2^63 - 2^30 bytes`,
+    `size: ${JSON.stringify(text)} is too large: the most is 2^63 - 2^30 bytes`,
   );
 });
 
@@ -245,6 +250,6 @@ describe("what is no size", () => {
     "Infinity",
   ])("%p is refused by the parameter's name", (text) => {
     const message = usageErrorOf(() => resolveSize("window", text));
-    expect(message).toStartWith(`window=${text} is not a size: `);
+    expect(message).toStartWith(`window: ${JSON.stringify(text)} is not a size: `);
   });
 });

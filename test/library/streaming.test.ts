@@ -14,6 +14,7 @@ import {
 } from "../../src/index.ts";
 import { resolveServe } from "../../src/library/resolve.ts";
 import { startServe } from "../../src/library/serve.ts";
+import { LIBRARY } from "../../src/messages/vocabulary.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
@@ -260,6 +261,49 @@ describe("run", () => {
   });
 });
 
+describe("a program is told of its own options:", () => {
+  test("by a stream that is too short, in the reason and in the summary", async () => {
+    const { path, stream } = serveInto(fresh("short"), { size: 2 * BYTES.length });
+    const ended = failure(stream);
+    await listening(stream);
+    await write(path);
+    const error = await ended;
+    expect(error.message).toEndWith(
+      `finished at byte ${BYTES.length} of size ${2 * BYTES.length}: see whether one has failed; ` +
+        "if they leave out zeroes at the end, use pad: true",
+    );
+    const { summary } = error as TruncatedError;
+    expect(error.message).toBe(`the stream is truncated: ${summary.reason}`);
+  });
+
+  test("by the warnings, in the messages and in the summary", async () => {
+    const path = fresh("nbd.sock");
+    const read = `exec:head -c ${BYTES.length + 1} /dev/zero`;
+    const size = BYTES.length;
+    const stream = serve({ read, size, listen: { kind: "unix", path } });
+    const warned: string[] = [];
+    stream.on("message", ({ level, text }) => level === "warn" && warned.push(text));
+    await listening(stream);
+    {
+      using client = await RawClient.transmission(path);
+      expect(await client.read(0, size)).toEqual(Buffer.alloc(size));
+      client.disconnect();
+      await client.closed();
+    }
+    const { warnings } = await bounded(stream, "the end");
+    expect(warned).toEqual([`${read} has 1 bytes more than size ${size}: is the size right?`]);
+    expect(warnings).toEqual(warned);
+  });
+
+  test("by an address that is in use", async () => {
+    using other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const listen = { kind: "tcp", host: "127.0.0.1", port: other.port } as const;
+    const error = await failure(serve({ pipe: "exec:cat > /dev/null", listen }));
+    expect(error.code).toBe("ERR_LISTEN");
+    expect(error.message).toEndWith("another server uses it: choose another port with listen.port");
+  });
+});
+
 describe("what cannot begin is refused:", () => {
   const CASES: [string, () => Streaming, string, RegExp][] = [
     ["nothing to run", () => run({ pipe: "x" }), "ERR_USAGE", /^nothing to run: give a command/],
@@ -268,26 +312,30 @@ describe("what cannot begin is refused:", () => {
       "a command and an image",
       () => run({ pipe: "x", command: "true", image: "y" }),
       "ERR_USAGE",
-      /^image goes without command/,
+      /^image cannot be combined with command/,
     ],
     ["an image without a name", () => run({ pipe: "x", image: "" }), "ERR_USAGE", /^the image has/],
     [
       "a format of no image",
       () => run({ pipe: "x", command: "true", format: "raw" }),
       "ERR_USAGE",
-      /^format goes with image/,
+      /^format needs image/,
     ],
     [
       "an image that is to be made of an unknown length",
       () => run({ read: "exec:true", image: "y.raw" }),
       "ERR_USAGE",
-      /^making y\.raw needs size=: the length of the source is not known; give/,
+      /^making y\.raw needs size: the length of the source is not known; give/,
     ],
     [
       "no length for somebody who needs one",
-      () => startServe(() => ({ ...resolveServe({ pipe: "x" }), needsSize: "the percentage" })),
+      () =>
+        startServe(
+          () => ({ ...resolveServe({ pipe: "x" }), needsSize: "the percentage" }),
+          LIBRARY,
+        ),
       "ERR_USAGE",
-      /^the percentage needs size=: the length of the stream is not known; give/,
+      /^the percentage needs size: the length of the stream is not known; give/,
     ],
     [
       "an endless interval",

@@ -10,6 +10,7 @@ import { RawClient, turnedAway } from "../support/nbd-client.ts";
 import { encodeOption } from "../support/wire.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { told } from "../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -21,7 +22,7 @@ const CHOICE = Buffer.concat([
 let folder: ReturnType<typeof tempFolder>;
 let path: string;
 let clients: NegotiatedConnection[];
-let closed: [string, boolean][];
+let closed: [string | undefined, boolean][];
 let listener: { stop(closeAll?: boolean): void };
 let connections: ConnectionManager;
 /** What is done when somebody needs a place; there is none if nothing else is said. */
@@ -58,7 +59,7 @@ function open(maxConnections = 2, negotiationTimeout = 30_000): void {
     {
       onTransmission: (client) => clients.push(client),
       onAbandon: () => {},
-      onClose: (reason, fault) => closed.push([reason, fault]),
+      onClose: (reason, fault) => closed.push([told(reason), fault]),
     },
   );
   listener = Bun.listen({ unix: path, socket: connections.handler });

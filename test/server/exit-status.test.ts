@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { decideExitStatus, endedBy, type StreamEnd } from "../../src/server/exit-status.ts";
 import { initialState, type StreamState } from "../../src/server/stream-state.ts";
+import { told } from "../support/told.ts";
 
 /** The end of a stream that a client has written and left as it should, but for what is given. */
 function end(state: Partial<StreamState>, more: Partial<StreamEnd> = {}): StreamEnd {
@@ -8,9 +9,12 @@ function end(state: Partial<StreamState>, more: Partial<StreamEnd> = {}): Stream
   return { state: { ...good, ...state }, completedBy: "command", size: 1024n, ...more };
 }
 
-const FAILED = { status: 7, why: "the command failed" };
+const FAILED = {
+  status: 7,
+  why: { code: "ENDPOINT_FAILED", problem: "the command failed" },
+} as const;
 const BROKEN = {
-  failure: { code: "READER_GONE", errno: 108, message: "the reader went away" },
+  failure: { code: "READER_GONE", errno: 108, sink: "x", emitted: 5, unread: 0 },
 } as const;
 
 test("a stream with which nothing is wrong is 0", () => {
@@ -18,15 +22,17 @@ test("a stream with which nothing is wrong is 0", () => {
 });
 
 test.each([
-  ["is broken", end(BROKEN), /^the reader went away$/],
+  ["is broken", end(BROKEN), /^the reader of x went away with the stream at byte 5:/],
   ["was left by its client without a word", end({ dropped: true }), /without NBD_CMD_DISC/],
   [
     "has a command at its end that has failed",
-    end({}, { problem: "zstd failed" }),
+    end({}, { problem: { code: "ENDPOINT_FAILED", problem: "zstd failed" } }),
     /^zstd failed$/,
   ],
 ] as const)("a stream that %s is 4", (_, one, why) => {
-  expect(decideExitStatus(one)).toEqual({ status: 4, why: expect.stringMatching(why) });
+  const { status, why: notice } = decideExitStatus(one);
+  expect(status).toBe(4);
+  expect(told(notice)).toMatch(why);
 });
 
 test("a captive command that has failed passes its own status on, whatever else is wrong", () => {
@@ -40,6 +46,9 @@ test("a stream thread that has died of a fault is an internal error", () => {
 });
 
 test("a signal is 128 plus its number", () => {
-  expect(endedBy("SIGINT")).toEqual({ status: 130, why: "ended by SIGINT" });
-  expect(endedBy("SIGTERM", " too early").why).toBe("ended by SIGTERM too early");
+  expect(endedBy("SIGINT")).toEqual({ status: 130, why: { code: "STOPPED", signal: "SIGINT" } });
+  expect(told(endedBy("SIGINT").why)).toBe("ended by SIGINT");
+  expect(told(endedBy("SIGTERM", "STOPPED_BEFORE_STORED").why)).toStartWith(
+    "ended by SIGTERM before the image was on the disk",
+  );
 });

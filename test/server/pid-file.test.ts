@@ -104,7 +104,7 @@ describe.each([
       expect(thrown).toBeInstanceOf(UserError);
       expect(thrown).toMatchObject({ code: "ERR_FILE", exitStatus: 3 });
       const { message } = thrown as UserError;
-      expect(message).toStartWith("cannot write --pidfile: ");
+      expect(message).toStartWith("cannot write pidFile: ");
       expect(message).toContain(folder.file(name));
       expect(readFileSync(folder.file("notes"), "latin1")).toBe("1 apple\n");
       expect(lstatSync(folder.file("image")).size).toBe(200_000);

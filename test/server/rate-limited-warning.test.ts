@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { RateLimitedWarning, type Timers } from "../../src/server/rate-limited-warning.ts";
+import { told } from "../support/told.ts";
 
 /** A clock that a test moves. */
 class FakeTimers implements Timers {
@@ -37,7 +38,7 @@ function repeats() {
   const lines: string[] = [];
   const timers = new FakeTimers();
   const warnings = new RateLimitedWarning(
-    (line) => lines.push(line),
+    (line) => lines.push(told(line) as string),
     (count) => `${count} more`,
     timers,
   );

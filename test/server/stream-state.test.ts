@@ -5,6 +5,7 @@ import {
   type CompletedBy,
   incompleteReason,
 } from "../../src/server/stream-state.ts";
+import { told } from "../support/told.ts";
 
 /** A stream that a client has written and left as it should. */
 const GOOD: StreamState = {
@@ -22,24 +23,32 @@ const GOOD: StreamState = {
   ended: false,
 };
 
+const LEFT = {
+  code: "LEFT_BEHIND",
+  processes: [],
+  client: "connected",
+  emitted: 7,
+  size: 1024n,
+} as const;
+
 /** All that can be wrong, the worst first. */
 const WRONG: [string, Partial<StreamState>, RegExp][] = [
   ["a crash", { crash: new Error("boom") }, /^boom$/],
   [
     "a failure",
-    { failure: { code: "READER_GONE", errno: 108, message: "the reader went away" } },
-    /^the reader went away$/,
+    { failure: { code: "READER_GONE", errno: 108, sink: "x", emitted: 7, unread: 0 } },
+    /^the reader of x went away with the stream at byte 7: /,
   ],
   [
     "a refused request",
     { refused: { request: "NBD_CMD_WRITE of 512 bytes at 1024", error: NBD_ENOSPC } },
     /^NBD_CMD_WRITE of 512 bytes at 1024 goes past the end: size=1024 is too small/,
   ],
-  ["what is still there", { leftBehind: "a client is still connected" }, /^a client is still co/],
+  ["what is still there", { leftBehind: LEFT }, /a client that it left behind is still connected/],
 ];
 
 const judge = (facts: Partial<StreamState>, by: CompletedBy) =>
-  incompleteReason({ ...GOOD, ...facts }, by, 1024n);
+  told(incompleteReason({ ...GOOD, ...facts }, by, 1024n));
 
 describe.each<CompletedBy>(["clients", "command"])("by the %s", (by) => {
   test("a stream with nothing wrong is complete, whether it has ended or not", () => {

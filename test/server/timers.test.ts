@@ -1,15 +1,17 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import type { Failure, Words } from "../../src/messages/notice.ts";
 import { OpenTimer } from "../../src/server/timers.ts";
 import { LIMIT } from "../support/limit.ts";
 import { eventually } from "../support/program.ts";
+import { told } from "../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
 function waiting(direction: "read" | "write", timeout: number | undefined) {
-  const said: string[] = [];
-  const failures: { code: string; message: string }[] = [];
+  const said: (string | undefined)[] = [];
+  const failures: Failure[] = [];
   const quiet = () => {};
-  const log = { info: (text: string) => said.push(text), warn: quiet, verbose: quiet };
+  const log = { info: (words: Words) => said.push(told(words)), warn: quiet, verbose: quiet };
   const end = new OpenTimer({
     direction,
     name: "the fifo",
@@ -38,7 +40,7 @@ test.each([
 test("nobody who comes in time is a failure, once", async () => {
   const { end, failures } = waiting("write", 50);
   await eventually(() => failures.length > 0, "the failure");
-  expect(failures[0]?.message).toContain("the fifo");
+  expect(told(failures[0])).toContain("the fifo");
   await Bun.sleep(100);
   expect(failures.length).toBe(1);
   end.settled();

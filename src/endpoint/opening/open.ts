@@ -48,7 +48,8 @@ function openPath(path: string, direction: Direction, size: bigint | undefined):
   if (stats.isFile() && direction === "write") {
     throw new UnusableError(
       "it is a regular file, not a pipe",
-      `remove it, or write to standard output: pipe=- > ${path}`,
+      "remove it, or write to standard output",
+      path,
     );
   }
   return openFile(path, direction, size);

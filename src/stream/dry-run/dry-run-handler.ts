@@ -159,7 +159,7 @@ export class DryRunHandler implements RequestHandler {
     } else if (error === NBD_EIO) {
       // Only the first time, as in a real stream. A window that would keep it is tried by the caller.
       if (this.#log.readsBack === 1) {
-        this.#post({ type: "read-back", text: readBack(request, undefined) });
+        this.#post({ type: "read-back", ...readBack(request, undefined) });
       }
       replies.refuse(request, error, "it has been streamed already");
     } else {

@@ -2,6 +2,8 @@
 import { MSG_MORE } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { boundAddress, send } from "../../../ffi/socket.ts";
+import { clientText } from "../../messages/client-text.ts";
+import type { Failure } from "../../messages/notice.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
@@ -14,7 +16,6 @@ import {
 } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
-import type { Failure } from "../failure.ts";
 import { type Body, ZeroBody } from "../replies.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_ENDPOINT, WAIT_TURN } from "../step.ts";
 import { SPLICE_MIN } from "../input.ts";
@@ -167,8 +168,8 @@ export class ReadHandler implements RequestHandler, Reader {
     return MORE;
   }
 
-  #refuse({ errno, message }: Failure): void {
-    this.channel.replies.refuse(this.channel.request, errno, message);
+  #refuse(failure: Failure): void {
+    this.channel.replies.refuse(this.channel.request, failure.errno, clientText(failure));
   }
 
   /** Goes on with the READ under way; only while no body of it is on its way. */

@@ -4,7 +4,7 @@ import { EndpointError } from "../../endpoint/error.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { growSendBuffer } from "../../../ffi/socket.ts";
 import type { Channel } from "../channel.ts";
-import { unread } from "../failure.ts";
+import { tooShort } from "../failure.ts";
 import type { Ended, ShortStream } from "../messages.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
 import { ReadHandler } from "./read-handler.ts";
@@ -80,7 +80,7 @@ export class ReadStream extends ReadState implements Stream {
 
   finish(short: ShortStream): void {
     const { head, size } = this.rule;
-    if (short === "fail" && head < size) this.break(unread(head, size));
+    if (short === "fail" && head < size) this.break(tooShort("read", head, size));
     this.#deadline = performance.now() + LINGER;
   }
 

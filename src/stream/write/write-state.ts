@@ -1,5 +1,6 @@
 /** What all connections to a stream that is written share. */
 import type { EndpointError } from "../../endpoint/error.ts";
+import type { Failure } from "../../messages/notice.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, max, min, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
@@ -7,7 +8,6 @@ import {
   backwardWrite,
   clientCut,
   describe,
-  type Failure,
   readBack,
   readerGone,
   sinkFailed,
@@ -87,8 +87,7 @@ export class WriteState {
   readBack(request: Request): void {
     if (this.#readBack) return;
     this.#readBack = true;
-    const text = readBack(request, this.rule.windowFor(request.offset));
-    this.post({ type: "read-back", text });
+    this.post({ type: "read-back", ...readBack(request, this.rule.windowFor(request.offset)) });
   }
 
   /** A WRITE has been taken on. @param start of what is new of it, behind any gap */

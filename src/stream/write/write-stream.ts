@@ -113,7 +113,7 @@ export class WriteStream extends WriteState implements Stream {
   finish(short: ShortStream): void {
     const { end, size } = this.rule;
     this.#short = short;
-    if (short === "fail" && end < size) this.break(tooShort(end, size));
+    if (short === "fail" && end < size) this.break(tooShort("write", end, size));
   }
 
   /** Brings out the last zeroes, waits until the reader has taken everything, and closes the sink. */

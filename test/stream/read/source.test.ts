@@ -15,6 +15,7 @@ import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { ReadFixture } from "../../support/read-stream.ts";
 import { tempFolder } from "../../support/temp.ts";
+import { told } from "../../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -173,7 +174,7 @@ describe("a source that fails", () => {
     expect(stream.answer(peer, asked).error).toBe(NBD_EIO);
     expect(stream.answer(other, waiting).error).toBe(NBD_EIO);
     expect(stream.broken).toBe("SOURCE_FAILED");
-    expect(stream.event("broken")?.failure.message).toContain(`${stream.path} failed (`);
+    expect(told(stream.event("broken")?.failure)).toContain(`${stream.path} failed (`);
     stream.finish();
   });
 
@@ -236,7 +237,7 @@ describe("a source that fails", () => {
     stream.until(() => peer.finished);
     expect(stream.ends).toEqual(["cut"]);
     expect(stream.broken).toBe("SOURCE_FAILED");
-    expect(stream.event("broken")?.failure.message).toContain("somebody else reads from it");
+    expect(told(stream.event("broken")?.failure)).toContain("somebody else reads from it");
     expect(peer.available).toBeLessThan(16 * MIB);
     expect(stream.read(stream.connect(), 0, 1).error).toBe(NBD_EIO);
   });

@@ -1,0 +1,26 @@
+/** An error of the user's that names options. */
+import { type ErrorCode, EXIT, messageOf, UserError } from "../errors.ts";
+import type { Notice } from "./notice.ts";
+import { textOf } from "./text.ts";
+import { LIBRARY, type Vocabulary } from "./vocabulary.ts";
+
+/** Its message has the library's names; see {@link messageIn} for others. */
+export class NoticeError extends UserError {
+  constructor(
+    code: ErrorCode,
+    readonly notice: Notice,
+    exitStatus?: number,
+  ) {
+    super(code, textOf(notice, LIBRARY), exitStatus);
+  }
+}
+
+/** An option that is wrong. */
+export function optionError(notice: Notice): NoticeError {
+  return new NoticeError("ERR_USAGE", notice, EXIT.USAGE);
+}
+
+/** The text of anything that was thrown, in other words than the library's. */
+export function messageIn(error: unknown, vocabulary: Vocabulary): string {
+  return error instanceof NoticeError ? textOf(error.notice, vocabulary) : messageOf(error);
+}
