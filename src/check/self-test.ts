@@ -2,6 +2,7 @@
 import { randomFillSync } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { mkfifo } from "../../ffi/pipe.ts";
+import { NbdClient } from "../captive/nbd-client.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import type { ServeOptions } from "../library/options.ts";
 import { resolveServe } from "../library/resolve.ts";
@@ -11,7 +12,6 @@ import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../protocol/
 import { advertisedSize } from "../protocol/export.ts";
 import type { CheckContext } from "./client.ts";
 import { type Item, ItemList } from "./report.ts";
-import { SelfTestClient } from "./self-test-client.ts";
 
 /** Milliseconds that a stream may take. */
 const LIMIT = 30_000;
@@ -96,7 +96,7 @@ async function serveOne(
   parameter: "pipe" | "read",
   folder: PrivateFolder,
   { stopSignal, workerUrl, log, vocabulary }: CheckContext,
-  talk: (client: SelfTestClient) => Promise<void>,
+  talk: (client: NbdClient) => Promise<void>,
 ): Promise<void> {
   const options: ServeOptions = {
     [parameter]: fifoIn(folder),
@@ -119,18 +119,15 @@ async function serveOne(
   });
 }
 
-async function meet(
-  socket: string,
-  talk: (client: SelfTestClient) => Promise<void>,
-): Promise<void> {
-  using client = await SelfTestClient.connect(socket);
+async function meet(socket: string, talk: (client: NbdClient) => Promise<void>): Promise<void> {
+  using client = await NbdClient.connect({ path: socket });
   const size = BigInt(advertisedSize(SIZE));
   if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
   await talk(client);
   await client.disconnect();
 }
 
-async function writeAll(client: SelfTestClient, disk: Uint8Array): Promise<void> {
+async function writeAll(client: NbdClient, disk: Uint8Array): Promise<void> {
   const write = ([offset, length]: Part) => {
     client.send(NBD_CMD_WRITE, offset, length, disk.subarray(offset, offset + length));
   };
