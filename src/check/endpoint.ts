@@ -37,18 +37,18 @@ export interface StreamWords {
 }
 
 /**
- * Looks at what `pipe=` or `read=` names, and at what `size=` and `window=` mean for it. Nothing is opened,
- * connected to, made or started: what is at the other end has one stream to take, and a check must not be it.
+ * Looks at what `pipe=` or `read=` names, and at what `size=` and `window=` mean for it. It opens, connects
+ * to, makes and starts nothing: the process at the other end would take the check for its only stream.
  */
 export async function checkEndpoint(words: StreamWords): Promise<readonly Item[]> {
   const { spec, direction, size, window } = words;
   const found = new ItemList("endpoint");
   switch (spec.kind) {
     case "path":
-      checkPath(found, spec.path, direction, size);
+      checkPath(found, spec.path, words);
       break;
     case "descriptor":
-      checkDescriptor(found, spec.name, spec.fd, direction, size);
+      checkDescriptor(found, spec.name, spec.fd, words);
       break;
     case "tcp":
       await checkTcp(found, spec.host, spec.port, direction);
@@ -61,12 +61,7 @@ export async function checkEndpoint(words: StreamWords): Promise<readonly Item[]
   return found.items;
 }
 
-function checkPath(
-  found: ItemList,
-  path: string,
-  direction: Direction,
-  size: bigint | undefined,
-): void {
+function checkPath(found: ItemList, path: string, words: StreamWords): void {
   let stats: BigIntStats | undefined;
   try {
     stats = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -74,10 +69,10 @@ function checkPath(
     return found.add("failed", "kind", `it cannot be looked at: ${messageOf(error)}`);
   }
   if (stats === undefined) checkMissing(found, path);
-  else if (stats.isFIFO()) checkFifo(found, path, stats, direction);
+  else if (stats.isFIFO()) checkFifo(found, path, stats, words.direction);
   else if (stats.isSocket()) checkSocket(found, path);
   else if (stats.isDirectory()) found.add("failed", "kind", "a folder: name a FIFO inside it");
-  else checkFile(found, path, stats, direction, size);
+  else checkFile(found, path, stats, words);
 }
 
 function checkMissing(found: ItemList, path: string): void {
@@ -90,13 +85,12 @@ function checkMissing(found: ItemList, path: string): void {
     addPipeSize(found);
   } catch (error) {
     found.add("note", "kind", `${nothing} would be made`);
-    const text = `${messageOf(error)}: check the folder and its permissions`;
-    found.add("failed", "can be made", text);
+    found.add("failed", "can be made", `${messageOf(error)}: check the folder and its permissions`);
   }
 }
 
-/** By its mode: opening it might be noticed at its other end, rewind a tape or hang up a modem. */
-function isAccessible(found: ItemList, path: string, direction: Direction, remark = ""): boolean {
+/** Checks the mode only: opening might be noticed at the other end, rewind a tape or hang up a modem. */
+function checkMode(found: ItemList, path: string, direction: Direction, remark = ""): boolean {
   try {
     accessSync(path, direction === "write" ? constants.W_OK : constants.R_OK);
   } catch (error) {
@@ -112,15 +106,20 @@ function isAccessible(found: ItemList, path: string, direction: Direction, remar
 function checkFifo(found: ItemList, path: string, stats: BigIntStats, direction: Direction): void {
   found.add("ok", "kind", "a named pipe");
   const remark = "; it was not opened: its other end would see that";
-  if (!isAccessible(found, path, direction, remark)) return;
+  if (!checkMode(found, path, direction, remark)) return;
   try {
     refuseOwnPipeEnd(stats, direction);
   } catch (error) {
-    if (!(error instanceof UnusableError)) throw error;
-    return found.add("failed", "other end", `${error.message}; ${error.hint}`);
+    return found.add("failed", "other end", refusal(error));
   }
   checkFifoUsers(found, path, direction);
   addPipeSize(found);
+}
+
+/** @throws any other error */
+function refusal(error: unknown): string {
+  if (!(error instanceof UnusableError)) throw error;
+  return `${error.message}; ${error.hint}`;
 }
 
 function checkFifoUsers(found: ItemList, path: string, direction: Direction): void {
@@ -138,12 +137,11 @@ function checkFifoUsers(found: ItemList, path: string, direction: Direction): vo
   const { users, waiting, hidden } = all;
   const there = users.filter(({ end }) => end === words.other || end === "both");
   const rivals = users.filter(({ end }) => end !== words.other);
-  const text = `a ${words.who} is there: ${listOf(there)}`;
-  if (there.length > 1) {
-    const advice = `if several of these ${words.share} a part of the stream`;
-    found.add("note", "other end", `${text}; ${advice}`);
-  } else if (there.length === 1) {
-    found.add("ok", "other end", text);
+  if (there.length > 0) {
+    const shared = `; if several of these ${words.share} a part of the stream`;
+    const text = `a ${words.who} is there: ${listOf(there)}`;
+    if (there.length === 1) found.add("ok", "other end", text);
+    else found.add("note", "other end", text + shared);
   } else {
     const maybe =
       waiting.length === 0 ? "" : `, or is one of ${listOf(waiting)}, which wait for a named pipe`;
@@ -151,18 +149,15 @@ function checkFifoUsers(found: ItemList, path: string, direction: Direction): vo
     found.add("note", "other end", `no ${words.who} is seen: it is waited for${maybe}${others}`);
   }
   if (rivals.length === 0) return;
-  const warning = `${listOf(rivals)} could ${words.mixed}, too: end it first`;
-  found.add("warning", "this end", warning);
+  found.add("warning", "this end", `${listOf(rivals)} could ${words.mixed}, too: end it first`);
 }
 
 function listOf(processes: readonly NamedProcess[]): string {
   return processes.map(({ pid, name }) => `${name} (${pid})`).join(", ");
 }
 
-/** What a pipe gets when it is opened or made for a stream. */
 function addPipeSize(found: ItemList): void {
-  const text = `${pipeCapacity()} bytes, which is what a new pipe gets here`;
-  found.add("ok", "pipe size", text);
+  found.add("ok", "pipe size", `${pipeCapacity()} bytes, which is what a new pipe gets here`);
 }
 
 function checkSocket(found: ItemList, path: string): void {
@@ -176,11 +171,9 @@ function checkSocket(found: ItemList, path: string): void {
   const name = "other end";
   if (listens === undefined) {
     found.add("warning", name, "/proc/net/unix does not tell whether anybody listens");
-  } else if (listens) {
-    found.add("ok", name, "somebody listens on it");
   } else {
-    const text = "nobody listens on it here: start the program that listens on it first";
-    found.add("failed", name, text);
+    const none = "nobody listens on it here: start the program that listens on it first";
+    found.check(listens, name, "somebody listens on it", none);
   }
 }
 
@@ -191,44 +184,39 @@ function checkFile(
   found: ItemList,
   path: string,
   stats: BigIntStats,
-  direction: Direction,
-  size: bigint | undefined,
+  { direction, size }: StreamWords,
 ): void {
   const device = deviceName(stats.rdev);
-  if (stats.isFile()) {
-    if (direction === "write") {
-      const text = `a regular file, not a pipe: remove it, or write to standard output: pipe=- > ${path}`;
-      return found.add("failed", "kind", text);
-    }
-    const text = `a regular file of ${stats.size} bytes, which is the size= of the stream`;
-    found.add("ok", "kind", text);
-  } else if (stats.isCharacterDevice()) {
-    if (TERMINALS.has(Number(device.split(":")[0]))) {
-      return found.add("failed", "kind", "a terminal: name a pipe, a socket or a file");
-    }
-    found.add("ok", "kind", "a character device");
-  } else {
-    const room = deviceSize(device);
-    found.add("ok", "kind", `a block device${room === undefined ? "" : ` of ${room} bytes`}`);
-    if (direction === "write") {
-      checkUse(found, stats);
-      if (room !== undefined && size !== undefined && room < size) {
-        const text = `${room} bytes, and the stream has ${size}: name a larger device`;
-        found.add("failed", "room", text);
-      }
-    }
+  const length = stats.isFile() ? stats.size : deviceSize(device);
+  if (stats.isFile() && direction === "write") {
+    const text = `a regular file, not a pipe: remove it, or write to standard output: pipe=- > ${path}`;
+    return found.add("failed", "kind", text);
   }
-  isAccessible(found, path, direction);
+  if (stats.isFile()) {
+    found.add("ok", "kind", `a regular file of ${length} bytes, which is the size= of the stream`);
+  } else if (stats.isBlockDevice()) {
+    found.add("ok", "kind", `a block device${length === undefined ? "" : ` of ${length} bytes`}`);
+    if (direction === "write") checkUse(found, stats);
+    if (direction === "write" && length !== undefined && size !== undefined && length < size) {
+      const text = `${length} bytes, and the stream has ${size}: name a larger device`;
+      found.add("failed", "room", text);
+    }
+  } else if (TERMINALS.has(Number(device.split(":")[0]))) {
+    return found.add("failed", "kind", "a terminal: name a pipe, a socket or a file");
+  } else {
+    found.add("ok", "kind", "a character device");
+  }
+  checkMode(found, path, direction);
 }
 
-/** What a block device that is to be written is used for; it must be nothing. */
+/** Checks that a block device to be written is unused. */
 function checkUse(found: ItemList, stats: BigIntStats): void {
   const users = deviceUsers(stats);
-  if (users.length > 0) found.add("failed", "use", `it is in use: ${users.join(", ")}`);
-  else found.add("ok", "use", "it is not seen to be mounted, swapped to or a part of anything");
+  const unused = "it is not seen to be mounted, swapped to or a part of anything";
+  found.check(users.length === 0, "use", unused, `it is in use: ${users.join(", ")}`);
 }
 
-/** A block device's size in bytes, as sysfs has it in sectors of 512. */
+/** A block device's size in bytes; sysfs has it in sectors of 512. */
 function deviceSize(device: string): bigint | undefined {
   try {
     return BigInt(readFileSync(`/sys/dev/block/${device}/size`, "latin1").trim()) * 512n;
@@ -237,20 +225,18 @@ function deviceSize(device: string): bigint | undefined {
   }
 }
 
-/** A descriptor is open already, so looking at it disturbs nobody. */
+/** Inspects a descriptor, which the other end does not notice, as it is open already. */
 function checkDescriptor(
   found: ItemList,
   name: string,
   number: number,
-  direction: Direction,
-  size: bigint | undefined,
+  { direction, size }: StreamWords,
 ): void {
   let endpoint: ReturnType<typeof inspectDescriptor>;
   try {
     endpoint = inspectDescriptor(name, number, direction, size);
   } catch (error) {
-    if (!(error instanceof UnusableError)) throw error;
-    return found.add("failed", "kind", `${name}: ${error.message}; ${error.hint}`);
+    return found.add("failed", "kind", `${name}: ${refusal(error)}`);
   }
   const { handle, length } = endpoint;
   if (handle.kind === "fifo") return;
@@ -276,8 +262,8 @@ function checkPipe(found: ItemList, fd: number, direction: Direction): void {
   if (!gone) found.add("ok", "other end", `a ${who} is there`);
   else if (left === 0) found.add("failed", "other end", `its ${who} has gone: start it again`);
   else found.add("warning", "other end", `its writer has gone, and has left ${left} bytes`);
-  const text = `${pipeSize(fd)} bytes now; it is grown as far as the kernel grants`;
-  found.add("ok", "pipe size", text);
+  const size = `${pipeSize(fd)} bytes now; it is grown as far as the kernel grants`;
+  found.add("ok", "pipe size", size);
 }
 
 async function checkTcp(
@@ -300,11 +286,9 @@ async function checkTcp(
   if (listeners.includes(undefined)) {
     const taken = direction === "write" ? "takes it for the stream" : "gives the stream to it";
     found.add("note", "other end", `not tried: whoever listens there ${taken}`);
-  } else if (listeners.includes(true)) {
-    found.add("ok", "other end", "somebody listens there");
   } else {
-    const text = "nobody listens there: start the program that listens there first";
-    found.add("failed", "other end", text);
+    const none = "nobody listens there: start the program that listens there first";
+    found.check(listeners.includes(true), "other end", "somebody listens there", none);
   }
 }
 
@@ -333,14 +317,13 @@ function checkSize(found: ItemList, direction: Direction, size: bigint | undefin
 }
 
 function checkWindow(found: ItemList, direction: Direction, window: number): void {
-  const blocks = Math.floor(window / WINDOW_BLOCK);
-  if (direction === "write" && blocks === 0) {
-    const text = `${window} bytes hold nothing: memory is taken in pieces of ${WINDOW_BLOCK}`;
-    return found.add("warning", "window=", text);
+  const room = Math.floor(window / WINDOW_BLOCK) * WINDOW_BLOCK;
+  const pieces = `in pieces of ${WINDOW_BLOCK}`;
+  if (direction === "read") {
+    found.add("ok", "window=", `the last ${window} bytes are kept in memory`);
+  } else if (room === 0) {
+    found.add("warning", "window=", `${window} bytes hold nothing: memory is taken ${pieces}`);
+  } else {
+    found.add("ok", "window=", `up to ${room} bytes of memory, ${pieces}, when needed`);
   }
-  const text =
-    direction === "read"
-      ? `the last ${window} bytes are kept in memory`
-      : `up to ${blocks * WINDOW_BLOCK} bytes of memory, in pieces of ${WINDOW_BLOCK}, when needed`;
-  found.add("ok", "window=", text);
 }

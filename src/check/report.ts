@@ -28,6 +28,11 @@ export class ItemList {
   add(state: State, name: string, text: string): void {
     this.items.push({ topic: this.#topic, name, state, text });
   }
+
+  /** Adds `text` as "ok", or `failure` as "failed". */
+  check(isFine: boolean, name: string, text: string, failure: string): void {
+    this.add(isFine ? "ok" : "failed", name, isFine ? text : failure);
+  }
 }
 
 /** One run of the command, and what it has done. The names are those of the JSON form. */
