@@ -1,7 +1,4 @@
-/**
- * `check -- COMMAND`: dry runs of a client, as many as are needed to tell whether it streams, and by which
- * line.
- */
+/** `check -- COMMAND`: dry runs of a client, which tell whether it streams, and by which line. */
 import { statSync } from "node:fs";
 import { captiveWords, commandOf, isPlainWord } from "../captive/command.ts";
 import { imageSize } from "../captive/qemu-img.ts";
@@ -19,22 +16,19 @@ import type { StopSignal } from "../server/stop-signal.ts";
 import type { DryRunFindings, Tally } from "../stream/messages.ts";
 import { type ClientFindings, type Item, ItemList, type Trial } from "./report.ts";
 
-/**
- * As much of what is ahead of its turn is kept for a client to read back, in bytes: if a larger window
- * might have had what it wanted, the next of these is tried.
- */
+/** Sizes of the window in bytes; the next one is tried when it might have what a client reads back. */
 const WINDOWS = [LEAST_WINDOW, 2 ** 30, LARGEST_WINDOW];
-/** The order of a client's writes depends on timing: the next run may need more than this one. */
+/** The order of a client's writes depends on timing: another run may need a larger window. */
 const MARGIN = 4;
-/** No disk ends there, in bytes: a client that gets this far takes the stream's lack of an end for one. */
+/** Bytes. No disk is so large: a client that gets this far has found no end. */
 const NO_END = 2 ** 60;
 
-/** What a check that runs a stream of its own is given. */
+/** For checks that run a stream. */
 export interface CheckContext {
   readonly stopSignal: StopSignal;
   readonly workerUrl: URL;
   readonly log: Log;
-  /** In whose words the findings are. */
+  /** For the text of the findings. */
   readonly vocabulary: Vocabulary;
 }
 
@@ -46,11 +40,11 @@ export interface Disk {
 }
 
 /**
- * Runs the command without `size=`, unless one is given; where that does not work, and `size=` might
- * be why, with others.
+ * Runs the command with the given `size=` or without one, and with other sizes where that does not work
+ * and `size=` may be the reason.
  *
- * @param sink what stands behind `pipe=` in the line to use
- * @returns undefined when a signal has put an end to it
+ * @param sink the value of `pipe=` in the line to use
+ * @returns undefined when a signal has ended it
  * @throws UserError when the command cannot be started
  */
 export async function checkClient(
@@ -65,11 +59,8 @@ export async function checkClient(
   const disks = await disksAmong(command, context.stopSignal.stop);
   const largest = disks.reduce((most, disk) => (disk.size > most ? disk.size : most), 0n);
   const short = copiesAll(command) && endsEarly(first, disks);
-  /** Sizes to try: that of the largest disk, or none where one was given; then the command's own end. */
-  const others = [
-    () => (size !== undefined ? null : largest > 0n ? largest : undefined),
-    () => ownEnd(trials),
-  ];
+  // The size of the largest disk, or none where one was given; then the end of the command's writes.
+  const others = [() => (size === undefined ? largest || undefined : null), () => ownEnd(trials)];
   for (const other of others) {
     const last = trials.at(-1) as Trial;
     const isShort = short && trials.length === 1;
@@ -84,7 +75,7 @@ export async function checkClient(
   return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
 }
 
-/** A dry run with as large a window as makes a difference. As {@link tryOut}. */
+/** Calls {@link tryOut} with larger windows while they may make a difference. */
 async function tryWindows(
   command: readonly string[],
   size: bigint | undefined,
@@ -99,15 +90,12 @@ async function tryWindows(
 }
 
 /**
- * Runs the command once.
+ * Runs the command once, as a dry run. A real stream with a very large window would hold in memory all
+ * data behind a gap that the client never fills, and would show nothing after the first late write.
  *
- * Not with a real stream and a very large window: that would hold in memory all that a client puts
- * behind a gap that it leaves for good, and nothing would be seen beyond the first write that is
- * late even so.
- *
- * @param size the stream's length in bytes; undefined is without end
- * @param window what is ahead of its turn is kept in so much memory, in bytes, to be read back
- * @returns undefined when a signal has put an end to it
+ * @param size the stream's length in bytes; undefined for none
+ * @param window bytes that are kept ahead of the head, for a client that reads them back
+ * @returns undefined when a signal has ended it
  * @throws UserError when the command cannot be started
  */
 async function tryOut(
@@ -116,7 +104,6 @@ async function tryOut(
   window: number,
   { stopSignal, workerUrl, log, vocabulary }: CheckContext,
 ): Promise<Trial | undefined> {
-  // What the server says is for those who want to hear everything.
   const say = (message: Words) => log.verbose(message);
   const { why, commandStatus, findings } = await run({
     ...resolveServe({ pipe: "/dev/null", size, window, pad: false, idleTimeout: 0, workerUrl }),
@@ -136,18 +123,18 @@ async function tryOut(
   return { size: size ?? null, status, problem, survey: findings };
 }
 
-/** True when a real stream, with the right window, would have been complete. */
+/** True when a real stream with the right window would be complete. */
 function works({ problem, survey }: Trial): boolean {
   return problem === null && survey.window !== undefined && wroteSomething(survey) && ends(survey);
 }
 
-/** True when the command has failed, or has found no end, and nothing but `size=` may be why. */
+/** True when the command has failed, or has found no end, and only `size=` may be the reason. */
 export function mayNeedSize({ status, survey }: Trial): boolean {
   if (status === 0 && ends(survey)) return false;
   return survey.readsBack.requests === 0 && survey.window !== undefined;
 }
 
-/** True when a stream that works ends before the only disk that it can be of. */
+/** True when the stream is complete but ends before the only disk does. */
 export function endsEarly(trial: Trial, disks: readonly Disk[]): boolean {
   const [disk] = disks;
   if (disk === undefined || disks.length > 1 || trial.size !== null) return false;
@@ -158,24 +145,23 @@ function wroteSomething({ writes, zeroes }: DryRunFindings): boolean {
   return writes.requests + zeroes.requests > 0;
 }
 
-/** True when there is an end to what was written. */
 function ends({ end }: DryRunFindings): boolean {
   return end < NO_END;
 }
 
-/** Where the command itself has come to an end: a format may want its disk to end there, too. */
+/** The end of the command's writes, without `size=`: a format may want the disk to end there. */
 function ownEnd(trials: readonly Trial[]): bigint | undefined {
   const { survey } = trials.find(({ size }) => size === null) ?? {};
   const isEnd = survey !== undefined && wroteSomething(survey) && ends(survey);
   return isEnd ? BigInt(survey.end) : undefined;
 }
 
-/** True for programs that copy a disk whole: the zeroes at its end, too, which they may leave out. */
+/** True for programs that copy the whole disk, but may leave out the zeroes at its end. */
 function copiesAll(command: readonly string[]): boolean {
   return /^(\S*\/)?(qemu-img convert|nbdcopy) /.test(command.join(" "));
 }
 
-/** That of a real stream: the command's own where it has failed by itself. */
+/** The exit status of a real stream: the command's own if it has failed by itself. */
 function statusOf({ streams, readsBack, trials }: ClientFindings): number {
   if (streams) return EXIT.COMPLETE;
   const { status } = trials.at(-1) as Trial;
@@ -184,7 +170,7 @@ function statusOf({ streams, readsBack, trials }: ClientFindings): number {
 
 /** The disk images among the command's words. */
 async function disksAmong(command: readonly string[], stop: AbortSignal): Promise<Disk[]> {
-  // Of a line for the shell it is enough to find the words that are no more than a name.
+  // In a line for the shell, only plain names are found.
   const words = command.length === 1 ? (command[0] as string).split(/\s+/) : command;
   const found: Disk[] = [];
   for (const word of words.slice(1)) {
@@ -193,18 +179,13 @@ async function disksAmong(command: readonly string[], stop: AbortSignal): Promis
     try {
       found.push({ path, size: await imageSize(path, undefined, stop) });
     } catch {
-      // No image, or no qemu-img: the user knows the size.
+      // No image, or no qemu-img.
     }
   }
   return found;
 }
 
-/**
- * Draws the conclusion.
- *
- * @param trials at least one, in the order in which they were run
- * @param given the user's `size=`
- */
+/** @param trials at least one, in the order of the runs @param given the user's `size=` */
 export function diagnose(
   trials: readonly Trial[],
   given: bigint | undefined,
@@ -226,7 +207,7 @@ export function diagnose(
   return { streams: true, line, why: null, impossible: false, size: role, window, ...common };
 }
 
-/** True when every stream of that size breaks, or fails the command by what it cannot read back. */
+/** True when no window helps, or the command fails because it cannot read its data back. */
 function isImpossible({ status, survey }: Trial): boolean {
   if (survey.window === undefined) return !survey.scattered && !survey.undecided;
   return status !== 0 && survey.readsBack.requests > 0;
@@ -234,7 +215,7 @@ function isImpossible({ status, survey }: Trial): boolean {
 
 function windowFor({ window, concurrent }: DryRunFindings): number {
   const { size, largest } = window ?? { size: 0, largest: 0 };
-  // Several writes at a time may come in another order at any other time.
+  // Concurrent writes may arrive in another order next time.
   if (size === 0 && !concurrent) return 0;
   return Math.min(largest, Math.max(LEAST_WINDOW, size * MARGIN));
 }
@@ -256,7 +237,7 @@ function whyNot({ problem, survey }: Trial): string {
   );
 }
 
-/** The findings, one by one. @param disks the images among the command's words */
+/** @param disks the images among the command's words */
 export function clientItems(findings: ClientFindings, disks: readonly Disk[]): readonly Item[] {
   const { trials, why, size } = findings;
   const trial = trials.findLast(works) ?? (trials.at(-1) as Trial);
@@ -287,7 +268,7 @@ export function clientItems(findings: ClientFindings, disks: readonly Disk[]): r
   return found.items;
 }
 
-/** @param told what the verdict says already */
+/** @param told the verdict's reason, which is not repeated */
 function tryText(trial: Trial, told: string | null): string {
   const how = trial.size === null ? "without size=" : `with size=${trial.size}`;
   if (works(trial)) return `${how} it works, up to byte ${trial.survey.end}`;
@@ -299,7 +280,7 @@ function tally({ requests, bytes }: Tally): string {
   return `${requests} (${bytes} bytes)`;
 }
 
-/** The first requests that went back are told one by one, and how many more there are. */
+/** Adds the first requests that went back, and the number of the others. */
 function addOrder(found: ItemList, survey: DryRunFindings): void {
   const { backward, farthest, concurrent, places } = survey;
   const several = concurrent ? ", several at a time" : ", one after the other";
@@ -318,11 +299,9 @@ function addWindow(
   { window: fit, scattered }: DryRunFindings,
 ): void {
   const name = "window=";
+  const none = "none has room for what it goes back to";
   if (fit === undefined) {
-    const none = scattered
-      ? "not known: too many places"
-      : "none has room for what it goes back to";
-    found.add("failed", name, none);
+    found.add("failed", name, scattered ? "not known: too many places" : none);
   } else if (fit.size > 0) {
     const text = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
     found.add("note", name, streams ? `${text}; ${formatSize(window)} to be safe` : text);
@@ -348,7 +327,7 @@ function readsText({ reads, readsHeld, readsBack }: DryRunFindings): string {
 }
 
 export interface RunLine {
-  /** What stands behind `pipe=`. */
+  /** The value of `pipe=`. */
   readonly sink: string;
   /** Bytes; undefined is none. */
   readonly size: bigint | undefined;
@@ -357,7 +336,6 @@ export interface RunLine {
   readonly command: readonly string[];
 }
 
-/** The line that runs a command with the stream as its disk. */
 export function runLine({ sink, size, window, command }: RunLine): string {
   const words = ["nbd-streaming", "run", `pipe=${sink}`];
   if (size !== undefined) words.push(`size=${size}`);
@@ -365,7 +343,7 @@ export function runLine({ sink, size, window, command }: RunLine): string {
   return [...words, "--", ...command].map(quoted).join(" ");
 }
 
-/** A word for the shell, in quotes where it needs them. */
+/** A word for the shell, in quotes if needed. */
 export function quoted(word: string): string {
   return isPlainWord(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

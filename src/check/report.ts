@@ -1,22 +1,18 @@
-/** What a check has found, for people and for programs. */
+/** The findings of a check, as text and as JSON. */
 import type { DryRunFindings } from "../stream/messages.ts";
 
-/**
- * `ok`: as it should be. `note`: worth knowing. `warning`: it may go wrong. `failed`: it does not
- * work like this.
- */
+/** `note`: worth knowing. `warning`: it may go wrong. `failed`: it does not work. */
 type State = "ok" | "note" | "warning" | "failed";
 
-/** One thing that was looked at. */
 export interface Item {
   readonly topic: "machine" | "self-test" | "endpoint" | "client";
   readonly name: string;
   readonly state: State;
-  /** What it is like and, where something is wrong, what to do. */
+  /** The finding and, if something is wrong, what to do. */
   readonly text: string;
 }
 
-/** Collects what is found of one topic. */
+/** Collects the items of one topic. */
 export class ItemList {
   readonly items: Item[] = [];
   readonly #topic: Item["topic"];
@@ -35,30 +31,30 @@ export class ItemList {
   }
 }
 
-/** One run of the command, and what it has done. The names are those of the JSON form. */
+/** One run of the command. The names are those of the JSON form. */
 export interface Trial {
-  /** The stream's length in bytes; null is without end. */
+  /** The stream's length in bytes; null for none. */
   readonly size: bigint | null;
   /** The command's exit status. */
   readonly status: number;
-  /** What `run` would say is wrong, the order of the writes aside; null is nothing. */
+  /** What `run` would report, except the order of the writes; null for nothing. */
   readonly problem: string | null;
   readonly survey: DryRunFindings;
 }
 
 /** The names are those of the JSON form; sizes are in bytes. */
 export interface ClientFindings {
-  /** It writes what can be streamed, by {@link line}. */
+  /** The command can be streamed by {@link line}. */
   readonly streams: boolean;
   /** The line to use; null when none works. */
   readonly line: string | null;
   /** Why none works; null when one does. */
   readonly why: string | null;
-  /** No `window=` would make a difference: the command cannot be streamed as it is. */
+  /** No `window=` helps: the command cannot be streamed as it is. */
   readonly impossible: boolean;
-  /** Whether `size=` has to be given, or must not be the one that was; null where no line works. */
+  /** "minded": the given `size=` must be another, or none. Null when no line works. */
   readonly size: "needed" | "minded" | "not needed" | "not tried without" | null;
-  /** The `window=` of the line; 0 is none. */
+  /** The `window=` of the line; 0 for none. */
   readonly window: number;
   readonly readsBack: boolean;
   readonly trials: readonly Trial[];
@@ -66,10 +62,9 @@ export interface ClientFindings {
 
 /** The names are those of the JSON form. */
 export interface Report {
-  /** Nothing has failed. */
   readonly ok: boolean;
   readonly items: readonly Item[];
-  /** Of a dry run; else null. */
+  /** Of a dry run, or null. */
   readonly client: ClientFindings | null;
 }
 
@@ -77,13 +72,13 @@ export function reportOf(items: readonly Item[], client: ClientFindings | null =
   return { ok: items.every(({ state }) => state !== "failed"), items, client };
 }
 
-/** A report as JSON, in one line; every number is a number. */
+/** JSON in one line, with bigints as numbers. */
 export function reportJson(report: Report): string {
   const number = (_: string, value: unknown) => (typeof value === "bigint" ? Number(value) : value);
   return `${JSON.stringify(report, number)}\n`;
 }
 
-/** A report as a table and, at its end, the line to use. */
+/** A table and, at its end, the line to use. */
 export function reportText({ ok, items, client }: Report): string {
   const width = Math.max(0, ...items.map(({ name }) => name.length));
   const lines: string[] = [];

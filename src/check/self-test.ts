@@ -1,4 +1,4 @@
-/** Streams of our own through the program and a FIFO, in both directions: nothing else is needed. */
+/** Streams between a client and a FIFO, both in this process, in both directions. */
 import { randomFillSync } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { mkfifo } from "../../ffi/pipe.ts";
@@ -19,15 +19,14 @@ const LIMIT = 30_000;
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** The disk's length in bytes: no whole number of sectors. */
+/** The disk's length in bytes, which ends within a sector. */
 const SIZE = 6 * MiB + 12_345;
 
 /** [offset, length] */
 type Part = readonly [number, number];
 
-/** What the client writes before it zeroes something. Between these there are gaps. */
+/** The writes before the first zeroes: small ones, one that is spliced, one behind a gap. */
 const WRITES: readonly Part[] = [
-  // Small ones, many at a time; one that is spliced; one behind a gap.
   ...Array.from({ length: 32 }, (_, i): Part => [i * 4 * KiB, 4 * KiB]),
   [128 * KiB, MiB],
   [2 * MiB + 777, 64 * KiB],
@@ -36,10 +35,10 @@ const ZEROES: Part = [3 * MiB, MiB];
 const LAST_WRITE: Part = [4 * MiB, 512 * KiB + 1];
 const LAST_ZEROES: Part = [5 * MiB, SIZE - 5 * MiB];
 
-/** Bytes of the requests that a client reads with, in turn: through memory, and spliced. */
+/** Bytes of the read requests, in turn: through memory, and spliced. */
 const READS = [4 * KiB, 4 * KiB, 64 * KiB, 512 * KiB + 1];
 
-/** Runs both. Never throws. */
+/** Tests both directions. Never throws. */
 export async function selfTests(context: CheckContext): Promise<readonly Item[]> {
   const found = new ItemList("self-test");
   for (const [name, test, what] of [
@@ -51,8 +50,7 @@ export async function selfTests(context: CheckContext): Promise<readonly Item[]>
       folder = new PrivateFolder();
       mkfifo(fifoIn(folder), 0o600);
       await test(folder, context);
-      const text = `${SIZE} ${what} went through a private server and a FIFO unchanged`;
-      found.add("ok", name, text);
+      found.add("ok", name, `${SIZE} ${what} went through a private server and a FIFO unchanged`);
     } catch (error) {
       found.add("failed", name, messageIn(error, context.vocabulary));
     } finally {
@@ -70,7 +68,7 @@ async function testWriting(folder: PrivateFolder, context: CheckContext): Promis
   const disk = new Uint8Array(SIZE);
   for (const [offset, length] of [...WRITES, LAST_WRITE]) randomFillSync(disk, offset, length);
   const arrived = readFile(fifoIn(folder));
-  // Of a stream that has failed, nobody asks what has arrived.
+  // When the stream fails, its own error is reported.
   arrived.catch(() => {});
   await serveOne("pipe", folder, context, (client) => writeAll(client, disk));
   if (!(await arrived).equals(disk)) throw new Error("what has arrived is not what was written");
@@ -79,19 +77,20 @@ async function testWriting(folder: PrivateFolder, context: CheckContext): Promis
 async function testReading(folder: PrivateFolder, context: CheckContext): Promise<void> {
   const disk = randomFillSync(Buffer.alloc(SIZE));
   await serveOne("read", folder, context, async (client) => {
-    // A stream that fails has more to say about it.
+    // When the stream fails, its own error is reported.
     writeFile(fifoIn(folder), disk).catch(() => {});
     for (let offset = 0, turn = 0; offset < SIZE; turn++) {
       const length = Math.min(READS[turn % READS.length] as number, SIZE - offset);
       const bytes = await client.read(offset, length);
-      const isRight = disk.subarray(offset, offset + length).equals(bytes);
-      if (!isRight) throw new Error("what was read is not what was given");
+      if (!disk.subarray(offset, offset + length).equals(bytes)) {
+        throw new Error("what was read is not what was given");
+      }
       offset += length;
     }
   });
 }
 
-/** Serves one stream to one client. @throws Error what is wrong with the one or the other */
+/** Serves one stream to one client. @throws Error of the server or the client */
 async function serveOne(
   parameter: "pipe" | "read",
   folder: PrivateFolder,
@@ -109,7 +108,7 @@ async function serveOne(
   streaming.on("message", ({ text }) => log.verbose(text));
   let problem: unknown;
   streaming.once("listening", () => {
-    meet(folder.socket, talk).catch((error: unknown) => {
+    connectAndTalk(folder.socket, talk).catch((error: unknown) => {
       problem = error;
       streaming.stop();
     });
@@ -119,7 +118,10 @@ async function serveOne(
   });
 }
 
-async function meet(socket: string, talk: (client: NbdClient) => Promise<void>): Promise<void> {
+async function connectAndTalk(
+  socket: string,
+  talk: (client: NbdClient) => Promise<void>,
+): Promise<void> {
   using client = await NbdClient.connect({ path: socket });
   const size = BigInt(advertisedSize(SIZE));
   if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
