@@ -1,16 +1,15 @@
-/** The captive command: what is executed, and what it is told about the server. */
+/** The captive command, and the variables that describe the server to it. */
 import { existsSync } from "node:fs";
 import { EXIT, UserError } from "../errors.ts";
 import { type Address, nbdUri } from "../net/address.ts";
 import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
-/** What `$name` stands for in the command, and what is in its environment. */
+/** The values of `$name` in the command and in its environment. */
 export type Variables = Readonly<Record<VariableName, string>>;
 
 const NAMES = ["nbd", "uri", "unixsocket", "port", "exportname", "tls"] as const;
 type VariableName = (typeof NAMES)[number];
 
-/** The variables for a server at `address`. */
 export function captiveVariables(
   address: Address,
   exportName: string,
@@ -29,15 +28,15 @@ export function captiveVariables(
 
 const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
 
-/** True when a word of the command stands for the server, or contains what does. */
+/** True when a word of the command contains a variable. */
 export function hasReference(word: string): boolean {
   return word.search(REFERENCE) >= 0;
 }
 
-/** A command line for the shell; or words, which are executed without one. */
+/** A command line for the shell, or words that are executed without one. */
 export type CaptiveCommand = string | readonly string[];
 
-/** What words on a command line are: a single one is a line for the shell, as nbdkit's `--run` takes it. */
+/** A single word is a line for the shell, as for nbdkit's `--run`. */
 export function commandOf(words: readonly string[]): CaptiveCommand {
   return words.length === 1 ? (words[0] as string) : words;
 }
@@ -55,14 +54,14 @@ export function captiveWords(command: CaptiveCommand, variables: Variables): str
   );
 }
 
-/** True for a word that means to the shell what it says, without quotes. */
+/** True for a word that the shell leaves unchanged without quotes. */
 export function isPlainWord(word: string): boolean {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word);
 }
 
-/** Finds out before anything has begun. @throws UserError ERR_COMMAND */
+/** @throws UserError ERR_COMMAND when the program does not exist or must not be executed */
 export function requireExecutable(command: CaptiveCommand): void {
-  // A shell has words of its own.
+  // The shell's own commands are no files.
   if (typeof command === "string") return;
   const [program = ""] = command;
   if (hasReference(program) || Bun.which(program) !== null) return;

@@ -1,4 +1,4 @@
-/** What a command has left behind when it ended: clients, and processes that may become clients. */
+/** Waits for the clients that a command has left behind, and for processes that may become clients. */
 import { readFileSync } from "node:fs";
 import type { Notice } from "../messages/notice.ts";
 import { processes, statOf } from "../process/proc.ts";
@@ -6,13 +6,13 @@ import type { ProcessTree } from "../process/process-tree.ts";
 import { drain, type Remaining } from "../server/drain.ts";
 import type { StreamServer } from "../server/stream-server.ts";
 
-/** Times that /proc is gone through while processes in it come and go. */
+/** The most searches of /proc while processes start and end. */
 const TRIES = 3;
 
-/** A process's name (proc(5), comm); undefined if it is no more. */
+/** A process's name (proc(5), comm); undefined if it has ended. */
 function nameOf(pid: number): string | undefined {
   try {
-    // Anything may stand in it, the end of a line too.
+    // The name may contain any bytes, such as line feeds.
     return readFileSync(`/proc/${pid}/comm`, "latin1")
       .trimEnd()
       .replace(/[^ -~]/g, "?");
@@ -26,7 +26,7 @@ function lives(pid: number): boolean {
   return state !== "Z" && state !== "X";
 }
 
-/** The processes of a tree that has lost its leader. */
+/** The processes of a tree whose command has ended. */
 export class Survivors {
   readonly #tree: ProcessTree;
   #known: readonly number[] = [];
@@ -35,9 +35,9 @@ export class Survivors {
     this.#tree = tree;
   }
 
-  /** Those that live, by `name (process id)`; none where /proc does not tell. */
+  /** The living ones, as `name (process id)`; none if /proc is not readable. */
   list(): string[] {
-    // All of /proc is gone through only when no process is known to live.
+    // Searches all of /proc only when no known process lives.
     this.#known = this.#known.filter(lives);
     if (this.#known.length === 0) this.#known = this.#find();
     return this.#known.flatMap((pid) => {
@@ -52,49 +52,41 @@ export class Survivors {
         const before = processes();
         const found = this.#tree.members().filter(lives);
         if (found.length > 0) return found;
-        // One that was seen, and is gone, may have started another that was not there yet.
+        // A process that has ended meanwhile may have started one after the search.
         const after = new Set(processes());
         if (before.every((pid) => after.has(pid))) return [];
       }
     } catch {
-      // There is no /proc, or not for us.
+      // /proc is not readable.
     }
     return [];
   }
 }
 
-export interface CaptiveDrainOptions {
-  readonly server: StreamServer;
-  readonly survivors: Survivors;
-  /** True when there is nothing to wait for. */
-  readonly over: () => boolean;
-}
-
 /**
- * Waits for clients, and for processes that may become clients, as long as something happens; then ends
- * their connections. What remains is in the state.
+ * Waits as long as something happens; then ends the connections, and notes in the state what was left.
+ *
+ * @param over returns true when there is nothing to wait for
  */
-export async function drainCaptive({
-  server,
-  survivors,
-  over,
-}: CaptiveDrainOptions): Promise<void> {
-  const { state } = server;
-  for (;;) {
+export async function drainCaptive(
+  server: StreamServer,
+  survivors: Survivors,
+  over: () => boolean,
+): Promise<void> {
+  do {
     const remaining = await drain(server, { over, processes: () => survivors.list() });
     if (remaining !== undefined) {
-      state.leftBehind = leftBehind(remaining, server);
+      server.state.leftBehind = leftBehind(remaining, server);
       await server.dismiss("all");
-      await server.giveUpLost();
+      return await server.giveUpLost();
     }
-    if (remaining !== undefined || over() || server.open === 0) return;
-    // All that is left has moved nothing; one that has begun in this very moment stays.
-    await server.dismiss("silent");
     if (over() || server.open === 0) return;
-  }
+    // The clients that are left have moved nothing; one that has just begun stays.
+    await server.dismiss("silent");
+  } while (!over() && server.open > 0);
 }
 
-/** @returns undefined where only a lost client was waited for, of which there is more to tell */
+/** @returns undefined where only a lost client was waited for, which is reported otherwise */
 function leftBehind(
   { connected, negotiating, processes: left }: Remaining,
   { size, counters }: StreamServer,

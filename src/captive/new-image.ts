@@ -1,4 +1,4 @@
-/** An image that has its name only when it is complete. */
+/** An image that gets its name only when it is complete. */
 import {
   accessSync,
   chmodSync,
@@ -15,7 +15,7 @@ import {
   type Stats,
   statSync,
 } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve as absolute } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
 import { isBeingWritten, MOST_LINKS } from "../files/place.ts";
@@ -23,25 +23,24 @@ import { SIGNAL_GRACE } from "../server/stream-end.ts";
 import { imagePath } from "./qemu-img.ts";
 
 /**
- * A regular file that is made in a folder beside its place, under the same name, because some formats
- * note it inside. What has the name before is replaced in one step, or is as it was.
+ * A regular file that is made in a folder beside its destination, under the same name, because some
+ * formats store the name. An old file of that name is replaced in one step, or stays as it was.
  */
 export class NewImage {
-  /** Where it is to be made. */
+  /** The path while it is made. */
   readonly path: string;
-  /** What the user calls it. */
+  /** The user's name for it. */
   readonly #name: string;
-  readonly #place: string;
+  readonly #destination: string;
   readonly #folder: FileId;
-  /** A warning of what could not be removed. */
+  /** A warning if the folder could not be removed. */
   left: string | undefined;
-  /** What is to be replaced. */
   readonly #old: FileId | undefined;
 
   /**
-   * @param name what the user has named
-   * @returns undefined for what is not made anew: a device, and what is no path, such as `rbd:…`
-   * @throws UserError ERR_FILE when it cannot be made, or what is there must stay
+   * @param name the user's name for it
+   * @returns undefined for a device, and for a name that is no path, such as `rbd:…`
+   * @throws UserError ERR_FILE when it cannot be made, or the old file must stay
    */
   static at(name: string): NewImage | undefined {
     const path = imagePath(name);
@@ -51,7 +50,7 @@ export class NewImage {
       try {
         return new NewImage(name, path, stats);
       } catch {
-        // Nothing can be made there, and qemu-img has better words for it.
+        // qemu-img explains better why nothing can be made there.
         return undefined;
       }
     }
@@ -68,33 +67,32 @@ export class NewImage {
 
   private constructor(name: string, path: string, stats: Stats | undefined) {
     this.#name = name;
-    this.#place = destination(path);
-    this.#old = stats === undefined ? undefined : new FileId(this.#place);
-    this.#folder = new FileId(mkdtempSync(join(dirname(this.#place), ".nbd-streaming-")));
-    this.path = join(this.#folder.path, basename(this.#place));
+    this.#destination = destination(path);
+    this.#old = stats === undefined ? undefined : new FileId(this.#destination);
+    this.#folder = new FileId(mkdtempSync(join(dirname(this.#destination), ".nbd-streaming-")));
+    this.path = join(this.#folder.path, basename(this.#destination));
   }
 
-  /** True when there is one already. */
   get isReplacement(): boolean {
     return this.#old !== undefined;
   }
 
   /**
-   * It is complete. The old one goes only when the new one is on stable storage.
+   * Gives the complete image its name, after it is on stable storage if it replaces an old one.
    *
    * @param stop aborted when there is no time to wait any more
-   * @returns false when there has been no time for that, and nothing has changed
-   * @throws UserError ERR_FILE when it cannot have its place, and remains where it is
+   * @returns false when there was no time for that; the old one then stays
+   * @throws UserError ERR_FILE when it cannot be named, and stays at {@link path}
    */
   async keep(stop: AbortSignal): Promise<boolean> {
-    if (this.#old !== undefined && !(await this.#stored(stop))) {
+    if (this.#old !== undefined && !(await this.#sync(stop))) {
       this.discard();
       return false;
     }
     try {
       this.#requireUnchanged();
-      if (this.#old?.isThere) passOn(statSync(this.#place), this.path);
-      renameSync(this.path, this.#place);
+      if (this.#old?.isThere) copyOwner(statSync(this.#destination), this.path);
+      renameSync(this.path, this.#destination);
     } catch (error) {
       throw new UserError(
         "ERR_FILE",
@@ -105,14 +103,14 @@ export class NewImage {
     return true;
   }
 
-  /** It is not complete: nobody is to take it for whole. */
+  /** Removes an incomplete image. */
   discard(): void {
     this.left = this.#folder.removeTree();
   }
 
-  async #stored(stop: AbortSignal): Promise<boolean> {
+  async #sync(stop: AbortSignal): Promise<boolean> {
     try {
-      return await stored(this.path, stop);
+      return await sync(this.path, stop);
     } catch (error) {
       this.discard();
       throw new UserError(
@@ -122,13 +120,13 @@ export class NewImage {
     }
   }
 
-  /** Hours may have passed since the name was looked at. @throws Error that says what has changed */
+  /** Hours may have passed since {@link NewImage.at}. @throws Error that says what has changed */
   #requireUnchanged(): void {
-    if (lstatSync(this.#place, { throwIfNoEntry: false }) === undefined) return;
+    if (lstatSync(this.#destination, { throwIfNoEntry: false }) === undefined) return;
     if (this.#old?.isThere !== true) {
       throw new Error("somebody has put another file there meanwhile");
     }
-    if (isBeingWritten(this.#place)) {
+    if (isBeingWritten(this.#destination)) {
       throw new Error("another program has begun to write to the one that is there");
     }
   }
@@ -140,45 +138,43 @@ function requireReplaceable(name: string, path: string, stats: Stats): void {
     throw unmakable(name, `it is ${kind}; qemu-img needs a file, in which it can seek`);
   }
   try {
-    // A file that may not be written is not to be replaced either, which its folder would allow.
+    // The folder's mode would allow to replace a file that the user must not write.
     accessSync(path, constants.W_OK);
   } catch (error) {
     throw unmakable(name, `${messageOf(error)}; make it writable, or name another file`);
   }
 }
 
-/** What the name leads to beyond all symbolic links, which are the user's, and stay. */
+/** Follows all symbolic links, which stay. */
 function destination(path: string): string {
   if (path.endsWith("/")) throw new Error("it can only be a folder");
-  let at = resolve(path);
+  let at = absolute(path);
   for (let links = 0; links < MOST_LINKS; links++) {
     const folder = realpathSync(dirname(at));
     at = join(folder, basename(at));
     if (lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return at;
-    at = resolve(folder, readlinkSync(at));
+    at = absolute(folder, readlinkSync(at));
   }
   throw new Error("too many symbolic links");
 }
 
-/** Waits until a file is on stable storage. @returns false when there was no time for that */
-async function stored(path: string, stop: AbortSignal): Promise<boolean> {
+/** Waits for fsync(2). @returns false when there was no time for that */
+function sync(path: string, stop: AbortSignal): Promise<boolean> {
   const fd = openSync(path, "r");
-  const done = new Promise<boolean>((give, fail) => {
+  return new Promise((resolve, reject) => {
     fsync(fd, (error) => {
       closeSync(fd);
-      if (error === null) give(true);
-      else fail(error);
+      if (error === null) resolve(true);
+      else reject(error);
     });
+    const giveUp = () => void setTimeout(() => resolve(false), SIGNAL_GRACE);
+    if (stop.aborted) giveUp();
+    stop.addEventListener("abort", giveUp, { once: true });
   });
-  const { promise: late, resolve: give } = Promise.withResolvers<boolean>();
-  const giveUp = () => void setTimeout(() => give(false), SIGNAL_GRACE);
-  if (stop.aborted) giveUp();
-  stop.addEventListener("abort", giveUp, { once: true });
-  return await Promise.race([done, late]);
 }
 
-/** Gives a new file the owner, as far as we may, and the permissions of the one that it replaces. */
-function passOn({ uid, gid, mode }: Stats, path: string): void {
+/** Gives a file the owner, if permitted, and the mode of another. */
+function copyOwner({ uid, gid, mode }: Stats, path: string): void {
   const is = statSync(path);
   try {
     if (is.uid !== uid || is.gid !== gid) chownSync(path, uid, gid);
@@ -188,6 +184,7 @@ function passOn({ uid, gid, mode }: Stats, path: string): void {
   chmodSync(path, mode & 0o7777);
 }
 
+/** @throws UserError in place of an error of the file system */
 function explained<T>(name: string, work: () => T): T {
   try {
     return work();

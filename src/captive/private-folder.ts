@@ -8,7 +8,7 @@ import { MAX_SOCKET_PATH } from "../net/address.ts";
 
 const SOCKET = "nbd.sock";
 
-/** A fresh folder of mode 0700 (mkdtemp(3)), in which nobody else can reach the socket. */
+/** A fresh folder of mode 0700 (mkdtemp(3)): other users cannot reach the socket. */
 export class PrivateFolder {
   readonly #folder: FileId;
 
@@ -24,12 +24,11 @@ export class PrivateFolder {
     }
   }
 
-  /** Where to put the socket. */
+  /** The socket's path. */
   get socket(): string {
     return this.file(SOCKET);
   }
 
-  /** Where to put a file of this name. */
   file(name: string): string {
     return join(this.path, name);
   }
@@ -38,11 +37,11 @@ export class PrivateFolder {
     return this.#folder.path;
   }
 
-  /** As {@link FileId.removeTree}. */
+  /** Returns what {@link FileId.removeTree} does. */
   remove(): string | undefined {
     if (!this.#folder.isThere) return undefined;
     try {
-      // Neither of the two needs a descriptor, as looking into the folder does: there may be none left.
+      // These need no descriptor, unlike reading the folder: there may be none left (EMFILE).
       rmSync(this.socket, { force: true });
       rmdirSync(this.path);
       return undefined;

@@ -13,10 +13,10 @@ export function exportCommand(image: string, format: string | undefined, uri: st
   return ["qemu-img", "convert", "-n", ...formatWords(format), "-O", "raw", "--", image, uri];
 }
 
-/** The path of an image that has one; undefined for other names that qemu-img takes, such as `rbd:…`. */
+/** The path of an image; undefined for other names that qemu-img takes, such as `rbd:…`. */
 export function imagePath(image: string): string | undefined {
   if (image.startsWith("file:")) return image.slice("file:".length);
-  // As qemu tells a protocol from a path.
+  // qemu distinguishes a protocol from a path in this way.
   return /^[^/]*:/.test(image) ? undefined : image;
 }
 
@@ -29,7 +29,7 @@ export function importCommand(uri: string, format: string, image: string): strin
   return ["qemu-img", "convert", "-f", "raw", "-O", format, "--", uri, image];
 }
 
-/** Formats that have an extension of their own, by qemu-img's names. */
+/** qemu-img's names of formats by their extensions. */
 const EXTENSIONS: Record<string, string> = {
   ".qcow2": "qcow2",
   ".qcow": "qcow",
@@ -43,7 +43,6 @@ const EXTENSIONS: Record<string, string> = {
   ".img": "raw",
 };
 
-/** The formats by the names that qemu-img has for them. */
 export const FORMATS: readonly string[] = [...new Set(Object.values(EXTENSIONS))];
 
 /** The format of an image to make. @throws UserError ERR_USAGE when its extension does not tell */
@@ -64,8 +63,8 @@ export function requireQemuImg(): void {
 }
 
 /**
- * The size of the disk in an image, in bytes. It is exact, but for what qemu-img reads over a network
- * by another protocol than NBD: that is counted in whole sectors of 512 bytes.
+ * The size of the disk in an image, in bytes; in whole sectors of 512 bytes for an image that qemu-img
+ * reads over a network by another protocol than NBD.
  *
  * @param stop aborted when there is no time to wait any more
  * @throws UserError when qemu-img is missing or cannot read the image
@@ -76,7 +75,7 @@ export async function imageSize(
   stop: AbortSignal,
 ): Promise<bigint> {
   requireQemuImg();
-  // qemu-img would wait for a writer, or take away what has come.
+  // qemu-img would wait for a writer, or consume the data.
   if (statSync(image, { throwIfNoEntry: false })?.isFIFO()) {
     throw unreadable(
       image,
@@ -86,18 +85,17 @@ export async function imageSize(
   keepExitStatuses();
   const info = Bun.spawn({
     cmd: ["qemu-img", "info", "--output=json", ...formatWords(format), "--", image],
-    // The image may be /dev/stdin, which has to be the same here as when it is copied.
+    // The image may be /dev/stdin.
     stdio: ["inherit", "pipe", "pipe"],
     signal: stop,
   });
   const [output, complaint, status] = await Promise.all([
     new Response(info.stdout).text(),
     new Response(info.stderr).text(),
-    // Somebody else may have asked for it (waitpid(2), ECHILD).
+    // Other code may have reaped the child (waitpid(2), ECHILD).
     info.exited.catch(() => undefined),
   ]);
   if (status !== 0) {
-    // qemu-img may use several lines.
     const said = complaint.trim().replace(/\s*\n\s*/g, " ");
     const why =
       said === "" ? `qemu-img info has ended with ${status ?? "an unknown status"}` : said;
@@ -107,11 +105,11 @@ export async function imageSize(
   const found = parseInfo(output);
   if (found === undefined) throw unreadable(image, "qemu-img info has not told what it is");
   const size = BigInt(found["virtual-size"]);
-  // Of other formats, the image itself says how large the disk is.
+  // Images of other formats store the size of the disk.
   return found.format === "raw" || found.format === "nbd" ? exactSize(found, size, stop) : size;
 }
 
-/** @returns undefined for what is no such answer: it may have been cut off */
+/** @returns undefined for output that was cut off */
 function parseInfo(output: string): Info | undefined {
   try {
     return JSON.parse(output) as Info;
@@ -124,15 +122,15 @@ function unreadable(image: string, why: string, hint?: Words): NoticeError {
   return new NoticeError("ERR_QEMU_IMG", { code: "IMAGE_UNREADABLE", image, why, hint });
 }
 
-/** Of what `qemu-img info --output=json` says. */
+/** A part of the output of `qemu-img info --output=json`. */
 interface Info {
   readonly "virtual-size": number;
   readonly format: string;
-  /** What was opened in the end, without protocols that only name it. */
+  /** The file or export behind protocols such as `file:`. */
   readonly filename: string;
 }
 
-/** qemu-img counts sectors, but raw bytes may end within one. @param rounded what it has counted */
+/** Raw bytes may end within a sector. @param rounded the size in whole sectors */
 async function exactSize({ filename }: Info, rounded: bigint, stop: AbortSignal): Promise<bigint> {
   const stats = statSync(filename, { bigint: true, throwIfNoEntry: false });
   if (stats?.isFile()) return stats.size;

@@ -1,4 +1,4 @@
-/** `run`: a private server, the command that is its client, and how both ended. */
+/** `run`: a private server, and the command that is its client. */
 import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
@@ -15,26 +15,25 @@ import { captiveVariables, notExecutable, type Variables } from "./command.ts";
 import { drainCaptive, Survivors } from "./drain.ts";
 import { PrivateFolder } from "./private-folder.ts";
 
-/** In the environment of the command and of all that it starts. */
+/** The environment variable by which the command's processes are found. */
 const MARK = "NBD_STREAMING_COMMAND";
 
-/** Milliseconds from asking processes to end to killing them. */
+/** Milliseconds between the signal that asks processes to end and SIGKILL. */
 const KILL_GRACE = 300;
 
 export interface RunOptions extends Omit<HostOptions, "entrance"> {
-  /** Where to listen; undefined is a private Unix socket. */
+  /** Where to listen; undefined for a private Unix socket. */
   readonly address: Address | undefined;
-  /** The command, once it is known what it is told about the server. */
+  /** Returns the command's words. */
   readonly command: (variables: Variables) => readonly string[];
-  /** What the command copies, where it is qemu-img(1) with words of ours. */
+  /** The image that the command copies, if it is the qemu-img(1) of a shortcut. */
   readonly image?: string | undefined;
-  /** Standard output is taken: what the command writes there goes to standard error. */
+  /** The command's standard output goes to standard error. */
   readonly outputTaken?: boolean;
 }
 
-/** How a stream and the command that was its client have ended. */
 export interface CaptiveResult extends StreamResult {
-  /** The command's exit status, 128 plus the number for a signal; undefined where it had not ended. */
+  /** The command's exit status, or 128 plus a signal's number; undefined if it had not ended. */
   readonly commandStatus: number | undefined;
 }
 
@@ -75,7 +74,7 @@ async function withCommand(
     async () => (verdict = await stream.awaitEnd(commandExited(command, stream.server, options))),
     async () => {
       if (verdict !== undefined && verdict.why === undefined) return;
-      // In this order: the command is given time, in which a reader must not see the end of the stream.
+      // In this order: a reader must not see the end of the stream while the command has time to end.
       const cancelled = stream.cancel();
       await endTree(tree, forwardedSignal(options.stopSignal.caught ?? "SIGTERM"));
       await cancelled;
@@ -84,10 +83,10 @@ async function withCommand(
   );
 }
 
-/** The command while it runs; the server's conditions are looked at again when it has ended. */
+/** The running command; its end makes the server check its conditions again. */
 class Command {
   readonly tree: ProcessTree;
-  /** Its exit status, 128 plus the number for a signal; undefined while it runs. */
+  /** As {@link CaptiveResult.commandStatus}. */
   status: number | undefined;
 
   constructor(options: RunOptions, address: Address, server: StreamServer) {
@@ -105,7 +104,7 @@ class Command {
 function spawn(options: RunOptions, variables: Variables): ProcessTree {
   const { spec, direction, outputTaken = false } = options;
   const cmd = options.command(variables);
-  // Where standard output or input is the stream, the command's own would get in between.
+  // The command must not use a standard input or output that is the stream.
   const taken = spec.kind === "descriptor" ? spec.fd : undefined;
   const stdin = direction === "read" && taken === 0 ? "null" : 0;
   const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : 1;
@@ -136,9 +135,9 @@ function commandExited(
       const isStopped = () => stopSignal.caught !== undefined;
       if (isStopped()) return false;
       const over = () => isStopped() || state.ended || isLost(state);
-      // A command may have failed because of what the stream thread is about to report.
+      // The command may have failed because of an error that the stream thread is about to report.
       if (command.status !== 0) await server.sync();
-      else await drainCaptive({ server, survivors: new Survivors(command.tree), over });
+      else await drainCaptive(server, new Survivors(command.tree), over);
       return false;
     },
     commandFailure() {
@@ -151,7 +150,7 @@ function commandExited(
   };
 }
 
-/** True when the stream is truncated, whatever else may be told. */
+/** True when the stream is known to be truncated. */
 function isLost({ failure, refused, dropped }: StreamState): boolean {
   return failure !== undefined || refused !== undefined || dropped;
 }
