@@ -1,5 +1,5 @@
 /** Completions for bash(1), with and without the package bash-completion. */
-import { type Command, type Option, type Outline, spellings } from "./outline.ts";
+import { type Command, type Outline, spellings } from "./outline.ts";
 import type { Value } from "./value.ts";
 
 /** The script to be sourced. */
@@ -139,23 +139,20 @@ function commandCase(outline: Outline, { name, options, takes }: Command): strin
 function valueCases({ commands, keys }: Outline): string[] {
   const cases = new Map<string, string[]>();
   const add = (subject: string, value: Value) => {
-    const reply = replyWith(value);
-    if (reply !== undefined) cases.set(reply, [...(cases.get(reply) ?? []), `'${subject}'`]);
+    const { words, starts, paths = "" } = value;
+    const known = [...words, ...starts].join(" ");
+    if (known === "" && paths === "") return;
+    const reply = `_nbd_streaming_reply "$2" "$3" '${known}' '${paths}'`;
+    cases.set(reply, [...(cases.get(reply) ?? []), `'${subject}'`]);
   };
-  const addOption = (command: string, option: Option) => {
-    for (const spelling of spellings(option)) {
-      if (option.value !== undefined) add(`${command} ${spelling}`, option.value);
+  for (const { name, options } of commands) {
+    for (const option of options) {
+      if (option.value === undefined) continue;
+      for (const spelling of spellings(option)) add(`${name} ${spelling}`, option.value);
     }
-  };
-  for (const { name, options } of commands) for (const option of options) addOption(name, option);
+  }
   for (const { key, value } of keys) add(key, value);
   return [...cases].map(
     ([reply, subjects]) => `    ${subjects.join(" | ")})\n      ${reply}\n      ;;`,
   );
-}
-
-function replyWith({ words, starts, paths }: Value): string | undefined {
-  const known = [...words, ...starts];
-  if (known.length === 0 && paths === undefined) return undefined;
-  return `_nbd_streaming_reply "$2" "$3" '${known.join(" ")}' '${paths ?? ""}'`;
 }

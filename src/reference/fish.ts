@@ -1,5 +1,5 @@
 /** Completions for fish(1). */
-import { type Command, type Option, type Outline } from "./outline.ts";
+import type { Command, Option, OptionValue, Outline } from "./outline.ts";
 import type { Value } from "./value.ts";
 
 /** The script, for fish's completions folder or to be sourced. */
@@ -13,13 +13,17 @@ export function fishCompletions(outline: Outline): string {
       complete(`-n '__nbd_streaming_before ${names}' -a ${command.name}`, command.description),
     ),
     ...options.map((option) =>
-      complete(`-n 'not __nbd_streaming_dashes' ${flags(option)}`, option),
+      complete(`-n 'not __nbd_streaming_dashes' ${flags(option)}`, option.description),
     ),
-    ...commands.flatMap((command) => optionLines(command)),
+    ...commands.flatMap((command) =>
+      command.options.map((option) =>
+        complete(`${within(command)} ${flags(option)}`, option.description),
+      ),
+    ),
     ...commands.flatMap((command) => argumentLines(command)),
-    ...keyed.map((command) => complete(`${within(command)} -a '(__nbd_streaming_parameters)'`, "")),
-    ...captive.map((command) =>
-      complete(`-n '__nbd_streaming_dashes ${command.name}' -a '(__nbd_streaming_captive)'`, ""),
+    ...keyed.map((command) => `${within(command)} -a '(__nbd_streaming_parameters)'`),
+    ...captive.map(
+      (command) => `-n '__nbd_streaming_dashes ${command.name}' -a '(__nbd_streaming_captive)'`,
     ),
   ];
   return `# Completions of ${name} ${version} for fish, made by: ${name} completions fish
@@ -67,9 +71,8 @@ ${lines.map((line) => `complete -c ${name} ${line}`).join("\n")}
 `;
 }
 
-function complete(rest: string, about: string | { readonly description: string }): string {
-  const description = typeof about === "string" ? about : about.description;
-  return description === "" ? rest : `${rest} -d ${quoted(description)}`;
+function complete(rest: string, description: string): string {
+  return `${rest} -d ${quoted(description)}`;
 }
 
 function within({ name }: Command): string {
@@ -78,20 +81,16 @@ function within({ name }: Command): string {
 
 function flags({ short, long, value }: Option): string {
   const names = [...(short === undefined ? [] : [`-s ${short.slice(1)}`]), `-l ${long.slice(2)}`];
-  return [...names, ...(value === undefined ? [] : [argument(value, value.optional)])].join(" ");
+  return [...names, ...(value === undefined ? [] : [argument(value)])].join(" ");
 }
 
-function argument({ words, starts, paths }: Value, optional: boolean): string {
-  const known = [...words, ...starts];
-  const listed = known.length === 0 ? "" : ` -a '${known.join(" ")}'`;
+function argument({ words, starts, paths, optional }: OptionValue): string {
+  const known = [...words, ...starts].join(" ");
+  const listed = known === "" ? "" : ` -a '${known}'`;
   if (optional) return listed.trim();
   if (paths === "all") return `-r -F${listed}`;
   if (paths === "folders") return `-x -a '(__fish_complete_directories)'`;
   return `-x${listed}`;
-}
-
-function optionLines(command: Command): string[] {
-  return command.options.map((option) => complete(`${within(command)} ${flags(option)}`, option));
 }
 
 function argumentLines(command: Command): string[] {
@@ -103,7 +102,7 @@ function argumentLines(command: Command): string[] {
 }
 
 function valueCase(key: string, { words, starts, paths }: Value): string[] {
-  const known = [...words, ...starts].map((word) => `${key}${word}`);
+  const known = [...words, ...starts].map((word) => key + word);
   return [
     `        case '${key}*'`,
     ...(known.length === 0 ? [] : [`            printf '%s\\n' ${known.join(" ")}`]),

@@ -2,25 +2,14 @@
 import {
   type Command,
   type Entry,
-  listed,
+  groupTitle,
   type Option,
   optionGroups,
   type Outline,
   type Prose,
   sentence,
 } from "./outline.ts";
-import {
-  bold,
-  entry,
-  escaped,
-  italic,
-  marked,
-  paragraph,
-  section,
-  subsection,
-  typed,
-  verbatim,
-} from "./roff.ts";
+import { bold, entry, escaped, italic, marked, typed, verbatim } from "./roff.ts";
 
 /** The page in section 1, as roff. */
 export function manPage(outline: Outline, prose: Prose): string {
@@ -31,39 +20,41 @@ export function manPage(outline: Outline, prose: Prose): string {
     // Not justified and not hyphenated: long words such as URIs would leave gaps, and must stay whole.
     ".ad l",
     ".nh",
-    ...section("NAME"),
+    ".SH NAME",
     `${escaped(name)} \\- ${escaped(lowered(outline.description))}`,
-    ...section("SYNOPSIS"),
+    ".SH SYNOPSIS",
     ...commands
       .flatMap(({ synopses }) => synopses.flatMap((line) => [typed(line), ".br"]))
       .slice(0, -1),
-    ...section("DESCRIPTION"),
-    ...prose.description.flatMap((text) => paragraph(marked(text))).slice(1),
-    ...section("COMMANDS"),
-    ...commands.flatMap((command) => commandEntry(command)),
-    ...section("PARAMETERS"),
+    ".SH DESCRIPTION",
+    ...prose.description.flatMap((text) => [".PP", marked(text)]).slice(1),
+    ".SH COMMANDS",
+    ...commands.flatMap(({ name: command, description }) =>
+      entry(bold(command), escaped(sentence(description))),
+    ),
+    ".SH PARAMETERS",
     ...parameters.flatMap(([form, text]) => entry(typed(form), described(form, text))),
-    ...section("OPTIONS"),
+    ".SH OPTIONS",
     ...optionGroups(outline).flatMap(({ commands: names, options }) => [
-      ...subsection(escaped(groupTitle(names))),
+      `.SS ${escaped(`Of ${groupTitle(names)}`)}`,
       ...options.flatMap((option) =>
         entry(optionTerm(option), described(option.long, option.description)),
       ),
     ]),
-    ...section('"CAPTIVE COMMAND"'),
+    '.SH "CAPTIVE COMMAND"',
     marked(
       "These variables describe the server, in the command that follows `--` and in its environment:",
     ),
     ...entries(prose.variables),
-    ...section('"EXIT STATUS"'),
+    '.SH "EXIT STATUS"',
     ...entries(prose.statuses),
-    ...section("SIGNALS"),
+    ".SH SIGNALS",
     ...entries(prose.signals),
-    ...section("ENVIRONMENT"),
+    ".SH ENVIRONMENT",
     ...entries(prose.environment),
-    ...section("EXAMPLES"),
+    ".SH EXAMPLES",
     ...commands.flatMap(exampleLines),
-    ...section('"SEE ALSO"'),
+    '.SH "SEE ALSO"',
     prose.seeAlso.map(reference).join(",\n"),
   ];
   return `${lines.join("\n")}\n`;
@@ -73,15 +64,6 @@ export function manPage(outline: Outline, prose: Prose): string {
     const detail = prose.details[term];
     return escaped(sentence(text)) + (detail === undefined ? "" : ` ${marked(detail)}`);
   }
-}
-
-function commandEntry({ name, description }: Command): string[] {
-  return entry(bold(name), escaped(sentence(description)));
-}
-
-function groupTitle(commands: readonly string[]): string {
-  if (commands.length === 0) return "Of all commands";
-  return `Of ${listed(commands)}${commands.length === 1 ? " only" : ""}`;
 }
 
 function optionTerm({ short, long, value }: Option): string {
@@ -94,18 +76,15 @@ function entries(list: readonly Entry[]): string[] {
   return list.flatMap(([term, text]) => entry(bold(term), marked(text)));
 }
 
-/** Blocks of what is typed, and what tells about one above it. */
 function exampleLines({ name, example }: Command): string[] {
   if (example === undefined) return [];
   const blocks = example.split("\n\n").flatMap((block) => {
     const lines = block.split("\n").map((line) => line.replace(/^ {2}/, ""));
     const [first = "", ...rest] = lines;
-    return first.endsWith(":")
-      ? [...paragraph(escaped(first)), ...verbatim(rest)]
-      : verbatim(lines);
+    return first.endsWith(":") ? [".PP", escaped(first), ...verbatim(rest)] : verbatim(lines);
   });
-  // A heading is a paragraph already.
-  return [...subsection(escaped(name)), ...blocks.slice(1)];
+  // A heading begins a paragraph.
+  return [`.SS ${escaped(name)}`, ...blocks.slice(1)];
 }
 
 /** @param page such as `nbdkit(1)` */

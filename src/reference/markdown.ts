@@ -1,7 +1,8 @@
-/** The lists of docs/command-line.md, between the lines of that page that name them. */
+/** Makes the lists of docs/command-line.md, between its lines that name them. */
 import {
+  capitalized,
   type Entry,
-  listed,
+  groupTitle,
   type Option,
   optionGroups,
   type Outline,
@@ -9,10 +10,10 @@ import {
   sentence,
 } from "./outline.ts";
 
-/** Characters in a line, as the formatter has them. */
+/** Characters in a line, as `bun fmt` has them. */
 const WIDTH = 100;
 
-/** What a page can have between `<!-- reference: NAME -->` and `<!-- end -->`, by NAME. */
+/** The contents between `<!-- reference: NAME -->` and `<!-- end -->`, by NAME. */
 const LISTS: Readonly<Record<string, (outline: Outline, prose: Prose) => string>> = {
   synopsis: ({ commands }) =>
     ["```", ...commands.flatMap(({ synopses }) => synopses), "```"].join("\n"),
@@ -24,7 +25,7 @@ const LISTS: Readonly<Record<string, (outline: Outline, prose: Prose) => string>
     optionGroups(outline)
       .map(
         ({ commands, options }) =>
-          `### ${groupTitle(commands)}\n\n` +
+          `### ${capitalized(groupTitle(commands.map((name) => `\`${name}\``)))}\n\n` +
           list(
             options.map((option) => [
               optionTerm(option),
@@ -39,11 +40,7 @@ const LISTS: Readonly<Record<string, (outline: Outline, prose: Prose) => string>
   environment: (_, { environment }) => list(environment),
 };
 
-/**
- * Renews the lists of a page, and leaves the rest of it as it is.
- *
- * @throws Error for a list that is not known
- */
+/** Renews the lists of a page. @throws Error for an unknown list */
 export function renewed(page: string, outline: Outline, prose: Prose): string {
   return page.replaceAll(/^<!-- reference: (\w+) -->$[^]*?^<!-- end -->$/gm, (_, name: string) => {
     const made = LISTS[name];
@@ -52,18 +49,12 @@ export function renewed(page: string, outline: Outline, prose: Prose): string {
   });
 }
 
-function groupTitle(commands: readonly string[]): string {
-  if (commands.length === 0) return "All commands";
-  return `${listed(commands.map((name) => `\`${name}\``))}${commands.length === 1 ? " only" : ""}`;
-}
-
 function optionTerm({ short, long, value }: Option): string {
   const hint = value === undefined ? "" : `=${value.hint}`;
   const term = value?.optional === true ? `${long}[${hint}]` : `${long}${hint}`;
   return short === undefined ? term : `${short}, ${term}`;
 }
 
-/** A description, and what is to be said beyond it. */
 function joined(text: string, detail: string | undefined): string {
   return detail === undefined ? text : `${text} ${detail}`;
 }
@@ -72,7 +63,7 @@ function list(entries: readonly Entry[]): string {
   return entries.map(([term, text]) => wrapped(`- \`${term}\`: ${text}`)).join("\n");
 }
 
-/** Words in lines, the second and later ones indented; what is between backquotes stays whole. */
+/** Wraps words, indents the further lines, and keeps text between backquotes whole. */
 function wrapped(text: string): string {
   const lines = [""];
   for (const word of text.match(/(?:`[^`]*`|[^\s`])+/g) ?? []) {

@@ -60,7 +60,7 @@ export interface Key {
 /** A term and its meaning. */
 export type Entry = readonly [term: string, text: string];
 
-/** What the reference pages say beyond `--help`. Backquotes are around what is typed. */
+/** The texts of the reference pages that `--help` does not have. Backquotes enclose what the user types. */
 export interface Prose {
   readonly description: readonly string[];
   /** More sentences about a parameter or an option, by its form or its long name. */
@@ -98,15 +98,20 @@ export function optionGroups({ commands, options }: Outline): OptionGroup[] {
   return [...groups.values(), { commands: [], options }];
 }
 
-/** Names as part of a sentence. */
-export function listed(names: readonly string[]): string {
-  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+/** The commands of a group, as part of a sentence. */
+export function groupTitle(commands: readonly string[]): string {
+  const [last = "all commands"] = commands.slice(-1);
+  if (commands.length < 2) return commands.length === 0 ? last : `${last} only`;
+  return `${commands.slice(0, -1).join(", ")} and ${last}`;
+}
+
+export function capitalized(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 /** A description as a sentence; one that begins with a parameter keeps its first letter. */
 export function sentence(text: string): string {
-  const capital = text.slice(0, 1).toUpperCase() + text.slice(1);
-  return /^[a-z-]+=/.test(text) ? `${text}.` : `${capital}.`;
+  return `${/^[a-z-]+=/.test(text) ? text : capitalized(text)}.`;
 }
 
 /** Every way to write an option. */

@@ -40,19 +40,6 @@ export function typed(text: string): string {
     .join("");
 }
 
-export function section(title: string): string[] {
-  return [`.SH ${title}`];
-}
-
-export function subsection(title: string): string[] {
-  return [`.SS ${title}`];
-}
-
-/** @param lines roff, not plain text */
-export function paragraph(...lines: readonly string[]): string[] {
-  return [".PP", ...lines];
-}
-
 /** A term with an indented text below it; both are roff. */
 export function entry(term: string, text: string): string[] {
   return [".TP", term, text];
