@@ -5,7 +5,7 @@ import { ProcessTree } from "../../process/process-tree.ts";
 import { type EndSignal, signalStatus } from "../../process/signals.ts";
 import { TerminalLoan } from "../../process/terminal-loan.ts";
 import { Watchdog } from "../../process/watchdog.ts";
-import type { Endpoint } from "../opening/endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { UnusableError } from "../spec.ts";
 
 /** The environment variable by which the command's processes are found. */

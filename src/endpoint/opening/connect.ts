@@ -13,7 +13,7 @@ import {
   unixAddress,
 } from "../../../ffi/socket.ts";
 import { type Direction, tcpName, UnusableError } from "../spec.ts";
-import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
+import { type Endpoint, PLAIN } from "./endpoint.ts";
 
 /** Milliseconds for a TCP connection to be established. */
 const CONNECT_LIMIT = 10_000;

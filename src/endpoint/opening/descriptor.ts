@@ -8,8 +8,8 @@ import { isSameFile } from "../../process/same-file.ts";
 import { isListening, isStream, resetOnClose } from "../../../ffi/socket.ts";
 import { type Direction, UnusableError } from "../spec.ts";
 import { claimDeviceOf, requireRoom } from "./block-device.ts";
-import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
-import { refuseOwnPeer, refuseOwnPipeEnd } from "../opening/own-end.ts";
+import { type Endpoint, PLAIN } from "./endpoint.ts";
+import { refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
 
 /**
  * Duplicates an inherited descriptor as the endpoint; claims a block device that is the sink.

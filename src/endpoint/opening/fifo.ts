@@ -5,8 +5,8 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import { close, open } from "../../../ffi/fd.ts";
 import { mkfifo } from "../../../ffi/pipe.ts";
 import { type Direction, UnusableError } from "../spec.ts";
-import { type Endpoint, PLAIN } from "../opening/endpoint.ts";
-import { refuseOwnPipeEnd } from "../opening/own-end.ts";
+import { type Endpoint, PLAIN } from "./endpoint.ts";
+import { refuseOwnPipeEnd } from "./own-end.ts";
 
 /** Only the user may read the stream, which may be a whole disk. */
 const MODE = 0o600;

@@ -5,10 +5,9 @@ import { bytesReadable, close, lock, open, writev } from "../../../ffi/fd.ts";
 import type { IoVec } from "../../../ffi/memory.ts";
 import { splice } from "../../../ffi/pipe.ts";
 import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
-import { PipeEnd } from "../pipe-end.ts";
+import { PipeEnd, requireFifo } from "../pipe-end.ts";
 import type { Sink } from "./sink.ts";
 import { ZeroPipe } from "../zero-pipe.ts";
-import { fstatSync } from "node:fs";
 
 export class PipeSink extends PipeEnd implements Sink {
   readonly held = 0;
@@ -85,11 +84,7 @@ export class FifoSink extends PipeSink {
       if (error.errno === ERRNO.ENXIO) return false;
       throw new EndpointError(error);
     }
-    if (!fstatSync(fd).isFIFO()) {
-      // The path led to a FIFO when the program started, but has been replaced.
-      close(fd);
-      throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
-    }
+    requireFifo(fd, this.path);
     try {
       lock(fd, this.path);
     } catch (error) {

@@ -11,7 +11,7 @@ import {
 } from "../../../ffi/socket.ts";
 import { EndpointError, endpointCall } from "../error.ts";
 import { setSharedNonBlocking } from "../shared-descriptor.ts";
-import { RelayedSink } from "../sinks/relayed-sink.ts";
+import { RelayedSink } from "./relayed-sink.ts";
 
 /**
  * Milliseconds for a TCP reader to close its side after the end of the stream: one that closes before

@@ -1,11 +1,9 @@
 /** A source that is a pipe or a FIFO (fifo(7)), out of which splice(2) moves data directly. */
-import { ERRNO, O_NONBLOCK, O_RDONLY, POLLHUP, POLLIN } from "../../../ffi/constants.ts";
+import { O_NONBLOCK, O_RDONLY, POLLHUP, POLLIN } from "../../../ffi/constants.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
-import { EndpointError, endpointCall, toEndpointError } from "../error.ts";
-import { PipeEnd } from "../pipe-end.ts";
+import { endpointCall, toEndpointError } from "../error.ts";
+import { PipeEnd, requireFifo } from "../pipe-end.ts";
 import type { Source } from "./source.ts";
-import { fstatSync } from "node:fs";
-import { SyscallError } from "../../../ffi/errno.ts";
 import { PollSet } from "../../../ffi/poll.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { pipe, tee } from "../../../ffi/pipe.ts";
@@ -57,10 +55,8 @@ export class FifoSource extends PipeSource {
 
   #openFifo(): number {
     const fd = open(this.path, O_RDONLY | O_NONBLOCK);
-    if (fstatSync(fd).isFIFO()) return fd;
-    // The path led to a FIFO when the program started, but has been replaced.
-    close(fd);
-    throw new EndpointError(new SyscallError("open", ERRNO.EINVAL, this.path));
+    requireFifo(fd, this.path);
+    return fd;
   }
 
   override close(): void {

@@ -5,6 +5,7 @@ import { bytesReadable, close, read, write } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { growPipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
 import { endpointCall } from "../error.ts";
+import { OwnedDescriptor } from "../owned-descriptor.ts";
 import { setSharedNonBlocking } from "../shared-descriptor.ts";
 import type { Source } from "./source.ts";
 
@@ -14,11 +15,7 @@ const LOW_WATER = 256 * 1024;
 /** The most bytes read into memory at a time. */
 const MAX_READ = 64 * 1024;
 
-/** Owns the descriptor that it is created with. */
-export class RelayedSource implements Source {
-  #fd = -1;
-  /** The descriptor until {@link open}; -1 afterwards. */
-  #unopened: number;
+export class RelayedSource extends OwnedDescriptor implements Source {
   #relay: { read: number; write: number } | undefined;
   #capacity = 0;
   #ended = false;
@@ -29,15 +26,11 @@ export class RelayedSource implements Source {
   #buffer: Memory | undefined;
 
   constructor(
-    readonly name: string,
+    name: string,
     fd: number,
     readonly isSocket: boolean,
   ) {
-    this.#unopened = fd;
-  }
-
-  get fd(): number {
-    return this.#fd;
+    super(name, fd);
   }
 
   get pipe(): number {
@@ -48,9 +41,8 @@ export class RelayedSource implements Source {
     return endpointCall(() => {
       this.#relay = pipe(O_NONBLOCK);
       this.#capacity = growPipe(this.#relay.write);
-      this.#fd = this.#unopened;
-      this.#unopened = -1;
-      if (this.isSocket) this.#restoreFlags = setSharedNonBlocking(this.#fd);
+      this.opened(this.unopened);
+      if (this.isSocket) this.#restoreFlags = setSharedNonBlocking(this.fd);
       return true;
     });
   }
@@ -78,7 +70,7 @@ export class RelayedSource implements Source {
     const relay = this.#relay as { read: number; write: number };
     if (this.#buffer === undefined) {
       try {
-        return splice(this.#fd, relay.write, this.#capacity);
+        return splice(this.fd, relay.write, this.#capacity);
       } catch (error) {
         // Not every device supports splice(2).
         if (!(error instanceof SyscallError) || error.errno !== ERRNO.EINVAL) throw error;
@@ -87,18 +79,17 @@ export class RelayedSource implements Source {
     if (held > 0) return WOULD_BLOCK;
     // All that is read must fit into the pipe, which is small for a user with many pipes (pipe(7)).
     const buffer = (this.#buffer ??= new Memory(Math.min(MAX_READ, pipeSize(relay.write))));
-    const n = read(this.#fd, buffer.at(0), buffer.length);
+    const n = read(this.fd, buffer.at(0), buffer.length);
     if (n > 0) write(relay.write, buffer.at(0), n);
     return n;
   }
 
-  close(): void {
-    if (this.#fd >= 0) this.#restoreFlags();
-    for (const fd of [this.#fd, this.#unopened, this.#relay?.read, this.#relay?.write]) {
-      if (fd !== undefined && fd >= 0) close(fd);
-    }
-    this.#fd = -1;
-    this.#unopened = -1;
+  override close(): void {
+    if (this.fd >= 0) this.#restoreFlags();
+    super.close();
+    if (this.#relay === undefined) return;
+    close(this.#relay.read);
+    close(this.#relay.write);
     this.#relay = undefined;
   }
 }
