@@ -1,5 +1,6 @@
 /** A child process: its start, its exit status, signals to it. */
 import { constants } from "node:os";
+import { send } from "./proc.ts";
 import { isIgnored, resetSignal } from "../../ffi/signal.ts";
 import { exitState, reap, spawn, type SpawnOptions, stopState } from "../../ffi/spawn.ts";
 
@@ -113,17 +114,6 @@ export class Child {
   #reap(): void {
     this.#released = true;
     reap(this.pid);
-  }
-}
-
-/** Sends a signal to a process, or to a group if negative (kill(2)); false when there is none. */
-export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(pid, signal);
-    return true;
-  } catch (error) {
-    // The process exists, but belongs to another user.
-    return (error as { code?: string }).code === "EPERM";
   }
 }
 

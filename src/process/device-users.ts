@@ -1,6 +1,7 @@
 /** The users of a block device, as far as the kernel shows them (proc(5), sysfs(5)). */
-import { type BigIntStats, readdirSync, readFileSync, statSync } from "node:fs";
+import { type BigIntStats, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { readOrNothing } from "./proc.ts";
 
 /** A device number as the kernel writes it, such as `8:1`. @param rdev from stat(2) */
 export function deviceName(rdev: bigint): string {
@@ -41,14 +42,14 @@ const SYSFS = "/sys/dev/block";
 /** The partitions of a disk, or the disk of a partition, by their device numbers. */
 function relatives(device: string): [device: string, prefix: string][] {
   const folder = join(SYSFS, device);
-  if (read(join(folder, "partition")) !== undefined) {
+  if (readText(join(folder, "partition")) !== undefined) {
     // `folder` is a symbolic link, and `..` its target's parent; join() would remove both.
-    const disk = read(`${folder}/../dev`);
+    const disk = readText(`${folder}/../dev`);
     return disk === undefined ? [] : [[disk, "its disk is "]];
   }
   return list(folder).flatMap((name): [string, string][] => {
-    if (read(join(folder, name, "partition")) === undefined) return [];
-    const number = read(join(folder, name, "dev"));
+    if (readText(join(folder, name, "partition")) === undefined) return [];
+    const number = readText(join(folder, name, "dev"));
     return number === undefined ? [] : [[number, `its partition ${name} is `]];
   });
 }
@@ -56,14 +57,14 @@ function relatives(device: string): [device: string, prefix: string][] {
 /** The devices stacked on a device: LVM, RAID, encryption. */
 function holders(device: string): string[] {
   return list(join(SYSFS, device, "holders")).map((name) => {
-    const label = read(join("/sys/class/block", name, "dm/name"));
+    const label = readText(join("/sys/class/block", name, "dm/name"));
     return label === undefined ? name : `${name} (${label})`;
   });
 }
 
 /** All mounts (proc_pid_mountinfo(5)). */
 function mounts(): { device: string; source: string; place: string }[] {
-  const lines = (read("/proc/self/mountinfo") ?? "").split("\n");
+  const lines = (readText("/proc/self/mountinfo") ?? "").split("\n");
   return lines.flatMap((line) => {
     const [, , device, , place, ...more] = line.split(" ");
     if (device === undefined || place === undefined) return [];
@@ -74,7 +75,7 @@ function mounts(): { device: string; source: string; place: string }[] {
 
 /** Swap partitions and files (proc_swaps(5)). */
 function swaps(): string[] {
-  const lines = (read("/proc/swaps") ?? "").split("\n").slice(1);
+  const lines = (readText("/proc/swaps") ?? "").split("\n").slice(1);
   return lines.map((line) => unescaped(line.split(/\s/)[0] ?? ""));
 }
 
@@ -104,10 +105,6 @@ function list(folder: string): string[] {
   }
 }
 
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return undefined;
-  }
+function readText(path: string): string | undefined {
+  return readOrNothing(path, "utf8")?.trim();
 }

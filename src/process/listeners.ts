@@ -1,11 +1,10 @@
 /**
- * Finds listening sockets in /proc/net (proc_pid_net(5)). A test connection would be taken for the
- * stream by the program that listens.
+ * Finds listening sockets in /proc/net (proc_pid_net(5)). The program that listens would take a test
+ * connection for the stream.
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
-import { processes } from "./proc.ts";
+import { hasOpen, processes, readOrNothing } from "./proc.ts";
 import { isSameFile } from "./same-file.ts";
 
 /** The flag of a listening socket (__SO_ACCEPTCON). */
@@ -31,15 +30,7 @@ export function hasUnixListener(path: string): boolean | undefined {
 function ownersSee(inode: string, bound: string, path: string): boolean {
   if (bound.startsWith("@")) return false;
   return processes().some((pid) => {
-    if (!isSameFile(`/proc/${pid}/cwd/${bound}`, path)) return false;
-    try {
-      return readdirSync(`/proc/${pid}/fd`).some((fd) => {
-        return readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`;
-      });
-    } catch {
-      // Another user's process, or one that has just ended.
-      return false;
-    }
+    return isSameFile(`/proc/${pid}/cwd/${bound}`, path) && hasOpen(pid, `socket:[${inode}]`);
   });
 }
 
@@ -63,7 +54,7 @@ const ANY = new Set(["0".repeat(8), "0".repeat(32)]);
  * @returns undefined if /proc/net is not readable
  */
 export function hasTcpListener(address: string, port: number): boolean | undefined {
-  const texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(readOrNothing);
+  const texts = ["/proc/net/tcp", "/proc/net/tcp6"].map((path) => readOrNothing(path));
   if (texts.every((text) => text === undefined)) return undefined;
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");
   const own = inKernelForm(address);
@@ -82,12 +73,4 @@ function inKernelForm(address: string): string | undefined {
   if (!isIPv4(address)) return undefined;
   const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
   return bytes.toReversed().join("").toUpperCase();
-}
-
-function readOrNothing(path: string): string | undefined {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    return undefined;
-  }
 }

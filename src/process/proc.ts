@@ -1,5 +1,6 @@
 /** Processes as /proc shows them (proc(5)). */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
 
 /** All process ids, zombies included. */
 export function processes(): number[] {
@@ -53,12 +54,38 @@ export function startTime(pid: number): number | undefined {
 
 /** The fields of /proc/PID/stat (proc(5)) from the third one, the state; undefined if there is no process. */
 export function statOf(pid: number): string[] | undefined {
+  const stat = readOrNothing(`/proc/${pid}/stat`);
+  // The second field is the name in parentheses, which may contain spaces and parentheses.
+  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** The text of a file; undefined if it is not readable. */
+export function readOrNothing(
+  path: string,
+  encoding: "latin1" | "utf8" = "latin1",
+): string | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is the name in parentheses, which may contain spaces and parentheses.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return readFileSync(path, encoding);
   } catch {
     return undefined;
+  }
+}
+
+/** O_RDONLY, O_WRONLY or O_RDWR of a process's descriptor (proc_pid_fdinfo(5)). @throws Error if it is closed */
+export function accessMode(pid: number, fd: string): number {
+  const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
+  return Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(info)?.[1] ?? "0", 8) & O_ACCMODE;
+}
+
+/** True when one of a process's descriptors is a link to `target`; false if they are not readable. */
+export function hasOpen(pid: number, target: string, also = (_fd: string) => true): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some(
+      (fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === target && also(fd),
+    );
+  } catch {
+    // Another user's process, or one that has just ended.
+    return false;
   }
 }
 
@@ -67,18 +94,12 @@ export function statOf(pid: number): string[] | undefined {
  * inherits from its parents; false for one that has ended, or is another user's.
  */
 export function hasMark(pid: number, name: string, mark: string): boolean {
-  try {
-    const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-    const value = environment.find((one) => one.startsWith(`${name}=`));
-    return (
-      value
-        ?.slice(name.length + 1)
-        .split(" ")
-        .includes(mark) === true
-    );
-  } catch {
-    return false;
-  }
+  const environment = readOrNothing(`/proc/${pid}/environ`, "utf8")?.split("\0") ?? [];
+  const value = environment.find((one) => one.startsWith(`${name}=`)) ?? "";
+  return value
+    .slice(name.length + 1)
+    .split(" ")
+    .includes(mark);
 }
 
 /**
@@ -87,31 +108,27 @@ export function hasMark(pid: number, name: string, mark: string): boolean {
  * @param pipe `pipe:[…]`, from readlink(2) of a descriptor in /proc
  */
 export function readsPipe(pid: number, pipe: string): boolean {
+  return hasOpen(pid, pipe, (fd) => accessMode(pid, fd) === O_RDONLY);
+}
+
+/** Sends a signal to a process, or to a group if negative (kill(2)); false when there is none. */
+export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
-    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
-      if (readlinkSync(`/proc/${pid}/fd/${fd}`) !== pipe) return false;
-      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1");
-      return /^flags:\s*[0-7]*0$/m.test(info);
-    });
-  } catch {
-    return false;
+    process.kill(pid, signal);
+    return true;
+  } catch (error) {
+    // The process exists, but belongs to another user.
+    return (error as { code?: string }).code === "EPERM";
   }
 }
 
 /** Sends a signal to each process that still exists. */
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
-  for (const pid of pids) {
-    try {
-      process.kill(pid, signal);
-    } catch {
-      // It has ended in the meantime.
-    }
-  }
+  for (const pid of pids) send(pid, signal);
 }
 
 /**
- * Checks that /proc shows what is needed to find a command's processes: parents, environments and
- * descriptors (proc(5)).
+ * Checks that /proc shows the parents, environments and descriptors of processes (proc(5)).
  *
  * @param root where it is mounted
  * @returns what is wrong; undefined if nothing is

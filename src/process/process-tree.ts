@@ -1,13 +1,14 @@
 /** A command with its descendants, orphans included. */
 import { randomUUID } from "node:crypto";
 import { readlinkSync } from "node:fs";
-import { Child, send } from "./child.ts";
+import { Child } from "./child.ts";
 import {
   descendants,
   hasMark,
   livingProcesses,
   readsPipe,
   type Relations,
+  send,
   signalAll,
   startTime,
 } from "./proc.ts";

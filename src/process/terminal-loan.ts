@@ -9,7 +9,7 @@ import {
   type TerminalSettings,
   terminalSettings,
 } from "../../ffi/terminal.ts";
-import { send } from "./child.ts";
+import { send } from "./proc.ts";
 import type { ProcessTree } from "./process-tree.ts";
 
 /** Milliseconds between two checks of the command and the terminal. */

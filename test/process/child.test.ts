@@ -2,7 +2,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { reap } from "../../ffi/spawn.ts";
-import { Child, send, signalName } from "../../src/process/child.ts";
+import { Child, signalName } from "../../src/process/child.ts";
+import { send } from "../../src/process/proc.ts";
 import { LIMIT } from "../support/limit.ts";
 import { bounded, command } from "../support/program.ts";
 

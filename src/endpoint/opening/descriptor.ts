@@ -1,15 +1,15 @@
 /** `-` and `fd:N`: a descriptor that the program has inherited. */
 import { fstatSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
-import { O_ACCMODE, O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
-import { close, closesOnExec, deviceSize, dup, openFlags, seekBy } from "../../../ffi/fd.ts";
+import { O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
+import { close, closesOnExec, deviceSize, dup, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
 import { isSameFile } from "../../process/same-file.ts";
 import { isListening, isStream, resetOnClose } from "../../../ffi/socket.ts";
 import { type Direction, UnusableError } from "../spec.ts";
 import { claimDeviceOf, requireRoom } from "./block-device.ts";
 import { type Endpoint, PLAIN } from "./endpoint.ts";
-import { refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
+import { accessOf, refuseOwnPeer, refuseOwnPipeEnd } from "./own-end.ts";
 
 /**
  * Duplicates an inherited descriptor as the endpoint; claims a block device that is the sink.
@@ -148,10 +148,6 @@ function requireConnection(fd: number): void {
   if (isListening(fd)) {
     throw new UnusableError("it is a socket that listens", "name one that it has accepted");
   }
-}
-
-function accessOf(fd: number): number {
-  return openFlags(fd) & O_ACCMODE;
 }
 
 /** Bytes from the position to the end; undefined for a character device. */

@@ -75,7 +75,7 @@ function closing(number: number): string {
   return `close that one where the program is started: ${number}<&-`;
 }
 
-function accessOf(fd: number): number {
+export function accessOf(fd: number): number {
   return openFlags(fd) & O_ACCMODE;
 }
 
