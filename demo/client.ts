@@ -7,8 +7,8 @@ using client = await NbdClient.connect({ path: process.argv[2] as string });
 for (const { offset, length, fill } of PARTS) {
   if (fill === undefined) client.send(NBD_CMD_WRITE_ZEROES, offset, length);
   else client.send(NBD_CMD_WRITE, offset, length, Buffer.alloc(length, fill));
-  await client.settle();
+  await client.awaitReplies();
 }
 client.send(NBD_CMD_FLUSH, 0, 0);
-await client.settle();
+await client.awaitReplies();
 await client.disconnect();

@@ -52,7 +52,7 @@ export class Survivors {
         const before = processes();
         const found = this.#tree.members().filter(lives);
         if (found.length > 0) return found;
-        // A process that has ended meanwhile may have started one after the search.
+        // A process that has ended since may have started one that the search missed.
         const after = new Set(processes());
         if (before.every((pid) => after.has(pid))) return [];
       }

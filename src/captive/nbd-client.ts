@@ -72,23 +72,23 @@ export class NbdClient implements Disposable {
     }
   }
 
-  /** Sends a request; {@link settle} waits for the answer. */
+  /** Sends a request; {@link awaitReplies} waits for its reply. */
   send(type: number, offset: number, length: number, payload?: Uint8Array): void {
     this.#unanswered.add(++this.#cookie);
     this.#socket.write(encodeRequest(type, offset, length, this.#cookie));
     if (payload !== undefined) this.#socket.write(payload);
   }
 
-  /** Reads when all requests are answered. @throws Error when a request has failed */
+  /** Waits for the replies to all requests, and reads. @throws Error when a request has failed */
   async read(offset: number, length: number): Promise<Uint8Array> {
-    await this.settle();
+    await this.awaitReplies();
     this.send(NBD_CMD_READ, offset, length);
-    await this.settle();
+    await this.awaitReplies();
     return await this.#receive(length);
   }
 
-  /** Waits for the answers to all requests. @throws Error when a request has failed */
-  async settle(): Promise<void> {
+  /** Waits for the replies to all requests. @throws Error when a request has failed */
+  async awaitReplies(): Promise<void> {
     while (this.#unanswered.size > 0) {
       const reply = await this.#receive(NBD_SIMPLE_REPLY_SIZE);
       const [magic, error, , cookie] = [0, 4, 8, 12].map((at) => reply.readUInt32BE(at));

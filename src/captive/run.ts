@@ -86,7 +86,7 @@ async function withCommand(
 /** The running command; its end makes the server check its conditions again. */
 class Command {
   readonly tree: ProcessTree;
-  /** As {@link CaptiveResult.commandStatus}. */
+  /** The exit status, or 128 plus a signal's number; undefined while it runs. */
   status: number | undefined;
 
   constructor(options: RunOptions, address: Address, server: StreamServer) {

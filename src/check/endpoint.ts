@@ -26,8 +26,8 @@ import { WINDOW_BLOCK } from "../stream/blocks.ts";
 import { pipeCapacity } from "./machine.ts";
 import { type Item, ItemList } from "./report.ts";
 
-/** What the user has said of a stream. */
-export interface StreamWords {
+/** The parameters of a stream, as the user gave them. */
+export interface StreamToCheck {
   readonly spec: EndpointSpec;
   readonly direction: Direction;
   /** Bytes; undefined when not given. */
@@ -40,15 +40,15 @@ export interface StreamWords {
  * Looks at what `pipe=` or `read=` names, and at what `size=` and `window=` mean for it. It opens, connects
  * to, makes and starts nothing: the process at the other end would take the check for its only stream.
  */
-export async function checkEndpoint(words: StreamWords): Promise<readonly Item[]> {
-  const { spec, direction, size, window } = words;
+export async function checkEndpoint(stream: StreamToCheck): Promise<readonly Item[]> {
+  const { spec, direction, size, window } = stream;
   const found = new ItemList("endpoint");
   switch (spec.kind) {
     case "path":
-      checkPath(found, spec.path, words);
+      checkPath(found, spec.path, stream);
       break;
     case "descriptor":
-      checkDescriptor(found, spec.name, spec.fd, words);
+      checkDescriptor(found, spec.name, spec.fd, stream);
       break;
     case "tcp":
       await checkTcp(found, spec.host, spec.port, direction);
@@ -61,7 +61,7 @@ export async function checkEndpoint(words: StreamWords): Promise<readonly Item[]
   return found.items;
 }
 
-function checkPath(found: ItemList, path: string, words: StreamWords): void {
+function checkPath(found: ItemList, path: string, stream: StreamToCheck): void {
   let stats: BigIntStats | undefined;
   try {
     stats = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -69,10 +69,10 @@ function checkPath(found: ItemList, path: string, words: StreamWords): void {
     return found.add("failed", "kind", `it cannot be looked at: ${messageOf(error)}`);
   }
   if (stats === undefined) checkMissing(found, path);
-  else if (stats.isFIFO()) checkFifo(found, path, stats, words.direction);
+  else if (stats.isFIFO()) checkFifo(found, path, stats, stream.direction);
   else if (stats.isSocket()) checkSocket(found, path);
   else if (stats.isDirectory()) found.add("failed", "kind", "a folder: name a FIFO inside it");
-  else checkFile(found, path, stats, words);
+  else checkFile(found, path, stats, stream);
 }
 
 function checkMissing(found: ItemList, path: string): void {
@@ -136,7 +136,7 @@ function checkFifoUsers(found: ItemList, path: string, direction: Direction): vo
       : { who: "writer", other: "writing", share: "write, each gives", mixed: "read from it" };
   const { users, waiting, hidden } = all;
   const there = users.filter(({ end }) => end === words.other || end === "both");
-  const rivals = users.filter(({ end }) => end !== words.other);
+  const others = users.filter(({ end }) => end !== words.other);
   if (there.length > 0) {
     const shared = `; if several of these ${words.share} a part of the stream`;
     const text = `a ${words.who} is there: ${listOf(there)}`;
@@ -145,11 +145,11 @@ function checkFifoUsers(found: ItemList, path: string, direction: Direction): vo
   } else {
     const maybe =
       waiting.length === 0 ? "" : `, or is one of ${listOf(waiting)}, which wait for a named pipe`;
-    const others = hidden === 0 ? "" : `; ${hidden} processes of others could not be looked into`;
-    found.add("note", "other end", `no ${words.who} is seen: it is waited for${maybe}${others}`);
+    const unread = hidden === 0 ? "" : `; ${hidden} processes of others could not be looked into`;
+    found.add("note", "other end", `no ${words.who} is seen: it is waited for${maybe}${unread}`);
   }
-  if (rivals.length === 0) return;
-  found.add("warning", "this end", `${listOf(rivals)} could ${words.mixed}, too: end it first`);
+  if (others.length === 0) return;
+  found.add("warning", "this end", `${listOf(others)} could ${words.mixed}, too: end it first`);
 }
 
 function listOf(processes: readonly NamedProcess[]): string {
@@ -184,7 +184,7 @@ function checkFile(
   found: ItemList,
   path: string,
   stats: BigIntStats,
-  { direction, size }: StreamWords,
+  { direction, size }: StreamToCheck,
 ): void {
   const device = deviceName(stats.rdev);
   const length = stats.isFile() ? stats.size : deviceSize(device);
@@ -230,7 +230,7 @@ function checkDescriptor(
   found: ItemList,
   name: string,
   number: number,
-  { direction, size }: StreamWords,
+  { direction, size }: StreamToCheck,
 ): void {
   let endpoint: ReturnType<typeof inspectDescriptor>;
   try {

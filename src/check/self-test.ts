@@ -134,10 +134,10 @@ async function writeAll(client: NbdClient, disk: Uint8Array): Promise<void> {
     client.send(NBD_CMD_WRITE, offset, length, disk.subarray(offset, offset + length));
   };
   for (const part of WRITES) write(part);
-  await client.settle();
+  await client.awaitReplies();
   client.send(NBD_CMD_WRITE_ZEROES, ...ZEROES);
   write(LAST_WRITE);
   client.send(NBD_CMD_WRITE_ZEROES, ...LAST_ZEROES);
   client.send(NBD_CMD_FLUSH, 0, 0);
-  await client.settle();
+  await client.awaitReplies();
 }

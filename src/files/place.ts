@@ -7,7 +7,6 @@
  */
 import {
   accessSync,
-  type BigIntStats,
   constants,
   lstatSync,
   readFileSync,
@@ -23,6 +22,7 @@ import { messageOf } from "../errors.ts";
 import type { Words } from "../messages/notice.ts";
 import { optionError } from "../messages/notice-error.ts";
 import { isInherited } from "../process/inherited.ts";
+import { isSameFile } from "../process/same-file.ts";
 
 export type Place =
   /** A name in a folder, for a new file that is renamed to it. */
@@ -144,18 +144,16 @@ export function requireDifferentFile(own: NamedFile, others: readonly NamedFile[
 }
 
 function isSamePlace(one: string, other: string): boolean {
-  const [a, b] = [statOrNothing(one), statOrNothing(other)];
   // Several writers may share a character device, such as a terminal or /dev/null.
-  if (a?.isCharacterDevice() || b?.isCharacterDevice()) return false;
-  if (canonical(one) === canonical(other)) return true;
-  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
+  if (isCharacterDevice(one) || isCharacterDevice(other)) return false;
+  return canonical(one) === canonical(other) || isSameFile(one, other);
 }
 
-function statOrNothing(path: string): BigIntStats | undefined {
+function isCharacterDevice(path: string): boolean {
   try {
-    return statSync(path, { bigint: true });
+    return statSync(path).isCharacterDevice();
   } catch {
-    return undefined;
+    return false;
   }
 }
 

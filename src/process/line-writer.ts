@@ -17,13 +17,12 @@ import { send } from "../../ffi/socket.ts";
 const MAX_QUEUED = 64 * 1024;
 /** Milliseconds between two tries to write what is queued. */
 const RETRY = 50;
-/** Milliseconds between two looks whether all is written. */
+/** Milliseconds between two checks whether all is written. */
 const POLL_INTERVAL = 10;
 
-/** Writes to one descriptor. Lines stay whole, and in order. */
-/** Descriptors, as the command line writes to them. */
 export { STDERR_FILENO as STDERR, STDOUT_FILENO as STDOUT } from "../../ffi/constants.ts";
 
+/** Writes to one descriptor. Lines stay whole, and in order. */
 export class LineWriter {
   readonly #fd: number;
   /** Opened by the first line. */
@@ -104,10 +103,9 @@ export class LineWriter {
    * @throws Error when not all of it could be written
    */
   async deliver(text: string, limit: number): Promise<void> {
-    const deadline = performance.now() + limit;
     this.#failure = undefined;
     this.write(text);
-    while (!this.idle && performance.now() < deadline) await Bun.sleep(POLL_INTERVAL);
+    await this.flushed(AbortSignal.timeout(Math.max(0, limit)));
     this.#requireWritten();
   }
 
@@ -123,8 +121,7 @@ export class LineWriter {
   }
 
   #open(): Output {
-    this.#output ??= openOutput(this.#fd);
-    return this.#output;
+    return (this.#output ??= openOutput(this.#fd));
   }
 
   /** @param timeout milliseconds */

@@ -75,7 +75,7 @@ export class TerminalLoan {
     }
   }
 
-  /** Ends the loan for good: takes the terminal back, with its settings. */
+  /** Takes the terminal back, with its settings, and lends it no more. */
   end(): void {
     this.#over = true;
     clearTimeout(this.#timer);

@@ -8,7 +8,7 @@ import { boundAddress, isUnix, peerAddress } from "../../../ffi/socket.ts";
 import { inheritedDescriptors } from "../../process/inherited.ts";
 import { type Direction, UnusableError } from "../spec.ts";
 
-/** What would go unnoticed. */
+/** The consequence, for messages. */
 const LOST = {
   write: "that its reader has ended would never be noticed",
   read: "its end would never come",
@@ -41,12 +41,12 @@ export function refuseOwnPipeEnd(
       `open it for ${only}`,
     );
   }
-  const culprit = inherited().find(
+  const shared = inherited().find(
     ({ number, stats }) =>
       stats.dev === Number(dev) && stats.ino === Number(ino) && accessOf(number) !== own,
   );
-  if (culprit !== undefined) {
-    const { number } = culprit;
+  if (shared !== undefined) {
+    const { number } = shared;
     throw new UnusableError(
       `descriptor ${number} of the program ${other}, too: ${LOST[direction]}`,
       closing(number),
@@ -59,11 +59,11 @@ export function refuseOwnPeer({ ino }: Stats, direction: Direction, fd: number):
   const others = inherited().filter(({ stats }) => stats.isSocket() && stats.ino !== ino);
   if (others.length === 0) return;
   const peer = isUnix(fd) ? unixPeer(ino) : undefined;
-  const culprit = others.find(({ number, stats }) =>
+  const shared = others.find(({ number, stats }) =>
     peer === undefined ? areConnected(fd, number) : stats.ino === peer,
   );
-  if (culprit !== undefined) {
-    const { number } = culprit;
+  if (shared !== undefined) {
+    const { number } = shared;
     throw new UnusableError(
       `its other end is the program's, too, as descriptor ${number}: ${LOST[direction]}`,
       closing(number),
