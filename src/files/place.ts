@@ -56,11 +56,11 @@ const MAX_LENGTH = 64 * 1024;
  * Examines `path`.
  *
  * @param what the file will be, for messages: `a checksum`
- * @param isOurs returns true for the text of such a file
+ * @param isEarlier returns true for the text of such a file from an earlier run
  * @throws PlaceError when it must not be written; Error of the file system when the folder cannot be
  *   used
  */
-export function placeOf(path: string, what: string, isOurs: (text: string) => boolean): Place {
+export function placeOf(path: string, what: string, isEarlier: (text: string) => boolean): Place {
   const fd = descriptorOf(path);
   if (fd !== undefined) {
     requireWritable(fd);
@@ -76,7 +76,7 @@ export function placeOf(path: string, what: string, isOurs: (text: string) => bo
   const link = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
   if (stats !== undefined && !link && stats.size > 0) {
     const text = stats.size > MAX_LENGTH ? undefined : readFileSync(path, "utf8");
-    if (text === undefined || !isOurs(text)) {
+    if (text === undefined || !isEarlier(text)) {
       throw new PlaceError(`it is there and is not ${what}`, "name another file, or remove it");
     }
   }

@@ -30,19 +30,12 @@ export function descendants(
   roots: readonly number[],
   living: ReadonlyMap<number, Relations> = livingProcesses(),
 ): number[] {
-  const children = new Map<number, number[]>();
-  for (const [pid, { parent }] of living) {
-    const siblings = children.get(parent);
-    if (siblings === undefined) children.set(parent, [pid]);
-    else siblings.push(pid);
-  }
-  const found = new Set<number>();
-  const queue = roots.flatMap((root) => children.get(root) ?? []);
-  for (let pid = queue.shift(); pid !== undefined; pid = queue.shift()) {
-    if (found.has(pid)) continue;
-    found.add(pid);
-    queue.push(...(children.get(pid) ?? []));
-  }
+  const found = new Set(roots);
+  let before: number;
+  do {
+    before = found.size;
+    for (const [pid, { parent }] of living) if (found.has(parent)) found.add(pid);
+  } while (found.size > before);
   return [...found].filter((pid) => !roots.includes(pid));
 }
 
