@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { existsSync, writeFileSync } from "node:fs";
 import { exportAddress, exportSize } from "../../src/captive/export-size.ts";
 import { imageSize } from "../../src/captive/qemu-img.ts";
+import { NBD_FLAG_C_FIXED_NEWSTYLE } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { eventually, type Running, runProgram, start } from "../support/program.ts";
@@ -82,9 +83,10 @@ describe("a server", () => {
   /** One that does this with what it hears. @returns its address */
   function serving(
     open: (socket: Bun.Socket) => void,
+    data: (socket: Bun.Socket, chunk: Buffer) => void = () => {},
   ): AsyncDisposable & { readonly unix: string } {
     const unix = folder.file(`${Bun.randomUUIDv7()}.sock`);
-    const listener = Bun.listen({ unix, socket: { open, data() {} } });
+    const listener = Bun.listen({ unix, socket: { open, data } });
     return { unix, [Symbol.asyncDispose]: () => Promise.resolve(listener.stop(true)) };
   }
 
@@ -97,6 +99,23 @@ describe("a server", () => {
   test("that speaks something else is told from one that tells the size", async () => {
     await using server = serving((socket) => void socket.write("HTTP/1.1 400 Bad Request\r\n\r\n"));
     expect(await refusal(server.unix)).toContain("does not negotiate");
+  });
+
+  test("without NBD_FLAG_NO_ZEROES tells the size, and is not asked to leave out the zeroes", async () => {
+    const greeting = Buffer.from("NBDMAGICIHAVEOPT\0\x01", "latin1");
+    const size = Buffer.alloc(8 + 2 + 124);
+    size.writeBigUInt64BE(BigInt(ODD));
+    let flags: number | undefined;
+    await using server = serving(
+      (socket) => void socket.write(greeting),
+      (socket, chunk) => {
+        if (flags !== undefined) return;
+        flags = chunk.readUInt32BE(0);
+        socket.write(size);
+      },
+    );
+    expect(await refusal(server.unix)).toBe(String(ODD));
+    expect(flags).toBe(NBD_FLAG_C_FIXED_NEWSTYLE);
   });
 
   test("that closes the connection does not tell", async () => {

@@ -39,25 +39,17 @@ export function startSinkCommand(
   interrupt: Interrupt,
 ): Endpoint {
   const ends = pipe();
+  let guard: number | undefined;
   let watchdog: Watchdog | undefined;
   try {
     growPipe(ends.write);
-    const guard = dup(ends.write);
-    try {
-      watchdog = new Watchdog(ends.write);
-      const tree = start(size, {
-        ...watchdog.watch(command, [ends.read, 1, 2]),
-        pipe: ends.read,
-      });
-      return new CommandEnd(`exec:${command}`, ends.write, tree, interrupt, {
-        fd: guard,
-        watchdog,
-      });
-    } catch (error) {
-      close(guard);
-      throw error;
-    }
+    guard = dup(ends.write);
+    watchdog = new Watchdog(ends.write);
+    const watched = watchdog.watch(command, [ends.read, 1, 2]);
+    const tree = start(size, { ...watched, pipe: ends.read });
+    return new CommandEnd(`exec:${command}`, ends.write, tree, interrupt, { fd: guard, watchdog });
   } catch (error) {
+    if (guard !== undefined) close(guard);
     watchdog?.release();
     close(ends.write);
     throw unusable(error);
