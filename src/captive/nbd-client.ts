@@ -99,14 +99,14 @@ export class NbdClient implements Disposable {
     }
   }
 
-  /** Sends NBD_CMD_DISC, without waiting for the server to close the connection. */
+  /** Sends NBD_CMD_DISC and closes the connection, even if the server keeps its side open. */
   leave(): void {
-    this.#socket.end(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
+    this.#socket.end(encodeRequest(NBD_CMD_DISC, 0, 0, 0), () => this.#socket.destroy());
   }
 
   /** Sends NBD_CMD_DISC, and waits until the server has closed the connection. */
   async disconnect(): Promise<void> {
-    this.leave();
+    this.#socket.write(encodeRequest(NBD_CMD_DISC, 0, 0, 0));
     if (!this.#socket.closed)
       await once(this.#socket, "close", { signal: AbortSignal.timeout(LIMIT) });
   }

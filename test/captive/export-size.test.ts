@@ -101,21 +101,43 @@ describe("a server", () => {
     expect(await refusal(server.unix)).toContain("does not negotiate");
   });
 
+  const GREETING = Buffer.from("NBDMAGICIHAVEOPT\0\x01", "latin1");
+  /** The size, the flags and the zeroes. */
+  const EXPORT = Buffer.alloc(8 + 2 + 124);
+  EXPORT.writeBigUInt64BE(BigInt(ODD));
+
   test("without NBD_FLAG_NO_ZEROES tells the size, and is not asked to leave out the zeroes", async () => {
-    const greeting = Buffer.from("NBDMAGICIHAVEOPT\0\x01", "latin1");
-    const size = Buffer.alloc(8 + 2 + 124);
-    size.writeBigUInt64BE(BigInt(ODD));
     let flags: number | undefined;
     await using server = serving(
-      (socket) => void socket.write(greeting),
+      (socket) => void socket.write(GREETING),
       (socket, chunk) => {
         if (flags !== undefined) return;
         flags = chunk.readUInt32BE(0);
-        socket.write(size);
+        socket.write(EXPORT);
       },
     );
     expect(await refusal(server.unix)).toBe(String(ODD));
     expect(flags).toBe(NBD_FLAG_C_FIXED_NEWSTYLE);
+  });
+
+  test("that keeps the connection open keeps no program from its end", async () => {
+    const unix = folder.file("half-open.sock");
+    const open = (socket: Bun.Socket) => void socket.write(Buffer.concat([GREETING, EXPORT]));
+    const listener = Bun.listen({
+      unix,
+      allowHalfOpen: true,
+      socket: { open, data() {}, end() {} },
+    });
+    const module = `${import.meta.dir}/../../src/captive/export-size.ts`;
+    const script = `const { exportSize } = await import(${JSON.stringify(module)});
+      console.log(String(await exportSize(${JSON.stringify({ unix, name: "" })}, new AbortController().signal)));`;
+    try {
+      const child = Bun.spawn([process.execPath, "-e", script], { timeout: 20_000 });
+      expect(await new Response(child.stdout).text()).toBe(`${ODD}\n`);
+      expect(await child.exited).toBe(0);
+    } finally {
+      listener.stop(true);
+    }
   });
 
   test("that closes the connection does not tell", async () => {
