@@ -4,8 +4,8 @@ import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksu
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
-import type { Option } from "../messages/notice.ts";
 import { optionError } from "../messages/notice-error.ts";
+import type { Option } from "../messages/vocabulary.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
 import type { SummaryFormat } from "./report.ts";

@@ -237,15 +237,7 @@ const TEXTS: Texts = {
   HINT_FORMAT: ({ format }, v) => `is ${v.given("inputFormat", format)} right?`,
 };
 
-function sinkFailed({
-  sink,
-  why,
-  emitted,
-}: {
-  sink: string;
-  why: string;
-  emitted: number;
-}): string {
+function sinkFailed({ sink, why, emitted }: NoticeOf<"SINK_FULL" | "SINK_FAILED">): string {
   return `${sink} failed with the stream at byte ${emitted}: ${why}`;
 }
 
