@@ -54,7 +54,7 @@ interface Formats {
   readonly output: string | undefined;
 }
 
-/** What is run with the stream as its disk. @throws UserError ERR_USAGE */
+/** The command or the image. @throws UserError ERR_USAGE */
 function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
