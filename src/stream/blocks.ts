@@ -1,4 +1,4 @@
-/** The stream's positions, cut into blocks of memory. */
+/** Arithmetic for positions of the stream in blocks of memory. */
 import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
 
 /** The pieces, in bytes, in which a written stream's window takes memory. */
