@@ -249,7 +249,7 @@ function parameter(direction: "write" | "read"): "pipe" | "read" {
 const IN_A_FILE =
   "have it write raw data in order (-O raw), or into a file, and stream that afterwards";
 
-/** Bytes. A request further back than this may need less, as a client can leave out most of what lies between. */
+/** Bytes. A request further back may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
 
 /** @param needed bytes, or less: only so much lies between */
