@@ -70,8 +70,8 @@ export async function runCheck(
   release();
   const report = reportOf(items, client);
   // The report must not go to the pipe that is checked.
-  const checked = endpoint?.direction === "write" && endpoint.spec.kind === "descriptor";
-  const to = checked && endpoint.spec.fd === STDOUT ? STDERR : STDOUT;
+  const isSink = endpoint?.direction === "write" && endpoint.spec.kind === "descriptor";
+  const to = isSink && endpoint.spec.fd === STDOUT ? STDERR : STDOUT;
   const writer = lineWriter(to);
   writer.write(args.json === true ? reportJson(report) : reportText(report));
   // The reader may take its time. One that leaves early, such as head(1), is no error.
