@@ -23,10 +23,10 @@ import { parseParameters, type StreamParameters } from "./parameters.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
 import { requireReference } from "./words.ts";
 
-/** What stands in the line to use where the user has named no pipe. */
+/** The pipe in the suggested command line where the user has named none. */
 const ANY_PIPE = "disk.fifo";
 
-/** The words and options, as citty has them. */
+/** Words and options, as citty parses them. */
 export interface CheckArgs {
   readonly _: string[];
   readonly json?: boolean | undefined;
@@ -45,15 +45,10 @@ export async function runCheck(
   const { endpoint, size, window } = resolveCheck(parameters, captive);
   const stopSignal = new StopSignal();
   const release = catchSignals((signal) => stopSignal.raise(signal));
-  // It asks for the progress of a stream. By default it would end the program on the spot.
+  // SIGUSR1 asks for the progress of a stream. By default it would end the program.
   listen("SIGUSR1", () => {});
   const log = createLog(args.verbose === true ? "verbose" : "normal");
-  const context: CheckContext = {
-    stopSignal,
-    workerUrl,
-    log,
-    vocabulary: COMMAND_LINE,
-  };
+  const context: CheckContext = { stopSignal, workerUrl, log, vocabulary: COMMAND_LINE };
   const items: Item[] = [];
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
@@ -71,15 +66,15 @@ export async function runCheck(
     items.push(...checkMachine(), ...(await selfTests(context)));
   }
   if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
-  // Nothing is left to be put in order, and whoever is to read the report may keep us waiting.
+  // Nothing is left to clean up, and the reader of the report may be slow: a signal may end the program.
   release();
   const report = reportOf(items, client);
-  // What is looked at is not written to.
-  const looked = endpoint?.direction === "write" && endpoint.spec.kind === "descriptor";
-  const to = looked && endpoint.spec.fd === STDOUT ? STDERR : STDOUT;
+  // The report must not go to the pipe that is checked.
+  const isSink = endpoint?.direction === "write" && endpoint.spec.kind === "descriptor";
+  const to = isSink && endpoint.spec.fd === STDOUT ? STDERR : STDOUT;
   const writer = lineWriter(to);
   writer.write(args.json === true ? reportJson(report) : reportText(report));
-  // A reader may take its time; one that has seen enough, such as head(1), is none of our business.
+  // The reader may take its time. One that leaves early, such as head(1), is no error.
   await writer.flushed(stopSignal.stop);
   if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
   if (status !== EXIT.COMPLETE) return status;
@@ -91,7 +86,7 @@ function interrupted({ caught = "SIGTERM" }: StopSignal, log: CliLog): number {
   return signalStatus(caught);
 }
 
-/** What is to be looked at; all of it may be left out. @throws UserError ERR_USAGE */
+/** What is checked; each of them is optional. @throws UserError ERR_USAGE */
 function resolveCheck(
   { pipe, read, size: length, window: memory }: StreamParameters,
   captive: readonly string[] | undefined,

@@ -12,7 +12,7 @@ export const checkCommand = defineCommand({
     verbose: { type: "boolean", alias: "v", description: "Print more on stderr" },
   },
   async run({ args, data }) {
-    // Only now: who streams need not wait for it to be loaded.
+    // Loaded only here, because loading takes time that other commands do not have to spend.
     const { runCheck } = await import("./check-run.ts");
     return await runCheck(args, data as CliContext);
   },

@@ -14,7 +14,7 @@ export const completionsCommand = defineCommand({
       type: "positional",
       valueHint: SHELLS.join("|"),
       description: "The shell",
-      // Asked for below, with a message of ours.
+      // Checked below, because citty's message is another one.
       required: false,
     },
   },
@@ -37,17 +37,15 @@ function isShell(word: string): word is Shell {
   return (SHELLS as readonly string[]).includes(word);
 }
 
-type Documents = typeof import("./documents.ts");
-
-/** @param rest words that the command has no use for */
+/** @param rest words that the command does not take */
 async function print(
   rest: readonly string[],
   { captive, outline }: CliContext,
-  choose: (documents: Documents) => (outline: Outline) => string,
+  choose: (documents: typeof import("./documents.ts")) => (outline: Outline) => string,
 ): Promise<number> {
   const surplus = captive === undefined ? rest[0] : "--";
   if (surplus !== undefined) throw usageError(`unknown argument ${surplus}: see --help`);
-  // Only now: who streams need not wait for it to be loaded.
+  // Loaded only here, because loading takes time that other commands do not have to spend.
   const made = choose(await import("./documents.ts"));
   console.log(made(await outline()).trimEnd());
   return EXIT.COMPLETE;

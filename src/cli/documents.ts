@@ -1,4 +1,4 @@
-/** What is printed of the whole command line: its data, out of citty's definitions, and what is made of it. */
+/** The outline of the whole command line, from citty's definitions, and the documents that are made of it. */
 import type { ArgDef, ArgsDef, BooleanArgDef, CommandDef, CommandMeta } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { FORMATS } from "../captive/qemu-img.ts";
@@ -31,7 +31,7 @@ const ENDS = PARAMETERS.map(([form]) => form)
   .map((form) => form.slice("pipe=".length))
   .join("|");
 
-/** The values that a NAME in a hint can have. */
+/** The values that a word in capitals in a hint can have. */
 const MEANINGS = {
   ALG: CHECKSUM_ALGORITHMS.join("|"),
   FMT: FORMATS.join("|"),
@@ -105,19 +105,12 @@ function opposed(name: string, description: string): Option {
   return { long: `--no-${name}`, short: undefined, description, value: undefined };
 }
 
-/** The forms of each parameter in one. */
+/** Each parameter once, with the description of its first form. */
 function keys(): Key[] {
-  const found = new Map<string, { hints: string[]; description: string }>();
-  for (const [form, description] of PARAMETERS) {
-    const end = form.indexOf("=") + 1;
-    const known = found.get(form.slice(0, end));
-    if (known === undefined)
-      found.set(form.slice(0, end), { hints: [form.slice(end)], description });
-    else known.hints.push(form.slice(end));
-  }
-  return [...found].map(([key, { hints, description }]) => ({
+  const byKey = Map.groupBy(PARAMETERS, ([form]) => form.slice(0, form.indexOf("=") + 1));
+  return [...byKey].map(([key, forms]) => ({
     key,
-    description,
-    value: valueOf(hints.join("|"), MEANINGS),
+    description: forms[0]?.[1] ?? "",
+    value: valueOf(forms.map(([form]) => form.slice(key.length)).join("|"), MEANINGS),
   }));
 }

@@ -10,7 +10,7 @@ const COLUMNS = 100;
 /** The most common use. */
 const FIRST_EXAMPLE = "  nbd-streaming run pipe=exec:'zstd -q -o disk.raw.zst' disk.qcow2";
 
-/** Lines to type, indented by two; one that ends with a colon tells what the next ones are. */
+/** Lines to type, indented by two; a line that ends with a colon explains the next ones. */
 export const EXAMPLES: Record<string, string> = {
   serve: [
     "  mkfifo disk.fifo",

@@ -1,12 +1,13 @@
 /** Messages on standard error, which is not a data channel. */
-// Not all of it: the rest opens standard output, and makes it non-blocking for all who share it.
+// Only the core: the rest of consola opens standard output, and makes it non-blocking for every process
+// that shares it.
 import { createConsola, LogLevels } from "consola/core";
 import { textOf } from "../messages/text.ts";
 import { lineWriter, STDERR } from "../process/line-writer.ts";
 import type { Log } from "../log.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
 
-/** How much is said: only errors, what interests everybody, or also who looks for a fault. */
+/** How much is printed: errors only, also what every user needs, or also what helps to find a fault. */
 export type Loudness = "quiet" | "normal" | "verbose";
 
 const LEVELS = {
@@ -15,10 +16,10 @@ const LEVELS = {
   verbose: LogLevels.verbose,
 } as const;
 
-/** Also says what a stream does not: how it has ended, and why the program cannot do it. */
+/** Also prints what only the command line says: how a stream has ended, and why it could not begin. */
 export interface CliLog extends Log {
   error(message: string): void;
-  /** Lines that must not be lost, as they are. */
+  /** Prints lines as they are, and never drops them. */
   raw(text: string): void;
 }
 
@@ -32,7 +33,7 @@ export function createLog(loudness: Loudness): CliLog {
         log({ type, args }) {
           const label = type === "error" || type === "warn" ? `${type}: ` : "";
           const line = `nbd-streaming: ${label}${args.join(" ").replaceAll("\n", " ")}\n`;
-          // Errors and what interests everybody are few; of the rest there may be any number.
+          // Errors and infos are few; there may be any number of the others.
           if (type === "error" || type === "info") stderr.write(line);
           else stderr.writeOrDrop(line);
         },

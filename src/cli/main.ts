@@ -25,13 +25,12 @@ const COMMANDS: Record<string, CommandDef<any>> = {
   man: manCommand,
 };
 
-/** For messages: most of those who get it wrong want to stream. */
+/** For messages; it names the commands that most users want. */
 const THERE_ARE = "there are serve, run and check, and others: see --help";
 
-/** Milliseconds at the end for somebody to take what is said: nobody may be there. */
-const LAST_WORDS = 1000;
+/** Milliseconds at the end in which stderr has to take the last lines. */
+const DRAIN_LIMIT = 1000;
 
-/** The command line as a whole. */
 export const program = defineCommand({
   meta: {
     name: "nbd-streaming",
@@ -64,7 +63,7 @@ export async function main(argv: readonly string[], workerUrl: URL): Promise<num
     if (argv.includes("-v") || argv.includes("--verbose")) log.raw(`${Bun.inspect(error)}\n`);
     return EXIT.INTERNAL;
   } finally {
-    drainLineWriters(LAST_WORDS);
+    drainLineWriters(DRAIN_LIMIT);
   }
 }
 

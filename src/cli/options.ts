@@ -4,13 +4,13 @@ import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksu
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
-import type { Option } from "../messages/notice.ts";
 import { optionError } from "../messages/notice-error.ts";
+import type { Option } from "../messages/vocabulary.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
 import type { SummaryFormat } from "./report.ts";
 
-/** What the entry point hands to a command. */
+/** What the entry point passes to a command. */
 export interface CliContext {
   /** The words after `--`; undefined without one. */
   readonly captive: readonly string[] | undefined;
@@ -20,7 +20,7 @@ export interface CliContext {
   readonly outline: () => Promise<Outline>;
 }
 
-/** `sets` names the option of the library that has the value, as it is or as `parse` makes it of the text. */
+/** `sets` names the option of the library that gets the text, or what `parse` makes of it. */
 type StreamOption = {
   [Name in keyof StreamOptions]-?: {
     readonly sets: Name;
@@ -29,12 +29,12 @@ type StreamOption = {
   };
 }[keyof StreamOptions];
 
-/** An option that may go without a value, and then has this one; it may be switched off. */
+/** An option whose value may be omitted, which means this one; `--no-` switches it off. */
 export interface MayBeAlone {
   readonly withoutValue?: string;
 }
 
-/** Options that `serve` and `run` share. To those without `sets`, this file or the command itself sees. */
+/** Options that `serve` and `run` share. This file or the command itself handles those without `sets`. */
 export const COMMON_OPTIONS = {
   unix: {
     type: "string",
@@ -173,7 +173,7 @@ export const COMMON_OPTIONS = {
   ArgDef & MayBeAlone & (StreamOption | { readonly sets?: never })
 >;
 
-/** The values of {@link COMMON_OPTIONS} as citty has them; false is for one that is switched off. */
+/** The values of {@link COMMON_OPTIONS} as citty parses them; false is one that is switched off. */
 export type CommonArgs = {
   readonly [Name in keyof typeof COMMON_OPTIONS]?:
     | ((typeof COMMON_OPTIONS)[Name]["type"] extends "boolean" ? boolean : string)
@@ -181,17 +181,13 @@ export type CommonArgs = {
     | undefined;
 };
 
-/** The options that the library has, too. */
+/** The options that the library also has. */
 const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter((entry) => "sets" in entry[1]) as [
   keyof CommonArgs,
   StreamOption,
 ][];
 
-/**
- * What the options say of the stream, but for where it is listened on and what is told of it.
- *
- * @throws UserError ERR_USAGE
- */
+/** The library's options, except for the address and the reports. @throws UserError ERR_USAGE */
 export function streamOptions(args: CommonArgs, direction: Direction): StreamOptions {
   if (direction === "read" && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout needs pipe=: for read= it is --writer-timeout");
@@ -208,18 +204,14 @@ export function streamOptions(args: CommonArgs, direction: Direction): StreamOpt
   return { ...options, tls: parseTls(args) };
 }
 
-/**
- * The address that the options name, or undefined if they name none.
- *
- * @throws UserError ERR_USAGE
- */
+/** The address that the options name; undefined if they name none. @throws UserError ERR_USAGE */
 export function parseAddress({ unix, port, ipaddr }: CommonArgs): Address | undefined {
   if (unix !== undefined) {
     if (port !== undefined || ipaddr !== undefined) {
       throw usageError("-U cannot be combined with -p and -i: it is one socket or the other");
     }
     if (unix === "") throw usageError("-U needs a path");
-    // As nbdkit has it: a private socket, which is what `run` makes anyway.
+    // As in nbdkit: a private socket, which `run` makes by default.
     if (unix === "-") return undefined;
     return { kind: "unix", path: unix };
   }
@@ -235,7 +227,7 @@ function parsePort(text: string | undefined): number {
   return port;
 }
 
-/** Reads seconds, fractions included. Whether they make a time is for the library to say. */
+/** Parses seconds, with fractions; the library checks the range. */
 function seconds(option: Option): (text: string) => number {
   return (text) => {
     if (/^[0-9]+(\.[0-9]+)?$/.test(text)) return Number(text);

@@ -31,7 +31,7 @@ export const PARAMETERS = [
   ],
 ] as const;
 
-/** What stands behind each `=`, as the library takes it. */
+/** The values of the parameters, as the library takes them. */
 export interface StreamParameters {
   readonly pipe: string | undefined;
   readonly read: string | undefined;
@@ -71,7 +71,7 @@ export function parseParameters(words: readonly string[]): {
   return { parameters, rest };
 }
 
-/** For words that were refused before there was a stream: nobody is to wait for it. */
+/** Releases processes that wait at the FIFO of a command line that was refused. */
 export function releaseEndpoints(words: readonly string[]): void {
   for (const word of words) {
     const [, key, value] = /^(pipe|write|read)=(.+)$/s.exec(word) ?? [];

@@ -1,4 +1,4 @@
-/** The options that say what is shown of a stream while it runs. */
+/** The options for the progress display. */
 import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
@@ -9,12 +9,7 @@ import { type Display, ProgressDisplay } from "../progress/display.ts";
 import type { ResolvedStream } from "../library/resolve.ts";
 import type { CommonArgs } from "./options.ts";
 
-/**
- * What the options, the terminal and the environment ask for.
- *
- * @param settings the stream's, whose endpoint is not to be written to
- * @throws UserError ERR_USAGE
- */
+/** The display that the options, the terminal and the environment ask for. @throws UserError ERR_USAGE */
 export function createDisplay(
   args: CommonArgs,
   { spec, progressInterval }: Pick<ResolvedStream, "spec" | "progressInterval">,
@@ -48,7 +43,7 @@ function display({ progress, quiet }: CommonArgs): Display {
   return progress === "on" ? "lines" : "none";
 }
 
-/** The descriptor for percentages, which the program has to have been started with. */
+/** The inherited descriptor for percentages, which must not be the stream's own. */
 function percentFd(text: string, spec: EndpointSpec): number {
   const fd = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
   const option = `--progress-fd=${text}`;
@@ -62,7 +57,7 @@ function percentFd(text: string, spec: EndpointSpec): number {
   return fd;
 }
 
-/** What no two pipes, sockets or files have alike; unlike devices, which take anybody's bytes. */
+/** Identifies a pipe, socket or file. A character device may be shared, so its descriptor counts. */
 function inode(fd: number): string | undefined {
   try {
     const stats = fstatSync(fd);

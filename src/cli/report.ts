@@ -1,4 +1,4 @@
-/** What is told about a stream at its end: by `--summary` and `--checksum`, or in a line. */
+/** The reports at the end of a stream: the last line, `--summary` and `--checksum`. */
 import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { EndpointSpec } from "../endpoint/spec.ts";
@@ -13,25 +13,23 @@ import {
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
 
-/** Milliseconds for somebody to come and read a report from a FIFO. */
+/** Milliseconds in which a reader has to open the FIFO that a report goes to. */
 const READER_LIMIT = 2000;
 
 /** Where the JSON form goes. */
 export type SummaryFormat =
   { readonly kind: "text" } | { readonly kind: "json"; readonly file: string | undefined };
 
-/** What is to be told, and where. */
 export interface ReportOptions {
   readonly summary: SummaryFormat;
-  /** Where the line of `sha256sum` and its kin goes. */
+  /** Where the line in the format of sha256sum(1) goes. */
   readonly checksumFile: string | undefined;
 }
 
-/** A report that has a file of its own. */
 interface ReportFile extends NamedFile {
-  /** What it is, for messages. */
+  /** The kind of report, for messages. */
   readonly what: string;
-  /** Tells the text of such a report, of whatever stream, from others. */
+  /** True for the text of such a report, of any stream: it may be replaced. */
   readonly isOne: (text: string) => boolean;
 }
 
@@ -47,9 +45,9 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
 }
 
 /**
- * Finds out before a stream of hours whether its reports will have a place, at which nothing else is.
+ * Checks before a stream of hours that its reports can be written, and overwrite nothing else.
  *
- * @param others what the stream is made of and its pid file, which a report must not be written over
+ * @param others the stream's own files and its pid file
  * @throws UserError ERR_USAGE, ERR_FILE
  */
 export async function requireReports(
@@ -65,8 +63,8 @@ export async function requireReports(
 }
 
 /**
- * Loaded only for who wants a report in a file, but before the stream: hours later there may be another
- * version of the program in their place.
+ * Loads what writes files only if it is needed, but before the stream: hours later, another version of the
+ * program may have replaced these modules.
  */
 async function writers() {
   const [{ deliver }, { Draft }] = await Promise.all([
@@ -80,11 +78,7 @@ function reportPlace({ path, what, isOne }: ReportFile): Place {
   return placeOf(path, what, isOne);
 }
 
-/**
- * The reports of an earlier stream must not stand for the one that is about to begin.
- *
- * @throws UserError ERR_FILE
- */
+/** Removes an earlier stream's reports, which could be taken for this one's. @throws UserError ERR_FILE */
 export function removeReports(options: ReportOptions): void {
   for (const file of reportFiles(options)) {
     explained(file, () => {
@@ -105,11 +99,7 @@ function unwritable(path: string, error: unknown): string {
   return `cannot write ${path}: ${explainFailure(error)}`;
 }
 
-/**
- * Tells how the stream to or from `spec` has ended.
- *
- * @returns false when a report has not got to its file
- */
+/** Reports how the stream to or from `spec` has ended. @returns false when a report could not be written */
 export async function report(
   summary: Summary,
   spec: EndpointSpec,
@@ -117,9 +107,10 @@ export async function report(
   log: CliLog,
 ): Promise<boolean> {
   const { checksum, complete } = summary;
+  const json = `${JSON.stringify(summary)}\n`;
   let written = true;
   for (const file of reportFiles(options)) {
-    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, spec);
+    const text = file.isOne === isSummary ? json : digestLine(summary, spec);
     if (text === undefined) continue;
     try {
       await writeReport(file, text);
@@ -131,13 +122,13 @@ export async function report(
     }
   }
   if (options.summary.kind === "json" && options.summary.file === undefined) {
-    log.raw(jsonLine(summary));
+    log.raw(json);
   } else if (complete) log.info(summaryText(summary));
   else log.error(summaryText(summary));
   return written;
 }
 
-/** There is a file only when all of the text is in it. */
+/** Writes a report; a regular file appears only when all of the text is in it. */
 async function writeReport(file: ReportFile, text: string): Promise<void> {
   const place = reportPlace(file);
   const { deliver, Draft } = await writers();
@@ -149,7 +140,7 @@ async function writeReport(file: ReportFile, text: string): Promise<void> {
   try {
     draft.write(text);
     await draft.sync();
-    // Somebody else may have put something there meanwhile.
+    // Another process may have put something there meanwhile.
     if (reportPlace(file).kind !== "name") throw new Error("it is not what it was a moment ago");
     draft.publish();
   } catch (error) {
@@ -158,11 +149,7 @@ async function writeReport(file: ReportFile, text: string): Promise<void> {
   }
 }
 
-function jsonLine(summary: Summary): string {
-  return `${JSON.stringify(summary)}\n`;
-}
-
-/** True for the object of a summary, of this version of the program or of another one. */
+/** True for a JSON summary, also of another version of the program. */
 function isSummary(text: string): boolean {
   try {
     const { complete, bytes, data, zeroes } = JSON.parse(text) as Partial<Summary>;
@@ -173,38 +160,26 @@ function isSummary(text: string): boolean {
   }
 }
 
-/** Of a stream that is truncated there is none: what is there of it can have no meaning. */
+/** The line that `sha256sum -c` reads; undefined for a truncated stream, whose digest means nothing. */
 function digestLine({ checksum, complete }: Summary, spec: EndpointSpec): string | undefined {
   if (checksum === null || !complete) return undefined;
-  return checksumLine(checksum.digest, subjectOf(spec));
+  const name = spec.kind === "path" ? basename(spec.path) : "-";
+  // As in sha256sum(1): a backslash at the front says that there are escapes in the name.
+  const escaped = name.replace(/[\\\n\r]/g, (c) => ESCAPES[c] as string);
+  return `${escaped === name ? "" : "\\"}${checksum.digest}  ${escaped}\n`;
 }
 
-/** True for one line of `sha256sum` and its kin. */
+/** True for one line in the format of sha256sum(1). */
 function isChecksum(text: string): boolean {
   return /^\\?(?:[0-9a-f]{32}|[0-9a-f]{64}|[0-9a-f]{128}) [ *][^\n]+\n?$/.test(text);
 }
 
-/** What the digest is of: a file that can be checked, or else whatever comes out of a pipe. */
-function subjectOf(spec: EndpointSpec): string {
-  return spec.kind === "path" ? basename(spec.path) : "-";
-}
-
-/** What `sha256sum -c` and its kin read. */
-function checksumLine(digest: string, subject: string): string {
-  // As the tools do it: a backslash at the front says that there are escapes in the name.
-  const escaped = subject.replace(/[\\\n\r]/g, (c) => ESCAPES[c] as string);
-  return `${escaped === subject ? "" : "\\"}${digest}  ${escaped}\n`;
-}
-
 const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
 
-/** The summary in one line. */
 function summaryText(summary: Summary): string {
-  const { bytes, data, zeroes, seconds, bytesPerSecond } = summary;
+  const { bytes, data, zeroes, seconds, bytesPerSecond, window, checksum } = summary;
   const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
-  const { window } = summary;
   const held = window === null ? "" : `, needed ${window.needed} of window=${window.size}`;
-  const { checksum } = summary;
   const digest = checksum === null ? "" : `, ${checksum.algorithm} ${checksum.digest}`;
   return (
     `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}) in ${seconds.toFixed(2)} s, ${rate} MiB/s${digest}: ` +

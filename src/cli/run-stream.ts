@@ -1,4 +1,4 @@
-/** A stream from the command line to its exit status, as `serve` and `run` have it alike. */
+/** A stream from the command line to its exit status, for `serve` and `run`. */
 import { EXIT } from "../errors.ts";
 import type { StreamOptions } from "../library/options.ts";
 import type { ResolvedStream } from "../library/resolve.ts";
@@ -19,7 +19,7 @@ import type { StreamParameters } from "./parameters.ts";
 import { createDisplay } from "./progress.ts";
 import { removeReports, report, type ReportOptions, requireReports } from "./report.ts";
 
-/** What a stream looks like to the user. */
+/** Where a stream's messages, progress and reports go. */
 export interface Output {
   readonly log: CliLog;
   readonly display: ProgressDisplay;
@@ -27,9 +27,9 @@ export interface Output {
 }
 
 /**
- * Finds out what the stream is to be, and whether its reports will have a place.
+ * Resolves the options that `serve` and `run` share, and checks that the reports can be written.
  *
- * @param resolve makes the settings of what is not up to the one command or the other
+ * @param resolve adds the options of the command
  * @throws UserError ERR_USAGE, ERR_FILE, ERR_TLS
  */
 export async function resolveStream<
@@ -64,7 +64,7 @@ export async function resolveStream<
 }
 
 /**
- * Sees a stream that has just been started through to its end.
+ * Shows and reports a stream that has just been started.
  *
  * @returns the exit status
  * @throws UserError when it could not begin

@@ -34,8 +34,7 @@ export const runCommand = defineCommand({
   async run({ args, data }) {
     const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
-    const formats = { input: args.format, output: args["output-format"] };
-    const client = parseClient(context.captive, rest, parameters, formats, args._);
+    const client = parseClient(context.captive, rest, parameters, args);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
     const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
@@ -49,19 +48,14 @@ export const runCommand = defineCommand({
   },
 });
 
-interface Formats {
-  readonly input: string | undefined;
-  readonly output: string | undefined;
-}
-
-/** What is run with the stream as its disk. @throws UserError ERR_USAGE */
+/** The command or the image. @throws UserError ERR_USAGE */
 function parseClient(
   captive: readonly string[] | undefined,
   rest: readonly string[],
   { read }: StreamParameters,
-  { input, output }: Formats,
-  words: readonly string[],
+  args: { _: string[]; format?: string | undefined; "output-format"?: string | undefined },
 ): Pick<RunOptions, "command" | "image" | "format"> {
+  const { _: words, format: input, "output-format": output } = args;
   const [image, ...more] = rest;
   if (captive !== undefined) {
     if (image !== undefined) {

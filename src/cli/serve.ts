@@ -64,7 +64,7 @@ export const serveCommand = defineCommand({
     const stopping = () => {
       if (ready) notify("STOPPING=1", log);
     };
-    // Before `runStream` hears of the end: its report is the last line.
+    // Before `runStream` gets the result, because its report is the last line.
     void streaming.then(stopping, stopping);
     return await runStream(streaming, settings.spec, output);
   },

@@ -1,34 +1,33 @@
-/** What `--version` says: the version, and the commit that the program was made of. */
+/** `--version`: the version, and the commit that the program was built from. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { keepExitStatuses } from "../process/child.ts";
 
-/** A binary's commit, which packaging/build.ts bakes in; not there in the sources. */
+/** A binary's commit, which packaging/build.ts bakes in; not defined in the sources. */
 declare const NBD_STREAMING_COMMIT: string | undefined;
 
 const UNKNOWN = "unknown";
 
-/** Why there is no telling. In a binary these are of the place and the time where it was made. */
+/** Why the commit is not known; in a binary, why it was not known to the build. */
 const NO_CHECKOUT = `${UNKNOWN}: made of no git checkout`;
 const NO_GIT = `${UNKNOWN}: there was no git to ask`;
 const NOT_TOLD = `${UNKNOWN}: git could not tell`;
 
-/** The file in which a package has its commit, beside package.json; packaging/pack.ts writes it. */
+/** The file beside package.json with a package's commit; packaging/pack.ts writes it. */
 export const COMMIT_FILE = "COMMIT";
 
-/** Hexadecimal digits of a commit: no project is so large that these could mean two. */
+/** Hexadecimal digits of a commit; enough to be unique in any project. */
 const DIGITS = 12;
 
-/** Milliseconds; a repository on a network drive that is away must not keep anybody waiting. */
-const PATIENCE = 5_000;
+/** Milliseconds for git(1); the repository may be on a network drive that does not answer. */
+const GIT_LIMIT = 5_000;
 
-/** The line that `--version` prints. */
 export function versionLine(): string {
   return `nbd-streaming ${packageJson.version} (commit ${ownCommit()})`;
 }
 
-/** Where Bun puts the modules of a binary, which have no folder then. */
+/** Where Bun puts the modules of a binary; it is no folder. */
 const EMBEDDED = "/$bunfs/";
 
 function ownCommit(): string {
@@ -38,20 +37,20 @@ function ownCommit(): string {
 }
 
 /**
- * The commit of the sources in a folder: what git says if the folder itself is a checkout, or else
- * what the package has noted.
+ * The commit of the sources in a folder: what git(1) says if the folder itself is a checkout, or else
+ * {@link COMMIT_FILE}.
  *
- * @returns the first 12 digits, with `-dirty` behind them if files differ from the commit;
- *   "unknown" and why when there is no telling: see {@link isKnown}
+ * @returns the first 12 digits, with `-dirty` behind them if files differ from the commit; or "unknown" and
+ *   why: see {@link isKnown}
  */
 export function commitOf(root: string): string {
   const repository = join(root, ".git");
-  // A folder that is merely inside of a repository, as in node_modules, is no part of its commits.
+  // A folder inside of a repository, such as one in node_modules, is not part of its commits.
   if (existsSync(repository)) return checkedOut(root, repository);
   return noted(join(root, COMMIT_FILE)) ?? NO_CHECKOUT;
 }
 
-/** True for a commit that {@link commitOf} could tell. */
+/** False for the "unknown" of {@link commitOf}. */
 export function isKnown(commit: string): boolean {
   return !commit.startsWith(UNKNOWN);
 }
@@ -71,7 +70,7 @@ function checkedOut(root: string, repository: string): string {
       cwd: root,
       env: gitEnvironment(),
       stdio: ["ignore", "pipe", "ignore"],
-      timeout: PATIENCE,
+      timeout: GIT_LIMIT,
     });
     return (success ? commitIn(stdout.toString()) : undefined) ?? NOT_TOLD;
   } catch {
@@ -79,10 +78,10 @@ function checkedOut(root: string, repository: string): string {
   }
 }
 
-/** Ours, but for variables by which a hook's git means another repository or index (git(1)). */
+/** Without the variables by which a git hook names another repository or index (git(1)). */
 function gitEnvironment(): Record<string, string | undefined> {
   const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("GIT_"));
-  // Looking must not write the repository's index.
+  // git describe must not write the repository's index.
   return { ...Object.fromEntries(kept), GIT_OPTIONAL_LOCKS: "0" };
 }
 

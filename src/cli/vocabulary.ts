@@ -1,6 +1,5 @@
 /** How messages name options on the command line. */
-import type { Option } from "../messages/notice.ts";
-import type { Vocabulary } from "../messages/vocabulary.ts";
+import type { Option, Vocabulary } from "../messages/vocabulary.ts";
 
 const NAMES: Readonly<Record<Option, string>> = {
   pipe: "pipe=",

@@ -1,4 +1,4 @@
-/** Words of the command line that citty takes silently, or that leave a trace of what was meant. */
+/** Checks words that citty accepts silently, and hints at what was meant. */
 import type { ArgsDef } from "citty";
 import { hasReference } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
@@ -9,7 +9,7 @@ import { KEYS } from "./parameters.ts";
  * Refuses what citty accepts silently: flags that are not defined, and flags without their value.
  *
  * @param raw the words of the command line
- * @returns the words for citty, which does not know of options that may go without a value
+ * @returns the words for citty, which does not know options whose value may be omitted
  * @throws UserError ERR_USAGE
  */
 export function checkOptions(raw: readonly string[], defined: ArgsDef): string[] {
@@ -38,7 +38,7 @@ interface OptionDef extends MayBeAlone {
   readonly alias?: string | string[];
 }
 
-/** @returns how many words that follow belong to this one */
+/** @returns how many of the words that follow are its value */
 function checkWord(
   word: string,
   known: ReadonlyMap<string, OptionDef>,
@@ -49,7 +49,7 @@ function checkWord(
   const equals = word.indexOf("=");
   const name = long ? word.slice(2, equals < 0 ? undefined : equals) : word.slice(1, 2);
   const shown = long ? `--${name}` : `-${name}`;
-  // Only what can be on can be switched off; citty makes `false` of any other option, too.
+  // Only these can be switched off; citty also takes `--no-` before any other option.
   const opposite = name.startsWith("no-") ? name.slice(3) : "";
   const { type, withoutValue } = known.get(opposite) ?? {};
   const switched = type === "boolean" || withoutValue !== undefined;
@@ -73,18 +73,18 @@ function checkWord(
   return attached ? 0 : 1;
 }
 
-/** Clients that take the server only from their words, not from the environment. */
+/** Clients that find the server only by their arguments, not by the environment. */
 const CLIENTS = ["qemu-img", "qemu-io", "nbdcopy", "nbdinfo"];
 
-/** A command line for the shell, too, starts with its command. */
+/** Also matches one word that is a command line for the shell. */
 const CLIENT = new RegExp(`^\\s*(${CLIENTS.join("|")})(\\s|$)`);
 
-/** Words with which a client does not look for a server. */
+/** Options with which a client needs no server. */
 const ABOUT_ITSELF = /(^|\s)(--version|--help|-h|-V)(\s|$)/;
 
 /**
- * Refuses a client that cannot find a private socket: its `$nbd` was not in single quotes, and so the
- * shell has put nothing in its place.
+ * Refuses a client that cannot find a private socket: its `$nbd` was not in single quotes, so the shell
+ * has replaced it with nothing.
  *
  * @throws UserError ERR_USAGE
  */
@@ -100,16 +100,16 @@ export function requireReference(captive: readonly string[] | undefined): void {
   );
 }
 
-/** Refuses a command that stands without `--`. @throws UserError ERR_USAGE */
+/** Refuses a command without `--` before it. @throws UserError ERR_USAGE */
 export function requireDashes(words: readonly string[]): void {
-  // What follows an option may be its value.
+  // A word after an option may be its value.
   const start = words.findIndex((word, i) => CLIENT.test(word) && !words[i - 1]?.startsWith("-"));
   if (start < 0) return;
   const command = (words[start] as string).trim().split(/\s/)[0];
   throw usageError(`a command comes after --: write -- in front of ${command}`);
 }
 
-/** For a word that has no place, where it may be one of `exec:`'s. @param words those before it */
+/** A hint for an unexpected word after an `exec:` without quotes. @param words the words before it */
 export function quotesHint(words: readonly string[]): string {
   const command = words.find((word) => /^(pipe|write|read)=exec:\S+$/.test(word));
   if (command === undefined) return "";
@@ -117,7 +117,7 @@ export function quotesHint(words: readonly string[]): string {
   return `; if it belongs to ${name}, write ${key}=exec:'${name} …', all of it in quotes`;
 }
 
-/** What was meant by the name of a command that does not exist, where that shows. */
+/** What the user may have meant by a command that does not exist. */
 export function commandHint(name: string): string | undefined {
   if (/^(pipe|write|read)=/.test(name)) {
     return `the command is missing: write nbd-streaming run ${name}, or nbd-streaming serve ${name}`;

@@ -185,10 +185,7 @@ export class Haggling {
   }
 
   #list(data: Uint8Array): void {
-    if (data.length > 0) {
-      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_LIST takes no data");
-      return;
-    }
+    if (data.length > 0) return this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_LIST takes no data");
     this.#output.push(encodeServer(this.#option, this.#info.name ?? ""));
     this.#reply(NBD_REP_ACK);
   }
@@ -196,13 +193,9 @@ export class Haggling {
   #infoOrGo(data: Uint8Array): void {
     const request = decodeInfoRequest(data);
     if (request === undefined) {
-      this.#error(NBD_REP_ERR_INVALID, "malformed request for information");
-      return;
+      return this.#error(NBD_REP_ERR_INVALID, "malformed request for information");
     }
-    if (!this.#serves(request.name)) {
-      this.#unknown();
-      return;
-    }
+    if (!this.#serves(request.name)) return this.#unknown();
     const option = this.#option;
     this.#output.push(encodeInfoExport(option, this.#export()));
     if (request.infos.has(NBD_INFO_NAME)) {
@@ -219,12 +212,10 @@ export class Haggling {
 
   #structuredReply(data: Uint8Array): void {
     if (data.length > 0) {
-      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
-      return;
+      return this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY takes no data");
     }
     if (this.#extended) {
-      this.#error(NBD_REP_ERR_EXT_HEADER_REQD, "extended headers have been negotiated");
-      return;
+      return this.#error(NBD_REP_ERR_EXT_HEADER_REQD, "extended headers have been negotiated");
     }
     this.#structured = true;
     this.#reply(NBD_REP_ACK);
@@ -232,8 +223,7 @@ export class Haggling {
 
   #extendedHeaders(data: Uint8Array): void {
     if (data.length > 0) {
-      this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_EXTENDED_HEADERS takes no data");
-      return;
+      return this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_EXTENDED_HEADERS takes no data");
     }
     this.#extended = true;
     // "this option takes precedence over structured replies": what requires those is allowed.
@@ -242,28 +232,20 @@ export class Haggling {
   }
 
   #metaContext(data: Uint8Array): void {
-    // A SHOULD for SET. For LIST, a server SHOULD NOT advertise what requires structured replies to a
-    // client without them.
+    // A SHOULD for SET. For LIST, a server SHOULD NOT advertise to a client without structured replies what
+    // requires them.
     if (!this.#structured) {
-      this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
-      return;
+      return this.#error(NBD_REP_ERR_INVALID, "structured replies have not been negotiated");
     }
     const request = decodeMetaContextRequest(data);
     if (request === undefined) {
-      this.#error(NBD_REP_ERR_INVALID, "malformed request for metadata contexts");
-      return;
+      return this.#error(NBD_REP_ERR_INVALID, "malformed request for metadata contexts");
     }
-    if (!this.#serves(request.name)) {
-      this.#unknown();
-      return;
-    }
+    if (!this.#serves(request.name)) return this.#unknown();
     // Unknown queries MUST be ignored, in every namespace. Only LIST has wildcards.
     const { queries } = request;
     const named = queries.has(ALLOCATION_CONTEXT);
-    if (!this.#canBeMapped) {
-      this.#reply(NBD_REP_ACK);
-      return;
-    }
+    if (!this.#canBeMapped) return this.#reply(NBD_REP_ACK);
     if (this.#option === NBD_OPT_SET_META_CONTEXT) {
       if (named) {
         this.#allocationFor = request.name;
@@ -279,7 +261,7 @@ export class Haggling {
   /**
    * False for an unbounded disk with compact headers. Their requests and descriptors cover less than 4
    * GiB, so a client would need two thousand million BLOCK_STATUS requests. Without the context it
-   * takes the whole disk for data at once.
+   * takes the whole disk for data.
    */
   get #canBeMapped(): boolean {
     return this.#extended || this.#info.size < UNBOUNDED_SIZE;

@@ -52,7 +52,6 @@ export class Negotiation {
     this.#expectOption();
   }
 
-  /** The first bytes of the server. */
   greeting(): Uint8Array {
     return encodeGreeting();
   }

@@ -21,25 +21,21 @@ import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice } from "../server/settings.ts";
 import type { RunOptions } from "./options.ts";
 
-/** What is run with the stream as its disk. */
+/** The process that has the stream as its disk. */
 export interface CaptiveClient {
   readonly words: (variables: Variables) => readonly string[];
-  /** The user's own command; undefined for qemu-img with words of ours. */
+  /** The user's command; undefined for an image. */
   readonly command?: CaptiveCommand;
-  /** What qemu-img(1) copies; undefined for a command of the user's. */
+  /** The image that qemu-img(1) copies; undefined for a command. */
   readonly image?: string;
-  /**
-   * Makes sure that it can be run, before anything begins.
-   *
-   * @throws UserError
-   */
+  /** Checks that it can be run, before anything begins. @throws UserError */
   readonly prepare: (log: Log) => Promise<void>;
-  /** The stream's length where it is the client that knows it; undefined when it does not. */
-  readonly size: (stop: AbortSignal) => Promise<bigint | undefined>;
-  /** Who has to know the length, because all of the disk is copied. */
-  readonly needsSize: string | undefined;
-  /** What it makes, if that is to have its name only when the stream is complete. */
-  readonly product: () => NewImage | undefined;
+  /** Finds out the stream's length from the image. */
+  readonly size?: (stop: AbortSignal) => Promise<bigint | undefined>;
+  /** What needs the length, because all of the disk is copied. */
+  readonly needsSize?: string;
+  /** The new image, which gets its name only when the stream is complete. */
+  readonly product?: () => NewImage | undefined;
 }
 
 /** @throws UserError ERR_USAGE */
@@ -47,8 +43,6 @@ export function clientOf(
   { command, image, format }: RunOptions,
   { direction, spec }: EndpointChoice,
 ): CaptiveClient {
-  const unknown = () => Promise.resolve(undefined);
-  const product = () => undefined;
   if (command !== undefined) {
     if (image !== undefined) {
       throw usageError("image cannot be combined with command: it has one of its own");
@@ -59,9 +53,6 @@ export function clientOf(
       words: (variables) => captiveWords(command, variables),
       command,
       prepare: async () => requireExecutable(command),
-      size: unknown,
-      needsSize: undefined,
-      product,
     };
   }
   if (image === undefined) throw usageError("nothing to run: give a command or an image");
@@ -76,8 +67,6 @@ export function clientOf(
       image,
       prepare: async () => requireQemuImg(),
       size: (stop) => imageSize(image, format, stop),
-      needsSize: undefined,
-      product,
     };
   }
   const made = outputFormat(image, format);
@@ -87,15 +76,14 @@ export function clientOf(
     image,
     async prepare(log) {
       requireQemuImg();
-      // Only now: who makes no image need not wait for it to be loaded.
+      // Loaded only here, because loading takes time.
       const { NewImage } = await import("../captive/new-image.ts");
       place = NewImage.at(image);
-      // A device can only be written to as it is: there is no other one to put in its place.
+      // A device is overwritten in place; a file is replaced.
       if (place === undefined && isBlockDevice(image)) {
         log.info(`${image} is a block device: it is overwritten, also by a stream that fails`);
       }
     },
-    size: unknown,
     needsSize: `making ${image}`,
     product: () => place,
   };

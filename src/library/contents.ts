@@ -1,21 +1,18 @@
-/** Streams that are taken for the bytes of a disk, and begin like something else. */
+/** Recognizes streams that begin like something else than a raw disk. */
 import { type CaptiveCommand, isPlainWord } from "../captive/command.ts";
 import type { Direction, EndpointSpec } from "../endpoint/spec.ts";
 import type { Notice } from "../messages/notice.ts";
 
-/** What something begins with: bytes, as latin1, at a place. */
+/** The first bytes of a format, as latin1, at an offset. */
 interface Magic {
   readonly bytes: RegExp | string;
   readonly at?: number;
-  /** What has made it: a tool, or a format's name. */
+  /** Of the tool or the format. */
   readonly name: string;
 }
 
-/** What no disk begins with. */
-const COMPRESSED: readonly (Magic & {
-  /** How it is written to standard output again. */
-  readonly by: string;
-})[] = [
+/** Compressed data; `by` decompresses it to standard output. No disk begins like this. */
+const COMPRESSED: readonly (Magic & { readonly by: string })[] = [
   { bytes: "\x28\xb5\x2f\xfd", name: "zstd", by: "zstd -dc" },
   { bytes: "\x1f\x8b\x08", name: "gzip", by: "gzip -dc" },
   { bytes: "\xfd7zXZ\0", name: "xz", by: "xz -dc" },
@@ -26,7 +23,7 @@ const COMPRESSED: readonly (Magic & {
   { bytes: "PK\x03\x04", name: "zip", by: "unzip -p" },
 ];
 
-/** Formats in which one has to seek: as the bytes of a disk they are nearly always meant for the disk in them. */
+/** Image formats that need seeking. As a raw disk they are nearly always a mistake. */
 const IMAGES: readonly Magic[] = [
   { bytes: "QFI\xfb\0\0\0\x01", name: "qcow" },
   { bytes: "QFI\xfb", name: "qcow2" },
@@ -38,8 +35,8 @@ const IMAGES: readonly Magic[] = [
 ];
 
 /**
- * Formats that programs make and read as streams, too, such as a VMDK inside of an OVA, so that a
- * client may mean them as they are. Where the client is qemu-img with words of ours, it does not.
+ * Formats that programs also write and read as streams, such as a VMDK inside of an OVA, so a command may
+ * want them as they are. They are a mistake where qemu-img copies an IMAGE.
  */
 const STREAMABLE: readonly Magic[] = [
   { bytes: "KDMV", name: "vmdk" },
@@ -49,21 +46,17 @@ const STREAMABLE: readonly Magic[] = [
   { bytes: "ustar", at: 257, name: "tar (perhaps an OVA)" },
 ];
 
-/** What the stream is between. */
+/** The endpoint and the client of a stream. */
 export interface Between {
   readonly direction: Direction;
   readonly spec: EndpointSpec;
-  /** What qemu-img(1) copies by words of ours; undefined for other clients. */
+  /** The image that qemu-img(1) copies; undefined for other clients. */
   readonly image?: string | undefined;
-  /** The client, where it is known. */
+  /** The user's command, if there is one. */
   readonly command?: CaptiveCommand | undefined;
 }
 
-/**
- * What is likely wrong with a stream as a raw disk: a warning; undefined is nothing.
- *
- * @param start its first bytes, a few hundred
- */
+/** A warning if the stream is probably no raw disk. @param start its first bytes, a few hundred */
 export function doubtOf(start: Uint8Array, between: Between): Notice | undefined {
   const { direction, spec, image } = between;
   const text = Buffer.from(start).toString("latin1");
@@ -84,7 +77,7 @@ function matches(start: string, { bytes, at = 0 }: Magic): boolean {
   return typeof bytes === "string" ? start.startsWith(bytes, at) : bytes.test(start.slice(at));
 }
 
-/** True for a client that sees by itself what the disk holds, and reads the disk in it. */
+/** True for a client that detects the format of the disk by itself. */
 function looksForFormats({ direction, command }: Between): boolean {
   if (direction === "write" || command === undefined) return false;
   const line = typeof command === "string" ? command : command.join(" ");

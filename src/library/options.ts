@@ -1,14 +1,14 @@
-/** What a program says of a stream when it calls `serve` or `run`. */
+/** The options of `serve` and `run`. */
 import type { CaptiveCommand } from "../captive/command.ts";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { type Address, type Entrance, NBD_PORT } from "../net/address.ts";
 import type { Size } from "../size.ts";
 
-/** What an option is that is not given, where that is something. Times are in seconds; 0 is for ever. */
+/** Default values. Times are in seconds; 0 is no limit. */
 export const DEFAULTS = {
   window: 0,
   negotiationTimeout: 10,
-  /** As long as anybody needs to notice that a client has been stopped by mistake. */
+  /** Long enough to notice that a client was stopped by mistake. */
   idleTimeout: { serve: 60, run: 0 },
   maxConnections: 100,
   progressInterval: 1,
@@ -16,8 +16,8 @@ export const DEFAULTS = {
 } as const;
 
 /**
- * Options of every stream. Their names are those of the command line, and docs/command-line.md says more of
- * each. One of `pipe` and `read` is needed.
+ * Options of every stream. Their names are those of the command line; docs/command-line.md describes them.
+ * One of `pipe` and `read` is needed.
  */
 export interface StreamOptions {
   /**

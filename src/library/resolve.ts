@@ -1,12 +1,13 @@
-/** From the options of a program or a command line to the settings of a stream: once, and all of them. */
+/** Resolves the options of a program or a command line to the settings of a stream, all of them once. */
 import { imagePath } from "../captive/qemu-img.ts";
 import { CHECKSUM_ALGORITHMS } from "../endpoint/checksum.ts";
 import { releaseFifo } from "../endpoint/opening/fifo.ts";
 import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { type NamedFile, requireDifferentFile } from "../files/place.ts";
-import type { Option, Words } from "../messages/notice.ts";
+import type { Words } from "../messages/notice.ts";
 import { optionError } from "../messages/notice-error.ts";
+import type { Option } from "../messages/vocabulary.ts";
 import type { Address, Entrance } from "../net/address.ts";
 import { NBD_MAX_STRING } from "../protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../protocol/export.ts";
@@ -17,21 +18,20 @@ import { loadCertificates, type Security } from "../tls/certificates.ts";
 import { type CaptiveClient, clientOf } from "./client.ts";
 import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
 
-/** As long as a timer can run, in seconds: its milliseconds are a signed 32-bit number. */
+/** The longest time of a timer, in seconds: its milliseconds are a signed 32-bit number. */
 const MAX_SECONDS = 2_147_483;
 
-/** Far more than there can be descriptors. */
+/** Far more than the possible number of descriptors. */
 const MAX_CONNECTIONS = 999_999;
 
 const WORKER = new URL("../stream.worker.ts", import.meta.url);
 
-/** The settings of a stream and of who has started it. */
 export interface ResolvedStream extends StreamSettings {
   readonly signal: AbortSignal | undefined;
   /** Milliseconds between two "progress" events. */
   readonly progressInterval: number;
   readonly beforeStart: (() => void) | undefined;
-  /** What the user has named that the stream is made of, or is reached by, and its pid file. */
+  /** The endpoint, the Unix socket, the image and the pid file: a report must not overwrite them. */
   readonly files: readonly NamedFile[];
 }
 
@@ -45,7 +45,7 @@ export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
   readonly client: CaptiveClient;
 }
 
-/** @throws UserError ERR_USAGE, ERR_TLS; nobody is left to wait at a FIFO then */
+/** @throws UserError ERR_USAGE, ERR_TLS; processes that wait at the FIFO are released then */
 export function resolveServe(options: ServeOptions): ResolvedServe {
   return resolving(options, (endpoint) => {
     const entrance = options.listen ?? DEFAULTS.listen;
@@ -55,13 +55,13 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
       ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance)),
       entrance,
       keep: options.keep === true,
-      // Of a stream that is read, zeroes can only be put where the source has ended.
+      // When read, `pad` puts zeroes behind the end of the source instead.
       short: shortStream(options.pad, pads),
     };
   });
 }
 
-/** As {@link resolveServe}. */
+/** @throws as {@link resolveServe} */
 export function resolveRun(options: RunOptions): ResolvedRun {
   return resolving(options, (endpoint) => {
     const { image, listen } = options;
@@ -74,13 +74,13 @@ export function resolveRun(options: RunOptions): ResolvedRun {
       address: listen,
       client,
       needsSize: stream.needsSize ?? client.needsSize,
-      // A command that has read a part of the stream and is content has had what it wanted.
+      // A command that succeeds after reading a part of the stream needed no more.
       short: endpoint.direction === "read" ? "allow" : shortStream(options.pad, true),
     };
   });
 }
 
-/** For a stream that has come to nothing: nobody is to wait at its FIFO any more. */
+/** Releases processes that wait at the FIFO of a stream that does not begin. */
 export function releaseEndpoint({ spec, direction }: EndpointChoice): void {
   if (spec.kind === "path") releaseFifo(spec.path, direction);
 }
@@ -95,14 +95,12 @@ function resolving<T>(options: StreamOptions, work: (endpoint: EndpointChoice) =
   }
 }
 
-/** What `pipe` or `read` names. @throws UserError ERR_USAGE */
+/** The endpoint of `pipe` or `read`. @throws UserError ERR_USAGE */
 export function resolveEndpoint({
   pipe,
   read,
 }: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
-  if (pipe !== undefined && read !== undefined) {
-    throw optionError({ code: "ENDPOINT_TWICE" });
-  }
+  if (pipe !== undefined && read !== undefined) throw optionError({ code: "ENDPOINT_TWICE" });
   const value = pipe ?? read;
   if (value === undefined) throw optionError({ code: "ENDPOINT_MISSING" });
   const direction = read === undefined ? "write" : "read";
@@ -116,7 +114,7 @@ export function resolveEndpoint({
   }
 }
 
-/** What the two commands have alike. @param idle seconds; 0 is for ever @param files all but the pid file */
+/** The settings of both commands. @param idle seconds; 0 is no limit @param files all but the pid file */
 function resolveStream(
   options: StreamOptions,
   endpoint: EndpointChoice,
@@ -162,8 +160,7 @@ function resolveStream(
       options.negotiationTimeout ?? DEFAULTS.negotiationTimeout,
     ),
     reconnect,
-    // One that may come back and has stopped for as long as it has for that is lost, whether or not
-    // its link says so.
+    // A client that may come back and is silent for that time is lost, even if its link does not show it.
     idleTimeout: least(idleTimeout, reconnect),
     openTimeout: milliseconds(reading ? "writerTimeout" : "readerTimeout", options.openTimeout),
     progressInterval: milliseconds(
@@ -177,7 +174,7 @@ function resolveStream(
   };
 }
 
-/** @param pads whether a stream is lengthened where nothing is said against it */
+/** @param pads lengthens a stream for which `pad` is not false */
 function shortStream(pad: boolean | undefined, pads: boolean): ShortStream {
   if (pad === false) return "allow";
   return pads ? "pad" : "fail";
@@ -223,7 +220,7 @@ export function resolveSize(option: "size" | "window", size: Size): bigint {
   throw optionError({ code: "SIZE_TOO_LARGE", option, value: size, most: "2^63 - 2^30 bytes" });
 }
 
-/** A number that is not exact may have been another one. */
+/** Undefined for a number that is not exact, because it may have been another one. */
 function wholeBytes(size: number | bigint): bigint | undefined {
   const exact = typeof size === "bigint" || Number.isSafeInteger(size);
   return exact && size >= 0 ? BigInt(size) : undefined;
@@ -237,7 +234,7 @@ export function resolveWindow(size: Size): number {
   throw optionError({ code: "SIZE_TOO_LARGE", option: "window", value: size, most });
 }
 
-/** A time in whole milliseconds, at least one. @throws UserError ERR_USAGE */
+/** Whole milliseconds, at least one. @throws UserError ERR_USAGE */
 function milliseconds(option: Option, seconds: number): number;
 function milliseconds(option: Option, seconds: number | undefined): number | undefined;
 function milliseconds(option: Option, seconds: number | undefined): number | undefined {
@@ -253,7 +250,7 @@ function resolveConnections(number: number): number {
   throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: number });
 }
 
-/** The smaller one; undefined is for ever. */
+/** The smaller one; undefined is no limit. */
 function least(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }

@@ -22,9 +22,9 @@ export function run(options: RunOptions): Streaming {
 }
 
 /**
- * As {@link run}, with options that are resolved when it begins.
+ * Does the same as {@link run}, with options that are resolved when the stream begins.
  *
- * @param vocabulary in whose words it speaks
+ * @param vocabulary names options in messages
  */
 export function startRun(resolve: () => ResolvedRun, vocabulary: Vocabulary): Streaming {
   return new Streaming(vocabulary, () => {
@@ -41,9 +41,9 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
   return await cleaningUp(
     async () => {
       await client.prepare(log);
-      const size = settings.size ?? (await client.size(stop).catch(unlessStopped(stop)));
+      const size = settings.size ?? (await client.size?.(stop).catch(unlessStopped(stop)));
       if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
-      const outcome = await runCaptive({
+      const result = await runCaptive({
         ...settings,
         ...context,
         size,
@@ -51,24 +51,24 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
         command: client.words,
         image: client.image,
       });
-      complete = outcome.why === undefined;
-      const product = client.product();
+      complete = result.why === undefined;
+      const product = client.product?.();
       if (complete && product !== undefined && !(await product.keep(stop))) {
-        return endedAfter(outcome, stopSignal.caught ?? "SIGTERM", vocabulary);
+        return endedAfter(result, stopSignal.caught ?? "SIGTERM", vocabulary);
       }
       if (!complete && product?.isReplacement) log.info(`${client.image} is as it was before`);
-      return outcome;
+      return result;
     },
-    // A complete one that cannot have its name stays where it is.
+    // A complete image that could not get its name is kept.
     () => {
-      const product = client.product();
+      const product = client.product?.();
       if (!complete) product?.discard();
       if (product?.left !== undefined) log.warn(product.left);
     },
   );
 }
 
-/** All has been streamed, but not all of it was stored when the signal came. */
+/** The stream is complete, but the image was not stored when the signal came. */
 function endedAfter(result: StreamResult, signal: EndSignal, vocabulary: Vocabulary): StreamResult {
   const verdict = endedBy(signal, "STOPPED_BEFORE_STORED");
   const reason = verdict.why === undefined ? null : textOf(verdict.why, vocabulary);
@@ -76,7 +76,7 @@ function endedAfter(result: StreamResult, signal: EndSignal, vocabulary: Vocabul
   return { ...result, ...verdict, summary };
 }
 
-/** A signal that comes while the image is looked at has ended qemu-img, too. */
+/** Ignores errors after a stop signal, which also ends the qemu-img that looks at the image. */
 function unlessStopped(stop: AbortSignal): (error: unknown) => undefined {
   return (error) => {
     if (!stop.aborted) throw error;

@@ -12,9 +12,9 @@ export function serve(options: ServeOptions): Streaming {
 }
 
 /**
- * As {@link serve}, with options that are resolved when it begins.
+ * Does the same as {@link serve}, with options that are resolved when the stream begins.
  *
- * @param vocabulary in whose words it speaks
+ * @param vocabulary names options in messages
  */
 export function startServe(resolve: () => ResolvedServe, vocabulary: Vocabulary): Streaming {
   return new Streaming(vocabulary, () => {

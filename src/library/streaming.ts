@@ -1,4 +1,4 @@
-/** A stream, as a program that has started it sees it. */
+/** The object that `serve` and `run` return. */
 import { EventEmitter } from "node:events";
 import { UserError } from "../errors.ts";
 import type { Words } from "../messages/notice.ts";
@@ -15,7 +15,7 @@ import { releaseEndpoint, type ResolvedStream } from "./resolve.ts";
 
 /** Something to tell the user. */
 export interface Message {
-  /** `warn`: something is wrong, but the stream goes on; `verbose`: for who looks for a fault. */
+  /** `warn`: something is wrong, but the stream goes on; `verbose`: helps to find a fault. */
   readonly level: "info" | "warn" | "verbose";
   /** One line. */
   readonly text: string;
@@ -27,7 +27,7 @@ export interface Listening {
   readonly uri: string | undefined;
 }
 
-/** What a stream tells while it runs; none comes before the next turn of the event loop. */
+/** The events of a stream; the first comes in the next turn of the event loop at the earliest. */
 export interface StreamingEvents {
   /** Clients can connect. */
   listening: [Listening];
@@ -36,28 +36,21 @@ export interface StreamingEvents {
   message: [Message];
 }
 
-/** The stream is not whole: whatever has got to its reader is not the disk. */
+/** The stream is truncated: what its reader has got is not the whole disk. */
 export class TruncatedError extends UserError {
   constructor(
-    /** What has become of it, and why. */
     readonly summary: Summary,
-    /** That of the command that has failed, 128 plus a signal's number, or 4. */
+    /** The status of the command that has failed, 128 plus a signal's number, or 4. */
     exitStatus: number,
   ) {
     super("ERR_TRUNCATED", `the stream is truncated: ${summary.reason}`, exitStatus);
   }
 }
 
-/** What matters to every stream, whatever runs it. */
-type CallersSettings = Pick<
-  ResolvedStream,
-  "signal" | "progressInterval" | "beforeStart" | "spec" | "direction"
->;
-
 /** A stream that is about to begin. */
 export interface Beginning {
-  readonly settings: CallersSettings;
-  /** Runs it from its start to its end. */
+  readonly settings: Omit<ResolvedStream, "entrance">;
+  /** Runs the stream. */
   readonly body: (context: StreamContext) => Promise<StreamResult>;
 }
 
@@ -74,11 +67,11 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   #watch: Watch | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
   #last: Snapshot | undefined;
-  /** Whether the stream has got as far as its sink or source. */
+  /** True once the sink or source is open. */
   #opened = () => false;
 
   /**
-   * @param vocabulary in whose words it speaks
+   * @param vocabulary names options in messages
    * @param begin resolves the options; what it throws is what the stream rejects with
    */
   constructor(vocabulary: Vocabulary, begin: () => Beginning) {
@@ -94,8 +87,8 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
 
   /**
    * Does what the signal does to the program: the stream ends where it stands, and is truncated. With
-   * `keep`, and no client connected, it is the good end of the stream. When the clients are done
-   * and only the end has to get out, that is given half a second; a second call does not wait.
+   * `keep`, and no client connected, it is the regular end of the stream. When the clients are done and
+   * only the rest has to be emitted, that has half a second; a second call ends it at once.
    */
   stop(signal: EndSignal = "SIGTERM"): void {
     this.#stopSignal.raise(signal);
@@ -119,7 +112,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
   }
 
   async #run(begin: () => Beginning): Promise<Summary> {
-    // So that the caller can first say what it wants to hear.
+    // Lets the caller add its listeners first.
     await undefined;
     const beginning = begin();
     try {
@@ -180,7 +173,7 @@ export class Streaming extends EventEmitter<StreamingEvents> implements Promise<
     if (progress !== undefined) this.#emitSafely("progress", progress);
   }
 
-  /** A listener that throws is the program's uncaught exception; the stream is in the middle of it. */
+  /** Turns an exception of a listener into the program's uncaught exception, so that the stream goes on. */
   #emitSafely<Name extends keyof StreamingEvents>(
     name: Name,
     event: StreamingEvents[Name][0],

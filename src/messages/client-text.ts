@@ -1,6 +1,6 @@
 /**
- * What a client is told of a stream that is broken (NBD_REPLY_TYPE_ERROR): what has happened. It has no
- * options to do something about it, and may be anybody's.
+ * The text of NBD_REPLY_TYPE_ERROR for a broken stream: what has happened. It names no options and no
+ * remedy, because the client may belong to another user.
  */
 import type { Failure } from "./notice.ts";
 

@@ -1,10 +1,10 @@
-/** An error of the user's that names options. */
+/** Errors of the user whose messages name options. */
 import { type ErrorCode, EXIT, messageOf, UserError } from "../errors.ts";
 import type { Notice } from "./notice.ts";
 import { textOf } from "./text.ts";
 import { LIBRARY, type Vocabulary } from "./vocabulary.ts";
 
-/** Its message has the library's names; see {@link messageIn} for others. */
+/** Its message has the library's names of options; see {@link messageIn} for others. */
 export class NoticeError extends UserError {
   constructor(
     code: ErrorCode,
@@ -20,7 +20,7 @@ export function optionError(notice: Notice): NoticeError {
   return new NoticeError("ERR_USAGE", notice, EXIT.USAGE);
 }
 
-/** The text of anything that was thrown, in other words than the library's. */
+/** The text of anything that was thrown, with the names of options in `vocabulary`. */
 export function messageIn(error: unknown, vocabulary: Vocabulary): string {
   return error instanceof NoticeError ? textOf(error.notice, vocabulary) : messageOf(error);
 }

@@ -4,7 +4,7 @@ import type { FailedCommand, Notice, NoticeOf, Words } from "./notice.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
-/** A notice in words; a text stays as it is. */
+/** The text of a notice; a text stays as it is. */
 export function textOf(words: Words, vocabulary: Vocabulary): string {
   if (typeof words === "string") return words;
   const text = TEXTS[words.code] as (notice: Notice, vocabulary: Vocabulary) => string;
@@ -237,15 +237,7 @@ const TEXTS: Texts = {
   HINT_FORMAT: ({ format }, v) => `is ${v.given("inputFormat", format)} right?`,
 };
 
-function sinkFailed({
-  sink,
-  why,
-  emitted,
-}: {
-  sink: string;
-  why: string;
-  emitted: number;
-}): string {
+function sinkFailed({ sink, why, emitted }: NoticeOf<"SINK_FULL" | "SINK_FAILED">): string {
   return `${sink} failed with the stream at byte ${emitted}: ${why}`;
 }
 
@@ -253,11 +245,11 @@ function parameter(direction: "write" | "read"): "pipe" | "read" {
   return direction === "write" ? "pipe" : "read";
 }
 
-/** What to do about a client that needs more of its disk than a stream has. */
+/** The remedy for a client that needs more of its disk than a stream has. */
 const IN_A_FILE =
   "have it write raw data in order (-O raw), or into a file, and stream that afterwards";
 
-/** What is further back than this may need less, as a client can leave out most of what lies between. */
+/** Bytes. A request further back may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;
 
 /** @param needed bytes, or less: only so much lies between */
@@ -267,14 +259,14 @@ function roomFor(needed: number | bigint, v: Vocabulary): string {
     : `${v.given("window", formatSize(LARGEST_WINDOW))}, the largest, may have room for this`;
 }
 
-/** The next power of two from 1M on, as a window is given: what came next may need a bit more. */
+/** The next power of two from 1M on, as a value of the window: what comes next may need a bit more. */
 function windowAdvice(needed: number): string {
   let mebibytes = 1;
   while (mebibytes * 2 ** 20 < needed) mebibytes *= 2;
   return `${mebibytes}M`;
 }
 
-/** What to do about a command that has failed, where the stream is not why. */
+/** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
   const { direction, image, connected, emitted } = command;
@@ -294,7 +286,7 @@ function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): strin
   return writesNothing ? `see qemu-img's message, and whether ${large}` : "see qemu-img's message";
 }
 
-/** Processes that are named; the others are counted. */
+/** The most processes that are named; the others are counted. */
 const MOST_NAMES = 3;
 
 function listOf(names: readonly string[]): string {

@@ -1,30 +1,7 @@
-/** How whoever is spoken to gives options. */
-import type { Option, OptionValue } from "./notice.ts";
+/** How the reader of a message gives options: on a command line, or in a program. */
 
-export interface Vocabulary {
-  /**
-   * An option by its name: `size=` and `--idle-timeout`, or `size` and `idleTimeout`.
-   *
-   * @param placeholder stands for its value, on a command line
-   */
-  name(option: Option, placeholder?: string): string;
-  /** An option with its value, as it is to be given: `--no-pad`, or `pad: false`. */
-  given(option: Option, value: OptionValue): string;
-  /** A length that was given: `size=10`, or `size 10`. */
-  size(bytes: number | bigint): string;
-  /** An endpoint that is a command: `read=exec:'zstd -dc x'`, or `read: "exec:zstd -dc x"`. */
-  exec(option: "pipe" | "read", command: string): string;
-  /** What a captive command is given that it may find the server. */
-  readonly reference: string;
-  /** To give a command of one's own in the place of an image. */
-  readonly wholeCommand: string;
-  /** To stream into a file by standard output. */
-  redirection(file: string): string;
-  /** To have qemu-img(1) read an image. */
-  readonly imageByQemuImg: string;
-}
-
-const NAMES: Readonly<Record<Option, string>> = {
+/** The options that messages name, as the library calls them. */
+const NAMES = {
   pipe: "pipe",
   read: "read",
   size: "size",
@@ -48,7 +25,34 @@ const NAMES: Readonly<Record<Option, string>> = {
   image: "image",
   inputFormat: "format",
   outputFormat: "format",
-};
+} as const;
+
+export type Option = keyof typeof NAMES;
+
+export type OptionValue = string | number | bigint | boolean;
+
+export interface Vocabulary {
+  /**
+   * An option by its name: `size=` and `--idle-timeout`, or `size` and `idleTimeout`.
+   *
+   * @param placeholder stands for its value, on a command line
+   */
+  name(option: Option, placeholder?: string): string;
+  /** An option with its value, as it is to be given: `--no-pad`, or `pad: false`. */
+  given(option: Option, value: OptionValue): string;
+  /** A length that was given: `size=10`, or `size 10`. */
+  size(bytes: number | bigint): string;
+  /** An endpoint that is a command: `read=exec:'zstd -dc x'`, or `read: "exec:zstd -dc x"`. */
+  exec(option: "pipe" | "read", command: string): string;
+  /** How a captive command is told where the server is. */
+  readonly reference: string;
+  /** How to give a command instead of an image. */
+  readonly wholeCommand: string;
+  /** How to stream into a file by standard output. */
+  redirection(file: string): string;
+  /** How to have qemu-img(1) read an image. */
+  readonly imageByQemuImg: string;
+}
 
 /** The options of `serve` and `run` in a program. */
 export const LIBRARY: Vocabulary = {
@@ -62,7 +66,6 @@ export const LIBRARY: Vocabulary = {
   imageByQemuImg: "run with image",
 };
 
-/** A value as it stands in a program. */
 function literal(value: OptionValue): string {
   if (typeof value === "string") return JSON.stringify(value);
   return typeof value === "bigint" ? `${value}n` : String(value);

@@ -42,7 +42,7 @@ export function nbdUri(address: Address, exportName: string, certificates?: stri
   return [`${scheme}://${host}:${address.port}/${name}`, ...tls].join("?");
 }
 
-/** Leaves slashes as they are, which a query allows and which are easier to read. */
+/** Keeps slashes, which a query allows and which are easier to read. */
 function inQuery(path: string): string {
   return encodeURIComponent(path).replaceAll("%2F", "/");
 }

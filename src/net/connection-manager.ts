@@ -1,4 +1,4 @@
-/** Accepts connections, up to the limit, and keeps the sessions that negotiate. */
+/** Accepts connections, up to the limit, and holds the sessions that negotiate. */
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
@@ -22,27 +22,25 @@ const STOP_GRACE = 300;
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
 /**
- * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's,
- * files that are read now and then, and connections that wait for a place or are accepted only to be
- * refused.
+ * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's, files
+ * that are read now and then, and connections that wait for a place or are accepted only to be refused.
  */
 const RESERVED_DESCRIPTORS = 28;
 
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Milliseconds in which a client whose link is dead is to be missed; undefined is as it comes. */
+  /** Milliseconds in which the kernel has to notice a dead link; undefined is its default. */
   readonly reconnect: number | undefined;
 }
 
 export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
-  /** Asks to close an idle connection; {@link ConnectionManager.makeRoomDone} is called afterwards. */
+  /** Closes an idle connection, and then calls {@link ConnectionManager.makeRoomDone}. */
   readonly makeRoom: () => void;
 }
 
-/** The connections that negotiate. */
 export interface Negotiating {
   readonly count: number;
   /** Milliseconds since one of them connected or sent data; Infinity when there is none. */
@@ -63,6 +61,7 @@ export class ConnectionManager {
   readonly #descriptorLimit: number;
   /** Connections that have been accepted so far, without those that were refused. */
   accepted = 0;
+
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
@@ -98,8 +97,8 @@ export class ConnectionManager {
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
     const { reconnect } = this.#options;
     // Bun's types do not have `fd`.
-    if (reconnect !== undefined)
-      noticeDeadPeer((socket as unknown as { fd: number }).fd, reconnect / 1000);
+    const { fd } = socket as unknown as { fd: number };
+    if (reconnect !== undefined) noticeDeadPeer(fd, reconnect / 1000);
     session.start();
   }
 

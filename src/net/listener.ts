@@ -14,7 +14,7 @@ import type { Session } from "./session.ts";
 /** The backlog of listen(2), the same as Bun.listen()'s. */
 const BACKLOG = 512;
 
-/** A client that has ended its side (close_notify, shutdown(2)) still takes replies. */
+/** A client that has ended its side (close_notify, shutdown(2)) can still take replies. */
 const allowHalfOpen = true;
 
 /** Accepts connections until {@link close}. */

@@ -98,7 +98,7 @@ export class Session {
     // With TLS, Bun still delivers the encrypted bytes of the accepted socket.
     if (from !== this.#socket) return;
     if (this.#bridge !== undefined) this.#bridge.received(chunk);
-    // Bun may deliver once more after pause(), what it had already read.
+    // After pause(), Bun may deliver once more what it had already read.
     else if (this.#agreed !== undefined) this.#leftover.push(Buffer.from(chunk));
     else if (this.#state === "securing") this.#cut("data in the clear came before TLS");
     else if (this.#state === "negotiating") this.#negotiate(chunk);
@@ -275,11 +275,6 @@ export class Session {
   }
 }
 
-/** A property of Bun's sockets that its types do not have. */
-interface WithDescriptor {
-  readonly fd: number;
-}
-
 /**
  * Takes the descriptor out of a paused socket, and closes the socket. The descriptor is duplicated
  * first, so that the connection stays open and the peer notices nothing.
@@ -288,9 +283,11 @@ interface WithDescriptor {
  * @throws SyscallError without a free descriptor (EMFILE); the socket is then unchanged
  */
 export function takeDescriptor<Data>(socket: Socket<Data>): number {
-  const fd = dup((socket as unknown as WithDescriptor).fd);
+  // Bun's types do not have these members.
+  const plain = socket as unknown as { readonly fd: number; close(): void };
+  const fd = dup(plain.fd);
   // end() might shut the connection down for both descriptors; terminate() would make the kernel reset
   // it when the duplicate is closed.
-  (socket as unknown as { close(): void }).close();
+  plain.close();
   return fd;
 }

@@ -4,9 +4,9 @@ export class Condition {
   readonly #waiters = new Set<() => void>();
 
   /**
-   * Resolves as soon as `condition` holds; it is looked at now and whenever {@link poke} is called.
+   * Resolves as soon as `condition` holds; checks it now and at every {@link poke}.
    *
-   * @param timeout milliseconds after which it resolves all the same
+   * @param timeout milliseconds after which it resolves anyway
    */
   until(condition: () => boolean, timeout?: number): Promise<void> {
     return new Promise((resolve) => {
@@ -27,7 +27,7 @@ export class Condition {
     });
   }
 
-  /** Has the conditions looked at again. */
+  /** Checks all conditions again. */
   poke(): void {
     for (const look of [...this.#waiters]) look();
   }

@@ -5,41 +5,40 @@ import type { StreamServer } from "./stream-server.ts";
 /** Milliseconds of silence after which clients are not waited for any more. */
 const SILENCE = 500;
 /**
- * Milliseconds in which the stream has to move, whatever clients do: one that negotiates, or only asks, again
- * and again would keep it from its end for ever.
+ * Milliseconds in which the stream has to move, whatever clients do: a client that negotiates, or only
+ * queries, again and again must not delay the end for ever.
  */
 const STANDSTILL = 10_000;
-/** Milliseconds between two looks: the first is for a client that is just about to leave. */
+/** Milliseconds between two checks; the first is short, for a client that is just about to leave. */
 const FIRST_LOOK = 5;
 const LAST_LOOK = 50;
 
-/** What may still change the stream. */
+/** Clients and processes that may still change the stream. */
 export interface Remaining {
-  /** Clients are connected. */
   readonly connected: boolean;
-  /** A client is connected that has not chosen the export. */
+  /** A client has not chosen the export yet. */
   readonly negotiating: boolean;
   /** A client was lost, and may come back (`--reconnect`). */
   readonly awaited: boolean;
-  /** Processes that may connect, by `name (process id)`. */
+  /** Processes that may connect, as `name (process id)`. */
   readonly processes: readonly string[];
 }
 
 export interface DrainOptions {
-  /** True when there is nothing to wait for, whatever remains. */
+  /** True when waiting is over, whatever remains. */
   readonly over: () => boolean;
-  /** Processes that live and may connect; asked only when that matters. */
+  /** Live processes that may connect; called only when that matters. */
   readonly processes: () => readonly string[];
-  /** Waits for negotiating clients among the first so many connections only; undefined is all. */
+  /** Waits only for negotiating clients among so many connections, the first ones; undefined is all. */
   readonly accepted?: number;
 }
 
 /**
- * Waits until nothing remains that could change the stream, and goes on listening meanwhile. It waits as long
- * as something happens: a client comes, negotiates, or says something, or the stream waits for its endpoint. A
- * stream that has all that it can have waits only for clients that have had a part in it.
+ * Waits until nothing remains that could change the stream, and listens meanwhile. It waits as long as
+ * something happens: a client connects, negotiates or sends something, or the stream waits for its endpoint.
+ * A stream that is full waits only for active clients.
  *
- * @returns what remains when nothing has happened for a while; undefined when nothing does
+ * @returns what remains after {@link SILENCE} or {@link STANDSTILL}; undefined when nothing does
  */
 export async function drain(
   server: StreamServer,
@@ -69,7 +68,7 @@ export async function drain(
       heard = moved = now;
     } else {
       heard = Math.max(heard, now - Math.min(status.silence, negotiating.silence));
-      // A client that has come, asked, and gone may be followed by one that does more.
+      // A client that connects, queries and leaves may be followed by one that does more.
       if (accepted === undefined && server.accepted > seen) heard = now;
     }
     seen = server.accepted;
@@ -84,14 +83,14 @@ export async function drain(
 }
 
 /**
- * True when all who are connected are links on which nothing comes any more: a later connection has taken
- * the place of each, and decides the end (`--reconnect`).
+ * True when all connections are stale: a later connection has taken the place of each, and decides the end
+ * (`--reconnect`).
  */
 export function isOnlyStale(server: StreamServer, status: StreamStatus | undefined): boolean {
   return status?.stale === server.open && server.negotiating().count === 0;
 }
 
-/** True when no client has anything to add. */
+/** True when the stream is full and no client is active. */
 export function hasAll(status: StreamStatus | undefined): boolean {
   return status?.full === true && status.active === 0;
 }

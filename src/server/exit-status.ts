@@ -15,21 +15,20 @@ export interface Verdict {
 /** Everything that the exit status depends on, a stop signal aside. */
 export interface StreamEnd {
   readonly state: StreamState;
-  /** Who says that the data is all there. */
   readonly completedBy: CompletedBy;
   /** The stream's length in bytes, for messages; undefined is without end. */
   readonly size: bigint | undefined;
   /** The captive command has failed: its own status, and why. */
   readonly commandFailure?: Verdict | undefined;
-  /** What else is wrong, such as a command of `exec:` that has failed. */
+  /** Another problem, such as a failed command of `exec:`. */
   readonly problem?: Notice | undefined;
 }
 
 /**
- * The verdict on a stream that no signal has stopped. The status is that of the captive command where it has
- * failed, else 4 where the stream is truncated, and 0 only where nothing is wrong.
+ * The verdict on a stream that no signal has stopped. The status is that of the captive command if it has
+ * failed, else 4 if the stream is truncated, and 0 only if nothing is wrong.
  *
- * @throws what the stream thread has died of
+ * @throws the error that has ended the stream thread
  */
 export function decideExitStatus(end: StreamEnd): Verdict {
   const { state, completedBy, size, commandFailure, problem } = end;
@@ -39,10 +38,7 @@ export function decideExitStatus(end: StreamEnd): Verdict {
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 
-/**
- * The verdict on a stream that a signal has stopped before it was complete, or before the image that it was
- * made into was stored.
- */
+/** The verdict on a stream that a signal has stopped before it was complete, or its image stored. */
 export function endedBy(
   signal: EndSignal,
   code: "STOPPED" | "STOPPED_BEFORE_STORED" = "STOPPED",

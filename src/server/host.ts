@@ -15,21 +15,20 @@ import { awaitEnd, type EndCondition } from "./stream-end.ts";
 import { StreamServer } from "./stream-server.ts";
 import type { Summary } from "./summary.ts";
 
-/** How a stream has ended, and what there is to tell about it. */
 export interface StreamResult extends Verdict {
   readonly summary: Summary;
-  /** What a dry run has found; undefined for any other stream. */
+  /** The findings of a dry run; undefined for other streams. */
   readonly findings: DryRunFindings | undefined;
 }
 
-/** What `body` gets to work with. */
+/** The parameter of `body`. */
 export interface HostedStream {
   readonly server: StreamServer;
-  /** Sees the stream through to its end. */
+  /** Waits for the end of the stream, and decides on it. */
   awaitEnd(condition: EndCondition): Promise<Verdict>;
   /**
-   * The stream is truncated: sees to it, before anything else, that whoever takes it cannot take it for
-   * whole. Otherwise it happens as soon as there is a verdict.
+   * Cancels the endpoint of a truncated stream, so that its reader cannot take the stream for complete.
+   * Without a call, {@link host} does so as soon as there is a verdict.
    */
   cancel(): Promise<void>;
 }
@@ -38,16 +37,16 @@ export interface HostedStream {
  * Runs `body` with a server for one stream. Whatever happens, nothing is left behind: no socket, no
  * thread, no process, no pid file, and no FIFO that was not there before.
  *
- * @throws UserError when something that the stream needs cannot be had
+ * @throws UserError when the stream cannot begin
  */
 export async function host(
   options: HostOptions,
   body: (stream: HostedStream) => Promise<Verdict>,
 ): Promise<StreamResult> {
   const { direction, size: given, spec } = options;
-  // Before anything is started or connected to, where that could not tell either.
+  // Before anything is started or connected to, where the endpoint cannot know the length either.
   if (given === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
-  // Loaded only where it is needed: that takes time.
+  // Loaded only if it is needed, because loading takes time.
   const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
   if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
   const endpoint = await prepare(options);
@@ -69,7 +68,7 @@ export async function host(
             cancel: () => endpoint.cancel(),
           });
         },
-        // In this order: an abort is end of file for a reader that is still there.
+        // In this order, because a reader sees an abort as end of file.
         async () => {
           if (verdict === undefined || verdict.why !== undefined) await endpoint.cancel();
         },
@@ -88,13 +87,13 @@ export async function host(
   );
 }
 
-/** Without a size the disk has no end: it cannot be padded up to it, for one. */
+/** Refuses a stream without a size where something needs it, such as padding. */
 function requireSize({ direction, needsSize }: HostOptions): void {
   if (needsSize !== undefined)
     throw optionError({ code: "SIZE_NEEDED", direction, who: needsSize });
 }
 
-/** Starts the server; without one, the endpoint is let go like that of a truncated stream. */
+/** Starts the server; if that fails, cancels the endpoint as for a truncated stream. */
 async function begin(
   options: HostOptions,
   endpoint: Endpoint,
@@ -105,7 +104,8 @@ async function begin(
       requireSize(options);
       options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
-    return { server: startServer(options, endpoint, size), size };
+    const plan = planOf(options, endpoint, size);
+    return { server: new StreamServer({ ...options, endpoint, plan }), size };
   } catch (error) {
     const { handle } = endpoint;
     return await cleaningUp<never>(
@@ -113,20 +113,12 @@ async function begin(
         throw error;
       },
       () => endpoint.cancel(),
-      // No stream thread will close it, and the process at the other end would wait for ever.
+      // No stream thread closes it, and the process at the other end would wait for ever.
       () => {
         if (handle.kind !== "fifo") close(handle.fd);
       },
     );
   }
-}
-
-function startServer(
-  options: HostOptions,
-  endpoint: Endpoint,
-  size: bigint | undefined,
-): StreamServer {
-  return new StreamServer({ ...options, endpoint, plan: planOf(options, endpoint, size) });
 }
 
 async function prepare({ spec, direction, size, stopSignal }: HostOptions): Promise<Endpoint> {

@@ -6,15 +6,15 @@ import type { FileId } from "../files/file-id.ts";
 import { NoticeError } from "../messages/notice-error.ts";
 import { type Place, placeOf, explainFailure } from "../files/place.ts";
 
-/** Holds the process id from the moment that clients can connect until the program ends. */
+/** Has the process id in it from the moment that clients can connect until the program ends. */
 export class PidFile {
   readonly #text = `${process.pid}\n`;
   /** Undefined for a pipe or a device, which is written to and left alone. */
   readonly #file: FileId | undefined;
 
   /**
-   * That of another server is replaced, whether it runs or not: the number may be another program's
-   * by now. That server leaves it alone then.
+   * Replaces the file of another server, whether that runs or not: its number may be another program's by
+   * now. The other server then leaves the new file alone.
    *
    * @throws UserError ERR_FILE when it cannot be written
    */
@@ -27,7 +27,7 @@ export class PidFile {
     });
   }
 
-  /** Removes it, if it is still the one that was made. */
+  /** Removes the file, if it is still the one that was made. */
   remove(): void {
     const file = this.#file;
     // The next file may have got the inode number of one that was removed.
@@ -35,7 +35,7 @@ export class PidFile {
   }
 }
 
-/** Whether it may be removed is asked when the program ends, and nothing may go wrong then. */
+/** Never throws, because it is called when the program ends. */
 function holds(path: string, text: string): boolean {
   try {
     return readFileSync(path, "utf8") === text;
@@ -44,7 +44,7 @@ function holds(path: string, text: string): boolean {
   }
 }
 
-/** Finds out whether there can be a pid file, before anything begins. @throws UserError ERR_FILE */
+/** Checks that the pid file can be written, before anything begins. @throws UserError ERR_FILE */
 export function requirePidFile(path: string): void {
   explained(path, () => pidPlace(path));
 }
@@ -53,7 +53,7 @@ function pidPlace(path: string): Place {
   return placeOf(path, "a pid file", (text) => /^\s*[0-9]{1,20}\s*$/.test(text));
 }
 
-/** Whoever waits for the file finds the number in it. */
+/** The file appears with the number in it, so that a process can wait for it. */
 function make(path: string, text: string): FileId {
   const draft = new Draft(path);
   try {

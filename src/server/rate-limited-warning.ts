@@ -1,14 +1,14 @@
-/** Warnings that clients can cause any number of times must not fill a log, or a terminal. */
+/** Limits warnings that clients can cause any number of times, so that they fill no log and no terminal. */
 import type { Words } from "../messages/notice.ts";
 
-/** Warnings of one kind that are told as they are, before the others are only counted. */
+/** Warnings of one kind that are printed before the others are only counted. */
 const TOLD = 5;
-/** Milliseconds from the first that is counted to the line that tells how many there were. */
+/** Milliseconds from the first that is counted to the line with their number. */
 const FIRST_INTERVAL = 1000;
-/** Of a flood that does not end, every interval is twice as long as the one before, up to this. */
+/** In a flood that does not end, the interval doubles up to this. */
 const LONGEST_INTERVAL = 60_000;
 
-/** When something is to be done: setTimeout and clearTimeout, or a test's clock. */
+/** setTimeout and clearTimeout, or a test's clock. */
 export interface Timers {
   set(action: () => void, milliseconds: number): unknown;
   clear(timer: unknown): void;
@@ -19,7 +19,7 @@ const REAL: Timers = {
   clear: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
 };
 
-/** Warnings of one kind: the first few are told, then how many more there were. */
+/** Warnings of one kind: prints the first few, then how many more there were. */
 export class RateLimitedWarning {
   readonly #warn: (message: Words) => void;
   readonly #summary: (count: number) => string;
@@ -29,7 +29,7 @@ export class RateLimitedWarning {
   #interval = FIRST_INTERVAL;
   #timer: unknown;
 
-  /** @param summary what there is to say of so many that were not told one by one */
+  /** @param summary the line for so many that were not printed one by one */
   constructor(
     warn: (message: Words) => void,
     summary: (count: number) => string,
@@ -40,7 +40,6 @@ export class RateLimitedWarning {
     this.#timers = timers;
   }
 
-  /** One more. */
   warn(message: Words): void {
     if (this.#told < TOLD) {
       this.#told++;
@@ -51,7 +50,7 @@ export class RateLimitedWarning {
     this.#timer ??= this.#timers.set(() => this.#look(), this.#interval);
   }
 
-  /** At the end: tells how many were only counted. */
+  /** Prints at the end how many were only counted. */
   end(): void {
     this.#timers.clear(this.#timer);
     this.#timer = undefined;
@@ -61,7 +60,7 @@ export class RateLimitedWarning {
   #look(): void {
     this.#timer = undefined;
     if (this.#counted === 0) {
-      // It has been quiet: the next few are worth a line of their own again.
+      // It has been quiet: the next few are printed again.
       this.#told = 0;
       this.#interval = FIRST_INTERVAL;
       return;

@@ -5,7 +5,7 @@ import type { HostOptions } from "./settings.ts";
 import type { EndCondition } from "./stream-end.ts";
 import type { StreamServer } from "./stream-server.ts";
 
-/** Milliseconds between two looks at clients that have a part in the stream, or may come to have one. */
+/** Milliseconds between two checks of the clients that are still connected. */
 const LOOK = 1000;
 
 export interface ServeOptions extends HostOptions {
@@ -34,9 +34,9 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
     isGone: () => server.open === 0,
     async drain() {
       if (stopSignal.caught === undefined) return true;
-      // A client that has left may not have been heard of yet: nbdcopy sends a signal right after its
-      // last word to a server that it has started. With --keep, a signal between two clients is the
-      // regular end of the stream.
+      // The event of a client's end may be on its way: nbdcopy sends a signal right after NBD_CMD_DISC to
+      // a server that it has started. With --keep, a signal between two clients is the regular end of the
+      // stream.
       await server.sync();
       if (!keep && !isFinished()) return false;
       if (!(await isBetweenClients(server, keep))) return false;
@@ -48,29 +48,29 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
 }
 
 interface WaitOptions {
-  /** True when there is nothing to wait for. */
+  /** True when the stream is over. */
   readonly isOver: () => boolean;
-  /** True when a client has moved the stream and left, and none is waited for that was lost. */
+  /** True when a client has moved the stream and left, and no lost client is awaited. */
   readonly isFinished: () => boolean;
   /** Milliseconds that a client has to move something when the others are done. */
   readonly idleLimit: number;
 }
 
 /**
- * Waits until a client that moved the stream has left and none is connected that does, or may: one that has
- * moved nothing is given some time, and one that negotiates as long as that goes on.
+ * Waits until a client that moved the stream has left, and no other is connected that moves it or may do so.
+ * A client that has moved nothing has a limited time; one that negotiates is waited for while that goes on.
  */
 async function untilDone(server: StreamServer, options: WaitOptions): Promise<void> {
   const { isOver, isFinished, idleLimit } = options;
   const { state } = server;
-  /** Since when no client has had a part in the stream. */
+  /** Since when no client has been active. */
   let since: number | undefined;
   for (;;) {
     await server.until(() => isOver() || isFinished());
     await server.acceptAll();
     if (isOver()) return;
     if (server.open === 0) {
-      // Clients that come from now on come too late.
+      // Clients that connect from now on are too late.
       const { accepted } = server;
       const over = () => isOver() || server.open > 0 || state.dropped;
       await drain(server, { over, accepted, processes: () => [] });
@@ -80,7 +80,7 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
     const { open } = server;
     const status = await server.status();
     let pause = LOOK;
-    // A client may have been lost meanwhile, and has to find us when it comes back.
+    // A client may have been lost meanwhile, and may come back.
     if (server.open === 0 || !isFinished()) {
       since = undefined;
       continue;
@@ -102,10 +102,10 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
 }
 
 /**
- * Lets go of clients that have no part in the stream.
+ * Disconnects the clients of a stream for which no client is active.
  *
- * @param always also where the stream has not all that it can have
- * @returns true when none is connected any more
+ * @param always also where the stream is not full
+ * @returns true when no client is connected any more
  */
 async function isBetweenClients(server: StreamServer, always: boolean): Promise<boolean> {
   if (server.open === 0) return true;

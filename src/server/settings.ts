@@ -1,4 +1,4 @@
-/** What a stream is to be: the user's options with every default in its place, resolved once. */
+/** The settings of a stream: the user's options with all defaults, resolved once. */
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import type { Log } from "../log.ts";
@@ -11,20 +11,18 @@ import type { Observer } from "./observer.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
 /**
- * `library/resolve.ts` makes it. What is below takes it, or the part that it needs, and neither
- * defaults, checks nor parses an option again. All times are in milliseconds, all sizes in bytes.
+ * `library/resolve.ts` makes them; the rooms below do not check, parse or default an option again. All times
+ * are in milliseconds, all sizes in bytes.
  */
 export interface StreamSettings extends FlowSettings, ConnectionSettings {
-  /** Where the stream goes, or comes from. */
   readonly spec: EndpointSpec;
-  /** What cannot do without a known length, for the message to the user; undefined is nothing. */
+  /** What needs a known length, for the message to the user; undefined is nothing. */
   readonly needsSize: Words | undefined;
   readonly entrance: Entrance;
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
-  /** What a stream is that ends below `size`. */
   readonly short: ShortStream;
-  /** How long to wait for the other end of a FIFO; undefined is as long as it takes. */
+  /** How long to wait for the other end of a FIFO; undefined is no limit. */
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
@@ -32,20 +30,20 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   readonly workerUrl: URL;
 }
 
-/** What `pipe=` or `read=` names, and which of the two it is. */
+/** The endpoint that `pipe=` or `read=` names. */
 export type EndpointChoice = Pick<StreamSettings, "direction" | "spec">;
 
-/** Who runs a stream, as the stream has it. */
+/** What the caller gives a stream beside the settings. */
 export interface StreamContext {
   readonly observer: Observer;
   readonly stopSignal: StopSignal;
   readonly log: Log;
-  /** In whose words the summary is. */
+  /** Names options in the summary. */
   readonly vocabulary: Vocabulary;
 }
 
 export interface HostOptions extends StreamSettings, StreamContext {
-  /** What is likely wrong with a stream that begins with these bytes: a warning. */
+  /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }
 

@@ -1,8 +1,8 @@
-/** The signal that stops a stream: one that the program has got, or a call that stands for one. */
+/** The signal that stops a stream: one that the program has got, or a call of `Streaming.stop`. */
 import { UserError } from "../errors.ts";
 import { type EndSignal, signalStatus } from "../process/signals.ts";
 
-/** The error where it has come before the stream had begun. */
+/** The error for a signal that came before the stream had begun. */
 export function endedBefore(signal: EndSignal): UserError {
   const message = `ended by ${signal} before the stream had begun`;
   return new UserError("ERR_TRUNCATED", message, signalStatus(signal));
@@ -12,12 +12,10 @@ export function endedBefore(signal: EndSignal): UserError {
 export class StopSignal {
   /** The first that came. */
   caught: EndSignal | undefined;
-  /** How many have come. */
   count = 0;
   readonly #stop = new AbortController();
   readonly #listeners = new Set<(signal: EndSignal) => void>();
 
-  /** A signal has come. */
   raise(signal: EndSignal): void {
     this.caught ??= signal;
     this.count++;

@@ -1,4 +1,4 @@
-/** The end of a stream: what may bring it about, and what follows. */
+/** The end of a stream: waits for it, completes the stream, and decides the verdict. */
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Notice } from "../messages/notice.ts";
@@ -10,37 +10,35 @@ import type { StopSignal } from "./stop-signal.ts";
 import type { CompletedBy } from "./stream-state.ts";
 import type { StreamServer } from "./stream-server.ts";
 
-/** Milliseconds for clients to get the error of a broken stream, and for a captive command to end of it. */
+/** Milliseconds in which clients get the error of a broken stream, and a captive command can end. */
 const ERROR_GRACE = 400;
-/** Milliseconds for what is complete to get to where it belongs when a signal has asked for the end. */
+/** Milliseconds after a signal in which the rest of a complete stream can be emitted. */
 export const SIGNAL_GRACE = 500;
-/** Milliseconds in which a signal is heard of that others have got at the same time. */
+/** Milliseconds until a signal is known here that other processes got at the same time. */
 const SIGNAL_DELAY = 20;
 
 /**
- * What ends a stream that nothing else ends: clients that are done, or a captive command that has exited. A
- * stop signal, a failure and the end of the stream thread end every stream.
+ * The regular end of a stream: clients that are done, or a captive command that has exited. A stop signal, a
+ * failure and the end of the stream thread end every stream.
  */
 export interface EndCondition {
-  /** Who says that the data is all there. */
   readonly completedBy: CompletedBy;
-  /** Waits until all is done, or until `isOver` holds. */
+  /** Waits for that end, or until `isOver` holds. */
   done(isOver: () => boolean): Promise<void>;
-  /** True when no client is left that has to learn that the stream is broken. */
+  /** True when no client is left that has to get the error of a broken stream. */
   isGone(): boolean;
   /**
-   * Waits for clients that could still change the stream, or lets them go.
+   * Waits for clients that could still change the stream, or disconnects them.
    *
-   * @returns true where the stream may be complete though there was a stop signal
+   * @returns true if the stream may be complete in spite of a stop signal
    */
   drain(): Promise<boolean>;
   /** The captive command has failed: its own status, and why. */
   commandFailure?(): Verdict | undefined;
-  /** What is wrong with how the clients have left, beyond what the state of the stream tells. */
+  /** A problem with how the clients have left that the state of the stream does not show. */
   problem?(): Notice | undefined;
 }
 
-/** A stream that runs. */
 interface RunningStream {
   readonly server: StreamServer;
   readonly endpoint: Endpoint;
@@ -48,13 +46,12 @@ interface RunningStream {
     readonly direction: Direction;
     readonly entrance: Entrance;
     readonly short: ShortStream;
-    /** True for a dry run. */
     readonly dryRun?: boolean;
     readonly stopSignal: StopSignal;
   };
 }
 
-/** Sees a stream through to its end. @throws what the stream thread has died of */
+/** Waits for the end of a stream. @throws the error that has ended the stream thread */
 export async function awaitEnd(stream: RunningStream, condition: EndCondition): Promise<Verdict> {
   const { server } = stream;
   const { state } = server;
@@ -71,7 +68,7 @@ export async function awaitEnd(stream: RunningStream, condition: EndCondition): 
   return await explained(await conclude(stream, condition), stream);
 }
 
-/** Has what is pending brought out, unless the stream is truncated already, and waits for the endpoint. */
+/** Emits what is pending, unless the stream is truncated already, and waits for the endpoint. */
 async function conclude(stream: RunningStream, condition: EndCondition): Promise<Verdict> {
   const { server, endpoint, options } = stream;
   const { direction, short, stopSignal } = options;
@@ -85,7 +82,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       problem: condition.problem?.() ?? problem,
     });
   const early = decide();
-  // A dry run tells what it has found when it is finished.
+  // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
   server.finish(size === undefined ? "allow" : short);
   const stop = noTimeLeft(stream);
@@ -93,7 +90,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   if (!state.ended) return stopped(stopSignal);
   const late = decide();
   if (late.why !== undefined) return late;
-  // The rest of a source is not wanted: how its process ends does not matter.
+  // The rest of the source is not needed, so the exit status of its process does not matter.
   if (direction === "read" && !state.sourceEnded) {
     await endpoint.cancel();
     return late;
@@ -104,23 +101,23 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
 }
 
 /**
- * Aborted when a signal leaves no time any more for the end of a stream that is all there. nbdcopy sends
- * one at this point, and then waits; from others it is a wish to end soon, and a second one to end now.
+ * Aborted when the end of a complete stream has no time left after a signal. nbdcopy sends one signal at this
+ * point, and then waits. A signal from others means to end soon, and a second one to end now.
  */
 function noTimeLeft({ server, options }: RunningStream): AbortSignal {
   const { stopSignal, entrance } = options;
-  const patience = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
+  const grace = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
     await server.until(() => stopSignal.caught !== undefined);
-    await server.until(() => stopSignal.count > 1, patience);
+    await server.until(() => stopSignal.count > 1, grace);
     stop.abort();
     server.poke();
   })();
   return stop.signal;
 }
 
-/** Adds what the ends of other processes have to say about a stream that is truncated. */
+/** Explains a truncated stream by the ends of other processes. */
 async function explained(
   verdict: Verdict,
   { server, endpoint, options }: RunningStream,
@@ -133,8 +130,8 @@ async function explained(
   const how = gone && (await endpoint.describeExit?.());
   const { killedBy } = endpoint;
   if (killedBy !== undefined || status > 128) {
-    // A signal may be for all processes alike, as Ctrl-C is for a captive command, and then their ends
-    // may be heard of first.
+    // A signal may be for all processes, as Ctrl-C is for a captive command too, and their ends may be
+    // known before the signal.
     await server.until(() => stopSignal.caught !== undefined, SIGNAL_DELAY);
     const { caught } = stopSignal;
     if (caught !== undefined && (caught === killedBy || signalStatus(caught) === status)) {

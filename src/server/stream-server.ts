@@ -1,7 +1,6 @@
 /** The server of one stream: a listener, the stream thread, and the state of the stream while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
-import type { Direction } from "../endpoint/spec.ts";
 import type { Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
@@ -40,13 +39,13 @@ export interface StreamServerOptions extends HostOptions {
 }
 
 /**
- * Lets clients in and keeps the state up to date. When the stream ends is for the caller to decide: it waits
- * for a state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
+ * Accepts clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
+ * state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
  * {@link close}.
  */
 export class StreamServer {
   readonly state: StreamState = initialState();
-  /** Where clients can connect; undefined where there is no more to say than that they can. */
+  /** Where clients can connect; undefined for `--single` and for a passed socket without an address. */
   readonly address: Address | undefined;
   readonly #log: Log;
   readonly #refusals: RateLimitedWarning;
@@ -56,23 +55,26 @@ export class StreamServer {
   readonly #thread: StreamThread;
   readonly #conditions = new Condition();
   readonly #options: StreamServerOptions;
-  readonly #otherEnd: OpenTimer;
+  readonly #openTimer: OpenTimer;
   /** When the first client came, by performance.now(). */
   #started: number | undefined;
-  #open = 0;
+  /** Clients in the transmission phase. */
+  open = 0;
+  /** The endpoint is open. */
+  opened = false;
+  /** The last event of the stream thread; undefined before. */
+  end: Ended | undefined;
   #nextId = 1;
-  /** By client in the transmission phase: what to call when its connection has ended. */
+  /** By client in the transmission phase, the function to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
   #listening = true;
-  #opening = true;
   #finishing = false;
   readonly #reconnectTimer: ReconnectTimer;
-  #end: Ended | undefined;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
   readonly #warnings: Notice[] = [];
 
-  /** @throws UserError when the address is not to be had */
+  /** @throws UserError when it cannot listen */
   constructor(options: StreamServerOptions) {
     this.#options = options;
     this.#log = options.log;
@@ -86,12 +88,12 @@ export class StreamServer {
       {
         ...options,
         info: exportInfo(options.exportName, options.plan),
-        inTransmission: () => this.#open,
+        inTransmission: () => this.open,
         makeRoom: () => this.#thread.send({ type: "evict-idle" }),
       },
       {
         onTransmission: (client, released) => this.#connected(client, released),
-        // What it would have written, or has written right behind its choice, is in no stream.
+        // Its data, even what it sent right behind the option, is in no stream.
         onAbandon: () => (this.state.abandoned = true),
         onClose: (reason, fault) => {
           if (fault) this.#refusals.warn({ code: "CONNECTION_REFUSED", reason });
@@ -114,7 +116,7 @@ export class StreamServer {
         },
       });
     } catch (error) {
-      // No descriptor is left for it, for one.
+      // There may be no free descriptor (EMFILE).
       this.#stopListening();
       throw error;
     }
@@ -122,12 +124,12 @@ export class StreamServer {
       warn,
       giveUp: async () => {
         this.#thread.send({ type: "end-reconnect" });
-        // What exactly is missing is for the stream thread to tell.
+        // The stream thread posts what exactly is missing.
         await this.sync();
       },
       decided: () => this.poke(),
     });
-    this.#otherEnd = new OpenTimer({
+    this.#openTimer = new OpenTimer({
       direction: options.plan.direction,
       name: options.endpoint.name,
       timeout: options.openTimeout,
@@ -139,54 +141,36 @@ export class StreamServer {
     });
   }
 
-  /** Clients in the transmission phase. */
-  get open(): number {
-    return this.#open;
-  }
-
-  get direction(): Direction {
-    return this.#options.plan.direction;
-  }
-
   /** The stream's length in bytes; undefined is without end. */
   get size(): bigint | undefined {
     return this.#options.plan.size;
   }
 
-  /** Connections that have come so far. */
+  /** Connections accepted so far. */
   get accepted(): number {
     return this.#connections.accepted;
   }
 
-  /** Clients that negotiate. @param accepted counts only the first so many connections */
+  /** Clients that negotiate. @param accepted counts only so many connections, the first ones */
   negotiating(accepted?: number): Negotiating {
     return this.#connections.negotiating(accepted);
   }
 
-  /** True when all bytes of the stream, up to its size, have moved. */
+  /** True when the stream has moved up to its size. */
   get isThrough(): boolean {
     const { size } = this;
     return size !== undefined && this.counters.emitted >= size;
   }
 
-  /** True when all clients that have come are gone, whether they got through negotiation or not. */
+  /** True when clients have connected, and all are gone, even those that only negotiated. */
   get deserted(): boolean {
-    return this.#connections.accepted > 0 && this.negotiating().count === 0 && this.#open === 0;
-  }
-
-  /** What the stream thread has told at its end; undefined before. */
-  get end(): Ended | undefined {
-    return this.#end;
-  }
-
-  get opened(): boolean {
-    return !this.#opening;
+    return this.#connections.accepted > 0 && this.negotiating().count === 0 && this.open === 0;
   }
 
   get stage(): Stage {
     if (this.#finishing || this.state.ended) return "ending";
-    if (this.#opening) return "opening";
-    return this.#open === 0 ? "deserted" : "running";
+    if (!this.opened) return "opening";
+    return this.open === 0 ? "deserted" : "running";
   }
 
   /** Where clients of this machine can connect; undefined where {@link address} is. */
@@ -200,42 +184,41 @@ export class StreamServer {
     return this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
   }
 
-  /** How far the stream is. */
   get counters(): Counters {
     return this.#thread.counters;
   }
 
   /**
-   * Resolves as soon as `condition` holds; it is looked at after every event.
+   * Resolves as soon as `condition` holds; checks it after every event.
    *
-   * @param timeout milliseconds after which it resolves all the same
+   * @param timeout milliseconds after which it resolves anyway
    */
   until(condition: () => boolean, timeout?: number): Promise<void> {
     return this.#conditions.until(condition, timeout);
   }
 
-  /** Has the conditions looked at again, after something that the server does not know of. */
+  /** Checks the conditions again, after an event outside of the server. */
   poke(): void {
     this.#conditions.poke();
   }
 
-  /** Waits until every connection that the kernel has taken is accepted, or refused. */
+  /** Waits until every connection in the kernel's queue is accepted, or refused. */
   async acceptAll(): Promise<void> {
     const deadline = performance.now() + ACCEPT_LIMIT;
     const isComing = () => this.#listener.hasWaiting || this.#connections.hasWaiting;
     while (this.#listening && isComing() && performance.now() < deadline) await Bun.sleep(1);
   }
 
-  /** Where the stream and its clients stand; undefined where the stream thread does not tell now. */
+  /** The state of the stream and its clients; undefined if the stream thread does not answer in time. */
   status(): Promise<StreamStatus | undefined> {
     return this.#thread.status();
   }
 
   /**
-   * Without new clients, ends the connections of those that are not waited for any more, and hears what
-   * that makes of the stream.
+   * Accepts no new clients, ends the connections of clients that are not waited for any more, and waits for
+   * the events of that.
    *
-   * @param whom all, or those that have moved nothing and have to say something first
+   * @param whom all clients, or those that have moved nothing and would have to send something next
    */
   async dismiss(whom: "all" | "silent"): Promise<void> {
     this.#stopListening();
@@ -243,24 +226,24 @@ export class StreamServer {
     await this.sync();
   }
 
-  /** A client that was lost does not come back any more, if it is not back. */
+  /** Gives up a client that was lost and has not come back. */
   async giveUpLost(): Promise<void> {
     await this.#reconnectTimer.giveUp();
   }
 
-  /** Waits until everything that has happened up to now is in the state, but not for long. */
+  /** Waits a short time until everything that has happened up to now is in the state. */
   sync(): Promise<void> {
     return this.#thread.sync();
   }
 
-  /** Begins to end the stream well, without new clients; `state.ended` tells when it has. */
+  /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
   finish(short: ShortStream): void {
     this.#stopListening();
     this.#finishing = true;
     this.#thread.send({ type: "finish", short });
   }
 
-  /** Ends the stream where it stands. */
+  /** Ends the stream at once, as truncated. */
   abort(): void {
     this.#thread.send({ type: "abort" });
   }
@@ -269,12 +252,12 @@ export class StreamServer {
   async close(): Promise<void> {
     await cleaningUp(
       () => {
-        this.#otherEnd.settled();
+        this.#openTimer.end();
         this.#reconnectTimer.end();
       },
       () => this.#stopListening(),
       () => this.#thread.join(),
-      // The end of the stream has cut these off without an event for each.
+      // The end of the stream closes connections without an event for each.
       () => {
         for (const released of this.#released.values()) released();
       },
@@ -294,13 +277,12 @@ export class StreamServer {
     this.#listening = false;
   }
 
-  /** What there is to tell about the stream at its end. */
   summary(verdict: Verdict): Summary {
     return summarize(verdict, {
       plan: this.#options.plan,
       counters: this.counters,
       seconds: this.elapsed,
-      end: this.#end,
+      end: this.end,
       surplus: this.#surplus,
       warnings: this.#warnings,
       vocabulary: this.#options.vocabulary,
@@ -316,7 +298,7 @@ export class StreamServer {
   #connected(client: NegotiatedConnection, released: () => void): void {
     const id = this.#nextId++;
     this.#released.set(id, released);
-    this.#open++;
+    this.open++;
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
@@ -326,12 +308,12 @@ export class StreamServer {
   #heard(event: StreamEvent): void {
     switch (event.type) {
       case "endpoint-open":
-        this.#opening = false;
-        this.#otherEnd.settled();
-        this.#log.verbose(`the ${this.#otherEnd.who} is there`);
+        this.opened = true;
+        this.#openTimer.end();
+        this.#log.verbose(`the ${this.#openTimer.who} is there`);
         break;
       case "closed":
-        this.#open--;
+        this.open--;
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
         this.state.streamed ||= event.streamed;
@@ -371,7 +353,7 @@ export class StreamServer {
         });
         break;
       case "ended":
-        this.#end = event;
+        this.end = event;
         this.state.sourceEnded = event.sourceEnded;
         this.state.ended = true;
     }
@@ -386,7 +368,7 @@ export class StreamServer {
     }
   }
 
-  /** Asks what the source's process has come to; the stream thread waits for it. */
+  /** Sends the exit of the source's process, which the stream thread waits for. */
   async #sendExit(): Promise<void> {
     const { endpoint, stopSignal } = this.#options;
     const problem = await endpoint.waitForExit(stopSignal.stop);
@@ -394,11 +376,7 @@ export class StreamServer {
   }
 }
 
-/**
- * What clients are told about the disk that stands for a stream.
- *
- * @param name the only export name; undefined admits every name
- */
+/** The export that stands for a stream. @param name the only export name; undefined accepts every name */
 export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
   const common = { name, size: advertisedSize(endOf(plan)) };
   return plan.direction === "write"
@@ -410,7 +388,7 @@ export function exportInfo(name: string | undefined, plan: StreamPlan): ExportIn
     : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
 }
 
-/** True where the client may not have meant to leave. */
+/** True where the client may have lost its connection. */
 function isLoss(end: ConnectionEnd): boolean {
   return end !== "disconnected" && end !== "left-behind";
 }

@@ -1,12 +1,12 @@
-/** What has happened to a stream, and why it cannot be complete. What the exit status is: exit-status.ts. */
+/** What has happened to a stream, and why it is not complete. exit-status.ts decides the exit status. */
 import type { FailedCommand, Failure, Notice, ReadBack } from "../messages/notice.ts";
 import { NBD_ENOSPC } from "../protocol/constants.ts";
 
-/** What the stream thread has told so far. */
+/** The events of the stream thread so far. */
 export interface StreamState {
-  /** The stream is broken for good. */
+  /** Why the stream is broken. */
   failure: Failure | undefined;
-  /** The stream thread died of a fault in the program. */
+  /** The stream thread died of a bug in the program. */
   crash: Error | undefined;
   /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
   refused: { readonly request: string; readonly error: number } | undefined;
@@ -18,19 +18,18 @@ export interface StreamState {
   streamed: boolean;
   /** A client that moved the stream has left without NBD_CMD_DISC. */
   dropped: boolean;
-  /** A client that has not moved the stream, or not yet, has left without a word. */
+  /** A client that has not moved the stream, or not yet, has left without NBD_CMD_DISC. */
   abandoned: boolean;
   /** A client that moved the stream was lost, and may still come back. */
   awaited: boolean;
-  /** What was left when the command had ended and nothing happened any more. */
+  /** The processes or clients that remained when the command had ended and nothing happened any more. */
   leftBehind: Notice | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
-  /** The stream thread is done. */
+  /** The stream thread has ended. */
   ended: boolean;
 }
 
-/** What there is at the start. */
 export function initialState(): StreamState {
   return {
     failure: undefined,
@@ -65,18 +64,14 @@ export function commandFailure(
   return { code: "COMMAND_FAILED", command, status, readBack };
 }
 
-/** Who says that the data is all there. */
+/** What tells that the data is complete. */
 export type CompletedBy =
   /** The clients, by NBD_CMD_DISC. */
   | "clients"
   /** The captive command, by exiting with status 0. */
   | "command";
 
-/**
- * Why the stream cannot be called complete, as things stand; undefined when it can.
- *
- * @param size the stream's length, for the message
- */
+/** Why the stream is not complete; undefined if it is. @param size the stream's length, for the message */
 export function incompleteReason(
   state: StreamState,
   completedBy: CompletedBy,
@@ -86,7 +81,7 @@ export function incompleteReason(
   if (state.failure !== undefined) return state.failure;
   if (state.refused !== undefined) return refusal(state.refused, size);
   if (state.leftBehind !== undefined) return state.leftBehind;
-  // A command may hide that its client has died, before it had even begun perhaps.
+  // A command may hide that its client has died, perhaps before its first request.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
   if (state.dropped || diedEarly) return { code: "CLIENT_LEFT" };
   if (completedBy === "command" && !state.connected) return { code: "NEVER_CONNECTED" };

@@ -1,4 +1,4 @@
-/** The stream thread, as the main thread sees it. */
+/** The main thread's side of the stream thread. */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
 import { Counters } from "../stream/counters.ts";
@@ -12,25 +12,25 @@ import type {
 
 /** Milliseconds for the thread to answer a question; a client may keep it busy. */
 const ANSWER_LIMIT = 200;
-/** Milliseconds that the thread is given to end. */
+/** Milliseconds in which the thread has to end. */
 const JOIN_LIMIT = 500;
 
 export interface StreamThreadOptions {
   /**
-   * The worker's file. It comes from the program's entry point: a compiled binary finds it only by
-   * a URL that was built in the folder of the entry points.
+   * The worker's file. A compiled binary finds it only by a URL that was built in the folder of the entry
+   * points.
    */
   readonly workerUrl: URL;
   readonly plan: StreamPlan;
   readonly onEvent: (event: StreamEvent) => void;
-  /** The thread has died of a fault in the program. */
+  /** Called when the thread has died of a bug in the program. */
   readonly onCrash: (error: Error) => void;
 }
 
 type Question = "get-status" | "sync";
 type Answer = (status: StreamStatus | undefined) => void;
 
-/** Starts the thread, sends it commands, and passes on what it tells. */
+/** Starts the thread, sends it commands, and passes on its events. */
 export class StreamThread {
   readonly counters = new Counters();
   readonly #wake = new WakeUp();
@@ -38,7 +38,7 @@ export class StreamThread {
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   #joined = false;
-  /** By question, what to call with the answer to it. */
+  /** By question, the functions that take its answer. */
   readonly #waiting = { "get-status": new Set<Answer>(), sync: new Set<Answer>() };
   #ended = false;
 
@@ -71,20 +71,20 @@ export class StreamThread {
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }
 
-  /** Posts a command and wakes the thread, which may be deep in poll(2). */
+  /** Posts a command and wakes the thread, which may sleep in poll(2). */
   send(command: Command): void {
-    // An answer may come in when it is too late for it.
+    // The exit of a source's process may come after the end of the thread.
     if (this.#joined) return;
     this.#port.postMessage(command);
     this.#wake.signal();
   }
 
-  /** Where the stream and its clients stand; undefined where the thread does not tell now. */
+  /** The state of the stream and its clients; undefined if the thread does not answer in time. */
   status(): Promise<StreamStatus | undefined> {
     return this.#ask("get-status");
   }
 
-  /** Waits until everything that has happened up to now has been told, but not for long. */
+  /** Waits a short time until the events of everything that has happened up to now have come. */
   async sync(): Promise<void> {
     await this.#ask("sync");
   }
@@ -107,7 +107,7 @@ export class StreamThread {
     for (const resolve of this.#waiting[question]) resolve(status);
   }
 
-  /** No more is told. */
+  /** No more events come. */
   #end(): void {
     this.#ended = true;
     this.#answer("get-status");
@@ -117,8 +117,8 @@ export class StreamThread {
   /**
    * Waits until the thread has ended, after an abort, an "ended" event or a crash. A thread that is
    * stuck in the kernel, such as on a disk that does not answer, is left to the end of the process. It
-   * may come back and look for what it has been told, so its descriptors remain its own until it is
-   * gone: their numbers must not become those of something else.
+   * may return and read its commands, so its descriptors stay open until it is gone: their numbers must
+   * not be used again.
    */
   async join(): Promise<void> {
     const gone = this.#exited.then(() => {
@@ -131,7 +131,7 @@ export class StreamThread {
     await Promise.race([gone, late.promise]);
     clearTimeout(timer);
     if (this.#joined) return;
-    // Neither of the two keeps the program alive for it.
+    // Neither of them keeps the program alive.
     this.#port.unref();
     this.#worker.unref();
     gone.catch(() => {});

@@ -1,4 +1,4 @@
-/** The last word on a stream. */
+/** The summary of a stream. */
 import type { Notice } from "../messages/notice.ts";
 import { textOf } from "../messages/text.ts";
 import type { Vocabulary } from "../messages/vocabulary.ts";
@@ -6,7 +6,7 @@ import type { Counters } from "../stream/counters.ts";
 import type { Ended, StreamPlan } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 
-/** Everything that is told about a stream at its end; the names are those of the JSON form. */
+/** The names are those of the JSON form. */
 export interface Summary {
   readonly complete: boolean;
   /** Why it is truncated, or null. */
@@ -20,23 +20,22 @@ export interface Summary {
   /** With `--checksum`: that of the bytes emitted, in hex; else null. */
   readonly checksum: { readonly algorithm: string; readonly digest: string } | null;
   /**
-   * With `window=`: its size, and the most of it that had to be held at once, for what came or was
-   * asked for late; else null. Bytes.
+   * With `window=`: its size, and the most of it that was needed at once, for requests that came out of
+   * order; else null. Bytes.
    */
   readonly window: { readonly size: number; readonly needed: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;
-  /** What was warned of that concerns the stream's bytes: a surplus, a beginning that is no disk's. */
+  /** Warnings about the stream's bytes: a surplus, or a start that is no raw disk's. */
   readonly warnings: readonly string[];
 }
 
-/** What a summary is made of. */
 export interface SummaryParts {
   readonly plan: StreamPlan;
   readonly counters: Counters;
   /** From the first client to now. */
   readonly seconds: number;
-  /** Undefined when the stream thread has not told. */
+  /** Undefined if the stream thread has not posted it. */
   readonly end: Ended | undefined;
   /** Bytes found behind the stream's size; undefined when none were. */
   readonly surplus: number | undefined;

@@ -1,18 +1,18 @@
-/** How long a stream waits: for the other end of its FIFO, and for a client that was lost. */
+/** The timers of a stream: for the other end of its FIFO, and for a client that was lost. */
 import type { Direction } from "../endpoint/spec.ts";
 import type { Log } from "../log.ts";
 import type { Failure, Words } from "../messages/notice.ts";
 import { nobodyCame } from "../stream/failure.ts";
 import type { StreamState } from "./stream-state.ts";
 
-/** Milliseconds without the other end until the user is told that it is missing. */
+/** Milliseconds until the user is told that the other end is missing. */
 const NOTICE = 1000;
 
 export interface OpenTimerOptions {
   readonly direction: Direction;
-  /** What the user called the FIFO. */
+  /** The FIFO, as the user names it. */
   readonly name: string;
-  /** Milliseconds to wait; undefined is as long as it takes. */
+  /** Milliseconds to wait; undefined is no limit. */
   readonly timeout: number | undefined;
   readonly log: Log;
   /** The FIFO was not opened in time. */
@@ -21,7 +21,7 @@ export interface OpenTimerOptions {
 
 /** Waits until another process opens the other end of a FIFO (`--open-timeout`). */
 export class OpenTimer {
-  /** What that process is to the stream, for messages. */
+  /** That process, for messages. */
   readonly who: "reader" | "writer";
   readonly #timers: ReturnType<typeof setTimeout>[];
 
@@ -35,17 +35,17 @@ export class OpenTimer {
     this.#timers.push(setTimeout(giveUp, timeout));
   }
 
-  /** Stops waiting: it is there, or not needed any more. */
-  settled(): void {
+  /** Stops waiting: the other end is open, or not needed any more. */
+  end(): void {
     for (const timer of this.#timers) clearTimeout(timer);
   }
 }
 
 export interface ReconnectHandlers {
   warn(message: Words): void;
-  /** The client has not come back: has the stream thread give up, and waits for what it says. */
+  /** The client has not come back: makes the stream thread give up, and waits for its events. */
   giveUp(): Promise<void>;
-  /** `awaited` and `dropped` have changed. */
+  /** Called when `awaited` and `dropped` have changed. */
   decided(): void;
 }
 
@@ -56,14 +56,14 @@ export class ReconnectTimer {
   readonly #handlers: ReconnectHandlers;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param limit milliseconds that a client has; undefined is none at all */
+  /** @param limit milliseconds that a client has; undefined if clients may not come back */
   constructor(limit: number | undefined, state: StreamState, handlers: ReconnectHandlers) {
     this.#limit = limit;
     this.#state = state;
     this.#handlers = handlers;
   }
 
-  /** A client that moved the stream has left without a word, and nobody has taken its place. */
+  /** A client that moved the stream has left without NBD_CMD_DISC, and no other has taken its place. */
   lost(): void {
     const limit = this.#limit;
     if (limit === undefined) {
@@ -76,7 +76,7 @@ export class ReconnectTimer {
     this.#timer = setTimeout(() => void this.#expire(), limit);
   }
 
-  /** It is back. */
+  /** The client has come back. */
   returned(): void {
     this.#state.awaited = false;
     clearTimeout(this.#timer);
@@ -87,7 +87,7 @@ export class ReconnectTimer {
     clearTimeout(this.#timer);
   }
 
-  /** A client that is not back by now is lost for good. */
+  /** Gives up a client that has not come back. */
   async giveUp(): Promise<void> {
     clearTimeout(this.#timer);
     if (this.#state.awaited) await this.#expire();

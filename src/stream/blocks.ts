@@ -1,20 +1,20 @@
-/** The stream's positions, cut into blocks of memory. */
+/** Arithmetic for positions of the stream in blocks of memory. */
 import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
 
-/** The pieces, in bytes, in which a written stream's window takes memory. */
+/** Bytes of a block of a written stream's window, at stream positions that are multiples of it. */
 export const WINDOW_BLOCK = 64 * 1024;
 
-/** Number of the block in which a position lies. */
+/** The number of the block around a position. */
 export function blockOf(at: Offset, size: number): Offset {
   return typeof at === "number" ? Math.floor(at / size) : toOffset(at / BigInt(size));
 }
 
-/** Where the block of this number begins. */
+/** The first position of the block with this number. */
 export function blockStart(block: Offset, size: number): Offset {
   return toOffset(BigInt(block) * BigInt(size));
 }
 
-/** A position's place in its block. */
+/** A position relative to its block. */
 export function placeIn(at: Offset, size: number): number {
   return typeof at === "number" ? at % size : Number(at % BigInt(size));
 }

@@ -1,22 +1,22 @@
-/** How the loop waits: it polls without sleeping for a moment, then it sleeps in poll(2). */
+/** The loop's way to wait: it polls without sleeping for a moment, then it sleeps in poll(2). */
 import type { PollSet } from "../../ffi/poll.ts";
 import { yieldProcessor } from "../../ffi/process.ts";
 
 /**
- * Milliseconds of polling before the loop sleeps. To sleep and to be woken by another process takes
- * tens of microseconds on both sides, in a virtual machine more, while a busy client sends its next
- * request, and a busy reader empties its pipe, in less.
+ * Milliseconds of polling before the loop sleeps. To sleep and to be woken takes tens of microseconds in both
+ * processes, in a virtual machine more. A busy client sends its next request, and a busy reader empties its
+ * pipe, in less.
  */
 const SPIN = 0.1;
 
-/** Times in a row that polling may be in vain before the loop sleeps at once. */
+/** After so many vain attempts in a row, the loop sleeps at once. */
 const ATTEMPTS = 8;
 
-/** Polls again and again for a moment, and yields the processor in between, as long as others are quick. */
+/** Polls repeatedly for a moment, and yields the processor in between, while the other processes are quick. */
 export class BusyPoll {
   #attempts = ATTEMPTS;
 
-  /** Polls for a moment, if that is worth it. @returns true when there is something to report */
+  /** Polls for a moment, unless that was vain lately. @returns true when a descriptor is ready */
   spin(poll: PollSet): boolean {
     if (this.#attempts === 0) return false;
     const until = performance.now() + SPIN;
@@ -31,12 +31,12 @@ export class BusyPoll {
     return false;
   }
 
-  /** Sleeps in poll(2). @param timeout milliseconds; -1 sleeps until there is something to report */
+  /** Sleeps in poll(2). @param timeout milliseconds; -1 is no limit */
   sleep(poll: PollSet, timeout: number): void {
     const start = performance.now();
     poll.wait(timeout);
     if (this.#attempts > 0) return;
-    // For a wait this short, being woken included, polling may be worth it again.
+    // After a wait as short as this, wake-up included, polling may pay off again.
     if (performance.now() - start < 2 * SPIN) this.#attempts = 1;
   }
 }

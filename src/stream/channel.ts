@@ -1,4 +1,4 @@
-/** The socket of one connection: what comes, what goes back, and the request that is served. */
+/** The socket of one connection: its input, its replies, and the request that is served. */
 import { NBD_CMD_FLAG_REQ_ONE, NBD_STATE_HOLE, NBD_STATE_ZERO } from "../protocol/constants.ts";
 import { BLOCK_SIZE } from "../protocol/export.ts";
 import { add, min, type Offset, subtract } from "../protocol/offset.ts";
@@ -8,7 +8,7 @@ import type { NegotiatedConnection } from "./messages.ts";
 import { BytesBody, Replies } from "./replies.ts";
 import { MORE, type Step } from "./step.ts";
 
-/** What the state machine of a connection and the handler of its requests share. */
+/** The state that a connection and its request handler share. */
 export class Channel {
   /** The client sends nothing more; it may still take replies. */
   halfClosed = false;
@@ -16,9 +16,9 @@ export class Channel {
   gone = false;
   /** A connection that began later has moved the stream, and this one has not since. */
   stale = false;
-  /** The client has come back on another connection: this one is to end. */
+  /** The client has come back on another connection, so this one ends. */
   replaced = false;
-  /** Bytes still to come of a payload that is thrown away. */
+  /** Bytes still to come of a payload that is discarded. */
   unwanted = 0;
 
   readonly fd: number;
@@ -26,7 +26,7 @@ export class Channel {
   readonly replies: Replies;
   /** The request that is being served. */
   readonly request: Request;
-  /** The reply to the request once its payload has been thrown away. */
+  /** The reply to the request once its payload has been discarded. */
   #refusal = 0;
 
   /**
@@ -50,14 +50,14 @@ export class Channel {
     this.replies.done(this.request, error);
   }
 
-  /** Replies with an error to the current request, once its payload has been thrown away. */
+  /** Replies with an error to the current request, once its payload has been discarded. */
   refuse(error: number): void {
     this.unwanted = this.request.payload;
     this.#refusal = error;
     if (this.unwanted === 0) this.reply(error);
   }
 
-  /** One step of throwing it away; only while there is something {@link unwanted}. */
+  /** Discards a part of the payload; only while there is something {@link unwanted}. */
   discardUnwanted(): Step {
     const { input } = this;
     const n = Math.min(this.unwanted, input.available);
@@ -73,7 +73,7 @@ export class Channel {
     return (this.request.flags & ~flags) === 0;
   }
 
-  /** True for a READ that keeps the specification's rules, wherever it leads. */
+  /** True for a READ with valid flags and length, at any offset. */
   get isValidRead(): boolean {
     return this.allows(this.replies.readFlags) && this.request.length <= BLOCK_SIZE.maximum;
   }
@@ -94,7 +94,7 @@ export class Channel {
    * Replies to a BLOCK_STATUS.
    *
    * @param size of the disk, in bytes
-   * @param dataAt whether there is data at a place, or zeroes, and up to where; undefined is to the end
+   * @param dataAt whether there is data at an offset, or zeroes, and up to where; undefined is the end
    */
   replyBlockStatus(
     size: Offset,

@@ -19,10 +19,10 @@ import {
 } from "./step.ts";
 import type { RequestHandler, Stream } from "./stream.ts";
 
-/** System calls for one connection, before the others, and signals, get their turn. */
+/** The most system calls for one connection before the other connections, and signals, get their turn. */
 const CALLS_PER_TURN = 64;
 
-/** Anything but POLLIN and POLLOUT that poll(2) may say of a client. */
+/** The events of a client's socket other than POLLIN and POLLOUT. */
 const HANGUP = POLLRDHUP | POLLHUP | POLLERR;
 
 const WAITS = WAIT_INPUT | WAIT_OUTPUT | WAIT_ENDPOINT | WAIT_TURN;
@@ -31,13 +31,13 @@ const WAITS = WAIT_INPUT | WAIT_OUTPUT | WAIT_ENDPOINT | WAIT_TURN;
 export class Connection {
   /** When the connection began to wait for its client, by performance.now(). */
   idleSince = performance.now();
-  /** When it came, by the same clock. */
+  /** When the connection began, by the same clock. */
   readonly since = performance.now();
   readonly #stream: Stream;
   readonly #handler: RequestHandler;
-  /** What the last step has returned, without what poll(2) has reported since: `WAIT_` bits. */
+  /** The `WAIT_` bits of the last step, without those that poll(2) has reported since. */
   #waits = 0;
-  /** Set when nothing is left to do but to send the last replies. */
+  /** Set when only the last replies are left to be sent. */
   #ending: ConnectionEnd | undefined;
   #ended: ConnectionEnd | undefined;
 
@@ -79,7 +79,7 @@ export class Connection {
     return (this.#waits & WAIT_TURN) !== 0;
   }
 
-  /** True when it is for the client to do something. */
+  /** True when the client has to send or take something. */
   get waitsForClient(): boolean {
     return (this.#waits & (WAIT_INPUT | WAIT_OUTPUT)) !== 0 && !this.waitsForEndpoint;
   }
@@ -91,7 +91,7 @@ export class Connection {
     return this.#waits === 0;
   }
 
-  /** What to poll the client's socket for. */
+  /** The events to poll the client's socket for. */
   get events(): number {
     const { replies, halfClosed } = this.channel;
     const input = (this.#waits & WAIT_INPUT) === 0 ? 0 : POLLIN;
@@ -99,10 +99,10 @@ export class Connection {
     return events === 0 && !halfClosed ? POLLRDHUP : events;
   }
 
-  /** poll(2) has said this of the client's socket. @param revents `POLL*` bits */
+  /** Takes the `revents` of the client's socket. */
   reported(revents: number): void {
     if ((revents & HANGUP) !== 0) this.#hangUp((revents & (POLLHUP | POLLERR)) !== 0);
-    // After a hang-up, reading and sending do not block: they give what is left, or the error.
+    // After a hang-up, recv(2) and send(2) do not block: they return what is left, or the error.
     if ((revents & (POLLIN | HANGUP)) !== 0) this.#waits &= ~WAIT_INPUT;
     if ((revents & (POLLOUT | HANGUP)) !== 0) {
       this.#waits &= ~WAIT_OUTPUT;
@@ -117,13 +117,13 @@ export class Connection {
     if (this.#handler.cannotComplete) this.#abort();
   }
 
-  /** Goes on until something has to be waited for, or others should have their turn. */
+  /** Goes on until it has to wait, or other connections have their turn. */
   advance(): void {
     const { input, replies } = this.channel;
     this.#waits = 0;
     this.#guarded(() => {
       this.#waits = this.#run() & WAITS;
-      // What has just been refused is not tried again before poll(2) says that it may go.
+      // After WOULD_BLOCK, the next attempt is after poll(2).
       if ((this.#waits & WAIT_OUTPUT) === 0) replies.flush();
     });
     if (!this.#handler.holdsInput) input.release();
@@ -150,7 +150,7 @@ export class Connection {
     return this.#handler.flush() || this.#receive();
   }
 
-  /** Handles what a step in the middle of a request returns. */
+  /** Handles the result of a step in the middle of a request. */
   #inRequest(step: Step): Step {
     if (step !== INPUT_ENDED) return step;
     this.#handler.abort();
@@ -164,7 +164,6 @@ export class Connection {
     return YIELD;
   }
 
-  /** Takes the next requests from the socket. */
   #receive(): Step {
     const { input } = this.channel;
     const n = input.receiveRequests();
@@ -173,7 +172,6 @@ export class Connection {
     return CALLED;
   }
 
-  /** Serves the next request, or begins to. */
   #serve(): Step {
     const { request, input, halfClosed } = this.channel;
     if (!request.decode(input.view, input.position)) return this.#endWith("garbage");
@@ -184,7 +182,7 @@ export class Connection {
     return step;
   }
 
-  /** No request follows. Those before get their replies. */
+  /** Ends the connection after the replies to the requests before. */
   #endWith(how: ConnectionEnd): Step {
     const step = this.#handler.flush();
     if (step !== MORE) return step;
@@ -207,14 +205,14 @@ export class Connection {
     return MORE;
   }
 
-  /** Runs what may find that the client, or the endpoint, has failed. */
+  /** Handles failures of the client and of the endpoint. */
   #guarded(work: () => void): void {
     try {
       work();
     } catch (error) {
       if (error instanceof EndpointError) {
         this.#stream.endpointFailed(error);
-        // A payload that was announced does not come: only the end of the connection can say so.
+        // A reply's header is out and its payload does not come: only the end of the connection shows that.
         if (this.channel.replies.inBody) this.#abort();
       } else if (error instanceof SyscallError) {
         this.#abort();
@@ -224,19 +222,17 @@ export class Connection {
     }
   }
 
-  /** The connection is gone, both ways. */
+  /** The connection is lost in both directions. */
   #abort(): void {
     const midRequest = this.#handler.abort() || this.channel.unwanted > 0;
     this.#ended ??= midRequest ? "cut" : "dropped";
   }
 
-  /** Ends the connection from this side. */
   end(how: ConnectionEnd): void {
     this.#abort();
     this.#ended = how;
   }
 
-  /** The client is lost, and no other one has taken its place. */
   clientLost(): void {
     this.#handler.clientLost();
   }

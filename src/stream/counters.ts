@@ -12,7 +12,7 @@ const FIELDS = 3;
 export class Counters {
   readonly #values: Float64Array;
 
-  /** @param buffer what {@link Counters.buffer} of the other thread gave; without it, a new one */
+  /** @param buffer {@link Counters.buffer} of the other thread; without it, a new one */
   constructor(readonly buffer = new SharedArrayBuffer(FIELDS * 8)) {
     this.#values = new Float64Array(buffer);
   }
@@ -22,19 +22,19 @@ export class Counters {
     return this.#values[DATA] as number;
   }
 
-  /** Zeroes that stand for gaps, WRITE_ZEROES and padding. */
+  /** Zeroes for gaps, WRITE_ZEROES and padding. */
   get zeroes(): number {
     return this.#values[ZEROES] as number;
   }
 
-  /** Bytes that the sink has accepted, or that clients have been given: where the stream stands. */
+  /** Bytes that the sink has accepted, or that clients have got: the position of the stream. */
   get emitted(): number {
     return this.data + this.zeroes;
   }
 
   /**
-   * The endpoint has to take or give something before a request, or the end of the stream, can go on.
-   * It changes all the time in a stream that moves: it means something only of one that does not.
+   * A request, or the end of the stream, waits for the endpoint. In a stream that moves it changes all the
+   * time, so it is meaningful only while the stream does not move.
    */
   get endpointAwaited(): boolean {
     return this.#values[ENDPOINT_AWAITED] === 1;

@@ -14,7 +14,7 @@ import { BufferPool } from "./input.ts";
 import type { Command, StreamEvent, StreamStatus } from "./messages.ts";
 import type { Stream } from "./stream.ts";
 
-/** Milliseconds between two attempts to open the endpoint: a FIFO does not tell when its other end is opened. */
+/** Milliseconds between two attempts to open the endpoint: poll(2) does not report the open of a FIFO. */
 const OPEN_INTERVAL = 20;
 /**
  * Milliseconds that a client may stop for in the middle of a request while a later connection waits for
@@ -22,10 +22,9 @@ const OPEN_INTERVAL = 20;
  */
 const TURN_LIMIT = 2000;
 
-/** What the engine is made of. */
 export interface EngineOptions {
   readonly stream: Stream;
-  /** Milliseconds that a client may stop for in the middle of a request; undefined is for ever. */
+  /** Milliseconds that a client may stop for in the middle of a request; undefined is no limit. */
   readonly idleTimeout: number | undefined;
   /** Milliseconds in place of TURN_LIMIT. */
   readonly turnLimit?: number;
@@ -43,7 +42,7 @@ export class Engine {
   readonly #pool = new BufferPool();
   readonly #poll = new PollSet();
   readonly #busyPoll = new BusyPoll();
-  /** Those that are polled one by one. */
+  /** The connections that are polled one by one. */
   readonly #connections: Connection[] = [];
   readonly #idle = new IdleConnections();
   #state: "running" | "finishing" | "over" = "running";
@@ -51,7 +50,7 @@ export class Engine {
   #woken = true;
   /** "synced" is to be posted, once poll(2) has been asked. */
   #sync: "asked" | "polled" | undefined;
-  /** Where the stream stood at the last status. */
+  /** The stream's position at the last status. */
   #position = "";
 
   constructor(options: EngineOptions) {
@@ -64,7 +63,7 @@ export class Engine {
     return this.#state === "over";
   }
 
-  /** Does what can be done, then waits up to `limit` milliseconds (-1: as long as it takes). */
+  /** Does everything that does not block, then waits up to `limit` milliseconds (-1: no limit). */
   turn(limit = -1): void {
     if (this.#woken) this.#takeCommands();
     if (this.over) return;
@@ -80,7 +79,7 @@ export class Engine {
 
   #takeCommands(): void {
     const { wake, receive } = this.#options;
-    // In this order: what comes in between wakes again.
+    // In this order: a command that comes in between wakes the loop again.
     wake.clear();
     this.#woken = false;
     for (let command = receive(); command; command = receive()) this.#execute(command);
@@ -120,7 +119,7 @@ export class Engine {
   }
 
   #connect({ id, client }: Command & { type: "connection" }): void {
-    // Too late: nothing may move behind a finish.
+    // Nothing may move the stream after "finish".
     if (this.#state !== "running") {
       close(client.fd);
       this.#options.post({ type: "closed", id, end: "dropped", streamed: false });
@@ -142,7 +141,7 @@ export class Engine {
       if (isActive(connection)) active++;
       else if (connection.channel.stale) stale++;
       waitsForEndpoint ||= connection.waitsForEndpoint;
-      // What it waits for is another client, which may be silent.
+      // It waits for another client, which may be silent.
       if (connection.waitsForTurn) continue;
       const { waitsForClient, idleSince } = connection;
       latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
@@ -150,7 +149,7 @@ export class Engine {
     return { full, moved, active, stale, waitsForEndpoint, silence: performance.now() - latest };
   }
 
-  /** Ends connections; {@link #reap} posts it. */
+  /** Ends connections; {@link #reap} posts their "closed". */
   #dismiss(whom: "all" | "silent"): void {
     this.#idle.wakeAll((connection) => this.#connections.push(connection));
     for (const connection of this.#connections) {
@@ -161,8 +160,8 @@ export class Engine {
   }
 
   /**
-   * Of the clients that have been here for as long as a client may be silent, and have moved nothing
-   * in that time, ends the connection of the one that has been silent for longest.
+   * Ends the connection that has been silent for longest, of those that began at least `idleTimeout` ago and
+   * have not moved the stream.
    */
   #evictIdle(): void {
     const { idleTimeout = Number.POSITIVE_INFINITY, post } = this.#options;
@@ -179,7 +178,7 @@ export class Engine {
     post({ type: "evicted", found: first !== undefined });
   }
 
-  /** Posts "synced" once poll(2) has been asked since, and no connection has anything left to do. */
+  /** Posts "synced" once poll(2) was called after the command, and no connection can do anything more. */
   #postSynced(): void {
     if (this.#sync === "polled" && !this.#connections.some((c) => c.runnable)) {
       this.#sync = undefined;
@@ -196,7 +195,7 @@ export class Engine {
     });
   }
 
-  /** Runs what may find that the endpoint has failed. */
+  /** Handles failures of the endpoint. */
   #guarded(work: () => void): void {
     try {
       work();
@@ -247,8 +246,7 @@ export class Engine {
     const endpointAt = wantedEvents < 0 ? -1 : poll.add(fd, wantedEvents);
     const first = endpointAt < 0 ? idleAt + 1 : endpointAt + 1;
     for (const connection of this.#connections) {
-      // A peer that is gone is reported at every poll, wanted or not: -1 keeps the place and is
-      // silent.
+      // poll(2) always reports a peer that is gone. A descriptor of -1 keeps the place without that.
       const { channel, events } = connection;
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
@@ -270,7 +268,7 @@ export class Engine {
     return false;
   }
 
-  /** True when something can be done without waiting. */
+  /** True when something can be done at once. */
   get #hasWork(): boolean {
     if (this.#sync !== undefined) return true;
     if (this.#state === "finishing") {
@@ -284,10 +282,10 @@ export class Engine {
   }
 
   /**
-   * Moves connections that have become idle out of the loop, and those back that are so no more.
+   * Moves idle connections out of the loop, and back when they are ready.
    *
    * @param now performance.now()
-   * @param news the set of idle ones is readable
+   * @param news the epoll(7) set of idle connections is readable
    */
   #parkIdle(now: number, news: boolean): void {
     for (let i = this.#connections.length - 1; i >= 0; i--) {
@@ -298,13 +296,13 @@ export class Engine {
     if (!news) return;
     this.#idle.wake((connection, revents) => {
       this.#connections.push(connection);
-      // What it was silent for before does not count against the request that comes now.
+      // The silence before does not count against the request that comes now.
       connection.idleSince = now;
       connection.reported(revents);
     });
   }
 
-  /** Milliseconds to sleep for while there is nothing to do; -1 is until something happens. */
+  /** The timeout of poll(2) in milliseconds; -1 is none. */
   #timeout(limit: number): number {
     let timeout = limit < 0 ? Number.POSITIVE_INFINITY : limit;
     const within = (milliseconds: number) => {
@@ -346,8 +344,8 @@ export class Engine {
 }
 
 /**
- * True for a client that has moved the stream, if no later one has taken its place since, or that waits
- * for the endpoint or for other clients.
+ * True for a client that has moved the stream and whose place no later one has taken, or that waits for the
+ * endpoint or for other clients.
  */
 function isActive({ streamed, waitsForClient }: Connection): boolean {
   return streamed || !waitsForClient;

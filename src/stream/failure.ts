@@ -1,4 +1,4 @@
-/** Why a stream is broken, as data: `src/messages/` has the words. */
+/** Why a stream is broken, as data: `src/messages/` has the texts. */
 import { ERRNO } from "../../ffi/constants.ts";
 import type { EndpointError } from "../endpoint/error.ts";
 import type { Direction } from "../endpoint/spec.ts";
@@ -7,29 +7,17 @@ import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/con
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
 
-/**
- * A request below the head.
- *
- * @param needed the window, in bytes, in which it would have been in time; undefined is none
- */
+/** A request below the head. @param needed the window, in bytes, that suffices; undefined is none */
 export function backwardWrite(request: Request, head: Offset, needed: Offset | undefined): Failure {
   return { code: "BACKWARD_WRITE", errno: NBD_EIO, request: describe(request), head, needed };
 }
 
-/**
- * A request to read back what is out, for the case that its client fails for that.
- *
- * @param needed as of {@link backwardWrite}
- */
+/** A READ below the head, because of which its client may fail. @param needed as {@link backwardWrite} */
 export function readBack(request: Request, needed: Offset | undefined): ReadBack {
   return { request: describe(request), needed };
 }
 
-/**
- * A request to read what has gone by.
- *
- * @param needed the window, in bytes, in which it would have been in time
- */
+/** A READ below the head in a stream that is read. @param needed the window, in bytes, that suffices */
 export function backwardRead(request: Request, head: Offset, needed: Offset): Failure {
   return { code: "BACKWARD_READ", errno: NBD_EIO, request: describe(request), head, needed };
 }
@@ -39,7 +27,7 @@ export function sourceEnded(source: string, end: Offset, size: Offset | undefine
   return { code: "SOURCE_ENDED", errno: NBD_EIO, source, end, size };
 }
 
-/** A source that cannot be read. @param what has happened, in words */
+/** A source that cannot be read. @param what a text for the user */
 export function sourceFailed(what: string, taken: Offset): Failure {
   return { code: "SOURCE_FAILED", errno: NBD_EIO, what, taken };
 }
@@ -59,14 +47,14 @@ export function clientCut(request: Request, missing: number, emitted: number): F
   return { code: "CLIENT_CUT", errno: NBD_EIO, request: describe(request), missing, emitted };
 }
 
-/** What the kernel says of a pipe or socket that nobody reads any more. */
+/** The errors of a pipe or socket without a reader. */
 const GONE = new Set<number>([ERRNO.EPIPE, ERRNO.ECONNRESET, ERRNO.ENOTCONN, ERRNO.ENXIO]);
 
-/** A call on the sink that failed. */
+/** A system call on the sink that failed. */
 export function sinkFailed(sink: string, error: EndpointError, emitted: number): Failure {
   const { errno, message: why, syscall } = error.cause;
   if (GONE.has(errno)) return readerGone(sink, emitted);
-  // Another stream goes to the same named pipe: its reader would get both, mixed.
+  // Another stream goes to the same named pipe, whose reader would get a mixture of both.
   if (syscall === "flock") return { code: "SINK_TAKEN", errno: NBD_ESHUTDOWN, sink };
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
   return full
@@ -74,12 +62,12 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
     : { code: "SINK_FAILED", errno: NBD_ESHUTDOWN, sink, why, emitted };
 }
 
-/** A reader that went away. @param behind bytes that it left in the pipe, where that is known */
-export function readerGone(sink: string, emitted: number, behind = 0): Failure {
-  return { code: "READER_GONE", errno: NBD_ESHUTDOWN, sink, emitted, unread: behind };
+/** A reader that went away. @param unread bytes that it left in the pipe, if that is known */
+export function readerGone(sink: string, emitted: number, unread = 0): Failure {
+  return { code: "READER_GONE", errno: NBD_ESHUTDOWN, sink, emitted, unread };
 }
 
-/** The other end has not come. @param seconds how long it was waited for */
+/** The other end of the pipe was not opened. @param seconds the time that it had */
 export function nobodyCame(direction: Direction, pipe: string, seconds: number): Failure {
   const code = direction === "write" ? "NO_READER" : "NO_WRITER";
   return { code, errno: NBD_ESHUTDOWN, pipe, seconds };

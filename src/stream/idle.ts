@@ -1,16 +1,16 @@
-/** The connections between two requests: idle clients, however many, must not slow the others down. */
+/** Idle connections: any number of them must not slow the others down. */
 import { EpollSet } from "../../ffi/epoll.ts";
 import type { Connection } from "./connection.ts";
 
 /** Milliseconds of silence after which a client counts as idle. */
 const IDLE_AFTER = 100;
 
-/** Keeps idle connections out of the poll(2) of the loop, in an epoll(7) set, until they have something to do. */
+/** Moves idle connections from the loop's poll(2) into an epoll(7) set until they have something to do. */
 export class IdleConnections implements Iterable<Connection> {
   readonly #epoll = new EpollSet();
   readonly #connections = new Map<number, Connection>();
 
-  /** To poll: readable when {@link wake} has something to do. */
+  /** Readable when {@link wake} has something to do. */
   get fd(): number {
     return this.#epoll.fd;
   }
@@ -23,7 +23,7 @@ export class IdleConnections implements Iterable<Connection> {
     return true;
   }
 
-  /** Releases those that have something to do. @param back takes each, with its `POLL*` bits */
+  /** Releases connections that are ready. @param back takes each, with its `POLL*` bits */
   wake(back: (connection: Connection, revents: number) => void): void {
     this.#epoll.take((fd, events) => {
       const connection = this.#connections.get(fd);

@@ -5,24 +5,24 @@ import { recv } from "../../ffi/socket.ts";
 import { CALLED, INPUT_ENDED, type Step, WAIT_INPUT } from "./step.ts";
 
 /**
- * From this size on, in bytes, a payload goes by splice(2). Below it, one large read for many requests and
- * one write for their payloads, or replies, cost less.
+ * The smallest payload, in bytes, that goes by splice(2). For smaller ones, one large read for many requests
+ * and one write for their payloads, or replies, cost less.
  */
 export const SPLICE_MIN = 32 * 1024;
 
-/** As much as one recv(2) takes when requests are small. */
+/** Bytes that one recv(2) takes when requests are small. */
 const BUFFER_SIZE = 1024 * 1024;
 
-/** Buffers kept for the next connection that needs one; the rest is left to be collected. */
+/** Buffers kept for the next connection that needs one; the rest is garbage. */
 const SPARE = 2;
 
 const NOTHING = new DataView(new ArrayBuffer(0));
 
-/** Receive buffers, shared by all connections: one that is idle holds none. */
+/** Receive buffers, shared by all connections; an idle connection has none. */
 export class BufferPool {
   readonly #spare: Memory[] = [];
 
-  /** A buffer of BUFFER_SIZE bytes with whatever its last user left in it. */
+  /** A buffer of BUFFER_SIZE bytes, not cleared. */
   take(): Memory {
     return this.#spare.pop() ?? new Memory(BUFFER_SIZE);
   }
@@ -32,7 +32,7 @@ export class BufferPool {
   }
 }
 
-/** Borrows a buffer of the pool while there is something in it. */
+/** Holds a buffer of the pool while there is something in it. */
 export class Input {
   /** Payloads stay in the socket, for splice(2): between requests, only a header is received. */
   headersOnly = false;
@@ -42,7 +42,7 @@ export class Input {
   #buffer: Memory | undefined;
   #start = 0;
   #end = 0;
-  /** Less than a request header, which waits for the rest, kept without a buffer. */
+  /** A part of a request header, kept without a buffer until the rest comes. */
   #carry: Uint8Array | undefined;
 
   /**
@@ -67,22 +67,22 @@ export class Input {
     return this.#end - this.#start;
   }
 
-  /** Where the first available byte stands in {@link view}. */
+  /** Index of the first available byte in {@link view}. */
   get position(): number {
     return this.#start;
   }
 
-  /** The buffer as it is now; good until the next {@link receive} or {@link release}. */
+  /** The buffer; valid until the next {@link receive} or {@link release}. */
   get view(): DataView {
     return this.#buffer?.view ?? NOTHING;
   }
 
-  /** Memory address of the first available byte; good as long as {@link view}. */
+  /** Memory address of the first available byte; valid as long as {@link view}. */
   get address(): number {
     return this.#buffer?.at(this.#start) ?? 0;
   }
 
-  /** The first `length` available bytes; good as long as {@link view}. */
+  /** The first `length` available bytes; valid as long as {@link view}. */
   peek(length: number): Uint8Array {
     return this.#buffer?.bytes.subarray(this.#start, this.#start + length) ?? new Uint8Array(0);
   }
@@ -100,7 +100,7 @@ export class Input {
     this.#start += this.#headerSize;
   }
 
-  /** Receives requests, or the rest of a header. @returns as {@link receive} */
+  /** Receives requests, or the rest of a header. @returns the same as {@link receive} */
   receiveRequests(): number {
     return this.receive(this.headersOnly ? this.#headerSize - this.available : undefined);
   }
@@ -113,8 +113,8 @@ export class Input {
   }
 
   /**
-   * Receives what the socket holds, up to `limit` bytes or what fits. Moves what is available to
-   * the front of the buffer, so nothing may refer to it by address any more.
+   * Receives what the socket has, up to `limit` bytes or the room in the buffer. Moves the available bytes
+   * to the front of the buffer, so no address of them may be in use.
    *
    * @returns bytes received, 0 when the client has finished, or WOULD_BLOCK
    * @throws SyscallError when the connection is lost
@@ -130,7 +130,7 @@ export class Input {
     let buffer = this.#buffer;
     if (buffer === undefined) {
       buffer = this.#buffer = this.#pool.take();
-      // Some of it may have been consumed meanwhile: a payload that is not wanted is not looked at.
+      // Some of it may have been consumed meanwhile, as part of an unwanted payload.
       const carry = this.#carry?.subarray(this.#start, this.#end);
       this.#carry = undefined;
       this.#start = 0;
@@ -144,7 +144,7 @@ export class Input {
     return buffer;
   }
 
-  /** Gives the buffer back if it holds less than a header. Nothing may refer to it. */
+  /** Gives the buffer back if it holds less than a header. No address of it may be in use. */
   release(): void {
     const buffer = this.#buffer;
     if (buffer === undefined || this.hasHeader) return;

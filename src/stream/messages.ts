@@ -1,4 +1,4 @@
-/** What the main thread and the stream thread say to each other: plain data. */
+/** The messages between the main thread and the stream thread: plain data. */
 import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
@@ -6,66 +6,64 @@ import type { Failure, ReadBack } from "../messages/notice.ts";
 import { type Negotiated, UNBOUNDED_SIZE } from "../protocol/export.ts";
 import { type Offset, toOffset } from "../protocol/offset.ts";
 
-/** Bytes from the start of a stream that are enough to recognize its format. */
+/** Bytes at the start of a stream that are enough to recognize its format. */
 export const START = 512;
 
 /**
- * Bytes that are kept where clients may come back: of what is out, to compare with what is repeated,
- * and for what comes ahead of its turn, as a client sends what it had in flight in any order. qemu-img
- * has at most 16 requests of 2 MiB in flight.
+ * Bytes that are kept where clients may come back: of emitted data, to compare it with repeated requests, and
+ * of data ahead of its turn, as a client repeats its requests in any order. qemu-img has at most 16 requests
+ * of 2 MiB in flight.
  */
 export const IN_FLIGHT = 64 * 1024 * 1024;
 
-/** What the stream thread has to know of the settings of a stream. */
+/** The settings that the stream thread needs. */
 export interface FlowSettings {
   readonly direction: Direction;
-  /** The stream's length in bytes; undefined is without end, or what a source itself tells. */
+  /** The stream's length in bytes; undefined is endless, or the length of the source. */
   readonly size: bigint | undefined;
   /** The user's `window=`, in bytes; 0 is none. */
   readonly window: number;
   /**
-   * Bytes held in memory, when written ahead of the head, when read behind it: the window, and where
-   * clients may come back at least {@link IN_FLIGHT}.
+   * Bytes held in memory, ahead of the head when written, behind it when read: the window, and at least
+   * {@link IN_FLIGHT} if clients may come back.
    */
   readonly held: number;
-  /** Milliseconds that a client whose connection is lost has to come back and go on; undefined is none. */
+  /** Milliseconds that a client whose connection is lost has to come back; undefined is none. */
   readonly reconnect: number | undefined;
   readonly checksum: ChecksumAlgorithm | undefined;
   /**
-   * Milliseconds that a client may stop for in the middle of a request, or may have a place that
-   * others need without moving anything; undefined is for ever.
+   * Milliseconds that a client may stop for in the middle of a request, or may be idle while others need its
+   * place; undefined is no limit.
    */
   readonly idleTimeout: number | undefined;
-  /** When read: zeroes take the place of what a source that ends early has not. */
+  /** When read: zeroes follow a source that ends early. */
   readonly pad: boolean;
   /** When read: a source that is longer than `size` is an error. */
   readonly exact: boolean;
-  /** When written: nothing gets to the endpoint; what the clients do is recorded instead. */
+  /** When written: only records what the clients do; nothing gets to the endpoint. */
   readonly dryRun?: boolean;
 }
 
-/** What a stream is. */
 export interface StreamPlan extends FlowSettings {
   readonly endpoint: EndpointHandle;
   /** When read: the end of the source is its end only after a {@link Command} "exited". */
   readonly awaitsExit: boolean;
 }
 
-/** What stands for the stream's end where it has none, or its size, in bytes. */
+/** The stream's size in bytes; for an endless stream, the size that is advertised. */
 export function endOf({ size }: Pick<FlowSettings, "size">): Offset {
   return toOffset(size ?? UNBOUNDED_SIZE);
 }
 
 /**
- * True where clients of a stream that is written may flush it: what a pipe or a socket has accepted is
- * as safe as it gets there. A file or a device would have to have it on stable storage, and it does at
- * the end only. What is recorded is to be as of a pipe.
+ * True if a stream that is written offers NBD_CMD_FLUSH: data that a pipe or a socket has accepted is as safe
+ * as it can be. A file or a device would need it on stable storage, where it gets only at the end. A dry run
+ * behaves like a pipe.
  */
 export function flushes({ endpoint, dryRun }: StreamPlan): boolean {
   return endpoint.kind !== "file" || dryRun === true;
 }
 
-/** What the stream thread is started with. */
 export interface StreamThreadData extends StreamPlan {
   readonly port: MessagePort;
   /** An eventfd that the main thread signals after it has posted a {@link Command}. */
@@ -74,10 +72,10 @@ export interface StreamThreadData extends StreamPlan {
   readonly counters: SharedArrayBuffer;
 }
 
-/** A connection as it comes out of negotiation. */
+/** A connection after negotiation. */
 export interface NegotiatedConnection {
   readonly fd: number;
-  /** What the client sent while it negotiated. */
+  /** Bytes that came behind the negotiation. */
   readonly leftover: Uint8Array;
   readonly negotiated: Negotiated;
 }
@@ -86,30 +84,27 @@ export interface NegotiatedConnection {
 export type Command =
   /** A client has finished negotiation. The stream thread owns its descriptor from now on. */
   | { readonly type: "connection"; readonly id: number; readonly client: NegotiatedConnection }
-  /** After "source-ended": its process has ended, and what is wrong with that; undefined is nothing. */
+  /** After "source-ended": the source's process has ended; undefined if it has succeeded. */
   | { readonly type: "exited"; readonly problem: string | undefined }
   /** Post a "status" at once. */
   | { readonly type: "get-status" }
   /**
-   * End the connections of clients that are not waited for any more: of all, or of those that have
-   * moved nothing and of which something would have to come first.
+   * End the connections of clients that are not waited for any more: of all, or of those that have moved
+   * nothing and would have to send something next.
    */
   | { readonly type: "dismiss"; readonly whom: "all" | "silent" }
   /** There are too many connections for a new client: end one that has been idle for long. */
   | { readonly type: "evict-idle" }
-  /** No client that was lost comes back any more. */
+  /** No lost client can come back any more. */
   | { readonly type: "end-reconnect" }
   /** All clients are gone and all is well: emit what is pending. */
   | { readonly type: "finish"; readonly short: ShortStream }
-  /** Post "synced", after all that has happened before. */
+  /** Post "synced", after the events of everything that has happened before. */
   | { readonly type: "sync" }
   /** Stop at once; nothing more is emitted. */
   | { readonly type: "abort" };
 
-/**
- * What a stream is that has ended below its size, whether it was written or read up to there:
- * lengthened with zeroes (if it was written), complete as it is, or truncated.
- */
+/** A stream that ends below its size is padded with zeroes (if written), complete as it is, or truncated. */
 export type ShortStream = "pad" | "allow" | "fail";
 
 /** How a connection ended. */
@@ -122,20 +117,20 @@ export type ConnectionEnd =
   | "cut"
   /** What the client sent is not NBD, or announces a larger payload than it may send. */
   | "garbage"
-  /** The client was still connected when it was not waited for any more. */
+  /** The client was connected when it was not waited for any more. */
   | "left-behind"
   /** The client had moved nothing when the others were done. */
   | "dismissed"
-  /** The client had moved nothing for long, and another one needed its place. */
+  /** The client had moved nothing for a long time, and another one needed its place. */
   | "displaced"
   /** The client stopped in the middle of a request, or of taking the reply to it, for too long. */
   | "stalled"
-  /** The client has come back on another connection, and repeats there what it had sent here. */
+  /** The client has come back on another connection, and repeats its requests there. */
   | "replaced";
 
 /** From the stream thread. */
 export type StreamEvent =
-  /** The reader of a sink, or the writer of a source, is there. */
+  /** The endpoint is open: the reader of a sink, or the writer of a source, is connected. */
   | { readonly type: "endpoint-open" }
   | {
       readonly type: "closed";
@@ -146,17 +141,17 @@ export type StreamEvent =
     }
   /** All clients that were lost have come back. */
   | { readonly type: "resumed" }
-  /** The stream is broken for good. Sent once. */
+  /** The stream is broken. Sent once. */
   | { readonly type: "broken"; readonly failure: Failure }
-  /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks what it held. */
+  /** A WRITE or WRITE_ZEROES was refused with an `NBD_E*` value; the stream lacks its data. */
   | { readonly type: "refused"; readonly request: string; readonly error: number }
   /** The stream's first bytes, at most START of them. Sent once, unless it begins with zeroes of a gap. */
   | { readonly type: "first-bytes"; readonly bytes: Uint8Array }
-  /** A client wanted to read what had been streamed already. Sent once. */
+  /** A client wanted to read below the head. Sent once. */
   | ({ readonly type: "read-back" } & ReadBack)
-  /** The source is at its end: now the exit status of its process is wanted. */
+  /** The source is at its end, and the exit status of its process is needed. */
   | { readonly type: "source-ended" }
-  /** The source has more than the stream's size. @see Surplus */
+  /** The source is longer than the stream's size. */
   | ({ readonly type: "surplus" } & Surplus)
   /** Answers "sync". */
   | { readonly type: "synced" }
@@ -167,40 +162,37 @@ export type StreamEvent =
   /** The last event: the endpoint is closed. */
   | ({ readonly type: "ended" } & Ended);
 
-/** How far a stream is, and what its clients do. */
+/** The state of a stream and its clients. */
 export interface StreamStatus {
-  /**
-   * The stream has all that it can have: it was written, or zeroed, up to its size, or read up to it.
-   */
+  /** The stream was written, or zeroed, up to its size, or read up to it. */
   readonly full: boolean;
-  /** It has moved since the last status, be it in memory only. */
+  /** It has moved since the last status, even if only in memory. */
   readonly moved: boolean;
   /** Clients that have moved it, or that wait for the endpoint or for other clients. */
   readonly active: number;
-  /** Silent connections of which a later one has taken the place (`--reconnect`). */
+  /** Silent connections whose place a later one has taken (`--reconnect`). */
   readonly stale: number;
   /** A client waits for the endpoint. */
   readonly waitsForEndpoint: boolean;
-  /** Milliseconds since a client last said something; Infinity where there is no client. */
+  /** Milliseconds since a client last sent something; Infinity if there is no client. */
   readonly silence: number;
 }
 
-/** What a source has behind the stream's end. */
+/** Bytes of a source behind the stream's end. */
 export interface Surplus {
   readonly bytes: number;
   /** True when there may be more: the source was not read to its end. */
   readonly more: boolean;
 }
 
-/** What there is to tell about a stream that has ended. */
+/** The results of a stream that has ended. */
 export interface Ended {
   /** How much of the window was needed, in bytes. */
   readonly windowNeeded: number;
-  /** The checksum, in hex, of what was emitted or read, if one was asked for. */
+  /** The checksum, in hex, if one was asked for. */
   readonly checksum: string | undefined;
   /** The source was read to its end. */
   readonly sourceEnded: boolean;
-  /** What the clients have done, in a dry run. */
   readonly dryRun?: DryRunFindings | undefined;
 }
 
@@ -210,9 +202,9 @@ export interface Tally {
   readonly bytes: number;
 }
 
-/** A request that came behind data that was written before. */
+/** A request below data that was written before. */
 export interface BackwardRequest {
-  /** The request, as messages have it. */
+  /** The request, for messages. */
   readonly request: string;
   readonly offset: Offset;
   /** Bytes. */
@@ -221,25 +213,25 @@ export interface BackwardRequest {
   readonly head: Offset;
 }
 
-/** What clients have done to a disk that is to be a stream. */
+/** The requests of the clients in a dry run. */
 export interface DryRunFindings {
   /** NBD_CMD_WRITE. */
   readonly writes: Tally;
   /** NBD_CMD_WRITE_ZEROES. */
   readonly zeroes: Tally;
-  /** What was left out when a WRITE came: neither written nor zeroed until then. */
+  /** Gaps before WRITEs: neither written nor zeroed until then. */
   readonly gaps: Tally;
-  /** What came behind data that was written before, whether it came twice or late. */
+  /** Requests below data that was written before, whether they came twice or late. */
   readonly backward: Tally;
-  /** The first of these, a few. */
+  /** The first few of these. */
   readonly places: readonly BackwardRequest[];
   /** The longest way back, in bytes. */
   readonly farthest: Offset;
   /** NBD_CMD_READ. */
   readonly reads: Tally;
-  /** Of these, the ones that found something in the window that was held for them. */
+  /** READs of data in the window. */
   readonly readsHeld: Tally;
-  /** Of these, the ones that wanted data that had been streamed already. */
+  /** READs of data that had been streamed already. */
   readonly readsBack: Tally;
   readonly flushes: number;
   /** A WRITE has come before the one before it was answered: their order may depend on chance. */
@@ -247,17 +239,17 @@ export interface DryRunFindings {
   /** Where the stream would end: behind all that was written or zeroed. */
   readonly end: Offset;
   /**
-   * The smallest `window=` with which the stream would have been the same for the client, and complete;
-   * how much of it was needed; and the largest such window. Bytes; 0 is none. Undefined when none
-   * would do.
+   * The smallest `window=` with which the client would have got the same replies, and the stream would have
+   * been complete; how much of it was needed; and the largest such window. Bytes; 0 is none. Undefined if no
+   * window suffices.
    */
   readonly window:
     { readonly size: number; readonly needed: number; readonly largest: number } | undefined;
   /**
-   * A larger window would have answered the client otherwise than it was answered, with which it may
-   * have gone on in another way.
+   * A larger window would have given the client other replies, after which it may have gone on in another
+   * way.
    */
   readonly undecided: boolean;
-  /** The client scatters its data over more places than are followed: larger windows may do. */
+  /** The client scatters its data over more places than are tracked; larger windows may suffice. */
   readonly scattered: boolean;
 }

@@ -1,11 +1,10 @@
 /**
- * Which connections are of clients that have come back (`--reconnect`).
+ * Recognizes connections of clients that have come back (`--reconnect`).
  *
- * A client and its server learn of a loss at different times, and the server may never learn of it:
- * a dead link sends no FIN. So what counts is not whether a connection is known to be lost, but what
- * connections do. One that began later and moves the stream makes those before it stale: they do not
- * count any more, unless they move the stream again themselves. One that repeats what an older one
- * has sent is of the same client, which has come back: the older one is ended.
+ * A client and its server notice a loss at different times, and the server may never notice it: a dead link
+ * sends no FIN. So the tracker goes by what connections do. A later connection that moves the stream makes
+ * those before it stale: they do not count any more, unless they move the stream again. A connection that
+ * repeats what an older one has sent is of the same client, which has come back, so the older one is ended.
  */
 import { shutdown } from "../../ffi/socket.ts";
 import type { Channel } from "./channel.ts";
@@ -18,17 +17,17 @@ export interface Mover {
   abort(): boolean;
 }
 
-/** What a connection has done. All moves of the stream are numbered. */
+/** The moves of a connection. All moves of the stream are numbered. */
 interface Moves {
   readonly first: number;
   last: number;
-  /** Its client had been lost, and has come back on it. */
+  /** A lost client has come back on this connection. */
   returned: boolean;
 }
 
 export class ReconnectTracker {
   readonly #post: (event: StreamEvent) => void;
-  /** Those that have moved the stream and are connected. */
+  /** The open connections that have moved the stream. */
   readonly #movers = new Map<Mover, Moves>();
   /** The highest number of a connection that has moved the stream; 0 is none. */
   #newest = 0;
@@ -45,17 +44,17 @@ export class ReconnectTracker {
     return channel.id < this.#newest;
   }
 
-  /** A client is lost that had moved the stream, and was not stale. */
+  /** The client of a connection that moved the stream, and is not stale, is lost. */
   lost(mover: Mover): void {
     this.#lost.push(this.#movers.get(mover)?.last ?? 0);
   }
 
   /**
    * A connection moves the stream. If its first move came after the last one of a client that was lost,
-   * it is that client, come back; a connection that moved the stream before that is another client's.
-   * The stream is "resumed" when all that were lost are back.
+   * that client has come back; a connection that moved the stream before that is another client's. The
+   * stream is "resumed" when all lost clients are back.
    *
-   * @returns true when this was the last one of them
+   * @returns true when this was the last of them
    */
   moved(mover: Mover): boolean {
     const move = ++this.#moves;
@@ -92,7 +91,7 @@ export class ReconnectTracker {
     mover.channel.stale = true;
     mover.abort();
     mover.channel.replaced = true;
-    // The loop hears of it, wherever the connection waits, and so does the client.
+    // Wakes the loop, whatever the connection waits for, and tells the client.
     shutdown(mover.channel.fd);
   }
 

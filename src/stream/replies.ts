@@ -1,4 +1,4 @@
-/** A connection's replies, in the form that was negotiated, and the way that they go to the socket. */
+/** Encodes a connection's replies, in the negotiated form, and sends them. */
 import { MSG_MORE } from "../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
@@ -31,7 +31,7 @@ import {
 import type { Request } from "../protocol/request.ts";
 import { CALLED, MORE, type Step, WAIT_OUTPUT } from "./step.ts";
 
-/** What follows a reply and is too large to be copied behind it. */
+/** A payload that is too large to be copied behind its reply. */
 export interface Body {
   /**
    * Sends as much as the socket takes.
@@ -42,12 +42,12 @@ export interface Body {
   send(fd: number): boolean;
 }
 
-/** Bytes that are enough for any reply, its payload aside. */
+/** The most bytes of a reply without its payload. */
 const LARGEST_REPLY = MAX_ERROR_CHUNK_SIZE;
 
 const INVALID = "the request is not valid";
 
-/** What an error of a command that gives nothing back means, for clients that take a text with it. */
+/** The texts of errors, for clients with extended headers; not for READ and BLOCK_STATUS. */
 const MEANINGS = new Map([
   [NBD_EPERM, "the disk can only be read"],
   [NBD_EIO, "it has been streamed already, or the stream is broken"],
@@ -56,11 +56,11 @@ const MEANINGS = new Map([
   [NBD_ESHUTDOWN, "nobody takes the stream any more"],
 ]);
 
-/** Replies that are due together leave in one send(2). */
+/** Sends replies that are due together in one send(2). */
 export class Replies {
   readonly #fd: number;
   readonly #capacity: number;
-  /** Made when first needed: a connection that is idle from the start takes none. */
+  /** Allocated when first needed, so that idle connections take none. */
   #memory: Memory | undefined;
   #start = 0;
   #end = 0;
@@ -125,8 +125,8 @@ export class Replies {
   }
 
   /**
-   * Sends what has been collected. A client that takes no replies any more may still have sent
-   * requests, its NBD_CMD_DISC among them: its replies are thrown away, and reading finds its end.
+   * Sends the collected replies. A client that takes no replies any more may still have sent requests,
+   * NBD_CMD_DISC among them. Its replies are dropped, and reading finds the end of its requests.
    *
    * @returns true when all is sent, false when the socket takes no more now
    */
@@ -144,7 +144,7 @@ export class Replies {
 
   #send(): boolean {
     const memory = this.#memory;
-    // With a body to come, a TCP segment for the header alone would be a waste.
+    // If a body follows, the header alone is not worth a TCP segment.
     const flags = this.#body === undefined ? 0 : MSG_MORE;
     while (memory !== undefined && this.#start < this.#end) {
       const n = send(this.#fd, memory.at(this.#start), this.#end - this.#start, flags);
@@ -163,9 +163,9 @@ export class Replies {
     return NBD_CMD_FLAG_FUA | (this.negotiated.structured ? NBD_CMD_FLAG_DF : 0);
   }
 
-  /** The reply to a command that gives nothing back, as all but READ and BLOCK_STATUS. */
+  /** The reply to a command without data in its reply: all but READ and BLOCK_STATUS. */
   done(key: RequestKey, error: number): void {
-    // Without extended headers these have simple replies in any case.
+    // Without extended headers, these always have simple replies.
     if (!this.#extended) this.#simple(key, error);
     else if (error === NBD_OK) this.#nothing(key);
     else this.#error(key, error, MEANINGS.get(error) ?? "");
@@ -183,7 +183,7 @@ export class Replies {
   }
 
   /**
-   * What goes before `length` bytes of a READ's data.
+   * The header of `length` bytes of a READ's data.
    *
    * @param offset of the data
    * @param last nothing of this READ follows it; a simple reply has only one part
@@ -205,7 +205,7 @@ export class Replies {
     this.added(encodeOffsetHole(memory.view, end, this.#extended, flags, key, offset, length));
   }
 
-  /** All of a READ that is zeroes. */
+  /** A READ that is all zeroes. */
   zeroes(request: Request): void {
     const { offset } = request;
     const length = Number(request.length);
@@ -219,7 +219,7 @@ export class Replies {
     }
   }
 
-  /** A READ of nothing. */
+  /** A READ of no bytes. */
   nothing(key: RequestKey): void {
     if (this.negotiated.structured) this.#nothing(key);
     else this.#simple(key, NBD_OK);
@@ -252,7 +252,6 @@ export class Replies {
 
 const zeroes = new Memory(256 * 1024);
 
-/** Zeroes. */
 export class ZeroBody implements Body {
   #left = 0;
 
@@ -272,7 +271,7 @@ export class ZeroBody implements Body {
   }
 }
 
-/** Bytes that stay as they are until they are sent. */
+/** Bytes that do not change until they are sent. */
 export class BytesBody implements Body {
   readonly #memory: Memory;
   #sent = 0;

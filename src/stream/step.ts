@@ -14,9 +14,9 @@ export const WAIT_OUTPUT = 1 << 1;
 export const WAIT_ENDPOINT = 1 << 2;
 /** Waits until another connection's request is complete. */
 export const WAIT_TURN = 1 << 3;
-/** Waits for nothing, but others have their turn first. */
+/** Waits for nothing, but other connections have their turn first. */
 export const YIELD = 1 << 4;
-/** As {@link MORE}, after a system call: a connection has only so many of them in one turn. */
+/** {@link MORE} after a system call, of which a connection has a limited number in one turn. */
 export const CALLED = 1 << 5;
 /** The client has closed its side in the middle of a payload. */
 export const INPUT_ENDED = 1 << 6;

@@ -1,13 +1,13 @@
-/** What the engine and the connections know of a stream, whichever way it goes. */
+/** The interface of a stream, in either direction, to the engine and the connections. */
 import type { EndpointError } from "../endpoint/error.ts";
 import type { Channel } from "./channel.ts";
 import type { Failure } from "../messages/notice.ts";
 import type { Ended, ShortStream } from "./messages.ts";
 import type { Step } from "./step.ts";
 
-/** A stream, with its endpoint and what all of its connections share. */
+/** A stream with its endpoint, shared by all connections. */
 export interface Stream {
-  /** Set when the stream is broken, for good. */
+  /** Set once the stream is broken. */
   readonly failure: Failure | undefined;
   /** The endpoint to poll; -1 when there is nothing to poll. */
   readonly fd: number;
@@ -20,7 +20,7 @@ export interface Stream {
   readonly isOpen: boolean;
   /** True when the stream was written, or zeroed, up to its size, or read up to it. */
   readonly full: boolean;
-  /** Where the stream stands, with what is pending or held: another text when it has moved. */
+  /** The stream's position, with what is pending or held, as a text that changes when it moves. */
   readonly position: string;
   /** Bytes of replies that a connection may collect before they have to be sent. */
   readonly repliesCapacity: number;
@@ -30,29 +30,29 @@ export interface Stream {
   createHandler(channel: Channel): RequestHandler;
   /** Tries to open the endpoint. @throws EndpointError */
   open(): boolean;
-  /** What to poll the endpoint for; -1 is not at all. @param wanted something waits for it */
+  /** The events to poll the endpoint for; -1 is not at all. @param wanted something waits for it */
   events(wanted: boolean): number;
-  /** What poll(2) has said of the endpoint. @param finishing no more is expected of clients */
+  /** Takes the `revents` of the endpoint. @param finishing the clients are gone */
   reported(revents: number, finishing: boolean): void;
   /** The endpoint has failed. */
   endpointFailed(error: EndpointError): void;
-  /** The process of the source has ended. @param problem what is wrong with that; undefined is nothing */
+  /** The process of the source has ended. @param problem undefined if it has succeeded */
   processExited(problem: string | undefined): void;
-  /** No client comes back any more: what is missing now breaks the stream. */
+  /** No client can come back any more: missing data breaks the stream now. */
   endReconnect(): void;
   /** The clients are gone. {@link complete} is called from now on. */
   finish(short: ShortStream): void;
-  /** Completes the stream as far as that goes now. @returns true when it is. @throws EndpointError */
+  /** Completes the stream as far as possible now. @returns true when it is complete. @throws EndpointError */
   complete(): boolean;
   /** Milliseconds after which {@link complete} has to be called again, if nothing else happens. */
   readonly completeInterval: number;
-  /** Closes the endpoint. @returns what there is to tell about the stream */
+  /** Closes the endpoint. @returns facts for the summary */
   close(): Ended;
 }
 
 /** Serves the requests of one connection. */
 export interface RequestHandler {
-  /** The client moved the stream, and did not just ask. */
+  /** True when the client moved the stream, and did not only query it. */
   readonly streamed: boolean;
   /** True while the input buffer has to stay as it is. */
   readonly holdsInput: boolean;
@@ -60,20 +60,19 @@ export interface RequestHandler {
   readonly hasTurn: boolean;
   /** True when {@link step} has something to do before the next request. */
   readonly busy: boolean;
-  /** True when the client has closed its side, and what is under way cannot be completed. */
+  /** True when the client has closed its side, and the request under way cannot be completed. */
   readonly cannotComplete: boolean;
-  /** One step of what is under way; only while busy, and with room for a reply. */
+  /** One step of the request under way; only while busy, and with room for a reply. */
   step(): Step;
   /** Serves the request whose header was just decoded, and consumes the header when its turn has come. */
   serve(): Step;
   /** The request whose header was just decoded is refused without having been served. */
   refused(error: number): void;
-  /** Brings out what is queued, and replies to it. @returns MORE when nothing of it is left */
+  /** Emits what is queued, and replies to it. @returns MORE when the queue is empty */
   flush(): Step;
-  /** The connection is over: drops what is under way. @returns true in the middle of a request */
+  /** The connection is over: drops the request under way. @returns true if there was one */
   abort(): boolean;
-  /** The client is lost, and no other connection has taken its place: it may come back. */
+  /** The client is lost, no other connection has taken its place, and it may come back. */
   clientLost(): void;
-  /** The connection is closed. */
   closed(): void;
 }

@@ -12,7 +12,7 @@ export type Security =
   | { readonly policy: "off" }
   | {
       readonly policy: Exclude<TlsPolicy, "off">;
-      /** The folder of the certificates, which may have those of local clients, too. */
+      /** The folder of the certificates, which may also have those of local clients. */
       readonly folder: string;
       readonly options: TLSOptions;
     };

@@ -3,8 +3,8 @@ import type { Socket } from "bun";
 import type { TlsClose } from "../tls/tls-close.ts";
 
 /**
- * Milliseconds without progress in which a client must take the rest, after the stream thread has
- * closed the connection. For a plain connection the kernel does this.
+ * Milliseconds without progress after which a client loses the rest, once the stream thread has closed the
+ * connection. For a plain connection the kernel has such a limit.
  */
 const LINGER = 3000;
 

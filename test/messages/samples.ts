@@ -1,5 +1,6 @@
 /** Every message that there is, with data of all kinds that make a difference. */
-import type { Notice, NoticeOf, Option, Words } from "../../src/messages/notice.ts";
+import type { Notice, NoticeOf, Words } from "../../src/messages/notice.ts";
+import type { Option } from "../../src/messages/vocabulary.ts";
 
 type Samples = { readonly [Code in Notice["code"]]: readonly NoticeOf<Code>[] };
 

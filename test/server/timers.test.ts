@@ -33,7 +33,7 @@ test.each([
     await eventually(() => said.length > 0, "the notice");
     expect(said).toEqual([`waiting for a ${who} of the fifo: start one, such as ${example}`]);
     expect(failures).toEqual([]);
-    end.settled();
+    end.end();
   },
 );
 
@@ -43,12 +43,12 @@ test("nobody who comes in time is a failure, once", async () => {
   expect(told(failures[0])).toContain("the fifo");
   await Bun.sleep(100);
   expect(failures.length).toBe(1);
-  end.settled();
+  end.end();
 });
 
 test("nothing is told of one who has come", async () => {
   const { end, said, failures } = waiting("write", 50);
-  end.settled();
+  end.end();
   await Bun.sleep(1100);
   expect([...said, ...failures]).toEqual([]);
 });

@@ -1,4 +1,4 @@
-/** The requests of a connection to a disk that takes everything and logs it. */
+/** The request handler of a dry run, which takes every WRITE and logs it. */
 import { bytesReadable } from "../../../ffi/fd.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -31,10 +31,10 @@ export class DryRunHandler implements RequestHandler {
   readonly #log: WriteLog;
   readonly #counters: Counters;
   readonly #post: (event: StreamEvent) => void;
-  /** Bytes of the current WRITE that are still to come, and where the first of them belongs. */
+  /** Bytes of the current WRITE that are still to arrive, and the position of the first. */
   #left = 0;
   #at: Offset = 0;
-  /** The answer to it. */
+  /** The reply to it. */
   #status = NBD_OK;
 
   constructor(
@@ -53,7 +53,7 @@ export class DryRunHandler implements RequestHandler {
     return this.#left > 0;
   }
 
-  /** Logs and throws away what has come of the payload. */
+  /** Logs and discards the part of the payload that has arrived. */
   step(): Step {
     const { input, fd } = this.#channel;
     const n = Math.min(this.#left, input.available);
@@ -63,7 +63,7 @@ export class DryRunHandler implements RequestHandler {
     this.#left -= n;
     if (this.#status === NBD_OK) this.#counters.addData(n);
     if (this.#left > 0) return MORE;
-    // A client that waits for the answer has nothing more to say now.
+    // A client that waits for the reply sends nothing now.
     this.#log.concurrent ||= input.available > 0 || bytesReadable(fd) > 0;
     this.#channel.reply(this.#status);
     return MORE;
@@ -73,7 +73,7 @@ export class DryRunHandler implements RequestHandler {
     if (this.#channel.request.type === NBD_CMD_WRITE_ZEROES) this.#judged(error);
   }
 
-  /** What has come of the payload of an admitted WRITE is put where it may be read back. */
+  /** Puts a part of the payload of an admitted WRITE where it can be read back. */
   #put(bytes: Uint8Array): void {
     if (this.#status !== NBD_OK) return;
     this.#status = this.#log.put(this.#at, bytes);
@@ -133,7 +133,7 @@ export class DryRunHandler implements RequestHandler {
     else this.#judged(this.#status);
   }
 
-  /** @returns the answer */
+  /** @returns the reply */
   #zero(): number {
     const { request } = this.#channel;
     let status = NBD_OK;
@@ -157,7 +157,7 @@ export class DryRunHandler implements RequestHandler {
     if (error === NBD_OK) {
       channel.replyRead(this.#log.data(request));
     } else if (error === NBD_EIO) {
-      // Only the first time, as in a real stream. A window that would keep it is tried by the caller.
+      // Only the first time, as in a real stream. The log tries the windows that would keep it.
       if (this.#log.readsBack === 1) {
         this.#post({ type: "read-back", ...readBack(request, undefined) });
       }

@@ -1,4 +1,4 @@
-/** A stream that goes nowhere, to see what clients do with it. */
+/** A stream without an endpoint, to record what clients do. */
 import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
@@ -10,16 +10,16 @@ import { WriteLog } from "./write-log.ts";
 interface DryRunStreamOptions {
   /** The stream's length in bytes. */
   readonly size: Offset;
-  /** Bytes: READs are answered as by a stream with a window of this size, one of those that are tried. */
+  /** Bytes. READs get the replies of a stream with this window, one of those that are tried. */
   readonly window: number;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
 
 /**
- * Takes writes in any order, so that a client that a real stream would stop at its first backward
- * write goes on and shows all of them. The rule of real streams finds out what each window would have
- * made of them; and one of these windows holds the data, so that READs are answered as it would.
+ * Takes WRITEs in any order, so that a client whose first backward WRITE would break a real stream goes on and
+ * shows all of them. The rule of real streams is tried with several windows, of which one holds the data and
+ * answers READs.
  */
 export class DryRunStream implements Stream {
   readonly failure = undefined;

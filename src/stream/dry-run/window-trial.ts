@@ -1,4 +1,4 @@
-/** What a stream with a window of some size would have done: the rule, and the accounts of the window. */
+/** Tries what a stream with a window of some size would have done. */
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
@@ -6,25 +6,22 @@ import { WINDOW_BLOCK } from "../blocks.ts";
 import { SequentialRule } from "../write/rule.ts";
 import { Window } from "../write/window.ts";
 
-/**
- * Runs that a window may hold: a client that scatters its data over more of them takes more time to
- * follow than it is worth.
- */
+/** The most runs in a window. To track a client that scatters its data over more is not worth the time. */
 const MOST_RUNS = 16_384;
 
-/** All windows but one have their blocks here: only the accounts matter. */
+/** The only block of windows that hold no data, where only the positions matter. */
 const scratch = new Memory(WINDOW_BLOCK);
 
 const nowhere = () => {};
 
-/** What {@link SequentialRule}, which decides about real streams, says with a window of this size. */
+/** Applies {@link SequentialRule}, the rule of real streams, with a window of this size. */
 export class WindowTrial {
   /**
-   * False once it has refused a WRITE, or would have given a client another answer than it got: with this
-   * window, the client may have gone on in another way.
+   * False once it has refused a WRITE, or would have given a client another reply than it got, after which
+   * the client may have gone on in another way.
    */
   alive = true;
-  /** It would hold too many runs to follow: whether it would do is not known. */
+  /** It would hold too many runs to track, so it is not known whether it suffices. */
   scattered = false;
   readonly #rule: SequentialRule;
   readonly #keeps: boolean;
@@ -32,7 +29,7 @@ export class WindowTrial {
   /**
    * @param size of the stream in bytes
    * @param window bytes; 0 is none
-   * @param keeps it holds the data, too, and goes on after a WRITE that it has refused
+   * @param keeps holds the data, too, and goes on after a WRITE that it has refused
    */
   constructor(
     size: Offset,
@@ -74,7 +71,7 @@ export class WindowTrial {
     const rule = this.#rule;
     if (rule.planWrite(offset, length) === NBD_OK) return;
     this.alive = false;
-    // The part of it that is not late is kept.
+    // Keeps the part of it that is not late.
     if (this.#keeps) rule.planWrite(offset, length, true);
   }
 
@@ -101,19 +98,19 @@ export class WindowTrial {
     return false;
   }
 
-  /** A READ. @returns as `SequentialRule.read` */
+  /** A READ. @returns the same as `SequentialRule.read` */
   read(offset: Offset, length: Offset): number {
     const error = this.#rule.read(offset, length);
     if (error === NBD_OK && length > 0) this.#rule.window?.countNeeded(offset);
     return error;
   }
 
-  /** What such a READ gives, where the data is kept; undefined is zeroes. */
+  /** The data of such a READ, if it is held; undefined is zeroes. */
   data(offset: Offset, length: number): Uint8Array | undefined {
     return this.#rule.window?.read(offset, length);
   }
 
-  /** What there is at `offset`. As `SequentialRule.dataAt`. */
+  /** @returns the same as `SequentialRule.dataAt` */
   dataAt(offset: Offset): [data: boolean, until: Offset | undefined] {
     return this.#rule.dataAt(offset);
   }

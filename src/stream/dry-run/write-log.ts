@@ -1,4 +1,4 @@
-/** What clients do to a disk, and which windows would have had room for it. */
+/** Records the requests of clients, and which windows would have sufficed for them. */
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
@@ -10,7 +10,7 @@ import { WindowTrial } from "./window-trial.ts";
 /** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 16 GiB, the largest. */
 const WINDOWS = [0, ...Array.from({ length: 15 }, (_, i) => 2 ** (20 + i))];
 
-/** Backward requests that are remembered one by one. */
+/** The most backward requests that are remembered one by one. */
 const MOST_PLACES = 8;
 
 class Count implements Tally {
@@ -28,9 +28,8 @@ class Count implements Tally {
 }
 
 /**
- * Judges requests as a disk would that takes all of them, and remembers what they come to. A READ gets
- * the answer of a stream with one of the windows; a window that would have answered otherwise is ruled
- * out.
+ * Takes requests in any order, and counts them. A READ gets the reply of a stream with one of the windows; the
+ * windows that would have replied otherwise are ruled out.
  */
 export class WriteLog {
   /** The size of the disk in bytes: whole sectors. */
@@ -51,17 +50,17 @@ export class WriteLog {
   readonly #reads = new Count();
   readonly #readsHeld = new Count();
   readonly #readsBack = new Count();
-  /** The one whose answers clients get. */
+  /** The trial whose replies clients get. */
   readonly #answering: WindowTrial;
   readonly #windowless: WindowTrial;
-  /** A larger window was ruled out by its answers only. */
+  /** A larger window was ruled out only by its replies. */
   #undecided = false;
   readonly #places: BackwardRequest[] = [];
   #farthest: Offset = 0;
 
   /**
    * @param size the stream's length in bytes
-   * @param window of the stream that answers, in bytes: one of those that are tried
+   * @param window of the stream that replies, in bytes: one of those that are tried
    */
   constructor(size: Offset, window: number) {
     this.#size = size;
@@ -74,7 +73,7 @@ export class WriteLog {
     this.#answering = withWindow(window);
   }
 
-  /** READs of what has been streamed already. */
+  /** The number of READs below the head. */
   get readsBack(): number {
     return this.#readsBack.requests;
   }
@@ -93,25 +92,25 @@ export class WriteLog {
     return NBD_OK;
   }
 
-  /** The payload of an admitted WRITE as it comes. @returns NBD_OK, or NBD_ENOSPC for data past the end */
+  /** A part of the payload of an admitted WRITE. @returns NBD_OK, or NBD_ENOSPC for data past the end */
   put(at: Offset, bytes: Uint8Array): number {
     this.#answering.put(at, bytes);
     const inside = Number(max(0, min(bytes.length, this.#room(at))));
     return bytes.subarray(inside).some((byte) => byte !== 0) ? NBD_ENOSPC : NBD_OK;
   }
 
-  /** Bytes of the stream from `at` on; beyond its end there may be the rest of a sector. */
+  /** Bytes from `at` to the stream's end, behind which there may be the rest of a sector. */
   #room(at: Offset): Offset {
     return at < this.#size ? subtract(this.#size, at) : 0;
   }
 
-  /** A WRITE_ZEROES of at least one byte. @returns as {@link write} */
+  /** A WRITE_ZEROES of at least one byte. @returns the same as {@link write} */
   zero(request: Request): number {
     const { offset, length } = request;
     const end = add(offset, length);
     if (end > this.advertised) return NBD_ENOSPC;
     this.#zeroes.add(length);
-    // Zeroes for what the stream has as zeroes already are in order.
+    // Zeroes are not late where the stream has zeroes already.
     const late = !this.#windowless.zero(offset, length);
     for (const trial of this.#trials) {
       if (trial !== this.#windowless) trial.zero(offset, length);
@@ -131,14 +130,14 @@ export class WriteLog {
     return answer;
   }
 
-  /** What such a READ gives, if that is not zeroes. */
+  /** The data of such a READ; undefined is zeroes. */
   data({ offset, length }: Request): Uint8Array | undefined {
     const data = this.#answering.data(offset, Number(length));
     if (data !== undefined) this.#readsHeld.add(length);
     return data;
   }
 
-  /** What there is in [offset, end), as of `SequentialRule.dataAt`. */
+  /** The block status at the start of [offset, end), as of `SequentialRule.dataAt`. */
   dataAt(offset: Offset, end: Offset): [data: boolean, until: Offset] {
     const within = (trial: WindowTrial): [boolean, Offset] => {
       const [data, until] = trial.dataAt(offset);
@@ -152,7 +151,7 @@ export class WriteLog {
     return answer;
   }
 
-  /** Rules out trials with other answers. @param same whether a client would have got the answer that it got */
+  /** Rules out trials with other replies. @param same true if the client would have got the same reply */
   #ruleOut(same: (trial: WindowTrial) => boolean): void {
     for (const trial of this.#trials) {
       if (!trial.alive || trial === this.#answering || same(trial)) continue;

@@ -1,4 +1,4 @@
-/** What comes out of the source: how much of it has been taken, and what of that is remembered. */
+/** Takes the source's bytes, and remembers those that can be read again. */
 import { O_WRONLY } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
@@ -10,26 +10,23 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import { blockOf, placeIn } from "../blocks.ts";
 import { KEPT } from "./rule.ts";
 
-/** Memory is taken in pieces of so many bytes; a read(2) fills one at the most. */
+/** Bytes of a block of memory; a read(2) fills at most one. */
 export const BLOCK = 256 * 1024;
 
-/** Where in its memory the byte at `at` lies. */
+/** The index of the byte at `at` in its block. */
 export function placeInBlock(at: Offset): number {
   return placeIn(at, BLOCK);
 }
 
-/** How many of the bytes of [at, end) lie in the same memory as the first. */
+/** The number of bytes of [at, end) in the same block as the first. */
 export function lengthInBlock(at: Offset, end: Offset): number {
   return Number(min(subtract(end, at), BLOCK - placeInBlock(at)));
 }
 
-/** Bytes skipped in one call at the most. */
+/** The most bytes that one call skips. */
 const DISCARDED = 1024 * 1024;
 
-/**
- * What has been read from the source and may be asked for (again), by its place in the stream. Only what
- * was put there may be asked for.
- */
+/** Bytes of the source that clients may read (again), by their position in the stream. */
 export class History {
   readonly #blocks = new Map<Offset, Memory>();
   readonly #kept = new Map<Offset, Memory>();
@@ -37,7 +34,7 @@ export class History {
   /** The block of the last {@link trim}. */
   #trimmed: Offset = 0;
 
-  /** The memory for the byte at `at`, which comes next, and for those behind it in its block. */
+  /** The memory for the next byte of the stream, at `at`, and for those behind it in its block. */
   room(at: Offset): Memory {
     const blocks = at < KEPT ? this.#kept : this.#blocks;
     const key = blockOf(at, BLOCK);
@@ -49,13 +46,13 @@ export class History {
     return block;
   }
 
-  /** The memory in which the byte at `at` is, at {@link placeInBlock}. */
+  /** The memory with the byte at `at`, which must be there, at {@link placeInBlock}. */
   memoryAt(at: Offset): Memory {
     const key = blockOf(at, BLOCK);
     return (this.#kept.get(key) ?? this.#blocks.get(key)) as Memory;
   }
 
-  /** Copies [start, end) to `to`, from its byte `offset` on. */
+  /** Copies [start, end) to `to` at `offset`. */
   copy(start: Offset, end: Offset, to: Memory, offset: number): void {
     for (let at = start; at < end;) {
       const length = lengthInBlock(at, end);
@@ -65,12 +62,12 @@ export class History {
     }
   }
 
-  /** Nothing below `limit` is asked for any more, but for what is kept. */
+  /** Forgets everything below `limit` except the first KEPT bytes. */
   trim(limit: Offset): void {
     const first = blockOf(limit, BLOCK);
     if (first === this.#trimmed) return;
     this.#trimmed = first;
-    // In the order in which they were put: the first is the oldest.
+    // In insertion order: the first is the oldest.
     for (const [key, block] of this.#blocks) {
       if (key >= first) return;
       this.#blocks.delete(key);
@@ -88,13 +85,13 @@ export class Intake {
   ready = false;
   /** The source has no more. */
   ended = false;
-  /** Bytes taken so far: where in the stream the next one belongs. */
+  /** Bytes taken so far: the stream position of the next one. */
   taken: Offset = 0;
   readonly #source: Source;
   readonly #history: History;
   /** Bytes that are known to be in the source's pipe. */
   #known = 0;
-  /** /dev/null, once it is needed. */
+  /** /dev/null; -1 until it is needed. */
   #null = -1;
   #scrap: Memory | undefined;
 
@@ -104,9 +101,9 @@ export class Intake {
   }
 
   /**
-   * Bytes that can be taken without waiting: at least one.
+   * The number of bytes that can be taken without waiting.
    *
-   * @param wanted more than this need not be known: to ask takes a lock that the writer wants, too
+   * @param wanted more need not be known: to ask the kernel takes a lock that the writer needs, too
    */
   available(wanted = 1): number {
     if (this.ended) return 0;
@@ -128,14 +125,14 @@ export class Intake {
   /**
    * Moves up to `length` bytes, which have to be {@link available}, to a socket.
    *
-   * @returns bytes moved; WOULD_BLOCK when it is the socket that takes no more now; 0 when another
-   *   reader of the pipe has taken them
+   * @returns bytes moved; WOULD_BLOCK when the socket takes no more now; 0 when another reader of the pipe
+   *   has taken them
    * @throws SyscallError when the socket's peer is gone
    */
   intoSocket(socket: number, length: number): number {
     const n = splice(this.#source.pipe, socket, length);
     if (n > 0) this.#took(n);
-    // Without it there is nothing to wait for: the socket may well be writable.
+    // With an empty pipe there is nothing to wait for: the socket may be writable.
     else if (n === WOULD_BLOCK && bytesReadable(this.#source.pipe) === 0) return 0;
     return n;
   }
@@ -150,7 +147,7 @@ export class Intake {
     return this.#took(n);
   }
 
-  /** Takes bytes that are behind the stream's end, and belong to nothing. */
+  /** Takes and discards bytes behind the stream's end. */
   surplus(): number {
     const available = this.available();
     if (available <= 0) return available;
@@ -180,7 +177,7 @@ export class Intake {
     return n;
   }
 
-  /** Remembers what a call on the source has returned. */
+  /** Remembers the result of a call on the source. */
   #noted(n: number): number {
     if (n <= 0) this.#known = 0;
     if (n === 0) this.ended = true;

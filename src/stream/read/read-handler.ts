@@ -1,4 +1,4 @@
-/** The requests of a connection to a stream that is read: READ, from its header to its last byte. */
+/** The request handler of a stream that is read: READ, from its header to its last byte. */
 import { MSG_MORE } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { boundAddress, send } from "../../../ffi/socket.ts";
@@ -24,8 +24,8 @@ import { lengthInBlock, placeInBlock } from "./intake.ts";
 import type { Reader, ReadState } from "./read-state.ts";
 
 /**
- * True for TCP to this machine: the pages are copied anyway on their way, and in pieces of the size in
- * which the writer left them in its pipe. One copy more, in large pieces, is less work. (bench/, read-tcp)
+ * True for TCP to this machine: the kernel copies the pages anyway, in pieces of the size that the writer has
+ * put into its pipe. One copy more, in large pieces, is less work. (bench/, read-tcp)
  */
 function isLoopback(fd: number): boolean {
   const address = boundAddress(fd);
@@ -33,7 +33,7 @@ function isLoopback(fd: number): boolean {
   return /^(127\.|0:0:0:0:0:0:0:1$|0:0:0:0:0:ffff:7f)/.test(address.host);
 }
 
-/** No chunk is smaller than this, unless it is all that is left of a request. */
+/** The smallest chunk, unless less is left of a request. */
 const CHUNK_MIN = 64 * 1024;
 
 /** The largest part of a reply that is copied behind its header. */
@@ -45,16 +45,16 @@ export class ReadHandler implements RequestHandler, Reader {
   readonly #stream: ReadState;
   /** Data may go by splice(2). */
   readonly #splices: boolean;
-  /** A READ is under way: this is the stream's reader. */
+  /** A READ is under way, and this is the stream's reader. */
   #active = false;
   /** Its data goes in one piece. */
   #whole = false;
-  /** What is to be sent next of it, and where it ends. */
+  /** The position of its data that is sent next, and its end. */
   #cursor: Offset = 0;
   #end: Offset = 0;
-  /** What is on its way to the socket. */
+  /** The part that is on its way to the socket. */
   readonly #segment: SegmentBody;
-  /** Where it began. */
+  /** The start of the READ. */
   #start: Offset = 0;
 
   constructor(
@@ -67,7 +67,7 @@ export class ReadHandler implements RequestHandler, Reader {
       stream.moveHead(this.#cursor);
       if (this.#cursor === this.#end) this.#finish();
     });
-    // A disk of no bytes has been read by every client that connects.
+    // Every client that connects has read a disk of no bytes.
     this.streamed = stream.rule.movesStream(0);
   }
 
@@ -91,7 +91,7 @@ export class ReadHandler implements RequestHandler, Reader {
     return this.#active;
   }
 
-  /** Nothing is read, and above all nothing skipped, for a client that is gone. */
+  /** The source is not read, and above all not skipped, for a client that is gone. */
   get cannotComplete(): boolean {
     return this.#active && this.channel.gone;
   }
@@ -107,7 +107,7 @@ export class ReadHandler implements RequestHandler, Reader {
     input.consumeHeader();
     switch (request.type) {
       case NBD_CMD_BLOCK_STATUS:
-        // All that is ahead is data, as far as is known.
+        // Everything counts as data, because the source is not known in advance.
         channel.replyBlockStatus(this.#stream.rule.advertised, () => [true, undefined]);
         break;
       case NBD_CMD_WRITE:
@@ -122,12 +122,12 @@ export class ReadHandler implements RequestHandler, Reader {
   }
 
   refused(): void {
-    // It would not have moved the stream.
+    // A refused request of another kind does not move the stream.
   }
 
   abort(): boolean {
     const midRequest = this.busy;
-    // What has left the pipe is gone, whether the client has got it or not.
+    // Bytes that have left the pipe are lost, even if the client has not got them.
     if (this.#segment.underWay && this.#segment.spliced) {
       this.#stream.moveHead(this.#stream.intake.taken);
     }
@@ -151,7 +151,7 @@ export class ReadHandler implements RequestHandler, Reader {
     } else if (length === 0) {
       replies.nothing(request);
     } else if (!rule.admit(offset, length)) {
-      // A client that has come back on another connection does not want it here any more.
+      // The client may have come back on another connection, and needs no reply here.
       if (reconnects?.isOld(this) === true) reconnects.replace(this);
       else this.#refuse(stream.refuse(request));
     } else {
@@ -160,7 +160,7 @@ export class ReadHandler implements RequestHandler, Reader {
       this.#start = offset;
       this.#cursor = offset;
       this.#end = add(offset, length);
-      // The one that takes the place of a lost client counts before it has got anything.
+      // A client that has come back counts before it has got anything.
       if (rule.movesStream(this.#end) && reconnects?.moved(this) === true) this.streamed = true;
       const unfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
       this.#whole = unfragmented || !replies.negotiated.structured || length < SPLICE_MIN;
@@ -172,10 +172,10 @@ export class ReadHandler implements RequestHandler, Reader {
     this.channel.replies.refuse(this.channel.request, failure.errno, clientText(failure));
   }
 
-  /** Goes on with the READ under way; only while no body of it is on its way. */
+  /** Goes on with the READ; only while no body of it is on its way. */
   step(): Step {
     const stream = this.#stream;
-    // It was thrown away: the client takes nothing any more.
+    // The body was dropped, because the client takes nothing any more.
     if (this.#segment.underWay) return INPUT_ENDED;
     if (stream.failure !== undefined) {
       this.#refuse(stream.failure);
@@ -200,13 +200,13 @@ export class ReadHandler implements RequestHandler, Reader {
     return this.#send(held, piped);
   }
 
-  /** Of `missing` bytes that are not in memory, how many can go by splice(2) now. */
+  /** The number of `missing` bytes, which are not in memory, that can go by splice(2) now. */
   #spliceable(missing: number): number {
     if (missing < SPLICE_MIN || !this.#splices || this.#stream.usesMemory) return 0;
     return Math.max(0, Math.min(missing, this.#stream.intake.available(missing)));
   }
 
-  /** Something of the source has been taken, or could not be. @param n as `Intake` returns it */
+  /** The step after an attempt to take bytes of the source. @param n the result of `Intake` */
   #taken(n: number): Step {
     if (n > 0) return CALLED;
     const stream = this.#stream;
@@ -249,7 +249,7 @@ export class ReadHandler implements RequestHandler, Reader {
     return MORE;
   }
 
-  /** The client is given the stream up to `end`, or has it skipped. */
+  /** The client gets the stream up to `end`, or skips it. */
   #given(end: Offset): void {
     if (this.#stream.rule.movesStream(end)) this.streamed = true;
   }
@@ -263,11 +263,11 @@ export class ReadHandler implements RequestHandler, Reader {
 }
 
 /**
- * A part of a READ's data on its way to the socket: first from memory, then from the pipe, then zeroes.
- * One object of a connection, which is filled again for every part.
+ * A part of a READ's data on its way to the socket: first from memory, then from the pipe, then zeroes. One
+ * object of a connection, which is reused for every part.
  */
 class SegmentBody implements Body {
-  /** True from {@link start} until all of it is out, or the client is not to get the rest. */
+  /** True from {@link start} until all of it is sent, or the READ is over. */
   underWay = false;
   /** True once bytes have left the pipe. */
   spliced = false;
@@ -278,7 +278,7 @@ class SegmentBody implements Body {
   readonly #zeroes = new ZeroBody();
   readonly #sent: () => void;
 
-  /** @param sent called at once when all of it is out: the client may leave before the next step */
+  /** @param sent called as soon as all of it is sent: the client may leave before the next step */
   constructor(stream: ReadState, sent: () => void) {
     this.#stream = stream;
     this.#sent = sent;
@@ -287,8 +287,8 @@ class SegmentBody implements Body {
   /**
    * Begins; only while nothing is under way.
    *
-   * @param from where in the stream it starts
-   * @param held bytes that are in the history; they stay there until this is sent
+   * @param from its position in the stream
+   * @param held bytes that are in the history, and stay there until they are sent
    * @param piped bytes behind them that are in the pipe
    * @param zeroes bytes behind those
    */

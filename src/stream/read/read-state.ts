@@ -1,4 +1,4 @@
-/** What all connections to a stream that is read share. */
+/** The state that all connections to a stream that is read share. */
 import { ERRNO } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
 import type { Digest } from "../../endpoint/checksum.ts";
@@ -14,20 +14,20 @@ import { type Mover, ReconnectTracker } from "../reconnect.ts";
 import { History, Intake, lengthInBlock, placeInBlock } from "./intake.ts";
 import { KEPT, ReadRule } from "./rule.ts";
 
-/** The most that is looked at behind the stream's end, in bytes: the source may have no end. */
+/** The most bytes that are read behind the stream's end: the source may be endless. */
 const LARGEST_SURPLUS = 64 * 1024 * 1024;
 
 interface ReadStreamOptions {
   readonly source: Source;
   /** The stream's length in bytes. */
   readonly size: Offset;
-  /** True when that is not known, and `size` stands for no end. */
+  /** True when the length is not known, and `size` is that of an endless stream. */
   readonly endless: boolean;
   /** Bytes behind the head that can be read again. */
   readonly window: number;
-  /** Clients whose connection is lost may come back and go on. */
+  /** Clients whose connection is lost may come back. */
   readonly reconnect: boolean;
-  /** Zeroes take the place of what a source that ends early has not. */
+  /** Zeroes follow a source that ends early. */
   readonly pad: boolean;
   /** A source that is longer than `size` is an error. */
   readonly exact: boolean;
@@ -40,12 +40,12 @@ interface ReadStreamOptions {
 
 /** The handler of a connection whose READ may be under way. */
 export interface Reader extends Mover {
-  /** True when bytes of [offset, offset + length) are on their way to it, or asked for. */
+  /** True when its READ overlaps [offset, offset + length). */
   isReading(offset: Offset, length: Offset): boolean;
 }
 
 export class ReadState {
-  /** Set when the stream is broken, for good. */
+  /** Set once the stream is broken. */
   failure: Failure | undefined;
   /** The connection whose READ is under way; READs are served one by one, in the order of their arrival. */
   reader: Reader | undefined;
@@ -59,7 +59,7 @@ export class ReadState {
   readonly #queue: Reader[] = [];
   /** Bytes found behind the stream's end. */
   #surplus = 0;
-  /** The exit status of the source's process: "unasked" until the source has ended, "known" if not wanted. */
+  /** The exit status of the source's process: "unasked" until the source has ended, "known" if not needed. */
   #exitStatus: "unasked" | "asked" | "known";
   /** "first-bytes" has been posted. */
   #begun = false;
@@ -81,7 +81,7 @@ export class ReadState {
     return this.failure;
   }
 
-  /** True when no READ of another connection comes before the next one of this. */
+  /** True when no READ of another connection is before the next one of this. */
   isNext(by: Reader): boolean {
     return this.reader === undefined && (this.#queue[0] ?? by) === by;
   }
@@ -97,9 +97,9 @@ export class ReadState {
   }
 
   /**
-   * Ends the connection that reads now if it began earlier and this one wants what it has been given, or
-   * is being given: it is the same client, which has come back, whether or not the loss is known. A
-   * program that only looks at what is at the start of the disk is another one.
+   * Ends the connection that reads now if it began earlier and this one reads the same data: it is the same
+   * client, which has come back, even if the loss is not known. A program that only looks at the start of
+   * the disk is another client.
    */
   replaceReader(by: Reader, offset: Offset, length: Offset): void {
     const { reader, reconnects } = this;
@@ -109,33 +109,33 @@ export class ReadState {
     if (again || reader.isReading(offset, length)) reconnects.replace(reader);
   }
 
-  /** A connection does not read any more, nor wait for its turn. */
+  /** A connection neither reads nor waits for its turn any more. */
   endTurn(by: Reader): void {
     if (this.reader === by) this.reader = undefined;
     const place = this.#queue.indexOf(by);
     if (place >= 0) this.#queue.splice(place, 1);
   }
 
-  /** A client wants to read what is behind the head and not kept. */
+  /** A client wants to read below the head what is not kept. */
   refuse(request: Request): Failure {
     const { head } = this.rule;
     return this.break(backwardRead(request, head, this.rule.windowFor(request.offset)));
   }
 
-  /** Where the source's bytes end, as far as is known; up to `size`, zeroes follow. */
+  /** The end of the source's bytes, as far as is known; from there, zeroes follow up to `size`. */
   get dataEnd(): Offset {
     const { size } = this.rule;
     const padded = this.options.pad && this.intake.ended && this.#exitStatus === "known";
     return padded ? min(this.intake.taken, size) : size;
   }
 
-  /** True while the bytes that come next have to go through memory. */
+  /** True while the next bytes have to go through memory. */
   get usesMemory(): boolean {
     const { window, digest } = this.options;
     return window > 0 || digest !== undefined || this.intake.taken < KEPT;
   }
 
-  /** Moves the head to `end`, if it is not there yet: clients have been given what lies below, or it was skipped. */
+  /** Moves the head to `end`, if it is not there yet: clients have got, or skipped, the bytes below. */
   moveHead(end: Offset): void {
     const { head, size } = this.rule;
     const to = min(end, size);
@@ -164,10 +164,9 @@ export class ReadState {
   }
 
   /**
-   * The source is at its end, with less than a client has asked for.
+   * The source has ended within a READ.
    *
-   * @returns true when zeroes take the place of the rest; false when there is something to wait for,
-   *   or the stream is broken
+   * @returns true when zeroes follow; false when there is something to wait for, or the stream is broken
    */
   endedEarly(): boolean {
     if (!this.#exitedWell()) return false;
@@ -178,20 +177,20 @@ export class ReadState {
     return false;
   }
 
-  /** True when the stream is complete only with the source's end: there is no surplus so far. */
+  /** True when the stream is complete only with the source's end, and there is no surplus so far. */
   get needsEnd(): boolean {
     return this.mustConfirm && this.#surplus === 0;
   }
 
-  /** True when the last byte may go out only after {@link confirmEnd}. */
+  /** True when the last byte may be sent only after {@link confirmEnd}. */
   get mustConfirm(): boolean {
     const { exact, awaitsExit, endless } = this.options;
     return !endless && (exact || awaitsExit);
   }
 
   /**
-   * Finds out whether the source ends well where the stream does: a client that has got all of the stream
-   * must be able to rely on it.
+   * Finds out whether the source ends without error where the stream does, so that a client that has got all
+   * of the stream can rely on it.
    *
    * @returns false when there is something to wait for, or the stream is broken
    */
@@ -211,7 +210,7 @@ export class ReadState {
     return false;
   }
 
-  /** Looks for what is behind the stream's end. @returns true when there is no more to find out */
+  /** Reads behind the stream's end. @returns true when there is no more to find out */
   readSurplus(): boolean {
     while (!this.intake.ended) {
       if (this.#surplus > 0 && !this.#surplusIsFine()) return true;
@@ -223,7 +222,7 @@ export class ReadState {
     return true;
   }
 
-  /** What was found behind the stream's end; undefined when nothing was. */
+  /** The bytes found behind the stream's end; undefined when none were. */
   get surplus(): Surplus | undefined {
     if (this.#surplus === 0) return undefined;
     return { bytes: this.#surplus, more: !this.intake.ended };
@@ -244,16 +243,16 @@ export class ReadState {
     if (problem !== undefined) this.break(sourceFailed(problem, this.intake.taken));
   }
 
-  /** The source has failed: nothing more comes. */
+  /** The source has failed, and gives no more bytes. */
   endpointFailed(error: EndpointError): void {
     const { source } = this.options;
     this.break(sourceFailed(`${source.name} failed (${error.message})`, this.intake.taken));
     source.close();
-    // The connections that wait for it are to be told.
+    // Wakes the connections that wait for it.
     this.intake.ready = true;
   }
 
-  /** Bytes that were in the pipe are gone: it has another reader. */
+  /** Another reader has taken bytes from the pipe. */
   otherReader(): never {
     const error = new SyscallError("splice", ERRNO.EIO, "somebody else reads from it, too");
     throw new EndpointError(error);
@@ -265,7 +264,7 @@ export class ReadState {
     return taken > from ? Number(subtract(min(taken, end), from)) : 0;
   }
 
-  /** Takes the next bytes into memory, as many as one call gives, but none behind the end. */
+  /** Takes the next bytes into memory, as many as one call gives, but none behind the stream's end. */
   takeIn(): number {
     const { size } = this.rule;
     const n = this.intake.intoHistory(subtract(size, min(this.intake.taken, size)));
@@ -273,7 +272,7 @@ export class ReadState {
     return n;
   }
 
-  /** Posts what the stream begins with, once enough of it is there. */
+  /** Posts the first bytes of the stream, once enough of them are there. */
   #begin(): void {
     const { taken, ended } = this.intake;
     const whole = min(START, this.rule.size);
@@ -283,7 +282,7 @@ export class ReadState {
     this.options.post({ type: "first-bytes", bytes });
   }
 
-  /** Skips bytes up to `end`, as many as one call takes. @returns as `Intake` */
+  /** Skips bytes up to `end`, as many as one call takes. @returns the same as `Intake` */
   skip(end: Offset): number {
     const { taken } = this.intake;
     if (taken < end) {

@@ -1,4 +1,4 @@
-/** A stream that is read: how its source is opened, polled, completed and closed. */
+/** A stream that is read: opens, polls, completes and closes its source. */
 import { POLLIN } from "../../../ffi/constants.ts";
 import { EndpointError } from "../../endpoint/error.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
@@ -10,15 +10,12 @@ import type { RequestHandler, Stream } from "../stream.ts";
 import { ReadHandler } from "./read-handler.ts";
 import { ReadState } from "./read-state.ts";
 
-/**
- * Milliseconds for a writer that has given all that is wanted to close its end. One that keeps it open
- * does no harm.
- */
+/** Milliseconds for a writer to close its end after the last byte. One that keeps it open does no harm. */
 const LINGER = 1000;
 
 /**
- * What the kernel may hold for a client, in bytes: more than its default, so that the client has
- * something to do while the source's writer has its turn.
+ * Bytes that the kernel may hold for a client: more than its default, so that the client can work while the
+ * source's writer runs.
  */
 const SEND_BUFFER = 1024 * 1024;
 
@@ -64,7 +61,7 @@ export class ReadStream extends ReadState implements Stream {
   }
 
   events(wanted: boolean): number {
-    // A writer that is gone is reported at every poll(2), so it is polled only when a client waits.
+    // poll(2) always reports a writer that is gone, so the source is polled only when a client waits.
     const awaited = wanted && !this.intake.ready;
     this.options.counters.endpointAwaited = awaited;
     return awaited ? POLLIN : -1;
@@ -75,7 +72,7 @@ export class ReadStream extends ReadState implements Stream {
   }
 
   endReconnect(): void {
-    // A client that does not come back leaves nothing behind that is incomplete.
+    // A client that does not come back leaves no gap in the stream.
   }
 
   finish(short: ShortStream): void {
@@ -84,7 +81,7 @@ export class ReadStream extends ReadState implements Stream {
     this.#deadline = performance.now() + LINGER;
   }
 
-  /** Finds out whether the source has more than the stream, if all of that has been read. */
+  /** Finds out whether the source is longer than the stream, if that has been read completely. */
   complete(): boolean {
     const { post } = this.options;
     if (this.#endIsWanted && !this.#isAtEnd()) {
@@ -95,12 +92,12 @@ export class ReadStream extends ReadState implements Stream {
     return true;
   }
 
-  /** True when the clients have read all there is, as far as is known. */
+  /** True when the clients have read the whole stream, as far as is known. */
   get #endIsWanted(): boolean {
     const { rule } = this;
     const { endless, awaitsExit } = this.options;
     if (!this.isOpen) return false;
-    // Without a size, the exit status of a command counts if it is there right now.
+    // Without a size, the exit status of a command counts if it is known at this moment.
     return endless ? awaitsExit : rule.head === rule.size;
   }
 
@@ -110,7 +107,7 @@ export class ReadStream extends ReadState implements Stream {
     try {
       return this.readSurplus();
     } catch (error) {
-      // All of the stream has been read: a peer that breaks the connection now does no harm.
+      // The whole stream has been read, so a peer that breaks the connection now does no harm.
       if (error instanceof EndpointError && !this.options.exact) return true;
       throw error;
     }

@@ -1,20 +1,16 @@
-/**
- * The rule of a stream that is read: what can be asked for, when its bytes come only once.
- *
- * Pure arithmetic: nothing is read, sent or waited for here.
- */
+/** The rule of a stream that is read: which READs it can answer. Pure arithmetic, without I/O. */
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 
-/** The start of the stream, in bytes, that can always be read again: programs look there for what it is. */
+/** Bytes at the start of the stream that can always be read again: programs detect its format there. */
 export const KEPT = 1024 * 1024;
 
 export class ReadRule {
-  /** Bytes that clients have been given, or that were skipped. */
+  /** Bytes that clients have got or skipped. */
   head: Offset = 0;
-  /** The most, in bytes, that a client has gone back behind the head and what is kept. */
+  /** The most bytes that a client has gone back below the head, except into the kept start. */
   needed = 0;
-  /** The size of the disk in bytes: whole sectors. What lies behind `size` reads as zeroes. */
+  /** The size of the disk in bytes: whole sectors. Bytes behind `size` read as zeroes. */
   readonly advertised: Offset;
 
   /**
@@ -33,7 +29,7 @@ export class ReadRule {
     return add(offset, length) <= this.advertised;
   }
 
-  /** Takes on a READ of at least one byte. @returns false when it wants what is not kept any more */
+  /** Admits a READ of at least one byte. @returns false when its data is not kept any more */
   admit(offset: Offset, length: Offset): boolean {
     const end = add(offset, length);
     if (offset >= this.head || min(end, this.head) <= KEPT) return true;
@@ -43,20 +39,20 @@ export class ReadRule {
     return true;
   }
 
-  /** The window that a READ below the head takes, in bytes; what is kept takes none. */
+  /** The window, in bytes, that a READ below the head needs; the kept start needs none. */
   windowFor(offset: Offset): Offset {
     return subtract(this.head, min(max(offset, KEPT), this.head));
   }
 
   /**
-   * True when a client that reads up to `end` moves the stream: it has more than what can always be read
-   * again. A program that only looks at what the disk holds does not.
+   * True when a client that reads up to `end` moves the stream: it reads more than the kept start. A program
+   * that only detects the format does not.
    */
   movesStream(end: Offset): boolean {
     return end > KEPT || end >= this.size;
   }
 
-  /** Where the bytes start that can be read again, what is kept aside. */
+  /** The first byte that can be read again, the kept start aside. */
   get reach(): Offset {
     return this.head > this.window ? subtract(this.head, this.window) : 0;
   }

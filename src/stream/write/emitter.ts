@@ -1,4 +1,4 @@
-/** What is on its way to the sink, how much has got there, and which WRITEs wait for that. */
+/** The queue to the sink, and the WRITEs that wait for it. */
 import { IOV_MAX } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { IoVec } from "../../../ffi/memory.ts";
@@ -7,10 +7,7 @@ import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { RequestKey } from "../../protocol/reply.ts";
 import type { Counters } from "../counters.ts";
 
-/**
- * Zeroes emitted in one go at the most, so that in a gap of any length the loop still notices a signal,
- * a client that leaves or a reader that dies.
- */
+/** The most zeroes per flush: in a gap of any length, the loop has to notice signals and hang-ups. */
 const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
 
 /**
@@ -23,9 +20,9 @@ export class Emitter {
   #gap: Offset = 0;
   readonly #vector = new IoVec(IOV_MAX);
   #queued = 0;
-  /** Of {@link queued}, those that were replied to already: they go out even if their client is lost. */
+  /** Of {@link queued}, those that have got their reply: they are emitted even if their client is lost. */
   #answered = 0;
-  /** What the sink holds are zeroes, not data. */
+  /** The sink holds zeroes, not data. */
   #heldZeroes = false;
 
   constructor(
@@ -63,22 +60,22 @@ export class Emitter {
     return this.sink.held > 0 ? -1 : this.#queued - this.#vector.remaining;
   }
 
-  /** What is queued now came out of the window, and was replied to when it got there. */
+  /** The queue came out of the window, and got its replies when it got there. */
   markAnswered(): void {
     this.#answered = this.#queued;
   }
 
   /**
-   * Drops what is queued and was not replied to: its client is gone, and sends it again if it comes back.
+   * Drops queued bytes without a reply: their client is gone, and sends them again if it comes back.
    *
-   * @returns bytes dropped, the zeroes before them and they themselves
+   * @returns how many zeroes and bytes were dropped
    */
   dropUnanswered(): { gap: Offset; bytes: number } {
     const accepted = this.#queued - this.#vector.remaining;
     const bytes = this.#queued - Math.max(accepted, this.#answered);
     this.#vector.dropLast(bytes);
     this.#queued -= bytes;
-    // Zeroes lead up to what is behind them.
+    // Zeroes are a gap before the bytes.
     const gap = this.#vector.remaining === 0 ? this.#gap : 0;
     this.#gap = subtract(this.#gap, gap);
     return { gap, bytes };
@@ -89,7 +86,7 @@ export class Emitter {
     this.#gap = length;
   }
 
-  /** Queues bytes from memory, which must stay as they are until the sink has them. */
+  /** Queues bytes from memory, which must not change until the sink has them. */
   pushBytes(address: number, length: number): void {
     this.#vector.push(address, length);
     this.#queued += length;
@@ -99,7 +96,7 @@ export class Emitter {
    * Gives the sink what is queued.
    *
    * @returns true when the sink has all of it; false when the sink would block (`ready` is false then) or
-   *   others have their turn first (`ready` stays true)
+   *   other connections have their turn first (`ready` stays true)
    * @throws EndpointError
    */
   flush(): boolean {
@@ -140,13 +137,13 @@ export class Emitter {
     try {
       this.ready = this.sink.flush();
     } finally {
-      // A sink that fails has taken what it has taken.
+      // A sink may take a part before it fails.
       this.#count(before - this.sink.held, this.#heldZeroes);
     }
     return this.ready;
   }
 
-  /** Accounts for what the sink has taken, but not yet for what it holds of it. */
+  /** Counts bytes that the sink has taken, without those that it holds. */
   #taken(length: number, zeroes: boolean): void {
     this.#heldZeroes = zeroes;
     this.#count(length - this.sink.held, zeroes);
@@ -157,7 +154,7 @@ export class Emitter {
     else this.counters.addData(length);
   }
 
-  /** Starts positions in the queue at 0 again, when the sink has all of it. */
+  /** Restarts positions in the queue at 0, when the sink has all of it. */
   reset(): void {
     this.#queued = 0;
     this.#answered = 0;
@@ -166,7 +163,7 @@ export class Emitter {
   /**
    * Moves up to `length` bytes from a socket; only while idle and ready.
    *
-   * @returns as `Sink.splice`; WOULD_BLOCK also clears `ready`, since either side may be meant
+   * @returns the same as `Sink.splice`; WOULD_BLOCK also clears `ready`, since either side may block
    */
   splice(socket: number, length: number): number {
     const n = this.sink.splice(socket, length);

@@ -1,4 +1,4 @@
-/** What a connection to a stream that is written may ask for, besides WRITE. */
+/** The requests to a stream that is written, except WRITE. */
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_FUA,
@@ -16,8 +16,8 @@ import type { Mover } from "../reconnect.ts";
 import type { WriteState } from "./write-state.ts";
 
 /**
- * qemu-img without `-n` first "creates" the disk on a connection of its own, where it zeroes one
- * sector. Zeroes that end here do not make a client one that sent data.
+ * The end of zeroes, in bytes, that do not count as data of a client: qemu-img without `-n` first "creates" the
+ * disk on a connection of its own, and zeroes one sector there.
  */
 export const CREATION_PROBE = 512;
 
@@ -39,7 +39,7 @@ export function serveOther(channel: Channel, stream: WriteState, by: Mover): boo
       return false;
     case NBD_CMD_BLOCK_STATUS: {
       const { rule } = stream;
-      // What has been streamed counts as data; ahead of it there are zeroes, but for what is held.
+      // Below the head all is data; ahead of it there are zeroes, except for the data in the window.
       channel.replyBlockStatus(rule.advertised, (offset) => rule.dataAt(offset));
       return false;
     }
@@ -66,7 +66,6 @@ function read(channel: Channel, stream: WriteState): void {
   }
 }
 
-/** @returns NBD_OK, or why nothing can be written any more */
 function flush(channel: Channel, { fua, failure }: WriteState): number {
   if (fua === 0 || !channel.allows(fua)) return NBD_EINVAL;
   return failure?.errno ?? NBD_OK;

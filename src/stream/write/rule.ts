@@ -1,7 +1,7 @@
 /**
- * The sequential rule: what a client's request means for a stream that only goes forward.
+ * The sequential rule: the effect of a client's request on a stream that only goes forward.
  *
- * Pure arithmetic over three positions: nothing is read, written or waited for here.
+ * Pure arithmetic over three positions, without I/O.
  */
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";
@@ -15,36 +15,36 @@ export interface WritePlan {
    * full, so its first gap is a hole; {@link SequentialRule.advance} and plan again.
    */
   kind: "emit" | "hold" | "advance";
-  /** Bytes at the payload's start that are in the stream already, and are not emitted again. */
+  /** Bytes at the payload's start that were emitted before, and are not emitted again. */
   skip: number;
   /** Zeroes to emit before the payload: the gap that the client left. */
   gap: Offset;
   /** Bytes of the payload to emit. */
   emit: number;
   /**
-   * Bytes at the payload's end that lie between the stream's end and the advertised size, which is
-   * rounded up to whole sectors. They are not emitted, and must be zeroes.
+   * Bytes at the payload's end between the stream's end and the advertised size, which is rounded up to
+   * whole sectors. They are not emitted, and must be zeroes.
    */
   tail: number;
 }
 
 /** The state of a stream that is written. */
 export class SequentialRule {
-  /** Bytes claimed for the sink so far: where the next byte in sequence belongs. */
+  /** Bytes claimed for the sink so far: the position of the next byte in sequence. */
   head: Offset = 0;
-  /** Where the zeroes end that clients have asked for. */
+  /** The end of the zeroes that clients have asked for. */
   #zeroed: Offset = 0;
-  /** What {@link planWrite} found; one object, filled anew. */
+  /** The result of {@link planWrite}; one object that is reused. */
   readonly plan: WritePlan = { kind: "emit", skip: 0, gap: 0, emit: 0, tail: 0 };
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
   readonly #zeroRuns = new ZeroRuns();
-  /** Where the first gap was that went out as zeroes: no window, however large, would hold what lies before. */
+  /** Start of the first gap that was emitted as zeroes: no window would hold what lies before. */
   #firstGap: Offset | undefined;
 
   /**
    * @param size the stream's length in bytes
-   * @param window where data ahead of its turn is held; without it a gap is a hole at once
+   * @param window holds data ahead of its turn; without it, a gap is a hole at once
    */
   constructor(
     readonly size: Offset,
@@ -53,7 +53,7 @@ export class SequentialRule {
     this.advertised = advertisedSize(size);
   }
 
-  /** Where zeroes that a client asked for end, not emitted yet; never below `head`. */
+  /** The end of zeroes that a client asked for and that are not emitted yet; never below `head`. */
   get pending(): Offset {
     return max(this.#zeroed, this.head);
   }
@@ -61,7 +61,7 @@ export class SequentialRule {
   /**
    * Judges a WRITE and fills `plan`, without changing the state.
    *
-   * @param repeated the client sends it again after its connection was lost: what the sink has is skipped
+   * @param repeated the client sends it again after its connection was lost: skips what the sink has
    * @returns NBD_OK; NBD_ENOSPC past the end; NBD_EIO below the head
    */
   planWrite(offset: Offset, length: number, repeated = false): number {
@@ -80,14 +80,14 @@ export class SequentialRule {
       plan.emit = Number(subtract(this.size, min(start, this.size)));
       plan.tail = length - plan.skip - plan.emit;
     }
-    // A payload of which nothing is emitted needs no gap now: it only lengthens the zeroes.
+    // If nothing of the payload is emitted, the gap is not emitted now either.
     plan.gap = plan.emit > 0 ? subtract(start, head) : 0;
     plan.kind = "emit";
     if (plan.emit > 0 && this.window !== undefined) this.#planWindow(this.window, start, end);
     return NBD_OK;
   }
 
-  /** Whether a WRITE of [start, end) goes into the window: if it leaves a gap. */
+  /** A WRITE of [start, end) goes into the window if it leaves a gap. */
   #planWindow(window: Window, start: Offset, end: Offset): void {
     window.countNeeded(start);
     if (this.plan.gap === 0) return;
@@ -95,7 +95,7 @@ export class SequentialRule {
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
 
-  /** Has the WRITE that {@link planWrite} has just admitted wait in the window, if there is room. */
+  /** Puts the WRITE that {@link planWrite} has just admitted into the window, if there is room. */
   holdBack(offset: Offset): void {
     const { plan, window } = this;
     const start = add(offset, plan.skip);
@@ -122,7 +122,7 @@ export class SequentialRule {
    * Takes the window's first run into the stream, after the gap before it.
    *
    * @param push gets the run as `Window.shift` gives it
-   * @param limit where a WRITE starts that is to be admitted next, and may replace what is held
+   * @param limit start of the WRITE that is admitted next, and may replace what is held
    * @returns the length of the gap, which has to be emitted first
    */
   advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
@@ -132,7 +132,7 @@ export class SequentialRule {
     return gap;
   }
 
-  /** Where the stream would end if nothing more came. */
+  /** The end of the stream if no more requests come. */
   get end(): Offset {
     return max(this.pending, this.window?.end ?? 0);
   }
@@ -145,8 +145,8 @@ export class SequentialRule {
   }
 
   /**
-   * The window in which a WRITE or a READ below the head would have been in time, in bytes, or less;
-   * undefined when there is none: all that came up to there was in order, and no window would hold it.
+   * The window, in bytes, that suffices for a WRITE or READ below the head; less may do. Undefined if no
+   * window suffices: everything up to there came in order, so no window would hold it.
    */
   windowFor(offset: Offset): Offset | undefined {
     if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
@@ -154,12 +154,11 @@ export class SequentialRule {
   }
 
   /**
-   * Takes a WRITE_ZEROES. It is lazy: the zeroes are only noted, and later data may still land
-   * among them. Below the head it does no harm where the stream has zeroes already: a client out of
-   * order zeroes what has been taken for a gap.
+   * Takes a WRITE_ZEROES. The zeroes are only noted, and later data may replace them. Below the head it is
+   * valid where the stream has zeroes already: a client out of order zeroes what was emitted as a gap.
    *
    * @param repeated it is known that the stream has only zeroes there
-   * @returns as {@link planWrite}
+   * @returns the same as {@link planWrite}
    */
   zero(offset: Offset, length: Offset, repeated = false): number {
     const end = add(offset, length);
@@ -172,9 +171,9 @@ export class SequentialRule {
   }
 
   /**
-   * Judges a READ: what the stream has not reached reads as zeroes.
+   * Judges a READ: ahead of the head, the stream reads as zeroes.
    *
-   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO for what has been streamed
+   * @returns NBD_OK; NBD_EINVAL past the end; NBD_EIO below the head
    */
   read(offset: Offset, length: Offset): number {
     if (add(offset, length) > this.advertised) return NBD_EINVAL;
@@ -182,9 +181,9 @@ export class SequentialRule {
   }
 
   /**
-   * What there is at `offset`, for block status: data that has been streamed or is held, or zeroes.
+   * The block status at `offset`: data that was streamed or is held, or zeroes.
    *
-   * @returns whether it is data, and up to where; undefined is up to the end
+   * @returns true for data, and up to where; undefined is the end
    */
   dataAt(offset: Offset): [data: boolean, until: Offset | undefined] {
     if (offset < this.head) return [true, this.head];
@@ -193,7 +192,7 @@ export class SequentialRule {
     return run.start <= offset ? [true, run.end] : [false, run.start];
   }
 
-  /** Brings the head to `end` with zeroes, when nothing is held. @returns how many have to be emitted */
+  /** Moves the head to `end` with zeroes; only while nothing is held. @returns how many have to be emitted */
   fill(end: Offset): Offset {
     if (end <= this.head) return 0;
     return this.#skipTo(end);
@@ -210,10 +209,10 @@ export class SequentialRule {
   }
 }
 
-/** Runs of zeroes that are remembered, so that a stream of any length takes the same memory. */
+/** A limit of remembered runs, so that a stream of any length takes the same memory. */
 const REMEMBERED_RUNS = 4096;
 
-/** The latest runs of zeroes that were emitted and that no client sent as data, in order. */
+/** The latest runs of zeroes that were emitted and not sent as data, in order. */
 class ZeroRuns {
   readonly #starts: Offset[] = [];
   readonly #ends: Offset[] = [];
@@ -232,7 +231,7 @@ class ZeroRuns {
     this.#ends.splice(0, REMEMBERED_RUNS);
   }
 
-  /** What lies at or behind `end` is not out after all. */
+  /** Forgets zeroes from `end` on, which were not emitted. */
   rewind(end: Offset): void {
     const [starts, ends] = [this.#starts, this.#ends];
     while (starts.length > 0 && (starts.at(-1) as Offset) >= end) {

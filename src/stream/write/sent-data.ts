@@ -1,36 +1,32 @@
-/** What has been sent to the sink, to compare it with what a client that comes back sends again. */
+/** Data that was sent to the sink, to compare it with what a client that has come back sends again. */
 import { Memory } from "../../../ffi/memory.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
-import { blockOf, blockStart, eachBlock, placeIn, WINDOW_BLOCK } from "../blocks.ts";
-
-/** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
-const BLOCK = WINDOW_BLOCK;
+import { blockOf, blockStart, eachBlock, placeIn, WINDOW_BLOCK as BLOCK } from "../blocks.ts";
 
 const ZEROES = new Uint8Array(BLOCK);
 
 /**
- * The latest data of the stream, in at most `size` bytes of memory, however far apart it lies: a
- * client that goes around a disk full of holes has its last requests all over it. What lies between
- * the pieces are zeroes.
+ * The latest data of the stream, in at most `size` bytes of memory, however far apart it lies: the last
+ * requests for a disk full of holes may be all over it. Between the blocks there are zeroes.
  */
 export class SentData {
   /** In the order of the stream, so the first is the oldest. */
   readonly #blocks = new Map<Offset, Memory>();
   readonly #limit: number;
-  /** Nothing is known of what lies before this. */
+  /** Data before this is forgotten. */
   #from: Offset = 0;
   /** The end of what was put last. */
   #end: Offset = 0;
 
-  /** @param size bytes; a client has a few dozen MiB in flight at the most */
+  /** @param size bytes; a client has at most a few dozen MiB in flight */
   constructor(size: number) {
     this.#limit = Math.max(1, Math.floor(size / BLOCK));
   }
 
   /**
-   * Copies what goes to the sink at `at`, behind all that was put before.
+   * Copies bytes that go to the sink at `at`, behind all that was put before.
    *
-   * @param address of bytes that are good for now
+   * @param address of the bytes, which must be valid during the call
    */
   put(at: Offset, address: number, length: number): void {
     let from = address;
@@ -57,7 +53,7 @@ export class SentData {
     return block;
   }
 
-  /** Forgets what lies at or behind `head`: it has not got to the sink. */
+  /** Forgets the data from `head` on, which has not got to the sink. */
   rewind(head: Offset): void {
     if (head >= this.#end) return;
     const first = blockOf(head, BLOCK);
@@ -74,7 +70,7 @@ export class SentData {
     return start >= this.#from;
   }
 
-  /** True when there are only zeroes in [start, end); all of it must be known, and with the sink. */
+  /** True when there are only zeroes in [start, end), which must be known and sent. */
   isZero(start: Offset, end: Offset): boolean {
     for (const [key, { bytes }] of this.#blocks) {
       const [first, last] = [blockStart(key, BLOCK), blockStart(add(key, 1), BLOCK)];
@@ -86,9 +82,9 @@ export class SentData {
     return true;
   }
 
-  /** True when `bytes` are known to be what the sink has at `at`; it must have all of that. */
+  /** True when the sink has got the same `bytes` at `at`, where all must be sent. */
   matches(at: Offset, bytes: Uint8Array): boolean {
-    // It may have been forgotten while the payload came.
+    // It may have been forgotten while the payload arrived.
     let same = this.knows(at);
     let done = 0;
     eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
@@ -101,10 +97,10 @@ export class SentData {
   }
 }
 
-/** WRITEs of its own that a connection remembers; qemu has 16 at a time, nbdcopy 64. */
+/** WRITEs that a connection remembers; qemu has 16 in flight, nbdcopy 64. */
 const REMEMBERED_WRITES = 128;
 
-/** Where the latest WRITEs of one connection begin and end. */
+/** The ranges of the latest WRITEs of one connection. */
 export class RecentWrites {
   /** Start and end of each, in turn. */
   readonly #ranges: Offset[] = [];

@@ -1,12 +1,9 @@
-/** Data that came ahead of its turn, held in memory until the gap before it fills. */
+/** Data ahead of its turn, held in memory until the gap before it is filled. */
 import { Memory } from "../../../ffi/memory.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import { blockOf, blockStart, eachBlock, WINDOW_BLOCK } from "../blocks.ts";
+import { blockOf, blockStart, eachBlock, WINDOW_BLOCK as BLOCK } from "../blocks.ts";
 
-/** Memory is taken in pieces of this size, at stream positions that are multiples of it. */
-const BLOCK = WINDOW_BLOCK;
-
-/** Pieces that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
+/** Blocks that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
 const MAX_PIECES = 512;
 
 /** A run of held bytes, [start, end). */
@@ -16,21 +13,20 @@ interface Run {
 }
 
 /**
- * Holds data wherever in the stream it belongs, in at most `size` bytes of memory. What limits it
- * is the memory and not the distance: a client that goes around a disk full of holes may be far
- * ahead with little data.
+ * Holds data at any position of the stream, in at most `size` bytes of memory. The memory limits it, not the
+ * distance: in a disk full of holes a client may be far ahead with little data.
  */
 export class Window {
   /**
-   * The most that had to be held at once, in bytes of memory: what came ahead of its turn, until what
-   * lies before it came or was read. What is held behind a gap that stays one does not count, however
-   * much it is: a smaller window would have emitted it, and done as well.
+   * The most memory that was needed at once, in bytes: for data ahead of its turn, until the data before it
+   * came or was read. Data behind a gap that is never filled does not count: a smaller window would have
+   * emitted it, and would have been as good.
    */
   needed = 0;
   /** In order, disjoint, and never touching. */
   readonly #runs: Run[] = [];
   readonly #blocks = new Map<Offset, Memory>();
-  /** Blocks that WRITEs which are not complete belong into, and how many of those. */
+  /** By block, the number of incomplete WRITEs into it. */
   readonly #arriving = new Map<Offset, number>();
   /** Blocks that may still be on their way to the sink, until the next call. */
   #leaving: Memory[] = [];
@@ -39,7 +35,7 @@ export class Window {
 
   /**
    * @param size bytes
-   * @param allocate gives WINDOW_BLOCK bytes; always the same ones where only the accounts matter
+   * @param allocate returns WINDOW_BLOCK bytes; always the same ones where only the positions matter
    */
   constructor(
     readonly size: number,
@@ -85,7 +81,7 @@ export class Window {
   /**
    * Takes the memory for [start, end), where it fits, until {@link hold} or {@link forget}.
    *
-   * @param out the sink has what the last shift gave out: its memory may be used again
+   * @param out the sink has taken what the last shift gave out, so its memory may be used again
    */
   reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
@@ -115,7 +111,7 @@ export class Window {
     return result;
   }
 
-  /** Copies bytes to where they are held already; what is not held of their place is left out. */
+  /** Copies bytes over data that is held; leaves out those whose position is not held. */
   overwrite(at: Offset, bytes: Uint8Array): void {
     this.#eachHeld(at, add(at, bytes.length), (held, from) => {
       const place = Number(subtract(from, at));
@@ -143,7 +139,7 @@ export class Window {
     eachBlock(BLOCK, start, end, (key) => this.#arrived(key));
   }
 
-  /** A WRITE into [start, end) did not come whole: lets go of what only it has reserved. */
+  /** A WRITE into [start, end) did not arrive completely: releases what only it has reserved. */
   forget(start: Offset, end: Offset): void {
     eachBlock(BLOCK, start, end, (key) => {
       this.#arrived(key);
@@ -160,9 +156,9 @@ export class Window {
   }
 
   /**
-   * Counts what is {@link needed}, when something comes for `offset` or is read there: what is held from
-   * there on could not have been emitted before, nor the run in which it lies, as what follows on the
-   * head is not held. Called before that itself is held, and before anything is emitted for it.
+   * Updates {@link needed} for a request at `offset`: the data that is held from there on, and the run around
+   * it, could not have been emitted before. Called before the request's data is held, and before anything
+   * is emitted for it.
    */
   countNeeded(offset: Offset): void {
     if (this.#blocks.size * BLOCK <= this.needed) return;
@@ -174,7 +170,7 @@ export class Window {
   /** Blocks in which the run of this index lies, or one behind it. */
   #blocksFrom(index: number): number {
     const runs = this.#runs;
-    // All there are, without those below: the shorter way, unless some hold nothing yet.
+    // All blocks without those below are quicker to count, unless some hold nothing yet.
     if (index > runs.length / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
     const below = runs.slice(0, index);
     const last = below.at(-1);
@@ -196,7 +192,7 @@ export class Window {
     return from;
   }
 
-  /** What lies below `head` has been overtaken. */
+  /** Drops the data below `head`. */
   trim(head: Offset): void {
     const runs = this.#runs;
     for (let first = runs[0]; first !== undefined && first.start < head; first = runs[0]) {
@@ -210,9 +206,9 @@ export class Window {
   /**
    * Takes the first held run out, or the first part of a long one.
    *
-   * @param push gets its pieces by address, which stay as they are until the next shift or {@link reserve}
-   * @param limit nothing at or behind this is taken; the run starts before it
-   * @returns where what was taken ends
+   * @param push gets its pieces by address, which are valid until the next shift or {@link reserve}
+   * @param limit takes only data before this; the run starts before it
+   * @returns the end of what was taken
    */
   shift(push: (address: number, length: number) => void, limit?: Offset): Offset {
     this.#recycle();
@@ -257,7 +253,7 @@ export class Window {
     this.#leaving = [];
   }
 
-  /** Lets go of the blocks of [start, end), the start of the first run; not of those that others share. */
+  /** Releases the blocks of [start, end), the start of the first run, except one that the rest shares. */
   #drop(start: Offset, end: Offset, into: Memory[]): void {
     const rest = this.runAt(end);
     const shared = rest === undefined ? undefined : blockOf(max(rest.start, end), BLOCK);
@@ -291,7 +287,7 @@ function lastBlockOf({ end }: Run): Offset {
   return blockOf(subtract(end, 1), BLOCK);
 }
 
-/** How many blocks runs lie in, which are in order and disjoint. */
+/** The number of blocks of runs, which are in order and disjoint. */
 function blocksOf(runs: readonly Run[]): number {
   let blocks = 0;
   let last: Offset = -1;

@@ -1,4 +1,4 @@
-/** The requests of a connection to a stream that is written: WRITE, from its header to its reply (doc/proto.md). */
+/** The request handler of a stream that is written: WRITE, from its header to its reply (doc/proto.md). */
 import { MSG_PEEK } from "../../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
@@ -32,7 +32,7 @@ import { serveOther } from "./other-requests.ts";
 import { RecentWrites } from "./sent-data.ts";
 import type { Writer, WriteState } from "./write-state.ts";
 
-/** A gap that a client which sends no more can still be waiting for, in bytes. */
+/** The largest gap, in bytes, that is emitted for a client that sends no more. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
 
 export class WriteHandler implements RequestHandler, Writer {
@@ -40,26 +40,26 @@ export class WriteHandler implements RequestHandler, Writer {
   readonly #stream: WriteState;
   /** WRITEs whose payload the sink has not accepted yet. */
   readonly #unanswered = new UnansweredWrites();
-  // Bytes of the current payload that are still to come, in the order in which they come.
-  /** They are with the sink already, and are only compared. */
+  // Bytes of the current payload that are still to arrive, in this order.
+  /** The sink has them already; they are only compared. */
   #skip = 0;
-  /** They go to the sink: unless they come, there is a hole in what the rule has claimed. */
+  /** They go to the sink, and the rule has claimed them. */
   #emit = 0;
   /** They go into the window. */
   #hold = 0;
-  /** They go nowhere: a refused payload, or the zeroes between the stream's end and the sector's. */
+  /** They are discarded: a refused payload, or the zeroes between the stream's end and the sector's. */
   #drop = 0;
-  /** Where in the stream the next of them belongs. */
+  /** The stream position of the next of them. */
   #at: Offset = 0;
-  /** Where in the stream the part begins that goes into the window. */
+  /** The stream position of the part that goes into the window. */
   #heldStart: Offset = 0;
-  /** The reply to the current WRITE once all of it has come. */
+  /** The reply to the current WRITE once all of it has arrived. */
   #status = NBD_OK;
   /** The reply to all WRITEs that are unanswered when the sink is lost. */
   #sinkError = NBD_OK;
-  /** The window is emptied for the next WRITE, which may replace what is first in it. */
+  /** The window makes room for the next WRITE, which may replace its first data. */
   #makingRoom = false;
-  /** The connection's own; only where clients come back. */
+  /** The connection's own WRITEs; only where clients come back. */
   readonly #recent = new RecentWrites();
 
   constructor(
@@ -84,8 +84,8 @@ export class WriteHandler implements RequestHandler, Writer {
   }
 
   /**
-   * There is no point in emitting a gap, which may take years, for a client that is gone, or what leads
-   * up to a payload that will never come.
+   * It is no use to emit a gap, which may take years, for a client that is gone, or before a payload that will
+   * never arrive.
    */
   get cannotComplete(): boolean {
     if (!this.#isWriter) return false;
@@ -93,12 +93,12 @@ export class WriteHandler implements RequestHandler, Writer {
     const { emitter } = this.#stream;
     // TCP does not tell a client that is gone from one that only sends no more.
     if (gone ? emitter.gap > 0 : emitter.gap > LARGEST_GAP_AFTER_FIN) return true;
-    // While the sink takes more, what has come goes out first; reading then finds the end by itself.
+    // While the sink takes more, the bytes that have arrived are emitted first; reading then finds the end.
     const blocked = emitter.gap > 0 || !emitter.ready;
     return blocked && bytesReadable(fd) < this.#left - input.available;
   }
 
-  /** Bytes of the current payload still to come from the client. */
+  /** Bytes of the current payload that are still to arrive. */
   get #left(): number {
     return this.#skip + this.#emit + this.#hold + this.#drop;
   }
@@ -183,7 +183,7 @@ export class WriteHandler implements RequestHandler, Writer {
     this.#stream.reconnects?.closed(this);
   }
 
-  /** Takes the WRITE on whose header was just decoded, or waits for its turn. */
+  /** Admits or refuses the WRITE whose header was just decoded, or waits for its turn. */
   #write(): Step {
     const { input, request } = this.channel;
     const error = this.#judge();
@@ -198,15 +198,15 @@ export class WriteHandler implements RequestHandler, Writer {
     }
     const { rule, emitter } = this.#stream;
     const { plan } = rule;
-    // An older connection in the middle of a payload may be dead. What is behind that waits in the
-    // window: what comes next may be the same payload again.
+    // An older connection in the middle of a payload may be dead. Data behind it waits in the window: the
+    // next request may be the same payload again.
     const behindOlder = this.#stream.isWriterOlder(this);
     if (behindOlder && plan.kind === "emit") rule.holdBack(request.offset);
     if (plan.emit > 0 && !(behindOlder && plan.kind === "hold")) {
       const turn = this.#takeTurn();
       if (turn !== MORE) return turn;
-      // A gap comes before what is queued already, memory of the window must be out before it is
-      // used again, and the lists have their limits.
+      // A gap goes before the queue, the window's memory must be emitted before it is used again, and the
+      // lists have their limits.
       if (this.#unanswered.full || (plan.gap > 0 && !emitter.idle)) return this.flush() || CALLED;
       this.#stream.writer = this;
       if (plan.kind === "advance") {
@@ -219,7 +219,7 @@ export class WriteHandler implements RequestHandler, Writer {
     return MORE;
   }
 
-  /** What the rule says to the current WRITE; the stream is told if it is refused. */
+  /** Asks the rule about the current WRITE, and tells the stream if it is refused. */
   #judge(): number {
     const { request } = this.channel;
     const { offset, payload } = request;
@@ -238,7 +238,7 @@ export class WriteHandler implements RequestHandler, Writer {
     const { rule, sent } = this.#stream;
     const { offset, payload } = this.channel.request;
     const end = add(offset, payload);
-    // Past the end of the disk it is refused anyway.
+    // A WRITE past the end of the disk is refused anyway.
     if (sent === undefined || offset >= rule.head || end > rule.advertised) return false;
     return this.#stream.mayRepeat(this, offset, this.#recent.overlap(offset, end));
   }
@@ -266,16 +266,16 @@ export class WriteHandler implements RequestHandler, Writer {
     }
     this.#stream.admitted(this, start);
     if (sent === undefined) {
-      // Headers are received alone, so that the payload behind them stays in the socket.
+      // Receives headers alone, so that the payload behind them stays in the socket.
       input.headersOnly = request.payload >= SPLICE_MIN;
     } else {
-      // What may have to be compared has to come through memory.
+      // Data that may have to be compared has to go through memory.
       this.#recent.add(request.offset, add(request.offset, request.payload));
     }
     this.streamed = true;
   }
 
-  /** Where the part ends that goes into the window. */
+  /** The end of the part that goes into the window. */
   get #heldEnd(): Offset {
     return add(this.#at, this.#skip + this.#hold);
   }
@@ -312,7 +312,7 @@ export class WriteHandler implements RequestHandler, Writer {
     if (!emitter.ready) return WAIT_ENDPOINT;
     if (!this.#stream.begun) this.#begin(this.#peekSocket());
     const spliced = emitter.splice(fd, this.#emit);
-    // Either side may be meant.
+    // Either side may block.
     if (spliced === WOULD_BLOCK) return WAIT_INPUT | WAIT_ENDPOINT;
     if (spliced === 0) return INPUT_ENDED;
     this.#emit -= spliced;
@@ -327,7 +327,7 @@ export class WriteHandler implements RequestHandler, Writer {
     else if (bytes.length > 0) this.#stream.begin(bytes);
   }
 
-  /** What of the payload is in the socket, and stays there. */
+  /** The bytes of the payload that are in the socket, and stay there. */
   #peekSocket(): Uint8Array {
     const start = new Memory(Math.min(START, this.#emit));
     const n = recv(this.channel.fd, start.at(0), start.length, MSG_PEEK);
@@ -347,7 +347,7 @@ export class WriteHandler implements RequestHandler, Writer {
     return this.#moved();
   }
 
-  /** A WRITE is in the window whole, unless the stream has passed its place with other data meanwhile. */
+  /** Holds a complete WRITE in the window, unless the stream has passed its position with other data. */
   #holdWhole(): void {
     const { rule } = this.#stream;
     const [start, end] = [this.#heldStart, this.#heldEnd];
@@ -363,14 +363,14 @@ export class WriteHandler implements RequestHandler, Writer {
   }
 
   /**
-   * True when the stream has passed the place of what has just come, [start, end), with the same data:
-   * an older connection of the same client sent it, too, and is ended.
+   * True when the stream has passed [start, end) with the same data as the WRITE that has just arrived: an
+   * older connection of the same client sent it, too, and is ended.
    */
   #isSent(start: Offset, end: Offset): boolean {
     const { rule, sent } = this.#stream;
     if (sent === undefined || rule.window === undefined) return false;
     if (!sent.matches(start, rule.window.reserved(start, min(end, rule.head)))) return false;
-    // The head may be lower after it: all of the WRITE is held then.
+    // The head may be lower afterwards; then all of the WRITE is held.
     return this.#stream.mayRepeat(this, start, false);
   }
 
@@ -386,9 +386,9 @@ export class WriteHandler implements RequestHandler, Writer {
     return this.#consumed(n);
   }
 
-  /** What is still to come of the payload goes nowhere. @param status the reply to it */
+  /** Discards the rest of the payload. @param status the reply to it */
   #dropRest(status: number): void {
-    // What has come of a WRITE for the window is worth nothing without the rest.
+    // A part of a WRITE in the window is worth nothing without the rest.
     if (this.#hold > 0) this.#stream.rule.window?.forget(this.#heldStart, this.#heldEnd);
     this.#drop = this.#left;
     this.#skip = 0;
@@ -397,7 +397,7 @@ export class WriteHandler implements RequestHandler, Writer {
     this.#status = status;
   }
 
-  /** Sends out the run of the window that has become next in sequence. */
+  /** Emits the run of the window that has become next in sequence. */
   #emitWindow(): Step {
     const step = this.#takeTurn() || this.flush();
     if (step !== MORE) return step;
@@ -406,7 +406,7 @@ export class WriteHandler implements RequestHandler, Writer {
     return MORE;
   }
 
-  /** MORE unless another connection's payload, or what one that was lost has left, is on its way. */
+  /** MORE unless the payload of another connection, even of one that was lost, is on its way. */
   #takeTurn(): Step {
     if (this.#isWriter) return MORE;
     if (this.#stream.writer !== undefined) return WAIT_TURN;
@@ -421,18 +421,17 @@ export class WriteHandler implements RequestHandler, Writer {
     return this.flush() || this.channel.input.receivePayload();
   }
 
-  /** Bytes of the payload have been taken from the input. */
   #consumed(length: number): Step {
     this.channel.input.consume(length);
     this.#at = add(this.#at, length);
     return this.#moved();
   }
 
-  /** A part of the payload has moved; the last one completes the WRITE. */
+  /** A part of the payload has moved; the last part completes the WRITE. */
   #moved(): Step {
     if (this.#inPayload) return MORE;
     if (this.#status === NBD_OK && this.#isWriter) {
-      // Answered when the sink has accepted it.
+      // It gets its reply when the sink has accepted it.
       this.#unanswered.push(this.channel.request, this.#stream.emitter.queued);
     } else {
       this.channel.reply(this.#status);

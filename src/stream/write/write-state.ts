@@ -1,4 +1,4 @@
-/** What all connections to a stream that is written share. */
+/** The state that all connections to a stream that is written share. */
 import type { EndpointError } from "../../endpoint/error.ts";
 import type { Failure } from "../../messages/notice.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
@@ -18,31 +18,31 @@ import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
 import { SentData } from "./sent-data.ts";
 
-/** The handler of a connection that may have its payload on its way. */
+/** The handler of a connection whose payload may be on its way to the sink. */
 export interface Writer extends Mover {
   /** The sink is lost. @param error the reply to what is queued, and to the current WRITE */
   sinkLost(error: number): void;
 }
 
 export interface WriteStateOptions {
-  /** Bytes that a client whose connection is lost may send again when it comes back; 0 is none. */
+  /** Bytes that a client may send again when it comes back; 0 if clients may not come back. */
   readonly remembered: number;
   /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
   readonly flushes: boolean;
 }
 
 export class WriteState {
-  /** Set when the stream is broken, for good. */
+  /** Set once the stream is broken. */
   failure: Failure | undefined;
   /** "first-bytes" has been posted, or the stream begins with a gap. */
   begun = false;
-  /** The connection whose payload is on its way; payloads of two are never mixed. */
+  /** The connection whose payload is on its way; two payloads are never mixed. */
   writer: Writer | undefined;
-  /** What the sink has been given, for clients that come back; undefined where they may not. */
+  /** Data that the sink has got, for clients that come back; undefined where they may not. */
   readonly sent: SentData | undefined;
   /** Undefined where clients may not come back. */
   readonly reconnects: ReconnectTracker | undefined;
-  /** What is missing of WRITEs that were cut off, [from, end), and the failure that this is if it stays so. */
+  /** The missing range of WRITEs that were cut off, and the failure if no client fills it. */
   #missing: { from: Offset; end: Offset; readonly failure: Failure } | undefined;
   /** "read-back" has been posted. */
   #readBack = false;
@@ -68,7 +68,7 @@ export class WriteState {
     this.post({ type: "broken", failure });
   }
 
-  /** The stream begins. @param bytes with which; undefined for the zeroes of a gap */
+  /** The stream begins. @param bytes its first bytes; undefined for the zeroes of a gap */
   begin(bytes: Uint8Array | undefined): void {
     this.begun = true;
     if (bytes !== undefined) this.post({ type: "first-bytes", bytes: bytes.slice(0, START) });
@@ -83,20 +83,20 @@ export class WriteState {
     }
   }
 
-  /** A client wants to read what has been streamed already. */
+  /** A client wants to read below the head. */
   readBack(request: Request): void {
     if (this.#readBack) return;
     this.#readBack = true;
     this.post({ type: "read-back", ...readBack(request, this.rule.windowFor(request.offset)) });
   }
 
-  /** A WRITE has been taken on. @param start of what is new of it, behind any gap */
+  /** A WRITE was admitted. @param start of its new data, behind any gap */
   admitted(by: Writer, start: Offset): void {
     this.reconnects?.moved(by);
     this.#fillMissing(start);
   }
 
-  /** Data goes out from `start` up to the head: a gap over what is missing does not fill it. */
+  /** Data is emitted from `start` up to the head. A gap over the missing range does not fill it. */
   #fillMissing(start: Offset): void {
     const missing = this.#missing;
     if (missing === undefined || start > missing.from || this.rule.head <= missing.from) return;
@@ -105,10 +105,10 @@ export class WriteState {
   }
 
   /**
-   * Whether a request below the head may be one that a client repeats after its connection was lost,
-   * noticed or not. The connections that began before, one in the middle of that very request
-   * perhaps, are ended then, and what they have not finished is dropped: the head may be lower after
-   * it. If a later connection has moved the stream, this one is old itself, and is ended.
+   * True if a client may be repeating a request below the head after its connection was lost, noticed or
+   * not. Then this ends the older connections, of which one may be in the middle of that very request, and
+   * drops their unfinished requests, so the head may be lower afterwards. If a later connection has moved
+   * the stream, this one is old itself, and is ended.
    *
    * @param own this connection itself has sent something there
    */
@@ -125,9 +125,9 @@ export class WriteState {
   }
 
   /**
-   * True for a request of an old connection, after a later one has moved the stream, for [start, end),
-   * of which the window holds something: that may be newer, and its client has been told that it is
-   * safe. The old connection is ended.
+   * True for a request for [start, end) of an old connection, after a later one has moved the stream, if the
+   * window holds a part of that range: that data may be newer, and its client has got a reply. Ends the old
+   * connection.
    */
   overtakes(by: Mover, start: Offset, end: Offset): boolean {
     if (this.reconnects?.isOld(by) !== true) return false;
@@ -144,12 +144,12 @@ export class WriteState {
   }
 
   /**
-   * The writer is gone before all of its WRITEs are with the sink: what the rule has claimed for them is
-   * taken back, and unless the client may come back to repeat it, the stream is broken. What came
-   * out of the window stays: its client has been told that it is safe, and will not send it again.
+   * The writer is gone before the sink has all of its WRITEs. Takes back what the rule has claimed for them,
+   * and breaks the stream unless the client may come back and repeat them. Data from the window stays: its
+   * client has got a reply, and will not send it again.
    *
-   * @param request the current one, of which `missing` bytes have not come
-   * @param claimed bytes of these that were to go to the sink
+   * @param request the current one, of which `missing` bytes have not arrived
+   * @param claimed the number of these that were claimed for the sink
    */
   cut(request: Request, missing: number, claimed: number): void {
     const { emitter, rule } = this;
@@ -184,7 +184,7 @@ export class WriteState {
     if (this.#missing !== undefined) this.break(this.#missing.failure);
   }
 
-  /** True when the window's first run is to go out now. */
+  /** True when the window's first run has to be emitted now. */
   get windowIsNext(): boolean {
     return this.failure === undefined && this.rule.windowIsNext;
   }
@@ -192,7 +192,7 @@ export class WriteState {
   /**
    * Queues the window's first run, and the gap before it as zeroes; only while nothing is queued.
    *
-   * @param limit as `SequentialRule.advance` takes it
+   * @param limit the same as for `SequentialRule.advance`
    */
   advanceWindow(limit?: Offset): void {
     const { emitter, rule } = this;
@@ -208,7 +208,7 @@ export class WriteState {
     this.#fillMissing(start);
   }
 
-  /** The sink has failed: nothing that is queued gets there. */
+  /** The sink has failed: drops what is queued. */
   endpointFailed(error: EndpointError): void {
     const { sink, counters } = this.emitter;
     this.#loseSink(sinkFailed(sink.name, error, counters.emitted));

@@ -1,4 +1,4 @@
-/** A stream that is written: how its sink is opened, polled, completed and closed. */
+/** A stream that is written: opens, polls, completes and closes its sink. */
 import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
 import { EndpointError } from "../../endpoint/error.ts";
 import type { Sink } from "../../endpoint/sinks/sink.ts";
@@ -14,14 +14,14 @@ import { Window } from "./window.ts";
 import { WriteHandler } from "./write-handler.ts";
 import { WriteState, type WriteStateOptions } from "./write-state.ts";
 
-/** Milliseconds between two looks at what the reader has left: a pipe does not tell when it is empty. */
+/** Milliseconds between two checks of the unread bytes: poll(2) does not report that a pipe is empty. */
 const DRAIN_INTERVAL = 5;
 
 interface WriteStreamOptions extends WriteStateOptions {
   readonly sink: Sink;
   /** The stream's length in bytes. */
   readonly size: Offset;
-  /** Bytes that may be held ahead of the head; 0 is none. */
+  /** Bytes of the window; 0 is none. */
   readonly window: number;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
@@ -33,7 +33,6 @@ export class WriteStream extends WriteState implements Stream {
   readonly #sink: Sink;
   /** The reader has taken everything and left. */
   #readerDone = false;
-  /** What becomes of a stream that has not reached its size. */
   #short: ShortStream = "allow";
 
   constructor(options: WriteStreamOptions) {
@@ -59,7 +58,7 @@ export class WriteStream extends WriteState implements Stream {
     return this.sent !== undefined;
   }
 
-  /** With data in the window there is a gap before it, and it is not known what belongs there. */
+  /** With data in the window there is a gap before it, whose data is not known. */
   get full(): boolean {
     const { pending, size, window } = this.rule;
     return pending >= size && window?.start === undefined && !this.isMissingData;
@@ -99,7 +98,7 @@ export class WriteStream extends WriteState implements Stream {
     }
   }
 
-  /** At the end of the stream a reader that has taken everything is free to go. */
+  /** At the end of the stream, a reader that has taken everything may leave. */
   #readerLeft(unread: number, finishing: boolean): void {
     const last = finishing || this.rule.head === this.rule.size;
     this.#readerDone = last && this.emitter.idle && unread === 0;
@@ -107,7 +106,7 @@ export class WriteStream extends WriteState implements Stream {
   }
 
   processExited(): void {
-    // Only a source has an exit status to wait for while the stream is under way.
+    // Only a source's exit status matters before the end of the stream.
   }
 
   finish(short: ShortStream): void {
@@ -116,7 +115,7 @@ export class WriteStream extends WriteState implements Stream {
     if (short === "fail" && end < size) this.break(tooShort("write", end, size));
   }
 
-  /** Brings out the last zeroes, waits until the reader has taken everything, and closes the sink. */
+  /** Emits the last zeroes, waits until the reader has taken everything, and closes the sink. */
   complete(): boolean {
     if (!this.isOpen || !this.#flushAll() || this.#sink.unread() > 0) return false;
     return this.#sink.complete();
@@ -127,7 +126,7 @@ export class WriteStream extends WriteState implements Stream {
     return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
   }
 
-  /** Brings out what the window holds, then what is pending. @returns true when all is out */
+  /** Emits what the window holds, then the pending zeroes. @returns true when all is emitted */
   #flushAll(): boolean {
     const { rule, emitter } = this;
     while (emitter.flush()) {
