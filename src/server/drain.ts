@@ -61,7 +61,7 @@ export async function drain(
     if (!isClient && processes().length === 0) return undefined;
     const status = await server.status();
     if (over()) return undefined;
-    const isGone = server.open > 0 && isOnlyStale(server, status) && processes().length === 0;
+    const isGone = server.open > 0 && areAllRepeated(server, status) && processes().length === 0;
     if (state.streamed && !state.awaited && (hasAll(status) || isGone)) return undefined;
     const now = performance.now();
     if (status === undefined || status.waitsForEndpoint || status.moved) {
@@ -83,11 +83,11 @@ export async function drain(
 }
 
 /**
- * True when all connections are stale: a later connection has taken the place of each, and decides the end
- * (`--reconnect`).
+ * True when the clients of all connections have come back on others, which have ended (`--reconnect`): nothing
+ * comes on these any more.
  */
-export function isOnlyStale(server: StreamServer, status: StreamStatus | undefined): boolean {
-  return status?.stale === server.open && server.negotiating().count === 0;
+export function areAllRepeated(server: StreamServer, status: StreamStatus | undefined): boolean {
+  return status?.repeated === server.open && server.negotiating().count === 0;
 }
 
 /** True when the stream is full and no client is active. */

@@ -1,5 +1,5 @@
 /** `serve`: listen until the stream is done. */
-import { drain, hasAll, isOnlyStale } from "./drain.ts";
+import { drain, hasAll, areAllRepeated } from "./drain.ts";
 import { host, type StreamResult } from "./host.ts";
 import type { HostOptions } from "./settings.ts";
 import type { EndCondition } from "./stream-end.ts";
@@ -88,7 +88,7 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
     if (status?.active === 0) {
       since ??= performance.now();
       const silence = Math.max(status.silence, performance.now() - since);
-      const isDone = hasAll(status) || isOnlyStale(server, status);
+      const isDone = hasAll(status) || areAllRepeated(server, status);
       if (state.dropped || isDone || silence >= idleLimit) {
         await server.dismiss("silent");
         if (server.open === 0 && isFinished()) return;

@@ -59,6 +59,11 @@ export class Connection {
     return this.#handler.streamed && !this.channel.stale;
   }
 
+  /** True when its client has come back on a later connection, and is silent on this one. */
+  get isRepeated(): boolean {
+    return this.channel.stale && this.#handler.isRepeated;
+  }
+
   /** True when a request, or the reply to one, is under way. */
   get midRequest(): boolean {
     const { input, replies, unwanted } = this.channel;

@@ -134,19 +134,19 @@ export class Engine {
     const moved = position !== this.#position;
     this.#position = position;
     let active = 0;
-    let stale = 0;
+    let repeated = 0;
     let waitsForEndpoint = false;
     let latest = Number.NEGATIVE_INFINITY;
     for (const connection of [...this.#connections, ...this.#idle]) {
       if (isActive(connection)) active++;
-      else if (connection.channel.stale) stale++;
+      else if (connection.isRepeated) repeated++;
       waitsForEndpoint ||= connection.waitsForEndpoint;
       // It waits for another client, which may be silent.
       if (connection.waitsForTurn) continue;
       const { waitsForClient, idleSince } = connection;
       latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
     }
-    return { full, moved, active, stale, waitsForEndpoint, silence: performance.now() - latest };
+    return { full, moved, active, repeated, waitsForEndpoint, silence: performance.now() - latest };
   }
 
   /** Ends connections; {@link #reap} posts their "closed". */

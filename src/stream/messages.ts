@@ -170,8 +170,8 @@ export interface StreamStatus {
   readonly moved: boolean;
   /** Clients that have moved it, or that wait for the endpoint or for other clients. */
   readonly active: number;
-  /** Silent connections whose place a later one has taken (`--reconnect`). */
-  readonly stale: number;
+  /** Connections that are silent in a WRITE that their client has sent whole on a later one (`--reconnect`). */
+  readonly repeated: number;
   /** A client waits for the endpoint. */
   readonly waitsForEndpoint: boolean;
   /** Milliseconds since a client last sent something; Infinity if there is no client. */

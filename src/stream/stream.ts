@@ -56,6 +56,11 @@ export interface RequestHandler {
   readonly streamed: boolean;
   /** True while the input buffer has to stay as it is. */
   readonly holdsInput: boolean;
+  /**
+   * True in the middle of a WRITE of which later connections have sent everything: its client has come back
+   * on one of those.
+   */
+  readonly isRepeated: boolean;
   /** True when no request of another connection comes first. */
   readonly hasTurn: boolean;
   /** True when {@link step} has something to do before the next request. */

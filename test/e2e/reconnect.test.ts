@@ -100,28 +100,50 @@ describe("a client whose first link is dead, which the server does not know", ()
   /** Far longer than a test may take: what waits for it fails. */
   const ENDLESS = { args: ["--reconnect=3600", "--idle-timeout=3600"] };
 
-  test.each(["a request", "a WRITE into the window"])(
-    "ends the stream when it has finished on another one, in %s of the first",
-    async (where) => {
-      await using trial = await Trial.serve("FIFO", ENDLESS);
-      using dead = await trial.client();
-      expect(await dead.write(0, part(0, 64 * KiB))).toBe(0);
-      const start = 128 * KiB;
-      if (where !== "a request") {
-        dead.send(encodeRequest(NBD_CMD_WRITE, start, 64 * KiB), part(start, start + 1000));
-      } else {
-        dead.send(encodeRequest(NBD_CMD_WRITE, start, 64 * KiB).subarray(0, 10));
-      }
-      await trial.settled();
-      using again = await trial.client();
-      // What lies behind a gap waits in the window, up to the end.
-      expect(await again.write(start, part(start, start + 64 * KiB))).toBe(0);
-      again.disconnect();
-      const gap = Buffer.alloc(64 * KiB);
-      await trial.completes(Buffer.concat([part(0, 64 * KiB), gap, part(start, start + 64 * KiB)]));
-    },
-  );
+  test("ends the stream when it has repeated on another one what was cut there", async () => {
+    await using trial = await Trial.serve("FIFO", ENDLESS);
+    using dead = await trial.client();
+    expect(await dead.write(0, part(0, 64 * KiB))).toBe(0);
+    // Behind a gap: it waits in the window, up to the end.
+    const start = 128 * KiB;
+    dead.send(encodeRequest(NBD_CMD_WRITE, start, 64 * KiB), part(start, start + 1000));
+    await trial.settled();
+    using again = await trial.client();
+    expect(await again.write(start, part(start, start + 64 * KiB))).toBe(0);
+    again.disconnect();
+    const gap = Buffer.alloc(64 * KiB);
+    await trial.completes(Buffer.concat([part(0, 64 * KiB), gap, part(start, start + 64 * KiB)]));
+  });
 });
+
+test("a client that is still there goes on when another one has finished", async () => {
+  await using trial = await Trial.serve("FIFO", { args: ["--reconnect=60", "-v"] });
+  using first = await trial.client();
+  using second = await trial.client();
+  expect(await first.write(0, part(0, 4 * KiB))).toBe(0);
+  expect(await second.write(4 * KiB, part(4 * KiB, 8 * KiB))).toBe(0);
+  second.disconnect();
+  const isGone = () => trial.program.stderr.includes("client 2 ended: disconnected");
+  await eventually(isGone, "the end of the second");
+  await trial.settled();
+  expect(await first.write(8 * KiB, part(8 * KiB, 12 * KiB))).toBe(0);
+  first.disconnect();
+  await trial.completes(part(0, 12 * KiB));
+});
+
+test.each([0, 64 * KiB])(
+  "a WRITE that is cut %d bytes ahead of the stream, and not repeated, truncates it",
+  async (gap) => {
+    await using trial = await Trial.serve("FIFO", PATIENT);
+    using client = await trial.client();
+    expect(await client.write(0, part(0, 4 * KiB))).toBe(0);
+    await drop(trial, client, 4 * KiB + gap, 4 * KiB, 1000);
+    using again = await trial.client();
+    expect(await again.write(256 * KiB, part(0, 4 * KiB))).toBe(0);
+    again.disconnect();
+    await trial.fails({ status: 4, message: /truncated: the client's connection ended/ });
+  },
+);
 
 describe("somebody who only asks questions while a client is away", () => {
   const ask = (trial: Trial) => command(["nbdinfo", `nbd+unix:///?socket=${trial.socket}`]);

@@ -25,6 +25,7 @@ import type { WriteLog } from "./write-log.ts";
 export class DryRunHandler implements RequestHandler {
   streamed = false;
   readonly holdsInput = false;
+  readonly isRepeated = false;
   readonly hasTurn = true;
   readonly cannotComplete = false;
   readonly #channel: Channel;

@@ -83,6 +83,10 @@ export class ReadHandler implements RequestHandler, Reader {
     this.#stream.reconnects?.closed(this);
   }
 
+  get isRepeated(): boolean {
+    return false;
+  }
+
   get hasTurn(): boolean {
     return this.#stream.isNext(this);
   }

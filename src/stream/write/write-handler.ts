@@ -12,7 +12,7 @@ import {
   NBD_ENOSPC,
   NBD_OK,
 } from "../../protocol/constants.ts";
-import { add, min, type Offset } from "../../protocol/offset.ts";
+import { add, max, min, type Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import { START } from "../messages.ts";
 import {
@@ -53,6 +53,9 @@ export class WriteHandler implements RequestHandler, Writer {
   #at: Offset = 0;
   /** The stream position of the part that goes into the window. */
   #heldStart: Offset = 0;
+  /** What of that part no other connection has sent since: it is missing if this one is cut off. */
+  #ownStart: Offset = 0;
+  #ownEnd: Offset = 0;
   /** The reply to the current WRITE once all of it has arrived. */
   #status = NBD_OK;
   /** The reply to all WRITEs that are unanswered when the sink is lost. */
@@ -71,6 +74,10 @@ export class WriteHandler implements RequestHandler, Writer {
 
   get holdsInput(): boolean {
     return this.#isWriter || this.#inPayload;
+  }
+
+  get isRepeated(): boolean {
+    return this.#hold > 0 && this.#ownStart >= this.#ownEnd;
   }
 
   get hasTurn(): boolean {
@@ -168,11 +175,20 @@ export class WriteHandler implements RequestHandler, Writer {
     const queued = this.#isWriter && !this.#stream.emitter.idle;
     const midRequest = queued || this.#inPayload;
     const [missing, claimed] = [this.#left, this.#emit];
+    const { request } = this.channel;
+    if (this.#stream.holding.has(this)) {
+      this.#stream.cutHeld(request, missing, this.#ownStart, this.#ownEnd);
+    }
     this.#dropRest(this.#status);
-    if (queued || claimed > 0) this.#stream.cut(this.channel.request, missing, claimed);
+    if (queued || claimed > 0) this.#stream.cut(request, missing, claimed);
     if (this.#isWriter) this.#stream.writer = undefined;
     this.#drop = 0;
     return midRequest;
+  }
+
+  supplied(start: Offset, end: Offset): void {
+    if (start <= this.#ownStart) this.#ownStart = max(this.#ownStart, end);
+    if (end >= this.#ownEnd) this.#ownEnd = min(this.#ownEnd, start);
   }
 
   clientLost(): void {
@@ -259,12 +275,18 @@ export class WriteHandler implements RequestHandler, Writer {
     this.#drop = plan.tail;
     if (held) {
       this.#heldStart = start;
+      [this.#ownStart, this.#ownEnd] = [start, this.#heldEnd];
       rule.window?.reserve(start, this.#heldEnd, emitter.idle);
+      if (sent !== undefined) this.#stream.holding.add(this);
     } else {
       rule.claim();
       if (plan.gap > 0) emitter.pushZeroes(plan.gap);
     }
-    this.#stream.admitted(this, start);
+    this.#stream.reconnects?.moved(this);
+    if (!held) {
+      const end = min(add(request.offset, request.payload), rule.head);
+      this.#stream.supplied(this, request.offset, end);
+    }
     if (sent === undefined) {
       // Receives headers alone, so that the payload behind them stays in the socket.
       input.headersOnly = request.payload >= SPLICE_MIN;
@@ -351,7 +373,9 @@ export class WriteHandler implements RequestHandler, Writer {
   #holdWhole(): void {
     const { rule } = this.#stream;
     const [start, end] = [this.#heldStart, this.#heldEnd];
+    this.#stream.holding.delete(this);
     if (start >= rule.head || this.#isSent(start, end)) {
+      this.#stream.supplied(this, start, end);
       rule.window?.hold(start, end);
       rule.window?.trim(rule.head);
       return;
@@ -390,6 +414,7 @@ export class WriteHandler implements RequestHandler, Writer {
   #dropRest(status: number): void {
     // A part of a WRITE in the window is worth nothing without the rest.
     if (this.#hold > 0) this.#stream.rule.window?.forget(this.#heldStart, this.#heldEnd);
+    this.#stream.holding.delete(this);
     this.#drop = this.#left;
     this.#skip = 0;
     this.#emit = 0;

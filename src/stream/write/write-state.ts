@@ -2,7 +2,7 @@
 import type { EndpointError } from "../../endpoint/error.ts";
 import type { Failure } from "../../messages/notice.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
-import { add, max, min, type Offset } from "../../protocol/offset.ts";
+import { add, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import {
   backwardWrite,
@@ -16,12 +16,15 @@ import { START, type StreamEvent } from "../messages.ts";
 import { type Mover, ReconnectTracker } from "../reconnect.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
+import { Ranges } from "./ranges.ts";
 import { SentData } from "./sent-data.ts";
 
 /** The handler of a connection whose payload may be on its way to the sink. */
 export interface Writer extends Mover {
   /** The sink is lost. @param error the reply to what is queued, and to the current WRITE */
   sinkLost(error: number): void;
+  /** Another connection has sent [start, end). Only while this one is in {@link WriteState.holding}. */
+  supplied(start: Offset, end: Offset): void;
 }
 
 export interface WriteStateOptions {
@@ -42,8 +45,12 @@ export class WriteState {
   readonly sent: SentData | undefined;
   /** Undefined where clients may not come back. */
   readonly reconnects: ReconnectTracker | undefined;
-  /** The missing range of WRITEs that were cut off, and the failure if no client fills it. */
-  #missing: { from: Offset; end: Offset; readonly failure: Failure } | undefined;
+  /** What WRITEs that were cut off would have brought, and no client has sent since. */
+  readonly #missing = new Ranges();
+  /** The first of these WRITEs, as the failure that it is if something stays missing. */
+  #cutOff: Failure | undefined;
+  /** Connections in the middle of a WRITE into the window; only where clients may come back. */
+  readonly holding = new Set<Writer>();
   /** "read-back" has been posted. */
   #readBack = false;
   /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
@@ -90,18 +97,10 @@ export class WriteState {
     this.post({ type: "read-back", ...readBack(request, this.rule.windowFor(request.offset)) });
   }
 
-  /** A WRITE was admitted. @param start of its new data, behind any gap */
-  admitted(by: Writer, start: Offset): void {
-    this.reconnects?.moved(by);
-    this.#fillMissing(start);
-  }
-
-  /** Data is emitted from `start` up to the head. A gap over the missing range does not fill it. */
-  #fillMissing(start: Offset): void {
-    const missing = this.#missing;
-    if (missing === undefined || start > missing.from || this.rule.head <= missing.from) return;
-    missing.from = this.rule.head;
-    if (missing.from >= missing.end) this.#missing = undefined;
+  /** A client has sent data for [start, end). A gap over a missing range does not fill it. */
+  supplied(by: Writer, start: Offset, end: Offset): void {
+    this.#missing.remove(start, end);
+    for (const other of this.holding) if (other !== by) other.supplied(start, end);
   }
 
   /**
@@ -166,22 +165,23 @@ export class WriteState {
     if (dropped === 0) return;
     rule.rewind(dropped);
     this.sent.rewind(rule.head);
-    const from = add(rule.head, gap);
-    const before = this.#missing;
-    this.#missing = {
-      from: min(from, before?.from ?? from),
-      end: max(end, before?.end ?? end),
-      failure: before?.failure ?? failure,
-    };
+    this.#missing.add(add(rule.head, gap), end);
+    this.#cutOff ??= failure;
+  }
+
+  /** A connection is gone in the middle of a WRITE into the window. What others have not sent is missing. */
+  cutHeld(request: Request, missing: number, start: Offset, end: Offset): void {
+    this.#missing.add(start, end);
+    this.#cutOff ??= clientCut(request, missing, this.emitter.counters.emitted);
   }
 
   /** True while a WRITE was cut off and not repeated. */
   get isMissingData(): boolean {
-    return this.#missing !== undefined;
+    return !this.#missing.isEmpty;
   }
 
   endReconnect(): void {
-    if (this.#missing !== undefined) this.break(this.#missing.failure);
+    if (this.isMissingData) this.break(this.#cutOff as Failure);
   }
 
   /** True when the window's first run has to be emitted now. */
@@ -205,7 +205,6 @@ export class WriteState {
     }, limit);
     emitter.pushZeroes(gap);
     emitter.markAnswered();
-    this.#fillMissing(start);
   }
 
   /** The sink has failed: drops what is queued. */

@@ -340,9 +340,9 @@ describe("a WRITE below the head", () => {
     const [first, second] = pair(stream);
     expect(write(stream, first, 0, 4 * KiB)).toBe(0);
     expect(write(stream, second, 4 * KiB, 8 * KiB)).toBe(0);
-    expect(stream.status()).toMatchObject({ active: 1, stale: 1 });
+    expect(stream.status()).toMatchObject({ active: 1, repeated: 0 });
     expect(write(stream, first, 8 * KiB, 12 * KiB)).toBe(0);
-    expect(stream.status()).toMatchObject({ active: 2, stale: 0 });
+    expect(stream.status()).toMatchObject({ active: 2, repeated: 0 });
     stream.hangUp(first);
     stream.settle();
     expect(stream.event("closed")?.streamed).toBeTrue();
