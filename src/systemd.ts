@@ -49,6 +49,13 @@ export function requireClient(): void {
   }
 }
 
+/** @throws UserError when the descriptor is no listening socket */
+export function requireListening(fd: number): void {
+  requireSocket(fd, `descriptor ${fd}`);
+  if (isListening(fd)) return;
+  throw new UserError("ERR_LISTEN", `descriptor ${fd} is a socket that does not listen`);
+}
+
 /** @throws UserError when the descriptor is no socket */
 export function requireSocket(fd: number, name: string): void {
   if (isSocket(fd)) return;

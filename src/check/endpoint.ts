@@ -193,7 +193,12 @@ function checkFile(
     return found.add("failed", "kind", text);
   }
   if (stats.isFile()) {
-    found.add("ok", "kind", `a regular file of ${length} bytes, which is the size= of the stream`);
+    const isLength = size === undefined || size === length;
+    const use = isLength ? "which is the size= of the stream" : `and the stream has ${size}`;
+    const text = `a regular file of ${length} bytes, ${use}`;
+    if (length !== undefined && size !== undefined && length < size) {
+      found.add("failed", "kind", `${text}: it ends early`);
+    } else found.add(isLength ? "ok" : "warning", "kind", text);
   } else if (stats.isBlockDevice()) {
     found.add("ok", "kind", `a block device${length === undefined ? "" : ` of ${length} bytes`}`);
     if (direction === "write") checkUse(found, stats);

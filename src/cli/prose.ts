@@ -61,7 +61,9 @@ const DETAILS: Readonly<Record<string, string>> = {
     "truncated.",
   "--tls-certificates": "nbdkit and qemu use the same names for these files.",
   "--max-connections": "The limit of `ulimit -n` applies, too.",
-  "--idle-timeout": "A client that does not take its reply has stopped within a request.",
+  "--idle-timeout":
+    "A client that does not take its reply has stopped within a request. With `--reconnect`, its SECONDS are the " +
+    "longest time, even with 0.",
   "--reconnect": "The client repeats the requests that had no reply.",
   "--checksum":
     "The summary has the checksum, too. The line is in the format of sha256sum(1), sha512sum(1), " +
@@ -99,9 +101,9 @@ export const PROSE: Prose = {
       "SIGINT, SIGTERM, SIGHUP",
       "End the stream as truncated, together with the captive command and all that it has started. If " +
         "the data is complete and the reader only has to take the rest, the first signal leaves a short " +
-        "time for that; the second ends it at once. With `serve --keep`, a signal while no client is " +
-        "connected is the regular end of the stream. A signal that was ignored at the start stays " +
-        "ignored.",
+        "time for that; the second ends it at once. With `serve --keep`, a signal is the " +
+        "regular end of the stream once a client has been there and none is connected. A signal that was " +
+        "ignored at the start stays ignored.",
     ],
     ["SIGUSR1", "Prints a line of progress."],
     [
@@ -129,7 +131,7 @@ export const PROSE: Prose = {
     ],
     [
       "nbd, uri, unixsocket, port, exportname, tls",
-      "Set for the captive command: see CAPTIVE COMMAND.",
+      "Set for the captive command, as `$nbd` and so on.",
     ],
   ],
   seeAlso: [

@@ -4,7 +4,7 @@ import { usageError } from "../errors.ts";
 import { resolveServe } from "../library/resolve.ts";
 import { startServe } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
-import { activatedSocket, notify, requireClient } from "../systemd.ts";
+import { activatedSocket, notify } from "../systemd.ts";
 import type { Address, Entrance } from "../net/address.ts";
 import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
@@ -75,7 +75,6 @@ function entrance(address: Address | undefined, single: boolean): Entrance | und
   const fd = activatedSocket(process.env);
   if (single) {
     if (address !== undefined) throw usageError("--single cannot be combined with -U, -p and -i");
-    requireClient();
     return { kind: "single" };
   }
   if (fd === undefined) return address;

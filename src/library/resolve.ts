@@ -14,6 +14,7 @@ import { UNBOUNDED_SIZE } from "../protocol/export.ts";
 import type { EndpointChoice, StreamSettings } from "../server/settings.ts";
 import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
 import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
+import { requireClient, requireListening } from "../systemd.ts";
 import { loadCertificates, type Security } from "../tls/certificates.ts";
 import { type CaptiveClient, clientOf } from "./client.ts";
 import { DEFAULTS, type RunOptions, type ServeOptions, type StreamOptions } from "./options.ts";
@@ -49,6 +50,8 @@ export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
 export function resolveServe(options: ServeOptions): ResolvedServe {
   return resolving(options, (endpoint) => {
     const entrance = options.listen ?? DEFAULTS.listen;
+    if (entrance.kind === "single") requireClient();
+    if (entrance.kind === "activated") requireListening(entrance.fd);
     const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.serve;
     const pads = options.pad === true && endpoint.direction === "write";
     return {

@@ -39,6 +39,9 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
       // stream.
       await server.sync();
       if (!keep && !isFinished()) return false;
+      // Without a client there is no stream to be complete, and with --pad it would be all zeroes.
+      const hasHadClient = state.streamed || (state.connected && !state.abandoned);
+      if (!hasHadClient) return false;
       if (!(await isBetweenClients(server, keep))) return false;
       await server.giveUpLost();
       return true;

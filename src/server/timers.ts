@@ -19,7 +19,7 @@ export interface OpenTimerOptions {
   readonly onTimeout: (failure: Failure) => void;
 }
 
-/** Waits until another process opens the other end of a FIFO (`--open-timeout`). */
+/** Waits until another process opens the other end of a FIFO (`--reader-timeout`, `--writer-timeout`). */
 export class OpenTimer {
   /** That process, for messages. */
   readonly who: "reader" | "writer";

@@ -174,6 +174,13 @@ test("with --keep, a signal between two clients ends a stream of all that they w
   await serving.expectComplete(Bun.SHA256.hash(both, "hex"));
 });
 
+test("with --keep, a signal before the first client ends with the signal's status", async () => {
+  using folder = tempFolder();
+  await using serving = await serve(folder, ["-p", "0", "--keep", "--pad"]);
+  serving.program.process.kill("SIGTERM");
+  expect(await serving.program.ended()).toMatchObject({ status: 128 + 15 });
+});
+
 test.each(MODES)(
   "a signal to $mode while a client is connected ends with the signal's status",
   async ({ options }) => {
