@@ -76,6 +76,10 @@ export async function host(
           if (!server.state.ended) server.abort();
         },
         () => server.close(),
+        // A thread that has died before it opened the endpoint has not taken the descriptor.
+        () => {
+          if (server.state.crash !== undefined && !server.opened) closeHandle(endpoint);
+        },
         unsubscribe,
         () => observer.end(),
       );
@@ -107,18 +111,20 @@ async function begin(
     const plan = planOf(options, endpoint, size);
     return { server: new StreamServer({ ...options, endpoint, plan }), size };
   } catch (error) {
-    const { handle } = endpoint;
     return await cleaningUp<never>(
       () => {
         throw error;
       },
       () => endpoint.cancel(),
       // No stream thread closes it, and the process at the other end would wait for ever.
-      () => {
-        if (handle.kind !== "fifo") close(handle.fd);
-      },
+      () => closeHandle(endpoint),
     );
   }
+}
+
+/** Closes an endpoint's descriptor that the stream thread has not taken. */
+function closeHandle({ handle }: Endpoint): void {
+  if (handle.kind !== "fifo") close(handle.fd);
 }
 
 async function prepare({ spec, direction, size, stopSignal }: HostOptions): Promise<Endpoint> {

@@ -53,7 +53,7 @@ test("a program that ends in the middle of a stream takes the command with it th
   expect(existsSync(`${output}.end`)).toBe(false);
 });
 
-describe("a server that cannot listen leaves no descriptor open:", () => {
+describe("a server that cannot start leaves no descriptor open:", () => {
   const listen = { kind: "unix", path: folder.file("no/nbd.sock") } as const;
   const descriptors = () => readdirSync("/proc/self/fd").length;
   const CASES: [string, StreamOptions][] = [
@@ -66,6 +66,19 @@ describe("a server that cannot listen leaves no descriptor open:", () => {
     const attempt = () => refusal(serve({ ...options, listen }));
     // The runtime opens some of its own at first.
     for (let i = 0; i < 3; i++) expect(await attempt()).toBe("ERR_LISTEN");
+    const before = descriptors();
+    for (let i = 0; i < 20; i++) await attempt();
+    expect(descriptors()).toBeLessThan(before + 10);
+  });
+
+  test("a command, when the stream thread cannot start", async () => {
+    const options = {
+      pipe: "exec:cat > /dev/null",
+      workerUrl: new URL("file:///no-such-worker.ts"),
+      listen: { kind: "unix", path: folder.file("crash.sock") },
+    } as const;
+    const attempt = () => refusal(serve(options));
+    for (let i = 0; i < 3; i++) expect(await attempt()).not.toBe("complete");
     const before = descriptors();
     for (let i = 0; i < 20; i++) await attempt();
     expect(descriptors()).toBeLessThan(before + 10);
