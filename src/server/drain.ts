@@ -61,7 +61,7 @@ export async function drain(
     if (!isClient && processes().length === 0) return undefined;
     const status = await server.status();
     if (over()) return undefined;
-    const isGone = server.open > 0 && areAllRepeated(server, status) && processes().length === 0;
+    const isGone = areAllRepeated(server, status) && processes().length === 0;
     if (state.streamed && !state.awaited && (hasAll(status) || isGone)) return undefined;
     const now = performance.now();
     if (status === undefined || status.waitsForEndpoint || status.moved) {
@@ -87,7 +87,8 @@ export async function drain(
  * comes on these any more.
  */
 export function areAllRepeated(server: StreamServer, status: StreamStatus | undefined): boolean {
-  return status?.repeated === server.open && server.negotiating().count === 0;
+  const { open } = server;
+  return open > 0 && status?.repeated === open && server.negotiating().count === 0;
 }
 
 /** True when the stream is full and no client is active. */

@@ -58,8 +58,6 @@ export class StreamServer {
   readonly #openTimer: OpenTimer;
   /** When the first client came, by performance.now(). */
   #started: number | undefined;
-  /** Clients in the transmission phase. */
-  open = 0;
   /** The endpoint is open. */
   opened = false;
   /** The last event of the stream thread; undefined before. */
@@ -139,6 +137,11 @@ export class StreamServer {
         this.poke();
       },
     });
+  }
+
+  /** Clients in the transmission phase. */
+  get open(): number {
+    return this.#released.size;
   }
 
   /** The stream's length in bytes; undefined is without end. */
@@ -298,7 +301,6 @@ export class StreamServer {
   #connected(client: NegotiatedConnection, released: () => void): void {
     const id = this.#nextId++;
     this.#released.set(id, released);
-    this.open++;
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
@@ -313,7 +315,6 @@ export class StreamServer {
         this.#log.verbose(`the ${this.#openTimer.who} is there`);
         break;
       case "closed":
-        this.open--;
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
         this.state.streamed ||= event.streamed;

@@ -7,7 +7,6 @@ import {
   quoted,
   runLine,
 } from "../../src/check/client.ts";
-import { formatSize } from "../../src/size.ts";
 import type { Trial } from "../../src/check/report.ts";
 import type { DryRunFindings } from "../../src/stream/messages.ts";
 import { command } from "../support/program.ts";
@@ -208,18 +207,6 @@ test.each([
   "#",
 ])("the shell takes %p as it is once it is quoted", async (word) => {
   expect(await command(["sh", "-c", `printf %s ${quoted(word)}`])).toBe(word);
-});
-
-test.each([
-  [0, "0"],
-  [1, "1"],
-  [1023, "1023"],
-  [1024, "1k"],
-  [3 << 20, "3M"],
-  [2 ** 34, "16G"],
-  [25_165_824n + 512n, "25166336"],
-])("the size %p is written as %s", (bytes, text) => {
-  expect(formatSize(bytes)).toBe(text);
 });
 
 describe("the line to use", () => {
