@@ -9,7 +9,7 @@ import { Memory } from "../../../ffi/memory.ts";
 import { pipe, tee } from "../../../ffi/pipe.ts";
 
 export class PipeSource extends PipeEnd implements Source {
-  readonly #probe = new Probe();
+  readonly #probe = new WriterProbe();
 
   constructor(name: string, fd = -1) {
     super(name, O_RDONLY, fd);
@@ -68,7 +68,7 @@ export class FifoSource extends PipeSource {
 
 /** True when there is a writer, or has been one since the descriptor was opened. */
 function hasHadWriter(fd: number): boolean {
-  const probe = new Probe();
+  const probe = new WriterProbe();
   try {
     if (probe.look(fd) !== 0) return true;
   } finally {
@@ -86,7 +86,7 @@ function hasHadWriter(fd: number): boolean {
  * data in the pipe. poll(2) reports POLLHUP only after a writer has left since the descriptor was
  * opened.
  */
-export class Probe {
+export class WriterProbe {
   #copy: { read: number; write: number } | undefined;
   readonly #byte = new Memory(1);
 

@@ -5,7 +5,7 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { dup, open } from "../../../ffi/fd.ts";
 import { mkfifo, pipe, pipeSize } from "../../../ffi/pipe.ts";
 import { EndpointError } from "../../../src/endpoint/error.ts";
-import { FifoSource, PipeSource, Probe } from "../../../src/endpoint/sources/pipe-source.ts";
+import { FifoSource, PipeSource, WriterProbe } from "../../../src/endpoint/sources/pipe-source.ts";
 import { Descriptors, flagsOf, readAll, thrownBy, writeAll } from "../../ffi/descriptors.ts";
 import { tempFolder } from "../../support/temp.ts";
 
@@ -102,11 +102,11 @@ describe("PipeSource", () => {
   });
 });
 
-describe("Probe", () => {
+describe("WriterProbe", () => {
   test("tells what is in a pipe, and takes nothing out of it", () => {
     using fds = new Descriptors();
     const ends = fds.pipe();
-    const probe = new Probe();
+    const probe = new WriterProbe();
     expect(probe.look(ends.read)).toBe(WOULD_BLOCK);
     writeAll(ends.write, Buffer.from("abc"));
     // More often than the probe's own pipe would have room for.
@@ -122,7 +122,7 @@ describe("Probe", () => {
     using fds = new Descriptors();
     const ends = fds.pipe();
     const before = readdirSync("/proc/self/fd").length;
-    const probe = new Probe();
+    const probe = new WriterProbe();
     probe.look(ends.read);
     expect(readdirSync("/proc/self/fd").length).toBe(before + 2);
     probe.close();
