@@ -8,7 +8,6 @@ import { optionError } from "../messages/notice-error.ts";
 import type { Option } from "../messages/vocabulary.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
-import type { SummaryFormat } from "./report.ts";
 
 /** What the entry point passes to a command. */
 export interface CliContext {
@@ -182,10 +181,9 @@ export type CommonArgs = {
 };
 
 /** The options that the library also has. */
-const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter((entry) => "sets" in entry[1]) as [
-  keyof CommonArgs,
-  StreamOption,
-][];
+export const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter(
+  (entry) => "sets" in entry[1],
+) as [keyof CommonArgs, StreamOption][];
 
 /** The library's options, except for the address and the reports. @throws UserError ERR_USAGE */
 export function streamOptions(args: CommonArgs, direction: Direction): StreamOptions {
@@ -258,6 +256,11 @@ function parseTls({
   }
   return { policy: tls, certificates, verifyPeer };
 }
+
+export type SummaryFormat =
+  | { readonly kind: "text" }
+  /** Without a file, it goes to standard error. */
+  | { readonly kind: "json"; readonly file: string | undefined };
 
 /** The form of the summary. @throws UserError ERR_USAGE */
 export function parseSummary(text: string | undefined): SummaryFormat {

@@ -12,13 +12,10 @@ import {
 } from "../files/place.ts";
 import type { Summary } from "../server/summary.ts";
 import type { CliLog } from "./log.ts";
+import type { SummaryFormat } from "./options.ts";
 
 /** Milliseconds in which a reader has to open the FIFO that a report goes to. */
 const READER_LIMIT = 2000;
-
-/** Where the JSON form goes. */
-export type SummaryFormat =
-  { readonly kind: "text" } | { readonly kind: "json"; readonly file: string | undefined };
 
 export interface ReportOptions {
   readonly summary: SummaryFormat;

@@ -1,22 +1,13 @@
 /** How messages name options on the command line. */
-import type { Option, Vocabulary } from "../messages/vocabulary.ts";
+import type { Option, PartOption, Vocabulary } from "../messages/vocabulary.ts";
+import { STREAM_OPTIONS } from "./options.ts";
+import { KEYS } from "./parameters.ts";
 
-const NAMES: Readonly<Record<Option, string>> = {
-  pipe: "pipe=",
-  read: "read=",
-  size: "size=",
-  window: "window=",
-  pad: "--pad",
-  exact: "--exact",
+/** Options that the tables do not have under the library's name, or that messages name by the short name. */
+const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "image", string>> = {
   exportName: "-e",
-  pidFile: "--pidfile",
-  idleTimeout: "--idle-timeout",
-  maxConnections: "--max-connections",
-  negotiationTimeout: "--negotiation-timeout",
-  reconnect: "--reconnect",
   readerTimeout: "--reader-timeout",
   writerTimeout: "--writer-timeout",
-  progressInterval: "--progress-interval",
   socketPath: "--unix",
   port: "-p",
   address: "-i",
@@ -27,14 +18,24 @@ const NAMES: Readonly<Record<Option, string>> = {
   outputFormat: "-O",
 };
 
+const NAMES = new Map<string, string>([
+  ...[...KEYS].map((key) => [key, `${key}=`] as const),
+  ...STREAM_OPTIONS.map(([name, { sets }]) => [sets, `--${name}`] as const),
+  ...Object.entries(EXCEPTIONS),
+]);
+
+function nameOf(option: Option): string {
+  return NAMES.get(option) ?? option;
+}
+
 export const COMMAND_LINE: Vocabulary = {
   name(option, placeholder) {
-    const name = NAMES[option];
+    const name = nameOf(option);
     if (placeholder === undefined) return name;
     return name.endsWith("=") ? `${name}${placeholder}` : `${name}=${placeholder}`;
   },
   given(option, value) {
-    const name = NAMES[option];
+    const name = nameOf(option);
     if (value === true) return name;
     if (value === false) return name.replace(/^--/, "--no-");
     if (name.endsWith("=")) return `${name}${value}`;

@@ -106,3 +106,7 @@ export interface RunOptions extends StreamOptions {
   /** Of `image`, by qemu-img's names. Default: found out, or by its extension where it is made. */
   readonly format?: string | undefined;
 }
+
+declare module "../messages/vocabulary.ts" {
+  interface LibraryOptions extends Record<keyof ServeOptions | keyof RunOptions, unknown> {}
+}

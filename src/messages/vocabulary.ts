@@ -1,33 +1,25 @@
 /** How the reader of a message gives options: on a command line, or in a program. */
 
-/** The options that messages name, as the library calls them. */
-const NAMES = {
-  pipe: "pipe",
-  read: "read",
-  size: "size",
-  window: "window",
-  pad: "pad",
-  exact: "exact",
-  exportName: "exportName",
-  pidFile: "pidFile",
-  idleTimeout: "idleTimeout",
-  maxConnections: "maxConnections",
-  negotiationTimeout: "negotiationTimeout",
-  reconnect: "reconnect",
+/** The library's options by name. `library/options.ts` declares them into this, as rooms import only downwards. */
+export interface LibraryOptions {}
+
+/** What is no option of the library by itself, by the names in messages. */
+const PARTS = {
   readerTimeout: "openTimeout",
   writerTimeout: "openTimeout",
-  progressInterval: "progressInterval",
   socketPath: "listen.path",
   port: "listen.port",
   address: "listen.host",
   single: 'listen.kind "single"',
   certificates: "tls.certificates",
-  image: "image",
   inputFormat: "format",
   outputFormat: "format",
 } as const;
 
-export type Option = keyof typeof NAMES;
+export type PartOption = keyof typeof PARTS;
+
+/** An option that messages name: by the library's name, or as a part of what that stands for. */
+export type Option = PartOption | Exclude<keyof LibraryOptions, (typeof PARTS)[PartOption]>;
 
 export type OptionValue = string | number | bigint | boolean;
 
@@ -56,8 +48,8 @@ export interface Vocabulary {
 
 /** The options of `serve` and `run` in a program. */
 export const LIBRARY: Vocabulary = {
-  name: (option) => NAMES[option],
-  given: (option, value) => `${NAMES[option]}: ${literal(value)}`,
+  name: nameOf,
+  given: (option, value) => `${nameOf(option)}: ${literal(value)}`,
   size: (bytes) => `size ${bytes}`,
   exec: (option, command) => `${option}: ${literal(`exec:${command}`)}`,
   redirection: () => 'pipe: "-"',
@@ -65,6 +57,10 @@ export const LIBRARY: Vocabulary = {
   wholeCommand: "give the whole command as command",
   imageByQemuImg: "run with image",
 };
+
+function nameOf(option: Option): string {
+  return option in PARTS ? PARTS[option as PartOption] : option;
+}
 
 function literal(value: OptionValue): string {
   if (typeof value === "string") return JSON.stringify(value);

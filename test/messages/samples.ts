@@ -1,6 +1,5 @@
 /** Every message that there is, with data of all kinds that make a difference. */
 import type { Notice, NoticeOf, Words } from "../../src/messages/notice.ts";
-import type { Option } from "../../src/messages/vocabulary.ts";
 
 type Samples = { readonly [Code in Notice["code"]]: readonly NoticeOf<Code>[] };
 
@@ -187,30 +186,3 @@ export const SAMPLES: Samples = {
   ],
   HINT_FORMAT: [{ code: "HINT_FORMAT", format: "qcow2" }],
 };
-
-/** All options that messages name. */
-export const OPTIONS: readonly Option[] = Object.keys({
-  pipe: 0,
-  read: 0,
-  size: 0,
-  window: 0,
-  pad: 0,
-  exact: 0,
-  exportName: 0,
-  pidFile: 0,
-  idleTimeout: 0,
-  maxConnections: 0,
-  negotiationTimeout: 0,
-  reconnect: 0,
-  readerTimeout: 0,
-  writerTimeout: 0,
-  progressInterval: 0,
-  socketPath: 0,
-  port: 0,
-  address: 0,
-  single: 0,
-  certificates: 0,
-  image: 0,
-  inputFormat: 0,
-  outputFormat: 0,
-} satisfies Record<Option, 0>) as Option[];

@@ -1,13 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { outlineOf } from "../../src/cli/documents.ts";
+import { program } from "../../src/cli/main.ts";
 import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
 import { clientText } from "../../src/messages/client-text.ts";
 import type { Failure, Notice } from "../../src/messages/notice.ts";
 import { messageIn, NoticeError, optionError } from "../../src/messages/notice-error.ts";
 import { textOf } from "../../src/messages/text.ts";
-import { LIBRARY, type Vocabulary } from "../../src/messages/vocabulary.ts";
-import { OPTIONS, SAMPLES } from "./samples.ts";
+import { LIBRARY, type Option, type Vocabulary } from "../../src/messages/vocabulary.ts";
+import { SAMPLES } from "./samples.ts";
 
 const NOTICES: readonly Notice[] = Object.values(SAMPLES).flat();
 const PEOPLE = [
@@ -44,12 +46,6 @@ describe.each(PEOPLE)("for %s", (_, words: Vocabulary) => {
     const text = textOf(notice, words);
     expect(text).toMatch(/^\S.*\S$/);
     expect(text).not.toMatch(/\n|undefined|null|NaN|\[object/);
-  });
-
-  test("two options have one name only if they are one option", () => {
-    const names = OPTIONS.map((option) => words.name(option));
-    const twice = OPTIONS.filter((_, at) => names.indexOf(names[at] as string) !== at);
-    expect(twice).toEqual(words === LIBRARY ? ["writerTimeout", "outputFormat"] : []);
   });
 });
 
@@ -127,6 +123,44 @@ describe("an error with a notice", () => {
   test("and anything else that was thrown has a text", () => {
     expect(messageIn(new Error("boom"), COMMAND_LINE)).toBe("boom");
     expect(messageIn("boom", COMMAND_LINE)).toBe("boom");
+  });
+});
+
+/** The options that messages name. */
+function namedOptions(): readonly Option[] {
+  const named: Option[] = [];
+  const note = (option: Option) => `${named.push(option)}`;
+  for (const notice of NOTICES) textOf(notice, { ...COMMAND_LINE, name: note, given: note });
+  return [...new Set(named)];
+}
+
+describe("an option", () => {
+  const { commands, keys } = outlineOf(program);
+  const flags = commands
+    .flatMap(({ options }) => options)
+    .flatMap(({ long, short }) => [long, short]);
+  const ours = [...flags, ...keys.map(({ key }) => key), "IMAGE"];
+
+  test.each(namedOptions())("%s has a name that the command line has", (option) => {
+    expect(ours).toContain(COMMAND_LINE.name(option));
+  });
+
+  test.each([
+    ["readerTimeout", "--reader-timeout", "openTimeout"],
+    ["writerTimeout", "--writer-timeout", "openTimeout"],
+    ["socketPath", "--unix", "listen.path"],
+    ["port", "-p", "listen.port"],
+    ["address", "-i", "listen.host"],
+    ["single", "--single", 'listen.kind "single"'],
+    ["certificates", "--tls-certificates", "tls.certificates"],
+    ["exportName", "-e", "exportName"],
+    ["pidFile", "--pidfile", "pidFile"],
+    ["inputFormat", "-f", "format"],
+    ["outputFormat", "-O", "format"],
+  ] as const)("%s is %s, or %s", (option, flag, property) => {
+    expect(ours).toContain(flag);
+    expect(COMMAND_LINE.name(option)).toBe(flag);
+    expect(LIBRARY.name(option)).toBe(property);
   });
 });
 
