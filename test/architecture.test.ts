@@ -256,10 +256,10 @@ test("bun:ffi, citty and consola are imported in one room each", () => {
 
 /** What makes settings of options, and the only files that may use it. */
 const RESOLVING: Record<string, readonly string[]> = {
-  parseSize: ["src/library/resolve.ts"],
-  parseEndpoint: ["src/library/resolve.ts"],
-  loadCertificates: ["src/library/resolve.ts"],
-  DEFAULTS: ["src/library/resolve.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
+  parseSize: ["src/library/options.ts"],
+  parseEndpoint: ["src/library/options.ts"],
+  loadCertificates: ["src/library/options.ts"],
+  DEFAULTS: ["src/cli/options.ts", "src/cli/check-run.ts"],
   resolveServe: [
     "src/library/serve.ts",
     "src/check/client.ts",

@@ -4,7 +4,7 @@ import { captiveWords, commandOf, isPlainWord } from "../captive/command.ts";
 import { imageSize } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
 import { EXIT } from "../errors.ts";
-import { resolveServe } from "../library/resolve.ts";
+import { resolveServe } from "../library/options.ts";
 import type { Log } from "../log.ts";
 import type { Words } from "../messages/notice.ts";
 import { textOf } from "../messages/text.ts";

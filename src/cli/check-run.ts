@@ -12,8 +12,7 @@ import {
 import { selfTests } from "../check/self-test.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
-import { DEFAULTS } from "../library/options.ts";
-import { resolveEndpoint, resolveSize, resolveWindow } from "../library/resolve.ts";
+import { DEFAULTS, resolveEndpoint, resolveSize, resolveWindow } from "../library/options.ts";
 import { catchSignals, listen, signalStatus } from "../process/signals.ts";
 import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";

@@ -1,6 +1,6 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
 import { UserError, usageError } from "../errors.ts";
-import { releaseEndpoint, resolveEndpoint } from "../library/resolve.ts";
+import { releaseEndpoint, resolveEndpoint } from "../library/options.ts";
 
 /** Each form of each parameter, as `--help` lists it. */
 export const PARAMETERS = [

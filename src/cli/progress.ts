@@ -6,7 +6,7 @@ import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
 import { STDERR } from "../process/line-writer.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
-import type { ResolvedStream } from "../library/resolve.ts";
+import type { ResolvedStream } from "../library/options.ts";
 import type { CommonArgs } from "./options.ts";
 
 /** The display that the options, the terminal and the environment ask for. @throws UserError ERR_USAGE */

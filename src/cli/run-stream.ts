@@ -1,7 +1,6 @@
 /** A stream from the command line to its exit status, for `serve` and `run`. */
 import { EXIT } from "../errors.ts";
-import type { StreamOptions } from "../library/options.ts";
-import type { ResolvedStream } from "../library/resolve.ts";
+import { type ResolvedStream, type StreamOptions } from "../library/options.ts";
 import { type Streaming, TruncatedError } from "../library/streaming.ts";
 import { catchSignals } from "../process/signals.ts";
 import type { ProgressDisplay } from "../progress/display.ts";

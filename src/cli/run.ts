@@ -2,8 +2,7 @@
 import { defineCommand } from "citty";
 import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
-import type { RunOptions } from "../library/options.ts";
-import { resolveRun } from "../library/resolve.ts";
+import { resolveRun, type RunOptions } from "../library/options.ts";
 import { startRun } from "../library/run.ts";
 import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";

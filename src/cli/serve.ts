@@ -1,7 +1,7 @@
 /** `nbd-streaming serve` */
 import { defineCommand } from "citty";
 import { usageError } from "../errors.ts";
-import { resolveServe } from "../library/resolve.ts";
+import { resolveServe } from "../library/options.ts";
 import { startServe } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
 import { activatedSocket, notify } from "../systemd.ts";

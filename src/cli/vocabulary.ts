@@ -3,7 +3,7 @@ import type { Option, PartOption, Vocabulary } from "../messages/vocabulary.ts";
 import { STREAM_OPTIONS } from "./options.ts";
 import { KEYS } from "./parameters.ts";
 
-/** Options that the tables do not have under the library's name, or that messages name by the short name. */
+/** Options that messages name by a short name, or that the tables do not have under the library's name. */
 const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "image", string>> = {
   exportName: "-e",
   readerTimeout: "--reader-timeout",

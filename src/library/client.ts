@@ -19,7 +19,20 @@ import { usageError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice } from "../server/settings.ts";
-import type { RunOptions } from "./options.ts";
+
+/** One of `command` and `image` is needed. */
+export interface ClientOptions {
+  /**
+   * The client. A string is a command line for the shell. Words are executed without one, and
+   * `$nbd`, `$uri`, `$unixsocket`, `$port`, `$exportname` and `$tls` in them stand for the server;
+   * in both cases they are in its environment.
+   */
+  readonly command?: CaptiveCommand | undefined;
+  /** The image that qemu-img(1) is to copy into the stream of `pipe`, or to make of that of `read`. */
+  readonly image?: string | undefined;
+  /** Of `image`, by qemu-img's names. Default: found out, or by its extension where it is made. */
+  readonly format?: string | undefined;
+}
 
 /** The process that has the stream as its disk. */
 export interface CaptiveClient {
@@ -40,7 +53,7 @@ export interface CaptiveClient {
 
 /** @throws UserError ERR_USAGE */
 export function clientOf(
-  { command, image, format }: RunOptions,
+  { command, image, format }: ClientOptions,
   { direction, spec }: EndpointChoice,
 ): CaptiveClient {
   if (command !== undefined) {

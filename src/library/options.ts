@@ -1,8 +1,22 @@
-/** The options of `serve` and `run`. */
-import type { CaptiveCommand } from "../captive/command.ts";
-import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
+/** The options of `serve` and `run`, and the settings of a stream that they are resolved to, once. */
+import { imagePath } from "../captive/qemu-img.ts";
+import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
+import { releaseFifo } from "../endpoint/opening/fifo.ts";
+import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
+import { usageError } from "../errors.ts";
+import { type NamedFile, requireDifferentFile } from "../files/place.ts";
+import type { Words } from "../messages/notice.ts";
+import { optionError } from "../messages/notice-error.ts";
+import type { Option } from "../messages/vocabulary.ts";
 import { type Address, type Entrance, NBD_PORT } from "../net/address.ts";
-import type { Size } from "../size.ts";
+import { NBD_MAX_STRING } from "../protocol/constants.ts";
+import { UNBOUNDED_SIZE } from "../protocol/export.ts";
+import type { EndpointChoice, StreamSettings } from "../server/settings.ts";
+import { formatSize, LARGEST_WINDOW, parseSize, type Size } from "../size.ts";
+import { IN_FLIGHT, type ShortStream } from "../stream/messages.ts";
+import { requireClient, requireListening } from "../systemd.ts";
+import { loadCertificates, type Security } from "../tls/certificates.ts";
+import { type CaptiveClient, type ClientOptions, clientOf } from "./client.ts";
 
 /** Default values. Times are in seconds; 0 is no limit. */
 export const DEFAULTS = {
@@ -91,22 +105,260 @@ export interface ServeOptions extends StreamOptions {
   readonly keep?: boolean | undefined;
 }
 
-/** One of `command` and `image` is needed. */
-export interface RunOptions extends StreamOptions {
+export interface RunOptions extends StreamOptions, ClientOptions {
   /** Where to listen. Default: on a private Unix socket. */
   readonly listen?: Address | undefined;
-  /**
-   * The client. A string is a command line for the shell. Words are executed without one, and
-   * `$nbd`, `$uri`, `$unixsocket`, `$port`, `$exportname` and `$tls` in them stand for the server;
-   * in both cases they are in its environment.
-   */
-  readonly command?: CaptiveCommand | undefined;
-  /** The image that qemu-img(1) is to copy into the stream of `pipe`, or to make of that of `read`. */
-  readonly image?: string | undefined;
-  /** Of `image`, by qemu-img's names. Default: found out, or by its extension where it is made. */
-  readonly format?: string | undefined;
 }
 
+/** Lets messages name the options. */
 declare module "../messages/vocabulary.ts" {
   interface LibraryOptions extends Record<keyof ServeOptions | keyof RunOptions, unknown> {}
+}
+
+/** The longest time of a timer, in seconds: its milliseconds are a signed 32-bit number. */
+const MAX_SECONDS = 2_147_483;
+
+/** Far more than the possible number of descriptors. */
+const MAX_CONNECTIONS = 999_999;
+
+const WORKER = new URL("../stream.worker.ts", import.meta.url);
+
+export interface ResolvedStream extends StreamSettings {
+  readonly signal: AbortSignal | undefined;
+  /** Milliseconds between two "progress" events. */
+  readonly progressInterval: number;
+  readonly beforeStart: (() => void) | undefined;
+  /** The endpoint, the Unix socket, the image and the pid file: a report must not overwrite them. */
+  readonly files: readonly NamedFile[];
+}
+
+export interface ResolvedServe extends ResolvedStream {
+  readonly keep: boolean;
+}
+
+export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
+  /** Where to listen; undefined is a private Unix socket. */
+  readonly address: Address | undefined;
+  readonly client: CaptiveClient;
+}
+
+/** @throws UserError ERR_USAGE, ERR_TLS; processes that wait at the FIFO are released then */
+export function resolveServe(options: ServeOptions): ResolvedServe {
+  return resolving(options, (endpoint) => {
+    const entrance = options.listen ?? DEFAULTS.listen;
+    if (entrance.kind === "single") requireClient();
+    if (entrance.kind === "activated") requireListening(entrance.fd);
+    const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.serve;
+    const pads = options.pad === true && endpoint.direction === "write";
+    return {
+      ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance)),
+      entrance,
+      keep: options.keep === true,
+      // When read, `pad` puts zeroes behind the end of the source instead.
+      short: shortStream(options.pad, pads),
+    };
+  });
+}
+
+/** @throws as {@link resolveServe} */
+export function resolveRun(options: RunOptions): ResolvedRun {
+  return resolving(options, (endpoint) => {
+    const { image, listen } = options;
+    const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.run;
+    const files = namedFiles(endpoint, listen, image);
+    const stream = resolveStream(options, endpoint, idle, files);
+    const client = clientOf(options, endpoint);
+    return {
+      ...stream,
+      address: listen,
+      client,
+      needsSize: stream.needsSize ?? client.needsSize,
+      // A command that succeeds after reading a part of the stream needed no more.
+      short: endpoint.direction === "read" ? "allow" : shortStream(options.pad, true),
+    };
+  });
+}
+
+/** Releases processes that wait at the FIFO of a stream that does not begin. */
+export function releaseEndpoint({ spec, direction }: EndpointChoice): void {
+  if (spec.kind === "path") releaseFifo(spec.path, direction);
+}
+
+function resolving<T>(options: StreamOptions, work: (endpoint: EndpointChoice) => T): T {
+  const endpoint = resolveEndpoint(options);
+  try {
+    return work(endpoint);
+  } catch (error) {
+    releaseEndpoint(endpoint);
+    throw error;
+  }
+}
+
+/** The endpoint of `pipe` or `read`. @throws UserError ERR_USAGE */
+export function resolveEndpoint({
+  pipe,
+  read,
+}: Pick<StreamOptions, "pipe" | "read">): EndpointChoice {
+  if (pipe !== undefined && read !== undefined) throw optionError({ code: "ENDPOINT_TWICE" });
+  const value = pipe ?? read;
+  if (value === undefined) throw optionError({ code: "ENDPOINT_MISSING" });
+  const direction = read === undefined ? "write" : "read";
+  const text = typeof value === "number" ? `fd:${value}` : value;
+  try {
+    return { direction, spec: parseEndpoint(text, direction) };
+  } catch (error) {
+    if (!(error instanceof UnusableError)) throw error;
+    const { message: why, hint } = error;
+    throw optionError({ code: "ENDPOINT_MALFORMED", direction, endpoint: text, why, hint });
+  }
+}
+
+/** The settings of both commands. @param idle seconds; 0 is no limit @param files all but the pid file */
+function resolveStream(
+  options: StreamOptions,
+  endpoint: EndpointChoice,
+  idle: number,
+  files: NamedFile[],
+): Omit<ResolvedStream, "entrance" | "short"> {
+  const { checksum, pidFile, exportName } = options;
+  const reading = endpoint.direction === "read";
+  const pad = reading && options.pad === true;
+  const exact = options.exact === true;
+  if (exact && !reading) throw optionError({ code: "EXACT_WRITTEN" });
+  if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
+    throw usageError(
+      `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
+    );
+  }
+  if (Buffer.byteLength(exportName ?? "") > NBD_MAX_STRING) {
+    throw optionError({ code: "EXPORT_NAME", most: NBD_MAX_STRING });
+  }
+  if (pidFile !== undefined) {
+    const file = { name: named("pidFile"), path: pidFile };
+    requireDifferentFile(file, files);
+    files.push(file);
+  }
+  const window = resolveWindow(options.window ?? DEFAULTS.window);
+  const reconnect = milliseconds("reconnect", options.reconnect);
+  const idleTimeout = milliseconds("idleTimeout", idle === 0 ? undefined : idle);
+  return {
+    ...endpoint,
+    size: options.size === undefined ? undefined : resolveSize("size", options.size),
+    needsSize: pad ? switchedOn("pad") : exact ? switchedOn("exact") : undefined,
+    window,
+    held: reconnect === undefined ? window : Math.max(window, IN_FLIGHT),
+    pad,
+    exact,
+    checksum,
+    exportName,
+    pidFile,
+    security: resolveSecurity(options),
+    maxConnections: resolveConnections(options.maxConnections ?? DEFAULTS.maxConnections),
+    negotiationTimeout: milliseconds(
+      "negotiationTimeout",
+      options.negotiationTimeout ?? DEFAULTS.negotiationTimeout,
+    ),
+    reconnect,
+    // A client that may come back and is silent for that time is lost, even if its link does not show it.
+    idleTimeout: least(idleTimeout, reconnect),
+    openTimeout: milliseconds(reading ? "writerTimeout" : "readerTimeout", options.openTimeout),
+    progressInterval: milliseconds(
+      "progressInterval",
+      options.progressInterval ?? DEFAULTS.progressInterval,
+    ),
+    signal: options.signal,
+    beforeStart: options.beforeStart,
+    files,
+    workerUrl: options.workerUrl ?? WORKER,
+  };
+}
+
+/** @param pads lengthens a stream for which `pad` is not false */
+function shortStream(pad: boolean | undefined, pads: boolean): ShortStream {
+  if (pad === false) return "allow";
+  return pads ? "pad" : "fail";
+}
+
+/** The files that a report or a pid file must not be. */
+function namedFiles(
+  { direction, spec }: EndpointChoice,
+  entrance: Entrance | undefined,
+  image?: string,
+): NamedFile[] {
+  const files: NamedFile[] = [];
+  if (spec.kind === "path") {
+    files.push({ name: named(direction === "write" ? "pipe" : "read"), path: spec.path });
+  }
+  if (spec.kind === "descriptor") {
+    files.push({ name: spec.name, path: `/proc/self/fd/${spec.fd}` });
+  }
+  if (entrance?.kind === "unix") files.push({ name: named("socketPath"), path: entrance.path });
+  const path = image === undefined ? undefined : imagePath(image);
+  if (path !== undefined) files.push({ name: named("image"), path });
+  return files;
+}
+
+function named(option: Option): Words {
+  return { code: "OPTION", option };
+}
+
+function switchedOn(option: "pad" | "exact"): Words {
+  return { code: "OPTION", option, value: true };
+}
+
+/**
+ * A size in bytes.
+ *
+ * @returns at most 2^63 - 2^30
+ * @throws UserError ERR_USAGE
+ */
+export function resolveSize(option: "size" | "window", size: Size): bigint {
+  const bytes = typeof size === "string" ? parseSize(size) : wholeBytes(size);
+  if (bytes === undefined) throw optionError({ code: "NOT_A_SIZE", option, value: size });
+  if (bytes <= UNBOUNDED_SIZE) return bytes;
+  throw optionError({ code: "SIZE_TOO_LARGE", option, value: size, most: "2^63 - 2^30 bytes" });
+}
+
+/** Undefined for a number that is not exact, because it may have been another one. */
+function wholeBytes(size: number | bigint): bigint | undefined {
+  const exact = typeof size === "bigint" || Number.isSafeInteger(size);
+  return exact && size >= 0 ? BigInt(size) : undefined;
+}
+
+/** A size of memory, in bytes. @throws UserError ERR_USAGE */
+export function resolveWindow(size: Size): number {
+  const bytes = Number(resolveSize("window", size));
+  if (bytes <= LARGEST_WINDOW) return bytes;
+  const most = formatSize(LARGEST_WINDOW);
+  throw optionError({ code: "SIZE_TOO_LARGE", option: "window", value: size, most });
+}
+
+/** Whole milliseconds, at least one. @throws UserError ERR_USAGE */
+function milliseconds(option: Option, seconds: number): number;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined;
+function milliseconds(option: Option, seconds: number | undefined): number | undefined {
+  if (seconds === undefined) return undefined;
+  if (!(seconds > 0 && seconds <= MAX_SECONDS)) {
+    throw optionError({ code: "NOT_A_TIME", option, value: seconds });
+  }
+  return Math.max(1, Math.round(seconds * 1000));
+}
+
+function resolveConnections(number: number): number {
+  if (Number.isInteger(number) && number > 0 && number <= MAX_CONNECTIONS) return number;
+  throw optionError({ code: "NOT_A_NUMBER", option: "maxConnections", value: number });
+}
+
+/** The smaller one; undefined is no limit. */
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
+}
+
+function resolveSecurity({ tls }: StreamOptions): Security {
+  if (tls === undefined) return { policy: "off" };
+  const { policy, certificates: folder, verifyPeer = false } = tls;
+  if (policy !== "on" && policy !== "require") {
+    throw usageError(`tls.policy ${policy as string} is not known: there are on and require`);
+  }
+  return { policy, folder, options: loadCertificates(folder, verifyPeer) };
 }

@@ -9,8 +9,7 @@ import type { StreamResult } from "../server/host.ts";
 import type { StreamContext } from "../server/settings.ts";
 import { endedBefore } from "../server/stop-signal.ts";
 import { doubtOf } from "./contents.ts";
-import type { RunOptions } from "./options.ts";
-import { type ResolvedRun, resolveRun } from "./resolve.ts";
+import { type ResolvedRun, resolveRun, type RunOptions } from "./options.ts";
 import { Streaming } from "./streaming.ts";
 
 /**

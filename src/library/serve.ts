@@ -2,8 +2,7 @@
 import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import { serve as serveStream } from "../server/serve.ts";
 import { doubtOf } from "./contents.ts";
-import type { ServeOptions } from "./options.ts";
-import { type ResolvedServe, resolveServe } from "./resolve.ts";
+import { type ResolvedServe, resolveServe, type ServeOptions } from "./options.ts";
 import { Streaming } from "./streaming.ts";
 
 /** Listens for NBD clients until the stream is done. It catches no signals. */

@@ -11,7 +11,7 @@ import type { StreamResult } from "../server/host.ts";
 import type { StreamContext } from "../server/settings.ts";
 import { StopSignal } from "../server/stop-signal.ts";
 import type { Summary } from "../server/summary.ts";
-import { releaseEndpoint, type ResolvedStream } from "./resolve.ts";
+import { releaseEndpoint, type ResolvedStream } from "./options.ts";
 
 /** Something to tell the user. */
 export interface Message {

@@ -1,9 +1,9 @@
 /** How the reader of a message gives options: on a command line, or in a program. */
 
-/** The library's options by name. `library/options.ts` declares them into this, as rooms import only downwards. */
+/** The library's options by name. `library/options.ts`, which this room cannot import, adds them. */
 export interface LibraryOptions {}
 
-/** What is no option of the library by itself, by the names in messages. */
+/** Options of their own on the command line, which are parts or uses of an option in a program. */
 const PARTS = {
   readerTimeout: "openTimeout",
   writerTimeout: "openTimeout",
@@ -18,7 +18,7 @@ const PARTS = {
 
 export type PartOption = keyof typeof PARTS;
 
-/** An option that messages name: by the library's name, or as a part of what that stands for. */
+/** An option as messages name it. */
 export type Option = PartOption | Exclude<keyof LibraryOptions, (typeof PARTS)[PartOption]>;
 
 export type OptionValue = string | number | bigint | boolean;

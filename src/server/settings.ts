@@ -11,7 +11,7 @@ import type { Observer } from "./observer.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
 /**
- * `library/resolve.ts` makes them; the rooms below do not check, parse or default an option again. All times
+ * `library/options.ts` makes them; the rooms below do not check, parse or default an option again. All times
  * are in milliseconds, all sizes in bytes.
  */
 export interface StreamSettings extends FlowSettings, ConnectionSettings {

@@ -2,8 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { COMMON_OPTIONS, parseAddress, streamOptions } from "../../src/cli/options.ts";
 import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
 import { checkOptions } from "../../src/cli/words.ts";
-import { DEFAULTS } from "../../src/library/options.ts";
-import { resolveServe } from "../../src/library/resolve.ts";
+import { DEFAULTS, resolveServe } from "../../src/library/options.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 const DEFINED = { ...COMMON_OPTIONS, keep: { type: "boolean" } } as const;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { parseParameters } from "../../src/cli/parameters.ts";
 import { COMMAND_LINE } from "../../src/cli/vocabulary.ts";
-import { resolveServe } from "../../src/library/resolve.ts";
+import { resolveServe } from "../../src/library/options.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 /** The message about bad words, whoever looks at them. */

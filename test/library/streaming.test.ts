@@ -12,7 +12,7 @@ import {
   TruncatedError,
   UserError,
 } from "../../src/index.ts";
-import { resolveServe } from "../../src/library/resolve.ts";
+import { resolveServe } from "../../src/library/options.ts";
 import { startServe } from "../../src/library/serve.ts";
 import { LIBRARY } from "../../src/messages/vocabulary.ts";
 import { pseudoRandom } from "../support/images.ts";

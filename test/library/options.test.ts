@@ -4,11 +4,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   DEFAULTS,
+  resolveRun,
+  resolveServe,
+  resolveSize,
   type RunOptions,
   type ServeOptions,
   type StreamOptions,
 } from "../../src/library/options.ts";
-import { resolveRun, resolveServe, resolveSize } from "../../src/library/resolve.ts";
 import { usageErrorOf } from "../support/thrown.ts";
 
 const served = (options: ServeOptions = {}) => resolveServe({ pipe: "x", ...options });
