@@ -6,9 +6,9 @@ import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
-import type { DryRunFindings } from "../stream/messages.ts";
+import { type DryRunFindings, planOf } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
-import { type HostOptions, planOf } from "./settings.ts";
+import type { HostOptions } from "./settings.ts";
 import { endedBefore } from "./stop-signal.ts";
 import type { PidFile } from "./pid-file.ts";
 import { awaitEnd, type EndCondition } from "./stream-end.ts";
@@ -108,7 +108,8 @@ async function begin(
       requireSize(options);
       options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
-    const plan = planOf(options, endpoint, size);
+    const { handle, hasExitStatus: awaitsExit } = endpoint;
+    const plan = planOf(options, { size, endpoint: handle, awaitsExit });
     return { server: new StreamServer({ ...options, endpoint, plan }), size };
   } catch (error) {
     return await cleaningUp<never>(

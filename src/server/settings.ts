@@ -1,12 +1,11 @@
 /** The settings of a stream: the user's options with all defaults, resolved once. */
-import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import type { Log } from "../log.ts";
 import type { Notice, Words } from "../messages/notice.ts";
 import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Entrance } from "../net/address.ts";
 import type { ConnectionSettings } from "../net/connection-manager.ts";
-import type { FlowSettings, ShortStream, StreamPlan } from "../stream/messages.ts";
+import type { FlowSettings, ShortStream } from "../stream/messages.ts";
 import type { Observer } from "./observer.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
@@ -45,16 +44,4 @@ export interface StreamContext {
 export interface HostOptions extends StreamSettings, StreamContext {
   /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
-}
-
-/** The part that crosses to the stream thread, once the endpoint is open and may have told the size. */
-export function planOf(
-  settings: FlowSettings,
-  { handle, hasExitStatus }: Endpoint,
-  size: bigint | undefined,
-): StreamPlan {
-  const { direction, window, held, reconnect, checksum } = settings;
-  const { idleTimeout, pad, exact, dryRun = false } = settings;
-  const flow = { direction, window, held, reconnect, checksum, idleTimeout, pad, exact, dryRun };
-  return { ...flow, size, endpoint: handle, awaitsExit: hasExitStatus };
 }

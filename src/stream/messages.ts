@@ -50,6 +50,17 @@ export interface StreamPlan extends FlowSettings {
   readonly awaitsExit: boolean;
 }
 
+/** Leaves out what else the settings of a stream have. @param opened what the open endpoint has told */
+export function planOf(
+  settings: FlowSettings,
+  opened: Pick<StreamPlan, "size" | "endpoint" | "awaitsExit">,
+): StreamPlan {
+  const { direction, window, held, reconnect, checksum } = settings;
+  const { idleTimeout, pad, exact, dryRun = false } = settings;
+  const flow = { direction, window, held, reconnect, checksum, idleTimeout, pad, exact, dryRun };
+  return { ...flow, ...opened };
+}
+
 /** The stream's size in bytes; for an endless stream, the size that is advertised. */
 export function endOf({ size }: Pick<FlowSettings, "size">): Offset {
   return toOffset(size ?? UNBOUNDED_SIZE);
