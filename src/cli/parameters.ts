@@ -1,6 +1,6 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
 import { UserError, usageError } from "../errors.ts";
-import { releaseEndpoint, resolveEndpoint } from "../library/options.ts";
+import { releaseEndpoint, resolveEndpoint, type StreamOptions } from "../library/options.ts";
 
 /** Each form of each parameter, as `--help` lists it. */
 export const PARAMETERS = [
@@ -29,17 +29,15 @@ export const PARAMETERS = [
     "window=SIZE",
     "memory for data that comes ahead of its turn; with read=, for data that is read again (default: none)",
   ],
-] as const;
+] as const satisfies readonly (readonly [`${"write" | keyof StreamOptions}=${string}`, string])[];
 
-/** The values of the parameters, as the library takes them. */
-export interface StreamParameters {
-  readonly pipe: string | undefined;
-  readonly read: string | undefined;
-  readonly size: string | undefined;
-  readonly window: string | undefined;
-}
+type KeyOf<Form> = Form extends `${infer Key}=${string}` ? Key : never;
+type Key = KeyOf<(typeof PARAMETERS)[number][0]>;
 
-/** Their names, without the equals sign. */
+/** The values of the parameters, under the names of the library's options. */
+export type StreamParameters = { readonly [Name in Exclude<Key, "write">]?: string | undefined };
+
+/** The names of the parameters, without the equals sign. */
 export const KEYS: ReadonlySet<string> = new Set(
   PARAMETERS.map(([form]) => form.replace(/=.*/, "")),
 );
@@ -55,20 +53,15 @@ export function parseParameters(words: readonly string[]): {
   rest: string[];
 } {
   const { values, rest } = sortWords(words);
-  const write = values.get("write");
-  if (write !== undefined && values.has("pipe")) {
+  const { write, ...parameters }: { [Name in Key]?: string } = Object.fromEntries(values);
+  if (write === undefined) return { parameters, rest };
+  if (parameters.pipe !== undefined) {
     throw usageError("pipe= and write= are the same parameter: give one of them");
   }
-  if (write !== undefined && values.has("read")) {
+  if (parameters.read !== undefined) {
     throw usageError("read= cannot be combined with write=: a stream has one direction");
   }
-  const parameters = {
-    pipe: values.get("pipe") ?? write,
-    read: values.get("read"),
-    size: values.get("size"),
-    window: values.get("window"),
-  };
-  return { parameters, rest };
+  return { parameters: { ...parameters, pipe: write }, rest };
 }
 
 /** Releases processes that wait at the FIFO of a command line that was refused. */

@@ -8,12 +8,10 @@ import { usageErrorOf } from "../support/thrown.ts";
 const refusal = (...words: string[]) =>
   usageErrorOf(() => resolveServe(parseParameters(words).parameters), COMMAND_LINE);
 
-const NONE = { pipe: undefined, read: undefined, size: undefined, window: undefined };
-
 describe("the pipe", () => {
   test.each(["pipe", "write"])("may be given as %s=", (key) => {
     const { parameters, rest } = parseParameters([`${key}=disk.fifo`]);
-    expect(parameters).toEqual({ ...NONE, pipe: "disk.fifo" });
+    expect(parameters).toEqual({ pipe: "disk.fifo" });
     expect(rest).toEqual([]);
     expect(resolveServe(parameters)).toMatchObject({
       direction: "write",
@@ -44,7 +42,7 @@ test("the size is in bytes, before or after the pipe", () => {
     ["size=3M", "pipe=x"],
   ]) {
     const { parameters } = parseParameters(words);
-    expect(parameters).toEqual({ ...NONE, pipe: "x", size: "3M" });
+    expect(parameters).toEqual({ pipe: "x", size: "3M" });
     const spec = { kind: "path", path: "x" };
     expect(resolveServe(parameters)).toMatchObject({ spec, size: 3n << 20n, window: 0 });
   }
