@@ -70,9 +70,11 @@ export class WakeUp {
     write(this.fd, one.at(0), 8);
   }
 
-  /** Makes the descriptor unreadable. */
-  clear(): void {
-    read(this.fd, this.#scratch.at(0), 8);
+  /** Makes the descriptor unreadable. @returns how often it was signalled since the last call */
+  clear(): number {
+    return read(this.fd, this.#scratch.at(0), 8) < 0
+      ? 0
+      : Number(this.#scratch.view.getBigUint64(0, true));
   }
 
   close(): void {

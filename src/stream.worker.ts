@@ -1,5 +1,4 @@
 /** The stream thread: puts an endpoint, a stream and the engine together, and runs them to the end. */
-import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { WakeUp } from "../ffi/poll.ts";
 import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
@@ -20,20 +19,66 @@ import { ReadStream } from "./stream/read/read-stream.ts";
 import type { Stream } from "./stream/stream.ts";
 import { WriteStream } from "./stream/write/write-stream.ts";
 
-/** Runs one stream from start to end; returns when it is over. */
-function runStreamThread(): void {
-  const data = workerData as StreamThreadData;
-  const { port, wakeFd, counters } = data;
-  const post = (event: StreamEvent) => port.postMessage(event);
+/** The thread itself: a Worker of the web's kind, since `node:worker_threads` takes 10 ms to load. */
+declare const self: { onmessage: ((event: MessageEvent) => void) | null };
+
+/** What the main thread has posted. Messages are delivered only while this thread's event loop runs. */
+class Inbox {
+  readonly #messages: unknown[] = [];
+  #delivered = 0;
+  #notify = () => {};
+
+  constructor() {
+    self.onmessage = ({ data }) => {
+      this.#messages.push(data);
+      this.#delivered++;
+      this.#notify();
+    };
+  }
+
+  /** Waits until `count` messages, of all that were ever posted, have been delivered. */
+  async delivery(count: number): Promise<void> {
+    while (this.#delivered < count) {
+      await new Promise<void>((resolve) => {
+        this.#notify = resolve;
+      });
+    }
+  }
+
+  take(): unknown {
+    return this.#messages.shift();
+  }
+
+  /** The thread ends when nothing can be delivered to it. */
+  close(): void {
+    self.onmessage = null;
+  }
+}
+
+/** Runs one stream from start to end; resolves when it is over. */
+async function runStreamThread(inbox: Inbox): Promise<void> {
+  let posted = 1;
+  await inbox.delivery(posted);
+  const data = inbox.take() as StreamThreadData;
+  const wake = new WakeUp(data.wakeFd);
   const engine = new Engine({
-    stream: createStream(data, new Counters(counters), post),
+    stream: createStream(data, new Counters(data.counters), post),
     idleTimeout: data.idleTimeout,
-    wake: new WakeUp(wakeFd),
-    receive: () => receiveMessageOnPort(port)?.message as Command | undefined,
+    wakeFd: data.wakeFd,
+    receive: () => inbox.take() as Command | undefined,
     post,
   });
-  while (!engine.over) engine.turn();
-  port.close();
+  while (!engine.over) {
+    engine.turn();
+    if (!engine.woken) continue;
+    // Each command is posted first, and then the descriptor is signalled.
+    posted += wake.clear();
+    await inbox.delivery(posted);
+  }
+}
+
+function post(event: StreamEvent): void {
+  postMessage(event);
 }
 
 function createStream(
@@ -75,4 +120,11 @@ function createStream(
   });
 }
 
-runStreamThread();
+const inbox = new Inbox();
+try {
+  await runStreamThread(inbox);
+} catch (error) {
+  post({ type: "crashed", error: error instanceof Error ? error : new Error(String(error)) });
+} finally {
+  inbox.close();
+}

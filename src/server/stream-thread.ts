@@ -1,5 +1,4 @@
 /** The main thread's side of the stream thread. */
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { WakeUp } from "../../ffi/poll.ts";
 import { Counters } from "../stream/counters.ts";
 import type {
@@ -34,7 +33,6 @@ type Answer = (status: StreamStatus | undefined) => void;
 export class StreamThread {
   readonly counters = new Counters();
   readonly #wake = new WakeUp();
-  readonly #port: MessagePort;
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   #joined = false;
@@ -43,39 +41,40 @@ export class StreamThread {
   #ended = false;
 
   constructor(options: StreamThreadOptions) {
-    const { port1, port2 } = new MessageChannel();
-    this.#port = port1;
-    port1.on("message", (event: StreamEvent) => {
+    const data: StreamThreadData = {
+      ...options.plan,
+      wakeFd: this.#wake.fd,
+      counters: this.counters.buffer,
+    };
+    const crash = (error: Error) => {
+      options.onCrash(error);
+      this.#end();
+    };
+    try {
+      this.#worker = new Worker(options.workerUrl);
+      this.#worker.postMessage(data);
+    } catch (error) {
+      this.#wake.close();
+      throw error;
+    }
+    this.#worker.onmessage = ({ data: event }: MessageEvent<StreamEvent>) => {
+      if (event.type === "crashed") return crash(event.error);
       options.onEvent(event);
       if (event.type === "status") this.#answer("get-status", event);
       else if (event.type === "synced") this.#answer("sync");
       else if (event.type === "ended") this.#end();
-    });
-    const data: StreamThreadData = {
-      ...options.plan,
-      port: port2,
-      wakeFd: this.#wake.fd,
-      counters: this.counters.buffer,
     };
-    try {
-      this.#worker = new Worker(options.workerUrl, { workerData: data, transferList: [port2] });
-    } catch (error) {
-      port1.close();
-      this.#wake.close();
-      throw error;
-    }
-    this.#worker.on("error", (error) => {
-      options.onCrash(error as Error);
-      this.#end();
-    });
-    this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
+    this.#worker.onerror = ({ message }) => crash(new Error(reason(message)));
+    this.#exited = new Promise((resolve) =>
+      this.#worker.addEventListener("close", () => resolve(), { once: true }),
+    );
   }
 
   /** Posts a command and wakes the thread, which may sleep in poll(2). */
   send(command: Command): void {
     // The exit of a source's process may come after the end of the thread.
     if (this.#joined) return;
-    this.#port.postMessage(command);
+    this.#worker.postMessage(command);
     this.#wake.signal();
   }
 
@@ -123,7 +122,6 @@ export class StreamThread {
   async join(): Promise<void> {
     const gone = this.#exited.then(() => {
       this.#joined = true;
-      this.#port.close();
       this.#wake.close();
     });
     const late = Promise.withResolvers<void>();
@@ -131,9 +129,14 @@ export class StreamThread {
     await Promise.race([gone, late.promise]);
     clearTimeout(timer);
     if (this.#joined) return;
-    // Neither of them keeps the program alive.
-    this.#port.unref();
+    // It does not keep the program alive.
     this.#worker.unref();
     gone.catch(() => {});
   }
+}
+
+/** The line that says what is wrong, of a text in which Bun shows the source code, too. */
+function reason(message: string): string {
+  const lines = message.trim().split("\n");
+  return lines.find((line) => /^\w+: /.test(line)) ?? (lines[0] as string);
 }

@@ -4,7 +4,7 @@
  */
 import { POLLIN } from "../../ffi/constants.ts";
 import { close } from "../../ffi/fd.ts";
-import { PollSet, type WakeUp } from "../../ffi/poll.ts";
+import { PollSet } from "../../ffi/poll.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { BusyPoll } from "./busy-poll.ts";
 import { Channel } from "./channel.ts";
@@ -28,9 +28,9 @@ export interface EngineOptions {
   readonly idleTimeout: number | undefined;
   /** Milliseconds in place of TURN_LIMIT. */
   readonly turnLimit?: number;
-  /** Readable when {@link receive} has something. */
-  readonly wake: WakeUp;
-  /** The next command, if there is one. */
+  /** A descriptor that is readable when there are commands. */
+  readonly wakeFd: number;
+  /** The next command, if there is one. Called after {@link Engine.woken}. */
   readonly receive: () => Command | undefined;
   readonly post: (event: StreamEvent) => void;
 }
@@ -46,8 +46,8 @@ export class Engine {
   readonly #connections: Connection[] = [];
   readonly #idle = new IdleConnections();
   #state: "running" | "finishing" | "over" = "running";
-  /** There may be commands. */
-  #woken = true;
+  /** There may be commands: the caller makes `wakeFd` unreadable, and has them for `receive`. */
+  woken = true;
   /** "synced" is to be posted, once poll(2) has been asked. */
   #sync: "asked" | "polled" | undefined;
   /** The stream's position at the last status. */
@@ -65,7 +65,7 @@ export class Engine {
 
   /** Does everything that does not block, then waits up to `limit` milliseconds (-1: no limit). */
   turn(limit = -1): void {
-    if (this.#woken) this.#takeCommands();
+    if (this.woken) this.#takeCommands();
     if (this.over) return;
     this.#open();
     for (const connection of this.#connections) {
@@ -78,10 +78,8 @@ export class Engine {
   }
 
   #takeCommands(): void {
-    const { wake, receive } = this.#options;
-    // In this order: a command that comes in between wakes the loop again.
-    wake.clear();
-    this.#woken = false;
+    const { receive } = this.#options;
+    this.woken = false;
     for (let command = receive(); command; command = receive()) this.#execute(command);
   }
 
@@ -239,7 +237,7 @@ export class Engine {
     const poll = this.#poll;
     const { fd } = this.#stream;
     poll.clear();
-    poll.add(this.#options.wake.fd, POLLIN);
+    poll.add(this.#options.wakeFd, POLLIN);
     const idleAt = poll.add(this.#idle.fd, POLLIN);
     const finishing = this.#state === "finishing";
     const wantedEvents = fd < 0 ? -1 : this.#stream.events(finishing || this.#endpointWanted);
@@ -252,7 +250,7 @@ export class Engine {
     }
     if (limit === 0 || this.#hasWork) poll.wait(0);
     else if (!this.#busyPoll.spin(poll)) this.#busyPoll.sleep(poll, this.#timeout(limit));
-    this.#woken = poll.revents(0) !== 0;
+    this.woken = poll.revents(0) !== 0;
     if (endpointAt >= 0) this.#stream.reported(poll.revents(endpointAt), finishing);
     for (let i = 0; i < this.#connections.length; i++) {
       const revents = poll.revents(first + i);

@@ -1,5 +1,4 @@
 /** The messages between the main thread and the stream thread: plain data. */
-import type { MessagePort } from "node:worker_threads";
 import type { ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
 import type { Failure, ReadBack } from "../messages/notice.ts";
@@ -75,8 +74,8 @@ export function flushes({ endpoint, dryRun }: StreamPlan): boolean {
   return endpoint.kind !== "file" || dryRun === true;
 }
 
+/** The first message to the stream thread. */
 export interface StreamThreadData extends StreamPlan {
-  readonly port: MessagePort;
   /** An eventfd that the main thread signals after it has posted a {@link Command}. */
   readonly wakeFd: number;
   /** Shared memory of `Counters`. */
@@ -171,7 +170,9 @@ export type StreamEvent =
   /** Answers "evict-idle"; the "closed" of the connection, if one was ended, comes first. */
   | { readonly type: "evicted"; readonly found: boolean }
   /** The last event: the endpoint is closed. */
-  | ({ readonly type: "ended" } & Ended);
+  | ({ readonly type: "ended" } & Ended)
+  /** In place of "ended": a bug in the program. */
+  | { readonly type: "crashed"; readonly error: Error };
 
 /** The state of a stream and its clients. */
 export interface StreamStatus {

@@ -52,8 +52,11 @@ export abstract class EngineFixture implements Disposable {
       stream: stream({ path: this.path, counters: this.counters, post }),
       idleTimeout,
       ...(turnLimit === undefined ? {} : { turnLimit }),
-      wake: this.#wake,
-      receive: () => this.#commands.shift(),
+      wakeFd: this.#wake.fd,
+      receive: () => {
+        this.#wake.clear();
+        return this.#commands.shift();
+      },
       post,
     });
   }

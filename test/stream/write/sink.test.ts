@@ -117,7 +117,7 @@ describe("the sink", () => {
     const engine = new Engine({
       stream: new WriteStream({ sink, size, ...options }),
       idleTimeout: undefined,
-      wake,
+      wakeFd: wake.fd,
       receive: () => commands.shift(),
       post,
     });
