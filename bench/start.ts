@@ -12,7 +12,7 @@ import { type Program, type Start, startPage, type Starts } from "./report/start
 import { writeFormatted } from "./report/store.ts";
 import { MIB } from "./rows/row.ts";
 import { compileEmpty, compileOurs } from "./run/compiled.ts";
-import { install } from "./run/installed.ts";
+import { install, type Installed } from "./run/installed.ts";
 import { RESULTS } from "./run/options.ts";
 import { shuffled } from "./run/order.ts";
 import { positive } from "./run/positive.ts";
@@ -42,16 +42,28 @@ async function measurables(folder: string, peer: Peer | undefined): Promise<Meas
   });
   const compiled = await compileOurs(folder);
   const empty = await compileEmpty(folder);
-  const installed = await install(folder);
+  const installed = await installedOrNothing(folder);
   const found = [
     server("source", [process.execPath, MAIN, ...serve]),
     server("compiled", [compiled, ...serve]),
-    server("package", [installed.program, ...serve], installed.env),
+    ...(installed === undefined
+      ? []
+      : [server("package", [installed.program, ...serve], installed.env)]),
     { program: "empty" as const, once: () => startEmpty(empty) },
   ];
   if (peer === undefined) return found;
   const theirs = ["-f", "-U", socket, peer.plugin, `pipe=${fifo}`, "size=1M"];
   return [...found, server("nbdkit", [peer.nbdkit, ...theirs])];
+}
+
+/** Its dependencies may be neither in Bun's cache nor to be had. */
+async function installedOrNothing(folder: string): Promise<Installed | undefined> {
+  try {
+    return await install(folder);
+  } catch (error) {
+    console.error(`The npm package is left out: ${error instanceof Error ? error.message : error}`);
+    return undefined;
+  }
 }
 
 /** Until the greeting has come. */
