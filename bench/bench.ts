@@ -1,67 +1,25 @@
 /** `bun run bench`: how fast a stream is, beside nbdkit's streaming plugin and without any server. */
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { type Peer, peerOrNothing } from "./programs/peer.ts";
 import { type Subject, subjects } from "./programs/subjects.ts";
 import type { Result } from "./report/figures.ts";
 import { machine } from "./report/machine.ts";
+import { markdownList } from "./report/markdown.ts";
 import { cpuTable, page, ratioTable, secondsTable } from "./report/page.ts";
 import { plot } from "./report/plot.ts";
 import { type Measured, readStore, type Run, writeFormatted, writeStore } from "./report/store.ts";
 import { rows } from "./rows/index.ts";
 import { MIB, type Row } from "./rows/row.ts";
 import { roomFor, BenchFiles } from "./run/files.ts";
-import { positive } from "./run/positive.ts";
+import { options, USAGE } from "./run/options.ts";
+import { shuffled } from "./run/order.ts";
 import { readWhole, withScratch } from "./run/scratch.ts";
-import { type Ends, type Outcome, transfer } from "./run/transfer.ts";
-
-const USAGE = `Usage: bun run bench [--runs N] [--size MiB] [--row NAME]... [--save] [--results FOLDER]
-
-  --runs N          measured runs of each program (default: 5)
-  --size MiB        size of a large disk, the others in proportion (default: 4096)
-  --row NAME        only this row, and only on stdout
-  --save            put these rows into the results, too; all rows are always saved
-  --results FOLDER  where the results are (default: bench/results)
-
-Rows: ${rows.map((row) => row.name).join(", ")}
-`;
-
-interface Options {
-  runs: number;
-  mib: number;
-  chosen: Row[];
-  /** The folder of the results; `undefined` if nothing is to be saved. */
-  results: string | undefined;
-}
-
-function options(args: string[]): Options | undefined {
-  const { values } = parseArgs({
-    args,
-    options: {
-      runs: { type: "string", default: "5" },
-      size: { type: "string", default: "4096" },
-      row: { type: "string", multiple: true },
-      save: { type: "boolean" },
-      results: { type: "string", default: join(import.meta.dir, "results") },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help) return undefined;
-  const unknown = values.row?.find((name) => !rows.some((row) => row.name === name));
-  if (unknown !== undefined) throw new Error(`there is no row ${unknown}`);
-  return {
-    runs: positive("--runs", values.runs),
-    mib: positive("--size", values.size),
-    chosen: rows.filter((row) => values.row?.includes(row.name) ?? true),
-    results: values.save || values.row === undefined ? values.results : undefined,
-  };
-}
+import { atOnce, type Ends, type Outcome } from "./run/transfer.ts";
 
 /** Those whose programs are there; says which are not. */
 function possible(chosen: Row[]): Row[] {
   return chosen.filter((row) => {
-    if (row.parameter === "read" || row.needs === undefined) return true;
-    if (Bun.which(row.needs) !== null) return true;
+    if (row.needs === undefined || Bun.which(row.needs) !== null) return true;
     console.error(`${row.name} is left out: there is no ${row.needs}`);
     return false;
   });
@@ -73,27 +31,36 @@ async function measure(
 ): Promise<Pick<Measured, "bytes" | "runs">> {
   const programs = subjects(row, files, peer);
   const { path, bytes } = files.data(row);
+  const all = { row, files, bytes };
   const found: Measured["runs"] = {};
   // Makes sure that a program that is fast has not just moved less, and warms it up.
   for (const subject of programs) {
-    const outcome = await once(subject.checked, files, bytes);
+    const outcome = await once(subject.checked, all);
     subject.verify?.(outcome);
     say(row, subject, "check: everything is right");
   }
   for (let round = 1; round <= runs; round++) {
-    for (const subject of programs) {
+    for (const subject of shuffled(programs)) {
       // A kernel that reclaims early would otherwise make one of them wait for the disk.
       await readWhole(path);
-      const run = kept(await once(subject.measured, files, bytes));
+      const run = kept(await once(subject.measured, all));
       (found[subject.column] ??= []).push(run);
-      say(row, subject, `${round} of ${runs}: ${spelled(run, bytes)}`);
+      say(row, subject, `${round} of ${runs}: ${spelled(run, bytes * (row.streams ?? 1))}`);
     }
   }
   return { bytes, runs: found };
 }
 
-function once(ends: Ends, { folder }: BenchFiles, bytes: number): Promise<Outcome> {
-  return transfer({ ...ends, folder, limitSeconds: 60 + bytes / (16 * MIB) });
+interface Stream {
+  row: Row;
+  files: BenchFiles;
+  bytes: number;
+}
+
+function once(ends: Ends, { row, files, bytes }: Stream): Promise<Outcome> {
+  const streams = row.streams ?? 1;
+  const limitSeconds = 60 + (streams * bytes) / (16 * MIB);
+  return atOnce({ ...ends, folder: files.folder, limitSeconds }, streams);
 }
 
 function kept({ output: _, ...run }: Outcome): Run {
@@ -143,6 +110,7 @@ async function main(): Promise<void> {
   const chosen = possible(wanted.chosen);
   const peer = await peerOrNothing();
   const facts = await machine(["qemu-img", "nbdcopy", "fio"], peer);
+  console.error(facts.join("\n"));
   const results = await withScratch(roomFor(wanted.mib, chosen), async (folder) => {
     const files = await BenchFiles.make(folder, wanted.mib);
     const found: Result[] = [];
@@ -154,7 +122,9 @@ async function main(): Promise<void> {
     }
     return found;
   });
-  console.log([ratioTable(results), secondsTable(results), cpuTable(results)].join("\n"));
+  const tables = [ratioTable(results), secondsTable(results), cpuTable(results)];
+  console.log([...tables, markdownList(facts)].join("\n"));
+  console.error(`Saved: ${wanted.results ?? "nothing"}`);
 }
 
 try {

@@ -8,6 +8,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { commitOf } from "../src/cli/version.ts";
+import { COMPILE } from "./compile.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const DIST = join(ROOT, "dist");
@@ -27,11 +28,7 @@ function build(path: string, target?: string): string | undefined {
   rmSync(path, { force: true });
   const { success, stderr } = Bun.spawnSync({
     cmd: [
-      ...[process.execPath, "build", "--compile", "--minify"],
-      // Parsed already: the program starts in less than half of the time. ESM, for `await` in main.ts.
-      ...["--bytecode", "--format=esm"],
-      // Files of the folder in which somebody starts the program are not its business.
-      ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
+      ...[process.execPath, ...COMPILE],
       ...["--define", `NBD_STREAMING_COMMIT=${JSON.stringify(commit)}`],
       ...(target === undefined ? [] : [`--target=bun-${target}`]),
       ...["src/main.ts", "src/stream.worker.ts", "--outfile", path],

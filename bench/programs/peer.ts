@@ -19,6 +19,8 @@ export interface Peer {
   /** The streaming plugin, by its full name, as nbdkit would look for it in the system's folder. */
   plugin: string;
   version: string;
+  /** Whether it was built with GnuTLS, and has it here. */
+  tls: boolean;
 }
 
 /** There is no nbdkit to compare with; the message says why. */
@@ -126,8 +128,9 @@ async function lookAt(root: string): Promise<Peer> {
   // Also loads the plugin, so a missing library shows here and not as a failed run.
   const dump = await output([nbdkit, plugin, "--dump-plugin"]);
   const version = /^version=(.*)$/m.exec(dump)?.[1] ?? "unknown";
+  const tls = /^tls=yes$/m.test(await output([nbdkit, "--dump-config"]));
   const plugins = join(plugin, "..");
-  return { nbdkit, plugin, plugins, filters: join(plugins, "../filters"), version };
+  return { nbdkit, plugin, plugins, filters: join(plugins, "../filters"), version, tls };
 }
 
 async function output(command: string[], cwd?: string): Promise<string> {

@@ -11,6 +11,10 @@ export interface Serving {
   /** The size of the disk, in bytes. */
   bytes: number;
   client: string;
+  /** What starts ours. */
+  program: string[];
+  /** The folder of the certificates, if the row wants TLS. */
+  certificates: string | undefined;
 }
 
 /**
@@ -18,14 +22,14 @@ export interface Serving {
  * @param args more parameters and options
  */
 export function ours(
-  { row, bytes, client }: Serving,
+  { row, bytes, client, program, certificates }: Serving,
   { pidfile }: Places,
   target: string,
   args: readonly string[],
 ): string[] {
-  const listen = row.tcp === true ? ["-p", "0"] : [];
+  const listen = [...(row.tcp === true ? ["-p", "0"] : []), ...tls(certificates)];
   return [
-    ...[process.execPath, MAIN, "run", `${row.parameter}=${target}`, `size=${bytes}`],
+    ...[...program, "run", `${row.parameter}=${target}`, `size=${bytes}`],
     ...[...(row.args ?? []), ...args, ...listen, "-P", pidfile, "--", timed(client, "CLIENT")],
   ];
 }
@@ -51,13 +55,18 @@ export function nothing(serving: Serving, places: Places, peer: Peer): string[] 
 
 function captive(
   peer: Peer,
-  { row, client }: Serving,
+  { row, client, certificates }: Serving,
   { pidfile }: Places,
   plugin: string[],
 ): string[] {
   const listen = row.tcp === true ? ["-i", "127.0.0.1", "-p", String(freePort())] : ["-U", "-"];
   const run = ["--run", timed(client, "CLIENT")];
-  return [peer.nbdkit, "-f", ...listen, "-P", pidfile, ...plugin, ...run];
+  return [peer.nbdkit, "-f", ...listen, ...tls(certificates), "-P", pidfile, ...plugin, ...run];
+}
+
+/** Both servers have the same options for it. */
+function tls(certificates: string | undefined): string[] {
+  return certificates === undefined ? [] : ["--tls=require", `--tls-certificates=${certificates}`];
 }
 
 /** nbdkit 1.24 cannot choose a port by itself. */

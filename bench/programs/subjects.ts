@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Column, PipeRow, ReadRow, Row } from "../rows/row.ts";
+import { allowedCores } from "../run/cores.ts";
 import type { Data, BenchFiles } from "../run/files.ts";
 import type { Ends, Outcome } from "../run/transfer.ts";
 import {
@@ -16,7 +17,7 @@ import {
   sinkEnd,
 } from "./ends.ts";
 import type { Peer } from "./peer.ts";
-import { nbdkit, nothing, ours, type Serving } from "./servers.ts";
+import { MAIN, nbdkit, nothing, ours, type Serving } from "./servers.ts";
 
 /** One program in one row. */
 export interface Subject {
@@ -36,17 +37,40 @@ interface Setting<R extends Row = Row> {
   env: Record<string, string>;
 }
 
-export function subjects(row: Row, files: BenchFiles, peer: Peer | undefined): Subject[] {
+export function subjects(row: Row, files: BenchFiles, nbdkitHere: Peer | undefined): Subject[] {
+  // Otherwise its columns are empty, and what the row was measured with says why.
+  const peer = row.tls !== true || nbdkitHere?.tls === true ? nbdkitHere : undefined;
   const data = files.data(row);
-  const env = { IMAGE: data.path, SIZE: String(data.bytes), TARGET: files.target(row) };
-  const serving = { row, bytes: data.bytes, client: row.client };
+  const certificates = row.tls === true ? files.certificates : undefined;
+  const env = {
+    IMAGE: data.path,
+    SIZE: String(data.bytes),
+    TARGET: files.target(row),
+    ...(certificates !== undefined && { CERTIFICATES: certificates }),
+  };
+  const program = row.compiled === true ? [files.binary] : [process.execPath, MAIN];
+  const serving = { row, bytes: data.bytes, client: row.client, program, certificates };
   const common = { files, data, serving, env };
   const served =
     row.parameter === "pipe"
       ? pipeSubjects({ ...common, row }, peer)
       : readSubjects({ ...common, row }, peer);
-  const found = [...served, ...plain({ ...common, row }), ...alone({ ...common, row }, peer)];
-  return found.filter(({ column }) => column === "ours" || row.beside.includes(column));
+  const all = [...served, ...plain({ ...common, row }), ...alone({ ...common, row }, peer)];
+  const wanted = all.filter(({ column }) => column === "ours" || row.beside.includes(column));
+  return row.oneCore === true ? wanted.map(onOneCore) : wanted;
+}
+
+/** Whatever a program starts is where the program is (sched_setaffinity(2)). */
+function onOneCore(subject: Subject): Subject {
+  const [core] = allowedCores();
+  const pinned = (cmd: string[]) => ["taskset", "-c", String(core), ...cmd];
+  const ends = ({ program, other, listener, ...rest }: Ends): Ends => ({
+    ...rest,
+    program: (places) => pinned(program(places)),
+    ...(other && { other: (stream, pid) => pinned(other(stream, pid)) }),
+    ...(listener && { listener: (stream) => pinned(listener(stream)) }),
+  });
+  return { ...subject, measured: ends(subject.measured), checked: ends(subject.checked) };
 }
 
 function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subject[] {

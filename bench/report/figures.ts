@@ -1,5 +1,5 @@
 /** What the runs of a row amount to. */
-import { type Column, GIB, type Row } from "../rows/row.ts";
+import type { Column, Row } from "../rows/row.ts";
 import type { Measured, Run } from "./store.ts";
 
 export interface Spread {
@@ -12,16 +12,14 @@ export interface Result extends Measured {
   row: Row;
 }
 
-export type Figure = (run: Run, bytes: number) => number | undefined;
+export type Figure = (run: Run) => number | undefined;
 
 export const seconds: Figure = (run) => run.seconds;
 
-/** CPU seconds for each GiB of all that takes part. */
-export const cpuOfAll: Figure = (run, bytes) => run.cpuSeconds / (bytes / GIB);
+/** CPU seconds of all that takes part. */
+export const cpuOfAll: Figure = (run) => run.cpuSeconds;
 
-/** CPU seconds for each GiB of the server. */
-export const cpuOfServer: Figure = (run, bytes) =>
-  run.serverCpuSeconds === undefined ? undefined : run.serverCpuSeconds / (bytes / GIB);
+export const cpuOfServer: Figure = (run) => run.serverCpuSeconds;
 
 export const peakBytes: Figure = (run) => run.serverPeakBytes;
 
@@ -41,14 +39,23 @@ export function spreadText({ median, min, max }: Spread, digits: number): string
   return `${median.toFixed(digits)} ${rangeText({ min, max }, digits)}`;
 }
 
+/** A ratio as text, with what its median is measured by: `**1.02** (0.94 to 1.11), goal 1.10 met`. */
+export function goalText(values: Spread | undefined, goal: number | undefined): string {
+  const wanted = goal === undefined ? "" : `, goal ${goal.toFixed(2)}`;
+  if (values === undefined) return `-${wanted}`;
+  const { median } = values;
+  const verdict = goal === undefined ? "" : `${wanted} ${median <= goal ? "met" : "missed"}`;
+  return `**${median.toFixed(2)}** ${rangeText(values, 2)}${verdict}`;
+}
+
 /** Its ends alone: `(1.72 to 2.53)`. */
-export function rangeText({ min, max }: Omit<Spread, "median">, digits: number): string {
+function rangeText({ min, max }: Omit<Spread, "median">, digits: number): string {
   return `(${min.toFixed(digits)} to ${max.toFixed(digits)})`;
 }
 
 /** `undefined` unless every run of that program has the figure. */
 export function figures(result: Result, column: Column, figure: Figure): number[] | undefined {
-  const values = result.runs[column]?.map((run) => figure(run, result.bytes)) ?? [];
+  const values = result.runs[column]?.map((run) => figure(run)) ?? [];
   const known = values.filter((value) => value !== undefined);
   return known.length > 0 && known.length === values.length ? known : undefined;
 }

@@ -5,12 +5,11 @@ import {
   cpuOfServer,
   type Figure,
   figures,
+  goalText,
   peakBytes,
-  rangeText,
   ratio,
   type Result,
   seconds,
-  type Spread,
   spread,
   spreadText,
 } from "./figures.ts";
@@ -24,6 +23,9 @@ const RATIOS = [
   { head: "ours / cat", other: "cat", figure: seconds, goal: undefined },
   { head: "server's CPU, ours / nbdkit", other: "nbdkit", figure: cpuOfServer, goal: "cpu" },
 ] as const;
+
+/** Below it, a hundredth of a second is a large part. */
+const FEW_SECONDS = 0.5;
 
 const SERVERS = ["ours", "nbdkit"] as const;
 
@@ -44,8 +46,8 @@ From the start of the program to the end of all that takes part.
 ${secondsTable(results)}
 ## CPU and memory
 
-CPU seconds for each GiB of the disk, user and system: of the server without its client, and of all that takes part, the
-client and the other end of the FIFO included. Peak resident size of the server, in MiB.
+CPU seconds, user and system: of the server without its client, and of all that takes part, the client and the other end of
+the FIFO included. Peak resident size of the server, in MiB.
 
 ${cpuTable(results)}
 ${footer(results)}`;
@@ -56,7 +58,7 @@ export function ratioTable(results: readonly Result[]): string {
     `\`${result.row.name}\`: ${result.row.title}`,
     ...RATIOS.map(({ other, figure, goal }) => {
       const wanted = goal === undefined ? undefined : result.row.goals?.[goal];
-      return showRatio(ratio(result, other, figure), wanted);
+      return goalText(ratio(result, other, figure), wanted);
     }),
   ]);
   return markdownTable(["row", ...RATIOS.map(({ head }) => head)], lines);
@@ -66,9 +68,9 @@ export function secondsTable(results: readonly Result[]): string {
   const head = ["row", "disk", "runs", ...COLUMNS];
   const lines = results.map((result) => [
     `\`${result.row.name}\``,
-    size(result.bytes),
+    size(result),
     String(figures(result, "ours", seconds)?.length ?? 0),
-    ...COLUMNS.map((column) => show(result, column, seconds, 2)),
+    ...COLUMNS.map((column) => show(result, column, seconds)),
   ]);
   return markdownTable(head, lines);
 }
@@ -98,24 +100,20 @@ function footer(results: readonly Result[]): string {
     .join("\n");
 }
 
-const peakMib: Figure = (run, bytes) => {
-  const peak = peakBytes(run, bytes);
+const peakMib: Figure = (run) => {
+  const peak = peakBytes(run);
   return peak === undefined ? undefined : peak / MIB;
 };
 
-function showRatio(values: Spread | undefined, goal: number | undefined): string {
-  const wanted = goal === undefined ? "" : `, goal ${goal.toFixed(2)}`;
-  if (values === undefined) return `-${wanted}`;
-  const { median } = values;
-  const verdict = goal === undefined ? "" : `${wanted} ${median <= goal ? "met" : "missed"}`;
-  return `**${median.toFixed(2)}** ${rangeText(values, 2)}${verdict}`;
-}
-
-function show(result: Result, column: Column, figure: Figure, digits: number): string {
+/** @param digits more of them for small figures if nothing is said */
+function show(result: Result, column: Column, figure: Figure, digits?: number): string {
   const values = figures(result, column, figure);
-  return values === undefined ? "-" : spreadText(spread(values), digits);
+  if (values === undefined) return "-";
+  const its = spread(values);
+  return spreadText(its, digits ?? (its.median < FEW_SECONDS ? 3 : 2));
 }
 
-function size(bytes: number): string {
-  return bytes < GIB ? `${bytes / MIB} MiB` : `${bytes / GIB} GiB`;
+function size({ row, bytes }: Result): string {
+  const one = bytes < GIB ? `${bytes / MIB} MiB` : `${bytes / GIB} GiB`;
+  return row.streams === undefined ? one : `${row.streams} × ${one}`;
 }

@@ -4,6 +4,7 @@ import { readRows } from "./reads.ts";
 import { requestRows } from "./requests.ts";
 import type { Row } from "./row.ts";
 import { sinkRows } from "./sinks.ts";
+import { tlsRows } from "./tls.ts";
 
 /** A file of data is there from the first row that wants it to the last, so the order costs room. */
-export const rows: Row[] = [...imageRows, ...sinkRows, ...requestRows, ...readRows];
+export const rows: Row[] = [...imageRows, ...sinkRows, ...requestRows, ...readRows, ...tlsRows];

@@ -1,7 +1,6 @@
 /** Rows of `read=`: a raw image is written into a FIFO, and a client reads it as a disk. */
-import { KIB, type ReadRow, SHARE, TCP_URI } from "./row.ts";
+import { KIB, NBDCOPY, type ReadRow, SHARE, TCP_URI } from "./row.ts";
 
-const NBDCOPY = "nbdcopy --connections=1";
 const NBDCOPY_CHECK = 'nbdcopy "$uri" - | cmp - "$IMAGE"';
 const SMALL = `--request-size=${4 * KIB}`;
 

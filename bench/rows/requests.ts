@@ -1,5 +1,5 @@
 /** Rows of requests of one size, written from a raw file into a FIFO. */
-import { type Goals, KIB, MIB, type PipeRow, SHARE } from "./row.ts";
+import { type Goals, KIB, MIB, NBDCOPY, type PipeRow, SHARE } from "./row.ts";
 
 interface Request {
   name: string;
@@ -8,13 +8,10 @@ interface Request {
   goals?: Goals;
 }
 
-/** Without it, nbdcopy would open more of them to the server of `limit`, which allows it. */
-const ONE_CONNECTION = "nbdcopy --connections=1";
-
 const inFlight: Request[] = [
-  { name: "4k", bytes: 4 * KIB, share: SHARE["2 GiB"], goals: { nbdkit: 0.75 } },
+  { name: "4k", bytes: 4 * KIB, share: SHARE["2 GiB"], goals: { nbdkit: 0.55 } },
   { name: "16k", bytes: 16 * KIB, share: SHARE["2 GiB"], goals: { nbdkit: 0.75 } },
-  { name: "64k", bytes: 64 * KIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
+  { name: "64k", bytes: 64 * KIB, share: SHARE["1 GiB"], goals: { nbdkit: 1 } },
   { name: "256k", bytes: 256 * KIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
   { name: "2m", bytes: 2 * MIB, share: SHARE["4 GiB"], goals: { nbdkit: 0.6 } },
   { name: "32m", bytes: 32 * MIB, share: SHARE["2 GiB"] },
@@ -32,7 +29,7 @@ function row({ name, bytes, share, goals = {} }: Request, title: string, option:
     parameter: "pipe",
     data: "raw",
     share,
-    client: `${ONE_CONNECTION}${option} --request-size=${bytes} "$IMAGE" "$uri"`,
+    client: `${NBDCOPY}${option} --request-size=${bytes} "$IMAGE" "$uri"`,
     beside: ["nbdkit", "limit"],
     goals,
   };

@@ -28,7 +28,8 @@ interface Common {
   share: number;
   /**
    * The client: a simple command for the shell, with `$uri` and `$port` of the server and `$IMAGE`,
-   * `$SIZE` (of the disk in it, in bytes) and `$TARGET` of the files of the bench. It exits with 0.
+   * `$SIZE` (of the disk in it, in bytes), `$TARGET` and `$CERTIFICATES` (a folder) of the files of the
+   * bench. It exits with 0.
    */
   client: string;
   /** The same for the column `limit`, where it would otherwise have less to do. */
@@ -36,6 +37,16 @@ interface Common {
   /** Whom ours is compared with. */
   beside: readonly Exclude<Column, "ours">[];
   tcp?: true;
+  /** Over TLS, with certificates that the bench makes. */
+  tls?: true;
+  /** Ours is the binary that `bun run build` makes, and not the sources. */
+  compiled?: true;
+  /** All that takes part shares one core. */
+  oneCore?: true;
+  /** So many streams at once, each with its own server, client and other end; one if nothing is said. */
+  streams?: number;
+  /** A program that has to be there. */
+  needs?: string;
   /** What only ours is told. */
   args?: readonly string[];
   goals?: Goals;
@@ -49,8 +60,6 @@ export interface PipeRow extends Common {
   digest?: true;
   /** The client decides what it writes: check only how much arrives. */
   countOnly?: true;
-  /** A program that has to be there. */
-  needs?: string;
   /** What ours may exit with. */
   statuses?: readonly number[];
 }
@@ -69,14 +78,25 @@ export const KIB = 2 ** 10;
 export const MIB = 2 ** 20;
 export const GIB = 2 ** 30;
 
+/** The default of `--size`. */
+export const DEFAULT_MIB = 4096;
+
 /** Parts of the default `--size`, 4 GiB. */
 export const SHARE = {
   "32 GiB": 8,
   "4 GiB": 1,
   "2 GiB": 1 / 2,
+  "1 GiB": 1 / 4,
   "512 MiB": 1 / 8,
   "256 MiB": 1 / 16,
+  "1 MiB": 1 / 4096,
 } as const;
+
+/** Without the option it would open more connections to the server of `limit`, which allows that. */
+export const NBDCOPY = "nbdcopy --connections=1";
 
 /** nbdkit's own $uri says localhost, which may be tried as ::1 first. */
 export const TCP_URI = '"nbd://127.0.0.1:$port"';
+
+/** The same by TLS: libnbd's words for it (nbd_connect_uri(3)). */
+export const TLS_URI = '"nbds://127.0.0.1:$port/?tls-certificates=$CERTIFICATES"';

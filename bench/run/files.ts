@@ -1,8 +1,19 @@
 /** What the rows have to work with: files that are made when a row wants them. */
 import { createHash, randomBytes } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
+import { makeCertificates } from "../../test/support/certificates.ts";
 import { type Content, MIB, type Row } from "../rows/row.ts";
+import { BINARY, compileOurs } from "./compiled.ts";
 import { command, copyHead, randomFile } from "./scratch.ts";
 
 /** Nothing here compresses or finds repetitions, so a small file many times over will do. */
@@ -11,6 +22,11 @@ const PART_MIB = 64;
 /** Of mostly zeroes: one of qcow2's clusters in a hundred. */
 const SPARSE_PIECE = 2 ** 16;
 const SPARSE_STEP = 100 * SPARSE_PIECE;
+
+const PKI = "pki";
+
+/** A compiled program has Bun in it. */
+const BINARY_ROOM = 128 * MIB;
 
 export interface Data {
   /** An image of the format. */
@@ -33,6 +49,9 @@ interface File {
  * - `raw`: the same as a raw file,
  * - `sparse`: a qcow2 image in which 1% is random data, evenly spread,
  * - `target`: a raw file to write to, which has all of its pages.
+ *
+ * Besides them there is a folder of certificates, and the compiled program, for the rows that
+ * want them.
  */
 export class BenchFiles {
   /** @param mib `--size` */
@@ -64,6 +83,21 @@ export class BenchFiles {
       await command(["sync", this.#path(file)]);
       this.#made.set(nameOf(file), file);
     }
+    if (row.tls === true && !existsSync(this.certificates)) {
+      mkdirSync(join(this.folder, PKI));
+      makeCertificates(join(this.folder, PKI));
+    }
+    if (row.compiled === true && !existsSync(this.binary)) await compileOurs(this.folder);
+  }
+
+  /** Ours as one file, once a row that wants it is prepared. */
+  get binary(): string {
+    return join(this.folder, BINARY);
+  }
+
+  /** A folder for both ends of TLS, once a row that wants it is prepared. */
+  get certificates(): string {
+    return join(this.folder, PKI, "all");
   }
 
   data(row: Row): Data {
@@ -141,7 +175,7 @@ export function roomFor(mib: number, rows: readonly Row[]): number {
     const there = [...later].filter(([name]) => before.has(name));
     return there.reduce((sum, [, file]) => sum + roomOf(file), 0);
   });
-  return Math.max(...atOnce) + 2 * PART_MIB * MIB;
+  return Math.max(...atOnce) + 2 * PART_MIB * MIB + BINARY_ROOM;
 }
 
 function roomOf({ kind, mib }: File): number {

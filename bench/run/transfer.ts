@@ -1,5 +1,5 @@
 /** One run: a program, and a process at the other end of its stream. */
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import { becomeSubreaper, childrenSeconds, cpuSeconds, orphansEnded } from "./cpu.ts";
@@ -114,6 +114,37 @@ export async function transfer(plan: Transfer): Promise<Outcome> {
   }
 }
 
+/**
+ * The same several times at once, each in a folder of its own.
+ *
+ * @returns the time of the slowest, the CPU time of all, and the largest server
+ * @throws Error when one of them fails; all have ended then
+ */
+export async function atOnce(plan: Transfer, streams: number): Promise<Outcome> {
+  if (streams === 1) return await transfer(plan);
+  const started = Array.from({ length: streams }, (_, index) => {
+    const folder = join(plan.folder, `stream-${index}`);
+    mkdirSync(folder, { recursive: true });
+    return transfer({ ...plan, folder });
+  });
+  const ended = await Promise.allSettled(started);
+  const outcomes = ended.map((each) => {
+    if (each.status === "rejected") throw each.reason;
+    return each.value;
+  });
+  const sum = (values: number[]) => values.reduce((one, other) => one + other, 0);
+  const known = <T>(values: (T | undefined)[]) => values.filter((value) => value !== undefined);
+  const server = known(outcomes.map((each) => each.serverCpuSeconds));
+  const peaks = known(outcomes.map((each) => each.serverPeakBytes));
+  return {
+    seconds: Math.max(...outcomes.map((each) => each.seconds)),
+    cpuSeconds: sum(outcomes.map((each) => each.cpuSeconds)),
+    ...(server.length === streams && { serverCpuSeconds: sum(server) }),
+    ...(peaks.length > 0 && { serverPeakBytes: Math.max(...peaks) }),
+    output: outcomes.map((each) => each.output).join(""),
+  };
+}
+
 /** Ends whatever still runs. */
 export async function endAll(): Promise<void> {
   await Promise.all([...running].map(end));
@@ -154,7 +185,8 @@ function serverCpu(
   if (!existsSync(client)) return {};
   const others = [client, helper].filter(existsSync).map((path) => readFileSync(path, "utf8"));
   const serverCpuSeconds = others.reduce((left, text) => left - childrenSeconds(text), ofProgram);
-  return { serverCpuSeconds };
+  // The clock of the shell is coarse: of a client that did nearly everything it may say too much.
+  return { serverCpuSeconds: Math.max(0, serverCpuSeconds) };
 }
 
 type Started = Subprocess & { spawnargs: string[] };
