@@ -1,5 +1,5 @@
 /** Sockets: socket(2), bind(2), connect(2), recv(2), send(2) and others. None of the calls blocks. */
-import type { Pointer } from "bun:ffi";
+import { type Pointer, ptr } from "bun:ffi";
 import {
   AF_INET,
   AF_INET6,
@@ -250,6 +250,24 @@ export function unixAddress(path: string): Uint8Array {
   bytes.writeUInt16LE(AF_UNIX, 0);
   bytes.set(name, 2);
   return bytes;
+}
+
+/**
+ * An IPv4 or IPv6 address from its text (inet_pton(3)), without the scope of a link-local one.
+ *
+ * @returns 4 or 16 bytes in network order; undefined for another text, such as a name
+ */
+export function addressBytes(text: string): Uint8Array | undefined {
+  const bytes = new Memory(16);
+  const parse = (family: number, address: string) =>
+    libc.inet_pton(family, ptr(Buffer.from(`${address}\0`)), bytes.at(0)) === 1;
+  if (parse(AF_INET, text)) return bytes.bytes.subarray(0, 4);
+  return parse(AF_INET6, text.replace(/%.*$/, "")) ? bytes.bytes : undefined;
+}
+
+/** True for the text of an IPv6 address. */
+export function isIPv6(text: string): boolean {
+  return addressBytes(text)?.length === 16;
 }
 
 /**

@@ -16,6 +16,11 @@ import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 import { withBlocked } from "./signal.ts";
 
+/** True for a terminal (isatty(3)). */
+export function isTerminal(fd: number): boolean {
+  return libc.isatty(fd) === 1;
+}
+
 /** The size of a terminal in characters. */
 export interface WindowSize {
   readonly rows: number;

@@ -5,7 +5,6 @@ import { EXIT, messageOf, UserError } from "../errors.ts";
 import type { Words } from "../messages/notice.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { causeOf, remedyForCause } from "./complaint.ts";
-import { exportAddress, exportSize } from "./export-size.ts";
 import { keepExitStatuses } from "../process/child.ts";
 
 /** The command that copies an image into the export at `uri`. */
@@ -134,6 +133,8 @@ interface Info {
 async function exactSize({ filename }: Info, rounded: bigint, stop: AbortSignal): Promise<bigint> {
   const stats = statSync(filename, { bigint: true, throwIfNoEntry: false });
   if (stats?.isFile()) return stats.size;
+  // Loaded only if it is needed, because loading takes time.
+  const { exportAddress, exportSize } = await import("./export-size.ts");
   const address = exportAddress(filename);
   if (address === undefined) return rounded;
   try {

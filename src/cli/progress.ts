@@ -1,10 +1,9 @@
 /** The options for the progress display. */
 import { fstatSync } from "node:fs";
-import { isatty } from "node:tty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { isInherited } from "../process/inherited.ts";
-import { STDERR } from "../process/line-writer.ts";
+import { isTerminal, STDERR } from "../process/line-writer.ts";
 import { type Display, ProgressDisplay } from "../progress/display.ts";
 import type { ResolvedStream } from "../library/options.ts";
 import type { CommonArgs } from "./options.ts";
@@ -39,7 +38,7 @@ function display({ progress, quiet }: CommonArgs): Display {
   if (progress === false || quiet === true) return "none";
   if (progress === "json") return "json";
   const term = process.env["TERM"] ?? "";
-  if (isatty(STDERR) && term !== "" && term !== "dumb") return "bar";
+  if (isTerminal(STDERR) && term !== "" && term !== "dumb") return "bar";
   return progress === "on" ? "lines" : "none";
 }
 

@@ -1,5 +1,5 @@
 /** The values of `pipe=` and `read=`, parsed, and the open endpoint as plain data for the stream thread. */
-import { isIPv6 } from "node:net";
+import { isIPv6 } from "../../ffi/socket.ts";
 import { resolve } from "node:path";
 import { isSameFile } from "../process/same-file.ts";
 

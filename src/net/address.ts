@@ -1,5 +1,5 @@
 /** Where the server listens, and its NBD URI. */
-import { isIPv6 } from "node:net";
+import { isIPv6 } from "../../ffi/socket.ts";
 
 /** The port that IANA has assigned to NBD. */
 export const NBD_PORT = 10809;

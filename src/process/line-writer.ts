@@ -5,13 +5,13 @@
  * would keep the main thread from signals, clients and the end of the stream.
  */
 import { fstatSync } from "node:fs";
-import { isatty } from "node:tty";
 import { O_NOCTTY, O_NONBLOCK, O_WRONLY, PIPE_BUF, POLLOUT } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { open, write } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { PollSet } from "../../ffi/poll.ts";
 import { send } from "../../ffi/socket.ts";
+import { isTerminal } from "../../ffi/terminal.ts";
 
 /** Bytes that {@link LineWriter.writeOrDrop} may leave waiting for the reader. */
 const MAX_QUEUED = 64 * 1024;
@@ -21,6 +21,7 @@ const RETRY = 50;
 const POLL_INTERVAL = 10;
 
 export { STDERR_FILENO as STDERR, STDOUT_FILENO as STDOUT } from "../../ffi/constants.ts";
+export { isTerminal } from "../../ffi/terminal.ts";
 
 /** Writes to one descriptor. Lines stay whole, and in order. */
 export class LineWriter {
@@ -223,7 +224,7 @@ function openOutput(fd: number): Output {
     return { fd, write: (bytes, from) => send(fd, bytes.at(from), bytes.length - from) };
   }
   if (stats.isFile()) return directOutput(fd);
-  if (stats.isFIFO() || (isatty(fd) && !isMultiplexer(stats.rdev))) {
+  if (stats.isFIFO() || (isTerminal(fd) && !isMultiplexer(stats.rdev))) {
     try {
       // A separate open file: O_NONBLOCK on `fd` itself would affect all processes that share it.
       return directOutput(open(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY));

@@ -2,8 +2,8 @@
  * Finds listening sockets in /proc/net (proc_pid_net(5)). The program that listens would take a test
  * connection for the stream.
  */
-import { isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
+import { addressBytes } from "../../ffi/socket.ts";
 import { hasOpen, processes, readOrNothing } from "./proc.ts";
 import { isSameFile } from "./same-file.ts";
 
@@ -70,7 +70,6 @@ export function hasTcpListener(address: string, port: number): boolean | undefin
 
 /** An IPv4 address as /proc/net writes it: the number in memory, in hex; undefined for IPv6. */
 function inKernelForm(address: string): string | undefined {
-  if (!isIPv4(address)) return undefined;
-  const bytes = address.split(".").map((byte) => Number(byte).toString(16).padStart(2, "0"));
-  return bytes.toReversed().join("").toUpperCase();
+  const bytes = addressBytes(address);
+  return bytes?.length === 4 ? bytes.toReversed().toHex().toUpperCase() : undefined;
 }

@@ -1,5 +1,4 @@
 /** A command with its descendants, orphans included. */
-import { randomUUID } from "node:crypto";
 import { readlinkSync } from "node:fs";
 import { Child } from "./child.ts";
 import {
@@ -44,7 +43,7 @@ export class ProcessTree {
   /** The command itself. */
   readonly child: Child;
   readonly #name: string;
-  readonly #mark = randomUUID();
+  readonly #mark = crypto.randomUUID();
   readonly #pipe: string | undefined;
   readonly #startTime: number;
   readonly #group: number | undefined;

@@ -1,7 +1,6 @@
 /** The certificates of `--tls-certificates`, under the file names of nbdkit and qemu. */
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { createSecureContext } from "node:tls";
 import type { TLSOptions } from "bun";
 import { messageOf, UserError } from "../errors.ts";
 import type { TlsPolicy } from "../handshake/haggling.ts";
@@ -38,7 +37,8 @@ export function loadCertificates(folder: string, verifyPeer: boolean): TLSOption
   const ca = verifyPeer || existsSync(join(folder, CA)) ? read(folder, CA) : undefined;
   const identity = ca === undefined ? { cert, key } : { cert, key, ca };
   try {
-    createSecureContext(identity);
+    // Loaded only if it is needed, because loading takes time.
+    process.getBuiltinModule("node:tls").createSecureContext(identity);
   } catch (error) {
     throw new UserError(
       "ERR_TLS",

@@ -1,11 +1,10 @@
 /** Connects to an endpoint: `PATH` of a listening Unix socket, and `tcp:HOST:PORT`. */
-import { lookup } from "node:dns/promises";
-import { isIPv6 } from "node:net";
 import { ERRNO, POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
 import { PollSet } from "../../../ffi/poll.ts";
 import {
+  addressBytes,
   connect,
   internetAddress,
   resetOnClose,
@@ -46,6 +45,8 @@ export async function connectTcp(
   direction: Direction,
   stop?: AbortSignal,
 ): Promise<Endpoint> {
+  // Loaded only if it is needed, because loading takes time.
+  const { lookup } = await import("node:dns/promises");
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
@@ -58,7 +59,7 @@ export async function connectTcp(
   for (const address of addresses) {
     if (stop?.aborted === true) break;
     try {
-      const fd = connect(internetAddress(addressBytes(address), port), name);
+      const fd = connect(internetAddress(addressBytes(address) as Uint8Array, port), name);
       if (direction === "write") resetOnClose(fd, true);
       const errno = await connected(fd, stop);
       if (errno === 0) return endpoint(name, fd);
@@ -86,21 +87,4 @@ async function connected(fd: number, stop: AbortSignal | undefined): Promise<num
     if (performance.now() >= deadline || stop?.aborted === true) return ERRNO.ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }
-}
-
-/** An address from lookup(), in network order. */
-function addressBytes(address: string): Uint8Array {
-  if (!isIPv6(address)) return Uint8Array.from(address.split("."), Number);
-  const [left = "", right] = address.replace(/%.*$/, "").split("::");
-  const groups = (text: string) => (text === "" ? [] : text.split(":")).flatMap(group);
-  const head = groups(left);
-  const tail = right === undefined ? [] : groups(right);
-  return Uint8Array.from([...head, ...new Array(16 - head.length - tail.length).fill(0), ...tail]);
-}
-
-/** The bytes of one group: two for hexadecimal digits, four for an embedded IPv4 address. */
-function group(text: string): number[] {
-  if (text.includes(".")) return text.split(".").map(Number);
-  const value = Number.parseInt(text, 16);
-  return [value >> 8, value & 0xff];
 }

@@ -1,6 +1,6 @@
 /** `-` and `fd:N`: a descriptor that the program has inherited. */
 import { fstatSync, type Stats } from "node:fs";
-import { isatty } from "node:tty";
+import { isTerminal } from "../../../ffi/terminal.ts";
 import { O_RDONLY, O_WRONLY, STDERR_FILENO } from "../../../ffi/constants.ts";
 import { close, closesOnExec, deviceSize, dup, seekBy } from "../../../ffi/fd.ts";
 import { isInherited } from "../../process/inherited.ts";
@@ -52,7 +52,7 @@ export function inspectDescriptor(
       `redirect it where the program is started: ${fd}${direction === "write" ? `> FILE, or ${fd}>&1` : "< FILE"}`,
     );
   }
-  if (isatty(fd)) {
+  if (isTerminal(fd)) {
     const remedy =
       direction === "write" ? "redirect it to a file or pipe it into" : "pipe into it from";
     throw new UnusableError("it is a terminal", `${remedy} a command`);

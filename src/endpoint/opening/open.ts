@@ -1,6 +1,6 @@
 /** Opens the endpoint of `pipe=` or `read=` on the main thread. */
 import { fstatSync, statSync } from "node:fs";
-import { isatty } from "node:tty";
+import { isTerminal } from "../../../ffi/terminal.ts";
 import { O_RDONLY, O_WRONLY } from "../../../ffi/constants.ts";
 import { close, open } from "../../../ffi/fd.ts";
 import type { EndSignal } from "../../process/signals.ts";
@@ -69,7 +69,7 @@ export function openFile(path: string, direction: Direction, size: bigint | unde
       : statSync(path).isBlockDevice()
         ? claimBlockDevice(path, O_WRONLY)
         : open(path, O_WRONLY);
-  if (isatty(fd)) {
+  if (isTerminal(fd)) {
     close(fd);
     throw new UnusableError("it is a terminal", "name a pipe, a socket or a file");
   }
