@@ -121,10 +121,8 @@ function createStream(
 }
 
 const inbox = new Inbox();
-try {
-  await runStreamThread(inbox);
-} catch (error) {
-  post({ type: "crashed", error: error instanceof Error ? error : new Error(String(error)) });
-} finally {
-  inbox.close();
-}
+runStreamThread(inbox)
+  .catch((error: unknown) => {
+    post({ type: "crashed", error: error instanceof Error ? error : new Error(String(error)) });
+  })
+  .finally(() => inbox.close());
