@@ -10,6 +10,7 @@ import { bounded, eventually, PROGRAM, runProgram, start } from "../support/prog
 import { digestFifo } from "../support/reader.ts";
 import { GATE } from "../support/base-trial.ts";
 import { shell } from "../support/shell.ts";
+import { NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { unheard } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -68,6 +69,21 @@ describe("check alone", () => {
     },
   );
 
+  test.skipIf(!STRACE_WORKS).each([
+    { call: "splice", name: "splice" },
+    { call: "tee", name: "pipe=" },
+    { call: "writev", name: "pipe=" },
+  ])(`names $call(2) where a sandbox forbids it ${NEEDS_STRACE}`, async ({ call, name }) => {
+    const inject = ["-e", `trace=${call}`, "-e", `inject=${call}:error=EPERM`];
+    const words = ["strace", "-f", "-qq", "-o", "/dev/null", ...inject, ...PROGRAM];
+    await using running = start([...words, "check", "--json"]);
+    const { status, stdout } = await running.ended();
+    expect(status).toBe(3);
+    expect(said(JSON.parse(stdout) as Report, name)).toEqual([
+      expect.stringMatching(new RegExp(`^failed: .*${call}: Operation not permitted`)),
+    ]);
+  });
+
   test("tells of which kind the C library is", async () => {
     const { report } = await check([]);
     const kind = glibcVersion() === undefined ? /^ok: musl/ : /^ok: glibc [0-9.]+$/;
@@ -94,7 +110,6 @@ describe("a named pipe", () => {
       expect(said(report, "other end")[0]).toMatch(
         new RegExp(`^note: no reader is seen: .*sh \\(${digest.pid}\\).* for a named pipe`),
       );
-      expect(said(report, "pipe size")[0]).toMatch(/^ok: \d+ bytes/);
     }
     expect(waits()).toBeTrue();
     const words = ["run", `pipe=${path}`, ...qemuIo("write -P 7 0 1M")];
@@ -152,6 +167,23 @@ describe("a path that is", () => {
     writeFileSync(folder.file("f"), "12345");
     expect(await kind(`read=${folder.file("f")}`)).toMatch(/^0 ok: a regular file of 5 bytes/);
     expect(await kind(`pipe=${folder.file("f")}`)).toMatch(/^3 failed: a regular file, not a pipe/);
+  });
+
+  test("a file to be read is compared with size=", async () => {
+    using folder = tempFolder();
+    const file = folder.file("f");
+    writeFileSync(file, Buffer.alloc(1024));
+    /** The exit status, and what is said of the length. */
+    const room = async (size: number) => {
+      const { status, report } = await check([`read=${file}`, `size=${size}`]);
+      return [status, ...said(report, "room")];
+    };
+    expect(await room(1024)).toEqual([0]);
+    expect(await room(1000)).toEqual([0, "warning: 1024 bytes, and the stream has 1000"]);
+    expect(await room(2048)).toEqual([
+      3,
+      "failed: 1024 bytes, and the stream has 2048: name a larger one, or another size=",
+    ]);
   });
 
   test("a folder, a device or a terminal is told", async () => {
