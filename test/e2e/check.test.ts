@@ -129,6 +129,20 @@ describe("a named pipe", () => {
     expect(said(report, "this end")[0]).toMatch(/^warning: .*could write into it, too/);
   });
 
+  test("with several readers is told of, as each may get a part of the stream", async () => {
+    using folder = tempFolder();
+    const path = folder.file("x.fifo");
+    mkfifo(path, 0o600);
+    // The one that also writes lets the other one in.
+    await using _both = start(["sh", "-c", 'exec sleep 60 <> "$0"', path]);
+    await using _reader = start(["sh", "-c", 'exec sleep 60 < "$0"', path]);
+    await eventually(() => pipeUsers(path).users.length > 1, "the other processes");
+    const { report } = await check([`pipe=${path}`]);
+    expect(said(report, "other end")[0]).toMatch(
+      /^note: a reader is there: .*, .*; if several of these use it, each has a part/,
+    );
+  });
+
   test("without anybody is waited for, in either direction", async () => {
     using folder = tempFolder();
     const path = folder.file("x.fifo");
@@ -277,6 +291,22 @@ describe("a descriptor", () => {
     expect(all[1]?.stdout).toContain("open for reading only");
     expect(all[2]?.stdout).toContain("fd:7: a file, with 3 bytes left");
   });
+});
+
+test("a socket that was checked ends like any other when it is closed", async () => {
+  const ended = Promise.withResolvers<string>();
+  const socket = {
+    data() {},
+    end: () => ended.resolve("end"),
+    close: () => ended.resolve("reset"),
+  };
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+  const line = `exec 7<> /dev/tcp/127.0.0.1/${listener.port}; "$@"`;
+  const words = [...PROGRAM, "check", "pipe=fd:7"];
+  await using running = start(["bash", "-c", line, "bash", ...words]);
+  expect((await running.ended()).stdout).toContain("fd:7: a socket");
+  expect(await bounded(ended.promise, "the end of the connection")).toBe("end");
+  listener.stop(true);
 });
 
 test("size= and window= are explained", async () => {
