@@ -37,7 +37,7 @@ export async function checkEndpoint(stream: StreamToCheck): Promise<readonly Ite
     found.add("failed", "kind", refusal(error));
   }
   if (size !== undefined) checkSize(found, size);
-  // What was read is kept to the byte.
+  // What is read is kept to the byte.
   if (window > 0 && direction === "write") checkWindow(found, window);
   return found.items;
 }
