@@ -3,7 +3,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { UserError } from "./errors.ts";
 
 /** The supported versions, from package.json. */
-export const WANTED_BUN = packageJson.engines.bun;
+const WANTED_BUN = packageJson.engines.bun;
 
 export function isBunRecent(version: string): boolean {
   return Bun.semver.satisfies(version, WANTED_BUN);

@@ -126,13 +126,11 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/protocol",
     "src/size.ts",
     "src/messages",
-    "src/log.ts",
     "src/runtime.ts",
     "src/process",
     "src/endpoint",
     "src/endpoint/opening",
     "src/stream",
-    "src/net",
     "src/server",
     "src/captive",
     "src/library",
@@ -361,10 +359,6 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
   "src/captive/private-folder.ts": {
     calls: ["mkdtemp", "rm", "rmdir"],
     why: "a fresh folder, which goes while it still is that folder",
-  },
-  "src/check/machine.ts": {
-    calls: ["mkfifo", "truncate", "writeFile"],
-    why: "in the private folder of the check",
   },
   "src/check/self-test.ts": {
     calls: ["mkfifo", "writeFile"],

@@ -3,15 +3,14 @@ import { statSync } from "node:fs";
 import { captiveWords, commandOf, isPlainWord } from "../captive/command.ts";
 import { imageSize } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
-import { EXIT } from "../errors.ts";
+import { EXIT, UserError } from "../errors.ts";
 import { resolveServe } from "../library/options.ts";
-import type { Log } from "../log.ts";
 import type { Words } from "../messages/notice.ts";
 import { textOf } from "../messages/text.ts";
-import type { Vocabulary } from "../messages/vocabulary.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import { signalStatus } from "../process/signals.ts";
 import { NOBODY } from "../server/observer.ts";
+import type { StreamContext } from "../server/settings.ts";
 import type { StopSignal } from "../server/stop-signal.ts";
 import type { DryRunFindings, Tally } from "../stream/messages.ts";
 import { type ClientFindings, type Item, ItemList, type Trial } from "./report.ts";
@@ -24,12 +23,14 @@ const MARGIN = 4;
 const NO_END = 2 ** 60;
 
 /** For checks that run a stream. */
-export interface CheckContext {
-  readonly stopSignal: StopSignal;
+export interface CheckContext extends Omit<StreamContext, "observer"> {
   readonly workerUrl: URL;
-  readonly log: Log;
-  /** For the text of the findings. */
-  readonly vocabulary: Vocabulary;
+}
+
+/** @throws UserError when a signal has ended the check */
+export function requireNoSignal({ caught }: StopSignal): void {
+  if (caught === undefined) return;
+  throw new UserError("ERR_TRUNCATED", `the check was ended by ${caught}`, signalStatus(caught));
 }
 
 /** A disk image among the command's words. */
@@ -44,69 +45,72 @@ export interface Disk {
  * and `size=` may be the reason.
  *
  * @param sink the value of `pipe=` in the line to use
- * @returns undefined when a signal has ended it
- * @throws UserError when the command cannot be started
+ * @throws UserError when the command cannot be started, or a signal has ended it
  */
 export async function checkClient(
   command: readonly string[],
   size: bigint | undefined,
   sink: string,
   context: CheckContext,
-): Promise<{ findings: ClientFindings; items: readonly Item[]; status: number } | undefined> {
-  const first = await tryWindows(command, size, context);
-  if (first === undefined) return undefined;
-  const trials = [first];
+): Promise<{ findings: ClientFindings; items: readonly Item[]; status: number }> {
+  const trials = [await tryWindows(command, size ?? null, context)];
   const disks = await disksAmong(command, context.stopSignal.stop);
-  const largest = disks.reduce((most, disk) => (disk.size > most ? disk.size : most), 0n);
-  const short = copiesAll(command) && endsEarly(first, disks);
-  // The size of the largest disk, or none where one was given; then the end of the command's writes.
-  const others = [() => (size === undefined ? largest || undefined : null), () => ownEnd(trials)];
-  for (const other of others) {
-    const last = trials.at(-1) as Trial;
-    const isShort = short && trials.length === 1;
-    if (!isShort && (works(last) || !mayNeedSize(last))) break;
-    const next = other();
-    if (next === undefined || trials.some((trial) => trial.size === next)) continue;
-    const trial = await tryWindows(command, next ?? undefined, context);
-    if (trial === undefined) return undefined;
-    trials.push(trial);
+  let next = nextSize(trials, disks, command);
+  while (next !== undefined) {
+    trials.push(await tryWindows(command, next, context));
+    next = nextSize(trials, disks, command);
   }
-  const findings = diagnose(trials, size, { sink, command });
+  const findings = diagnose(trials, sink, command);
   return { findings, items: clientItems(findings, disks), status: statusOf(findings) };
+}
+
+/** Another size to try; null is none, undefined that there is nothing more to find out. */
+function nextSize(
+  trials: readonly Trial[],
+  disks: readonly Disk[],
+  command: readonly string[],
+): bigint | null | undefined {
+  const [first] = trials as [Trial];
+  const last = trials.at(-1) as Trial;
+  const isShort = last === first && copiesAll(command) && endsEarly(first, disks);
+  if (!isShort && !mayNeedSize(last)) return undefined;
+  const other = first.size === null ? disks[0]?.size : null;
+  const tried = trials.map((trial) => trial.size);
+  return [other, ownEnd(trials)].find((size) => size !== undefined && !tried.includes(size));
 }
 
 /** Calls {@link tryOut} with larger windows while they may make a difference. */
 async function tryWindows(
   command: readonly string[],
-  size: bigint | undefined,
+  size: bigint | null,
   context: CheckContext,
-): Promise<Trial | undefined> {
-  let last: Trial | undefined;
+): Promise<Trial> {
+  let trial: Trial | undefined;
   for (const window of WINDOWS) {
-    last = await tryOut(command, size, window, context);
-    if (last === undefined || works(last) || !last.survey.undecided) break;
+    trial = await tryOut(command, size, window, context);
+    if (works(trial) || !trial.survey.undecided) break;
   }
-  return last;
+  return trial as Trial;
 }
 
 /**
  * Runs the command once, as a dry run. A real stream with a very large window would hold in memory all
  * data behind a gap that the client never fills, and would show nothing after the first late write.
  *
- * @param size the stream's length in bytes; undefined for none
+ * @param size the stream's length in bytes; null is none
  * @param window bytes that are kept ahead of the head, for a client that reads them back
- * @returns undefined when a signal has ended it
- * @throws UserError when the command cannot be started
+ * @throws UserError when the command cannot be started, or a signal has ended it
  */
 async function tryOut(
   command: readonly string[],
-  size: bigint | undefined,
+  size: bigint | null,
   window: number,
   { stopSignal, workerUrl, log, vocabulary }: CheckContext,
-): Promise<Trial | undefined> {
+): Promise<Trial> {
+  const options = size === null ? { window } : { size, window };
   const say = (message: Words) => log.verbose(message);
   const { why, commandStatus, findings } = await run({
-    ...resolveServe({ pipe: "/dev/null", size, window, pad: false, idleTimeout: 0, workerUrl }),
+    ...resolveServe({ ...options, pipe: "/dev/null", pad: false, idleTimeout: 0, workerUrl }),
     stopSignal,
     observer: NOBODY,
     log: { info: say, warn: say, verbose: say },
@@ -116,11 +120,11 @@ async function tryOut(
     command: (variables) => captiveWords(commandOf(command), variables),
     outputTaken: true,
   });
-  if (stopSignal.caught !== undefined) return undefined;
+  requireNoSignal(stopSignal);
   if (findings === undefined) throw new Error("the stream thread has not told what it saw");
   const status = commandStatus ?? signalStatus("SIGKILL");
   const problem = why === undefined ? null : textOf(why, vocabulary);
-  return { size: size ?? null, status, problem, survey: findings };
+  return { size, status, problem, survey: findings };
 }
 
 /** True when a real stream with the right window would be complete. */
@@ -168,7 +172,7 @@ function statusOf({ streams, readsBack, trials }: ClientFindings): number {
   return status !== 0 && !readsBack ? status : EXIT.TRUNCATED;
 }
 
-/** The disk images among the command's words. */
+/** The disk images among the command's words, the largest first. */
 async function disksAmong(command: readonly string[], stop: AbortSignal): Promise<Disk[]> {
   // In a line for the shell, only plain names are found.
   const words = command.length === 1 ? (command[0] as string).split(/\s+/) : command;
@@ -182,17 +186,17 @@ async function disksAmong(command: readonly string[], stop: AbortSignal): Promis
       // No image, or no qemu-img.
     }
   }
-  return found;
+  return found.toSorted((a, b) => Number(b.size - a.size));
 }
 
-/** @param trials at least one, in the order of the runs @param given the user's `size=` */
+/** @param trials at least one, in the order of the runs */
 export function diagnose(
   trials: readonly Trial[],
-  given: bigint | undefined,
-  { sink, command }: Pick<RunLine, "sink" | "command">,
+  sink: string,
+  command: readonly string[],
 ): ClientFindings {
-  const good = trials.findLast(works);
   const last = trials.at(-1) as Trial;
+  const good = trials.findLast(works);
   const { survey, size } = good ?? last;
   const common = { readsBack: survey.readsBack.requests > 0, trials };
   if (good === undefined) {
@@ -200,11 +204,8 @@ export function diagnose(
     return { ...none, why: whyNot(last), impossible: isImpossible(last), ...common };
   }
   const window = windowFor(survey);
-  const line = runLine({ sink, size: size ?? undefined, window, command });
-  const without = size === null ? "not needed" : "needed";
-  const kept = size === given ? "not tried without" : "minded";
-  const role = given === undefined ? without : kept;
-  return { streams: true, line, why: null, impossible: false, size: role, window, ...common };
+  const line = runLine(sink, size, window, command);
+  return { streams: true, line, why: null, impossible: false, size, window, ...common };
 }
 
 /** True when no window helps, or the command fails because it cannot read its data back. */
@@ -238,49 +239,40 @@ function whyNot({ problem, survey }: Trial): string {
 }
 
 /** @param disks the images among the command's words */
-export function clientItems(findings: ClientFindings, disks: readonly Disk[]): readonly Item[] {
-  const { trials, why, size } = findings;
-  const trial = trials.findLast(works) ?? (trials.at(-1) as Trial);
-  const { survey } = trial;
+export function clientItems({ trials, why }: ClientFindings, disks: readonly Disk[]) {
   const found = new ItemList("client");
-  found.add("note", "tries", trials.map((one) => tryText(one, why)).join("; "));
-  if (wroteSomething(survey)) {
-    found.add("note", "writes", `${tally(survey.writes)}, zeroes ${tally(survey.zeroes)}`);
-    found.add("note", "left out", `${tally(survey.gaps)} when a write behind it came`);
-    addOrder(found, survey);
-    addWindow(found, findings, survey);
-    if (size === "minded") {
-      const instead = trial.size === null ? "without" : `with ${trial.size} in place of`;
-      found.add("warning", "size=", `it works only ${instead} the size= that was given`);
-    } else if (size !== null) {
-      const given = size === "not tried without" ? `given: ${trial.size}` : size;
-      found.add("note", "size=", size === "needed" ? whyNeeded(trials[0] as Trial) : given);
-    }
-    found.add(survey.readsBack.requests > 0 ? "warning" : "ok", "reads", readsText(survey));
-    const [disk] = disks;
-    if (disk !== undefined && endsEarly(trial, disks)) {
-      const text = `the stream ends at byte ${survey.end}, but ${disk.path} is a disk of ${disk.size}`;
-      found.add("warning", "end", `${text}: if all of it is copied, add size=${disk.size}`);
-    }
+  for (const trial of trials) addTrial(found, trial, disks, why !== null);
+  const { survey } = trials.findLast(works) ?? (trials.at(-1) as Trial);
+  if (!wroteSomething(survey)) return found.items;
+  addOrder(found, survey);
+  addWindow(found, survey);
+  const { readsBack } = survey;
+  if (readsBack.requests > 0) {
+    found.add("warning", "reads", `${tally(readsBack)} of what has gone by, which is lost`);
   }
-  if (why === null) found.add("ok", "verdict", "it streams");
-  else found.add("failed", "verdict", why);
   return found.items;
 }
 
-/** @param told the verdict's reason, which is not repeated */
-function tryText(trial: Trial, told: string | null): string {
+/** @param failed no trial works */
+function addTrial(found: ItemList, trial: Trial, disks: readonly Disk[], failed: boolean): void {
   const how = trial.size === null ? "without size=" : `with size=${trial.size}`;
-  if (works(trial)) return `${how} it works, up to byte ${trial.survey.end}`;
-  const why = whyNot(trial);
-  return why === told ? `${how} it does not work` : `${how} it does not work: ${why}`;
+  const [disk] = disks;
+  if (!works(trial)) {
+    const text = `${how} it does not work: ${whyNot(trial)}`;
+    found.add(failed ? "failed" : "note", "try", text);
+  } else if (disk !== undefined && endsEarly(trial, disks)) {
+    const text = `${how} it ends at byte ${trial.survey.end}, but ${disk.path} is a disk of ${disk.size}`;
+    found.add("warning", "try", `${text}: if all of it is copied, add size=${disk.size}`);
+  } else {
+    found.add("ok", "try", `${how} it works, up to byte ${trial.survey.end}`);
+  }
 }
 
 function tally({ requests, bytes }: Tally): string {
   return `${requests} (${bytes} bytes)`;
 }
 
-/** Adds the first requests that went back, and the number of the others. */
+/** Adds how many requests went back, and the first of them. */
 function addOrder(found: ItemList, survey: DryRunFindings): void {
   const { backward, farthest, concurrent, places } = survey;
   const several = concurrent ? ", several at a time" : ", one after the other";
@@ -289,56 +281,28 @@ function addOrder(found: ItemList, survey: DryRunFindings): void {
   for (const { request, head } of places) {
     found.add("note", "goes back", `${request} came when the data had reached byte ${head}`);
   }
-  const more = backward.requests - places.length;
-  if (more > 0) found.add("note", "goes back", `and ${more} times more`);
 }
 
-function addWindow(
-  found: ItemList,
-  { window, streams }: ClientFindings,
-  { window: fit, scattered }: DryRunFindings,
-): void {
-  const name = "window=";
-  const none = "none has room for what it goes back to";
-  if (fit === undefined) {
-    found.add("failed", name, scattered ? "not known: too many places" : none);
-  } else if (fit.size > 0) {
-    const text = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
-    found.add("note", name, streams ? `${text}; ${formatSize(window)} to be safe` : text);
-  } else if (window === 0) {
-    found.add("ok", name, "not needed");
-  } else {
-    const text = "not needed this time, but the order may be another one next time";
-    found.add("note", name, `${text}: ${formatSize(window)}`);
-  }
+function addWindow(found: ItemList, survey: DryRunFindings): void {
+  const { window: fit } = survey;
+  if (fit === undefined) return;
+  const advised = windowFor(survey);
+  if (advised === 0) return found.add("ok", "window=", "not needed");
+  const perhaps = "not needed this time, but the order may be another one next time";
+  const needed = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;
+  const text = fit.size === 0 ? perhaps : needed;
+  found.add("note", "window=", `${text}; ${formatSize(advised)} to be safe`);
 }
 
-function whyNeeded(first: Trial): string {
-  return works(first)
-    ? `needed: without it the stream ends at byte ${first.survey.end}, before the disk does`
-    : "needed: without it the command does not work";
-}
-
-function readsText({ reads, readsHeld, readsBack }: DryRunFindings): string {
-  if (reads.requests === 0) return "it reads nothing";
-  if (readsBack.requests > 0) return `${tally(readsBack)} of what has gone by, which is lost`;
-  if (readsHeld.requests === 0) return `${tally(reads)}, nothing of what it has written`;
-  return `${tally(readsHeld)} of what it has written, out of the window`;
-}
-
-export interface RunLine {
-  /** The value of `pipe=`. */
-  readonly sink: string;
-  /** Bytes; undefined is none. */
-  readonly size: bigint | undefined;
-  /** Bytes; 0 is none. */
-  readonly window: number;
-  readonly command: readonly string[];
-}
-
-export function runLine({ sink, size, window, command }: RunLine): string {
+/** @param sink the value of `pipe=` @param size bytes; null is none @param window bytes; 0 is none */
+export function runLine(
+  sink: string,
+  size: bigint | null,
+  window: number,
+  command: readonly string[],
+): string {
   const words = ["nbd-streaming", "run", `pipe=${sink}`];
-  if (size !== undefined) words.push(`size=${size}`);
+  if (size !== null) words.push(`size=${size}`);
   if (window > 0) words.push(`window=${formatSize(window)}`);
   return [...words, "--", ...command].map(quoted).join(" ");
 }

@@ -52,8 +52,8 @@ export interface ClientFindings {
   readonly why: string | null;
   /** No `window=` helps: the command cannot be streamed as it is. */
   readonly impossible: boolean;
-  /** "minded": the given `size=` must be another, or none. Null when no line works. */
-  readonly size: "needed" | "minded" | "not needed" | "not tried without" | null;
+  /** The `size=` of the line; null for none. */
+  readonly size: bigint | null;
   /** The `window=` of the line; 0 for none. */
   readonly window: number;
   readonly readsBack: boolean;
@@ -91,6 +91,6 @@ export function reportText({ ok, items, client }: Report): string {
   lines.push("");
   if (client === null) lines.push(ok ? "all is well" : "something has failed: see above");
   else if (client.line !== null) lines.push(client.line);
-  else lines.push(`no run line ${client.impossible ? "works" : "was found"}: ${client.why}`);
+  else lines.push(`no run line ${client.impossible ? "works" : "was found"}: see above`);
   return `${lines.join("\n")}\n`;
 }

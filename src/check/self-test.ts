@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { NbdClient } from "../captive/nbd-client.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
+import { messageOf } from "../errors.ts";
 import { resolveServe, type ServeOptions } from "../library/options.ts";
 import { startServe } from "../library/serve.ts";
 import { messageIn } from "../messages/notice-error.ts";
@@ -21,37 +22,41 @@ const MiB = 1024 * KiB;
 /** The disk's length in bytes, which ends within a sector. */
 const SIZE = 6 * MiB + 12_345;
 
-/** [offset, length] */
-type Part = readonly [number, number];
+type Write = readonly [type: number, offset: number, length: number];
 
-/** The writes before the first zeroes: small ones, one that is spliced, one behind a gap. */
-const WRITES: readonly Part[] = [
-  ...Array.from({ length: 32 }, (_, i): Part => [i * 4 * KiB, 4 * KiB]),
-  [128 * KiB, MiB],
-  [2 * MiB + 777, 64 * KiB],
+/** In this order: small ones, one that is spliced, one behind a gap, zeroes before data and at the end. */
+const WRITES: readonly Write[] = [
+  ...Array.from({ length: 32 }, (_, i): Write => [NBD_CMD_WRITE, i * 4 * KiB, 4 * KiB]),
+  [NBD_CMD_WRITE, 128 * KiB, MiB],
+  [NBD_CMD_WRITE, 2 * MiB + 777, 64 * KiB],
+  [NBD_CMD_WRITE_ZEROES, 3 * MiB, MiB],
+  [NBD_CMD_WRITE, 4 * MiB, 512 * KiB + 1],
+  [NBD_CMD_WRITE_ZEROES, 5 * MiB, SIZE - 5 * MiB],
 ];
-const ZEROES: Part = [3 * MiB, MiB];
-const LAST_WRITE: Part = [4 * MiB, 512 * KiB + 1];
-const LAST_ZEROES: Part = [5 * MiB, SIZE - 5 * MiB];
 
 /** Bytes of the read requests, in turn: through memory, and spliced. */
 const READS = [4 * KiB, 4 * KiB, 64 * KiB, 512 * KiB + 1];
 
+type Talk = (client: NbdClient) => Promise<void>;
+
 /** Tests both directions. Never throws. */
 export async function selfTests(context: CheckContext): Promise<readonly Item[]> {
   const found = new ItemList("self-test");
-  for (const [name, test, what] of [
-    ["pipe=", testWriting, "bytes with gaps and zeroes"],
-    ["read=", testReading, "bytes"],
+  for (const [parameter, test] of [
+    ["pipe", testWriting],
+    ["read", testReading],
   ] as const) {
     let folder: PrivateFolder | undefined;
     try {
       folder = new PrivateFolder();
-      mkfifo(fifoIn(folder), 0o600);
-      await test(folder, context);
-      found.add("ok", name, `${SIZE} ${what} went through a private server and a FIFO unchanged`);
+      const { socket } = folder;
+      const fifo = folder.file("self-test.fifo");
+      mkfifo(fifo, 0o600);
+      await test(fifo, (talk) => serveOne({ [parameter]: fifo }, socket, context, talk));
+      const text = `${SIZE} bytes went through a private server and a FIFO unchanged`;
+      found.add("ok", `${parameter}=`, text);
     } catch (error) {
-      found.add("failed", name, messageIn(error, context.vocabulary));
+      found.add("failed", `${parameter}=`, messageIn(error, context.vocabulary));
     } finally {
       folder?.remove();
     }
@@ -59,25 +64,28 @@ export async function selfTests(context: CheckContext): Promise<readonly Item[]>
   return found.items;
 }
 
-function fifoIn(folder: PrivateFolder): string {
-  return folder.file("self-test.fifo");
-}
-
-async function testWriting(folder: PrivateFolder, context: CheckContext): Promise<void> {
-  const disk = new Uint8Array(SIZE);
-  for (const [offset, length] of [...WRITES, LAST_WRITE]) randomFillSync(disk, offset, length);
-  const arrived = readFile(fifoIn(folder));
+async function testWriting(fifo: string, serve: (talk: Talk) => Promise<void>): Promise<void> {
+  const disk = Buffer.alloc(SIZE);
+  const arrived = readFile(fifo);
   // When the stream fails, its own error is reported.
   arrived.catch(() => {});
-  await serveOne("pipe", folder, context, (client) => writeAll(client, disk));
-  if (!(await arrived).equals(disk)) throw new Error("what has arrived is not what was written");
+  await serve(async (client) => {
+    for (const [type, offset, length] of WRITES) {
+      const hasData = type === NBD_CMD_WRITE;
+      const data = hasData ? randomFillSync(disk.subarray(offset, offset + length)) : undefined;
+      client.send(type, offset, length, data);
+    }
+    client.send(NBD_CMD_FLUSH, 0, 0);
+    await client.awaitReplies();
+  });
+  if (!disk.equals(await arrived)) throw new Error("what has arrived is not what was written");
 }
 
-async function testReading(folder: PrivateFolder, context: CheckContext): Promise<void> {
+async function testReading(fifo: string, serve: (talk: Talk) => Promise<void>): Promise<void> {
   const disk = randomFillSync(Buffer.alloc(SIZE));
-  await serveOne("read", folder, context, async (client) => {
+  await serve(async (client) => {
     // When the stream fails, its own error is reported.
-    writeFile(fifoIn(folder), disk).catch(() => {});
+    writeFile(fifo, disk).catch(() => {});
     for (let offset = 0, turn = 0; offset < SIZE; turn++) {
       const length = Math.min(READS[turn % READS.length] as number, SIZE - offset);
       const bytes = await client.read(offset, length);
@@ -91,52 +99,36 @@ async function testReading(folder: PrivateFolder, context: CheckContext): Promis
 
 /** Serves one stream to one client. @throws Error of the server or the client */
 async function serveOne(
-  parameter: "pipe" | "read",
-  folder: PrivateFolder,
+  endpoint: Pick<ServeOptions, "pipe" | "read">,
+  socket: string,
   { stopSignal, workerUrl, log, vocabulary }: CheckContext,
-  talk: (client: NbdClient) => Promise<void>,
+  talk: Talk,
 ): Promise<void> {
   const options: ServeOptions = {
-    [parameter]: fifoIn(folder),
+    ...endpoint,
     size: SIZE,
-    listen: { kind: "unix", path: folder.socket },
+    listen: { kind: "unix", path: socket },
     signal: AbortSignal.any([stopSignal.stop, AbortSignal.timeout(LIMIT)]),
     workerUrl,
   };
   const streaming = startServe(() => resolveServe(options), vocabulary);
   streaming.on("message", ({ text }) => log.verbose(text));
   let problem: unknown;
-  streaming.once("listening", () => {
-    connectAndTalk(folder.socket, talk).catch((error: unknown) => {
+  streaming.once("listening", async () => {
+    try {
+      using client = await NbdClient.connect({ path: socket });
+      const size = BigInt(advertisedSize(SIZE));
+      if (client.size !== size) throw new Error(`the disk has ${client.size} bytes, not ${size}`);
+      await talk(client);
+      await client.disconnect();
+    } catch (error) {
       problem = error;
       streaming.stop();
-    });
+    }
   });
   await streaming.catch((error: unknown) => {
-    throw problem ?? error;
+    const client = problem === undefined ? "" : `; its client: ${messageOf(problem)}`;
+    const hint = "is there a sandbox (seccomp, gVisor) that forbids a system call?";
+    throw new Error(`${messageIn(error, vocabulary)}${client}; ${hint}`);
   });
-}
-
-async function connectAndTalk(
-  socket: string,
-  talk: (client: NbdClient) => Promise<void>,
-): Promise<void> {
-  using client = await NbdClient.connect({ path: socket });
-  const size = BigInt(advertisedSize(SIZE));
-  if (client.size !== size) throw new Error(`the disk has ${client.size} bytes instead of ${size}`);
-  await talk(client);
-  await client.disconnect();
-}
-
-async function writeAll(client: NbdClient, disk: Uint8Array): Promise<void> {
-  const write = ([offset, length]: Part) => {
-    client.send(NBD_CMD_WRITE, offset, length, disk.subarray(offset, offset + length));
-  };
-  for (const part of WRITES) write(part);
-  await client.awaitReplies();
-  client.send(NBD_CMD_WRITE_ZEROES, ...ZEROES);
-  write(LAST_WRITE);
-  client.send(NBD_CMD_WRITE_ZEROES, ...LAST_ZEROES);
-  client.send(NBD_CMD_FLUSH, 0, 0);
-  await client.awaitReplies();
 }

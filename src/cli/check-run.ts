@@ -1,5 +1,5 @@
 /** What `nbd-streaming check` does. */
-import { type CheckContext, checkClient } from "../check/client.ts";
+import { type CheckContext, checkClient, requireNoSignal } from "../check/client.ts";
 import { checkEndpoint } from "../check/endpoint.ts";
 import { checkMachine } from "../check/machine.ts";
 import {
@@ -13,10 +13,10 @@ import { selfTests } from "../check/self-test.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { DEFAULTS, resolveEndpoint, resolveSize, resolveWindow } from "../library/options.ts";
-import { catchSignals, listen, signalStatus } from "../process/signals.ts";
+import { catchSignals, listen } from "../process/signals.ts";
 import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";
-import { type CliLog, createLog } from "./log.ts";
+import { createLog } from "./log.ts";
 import type { CliContext } from "./options.ts";
 import { parseParameters, type StreamParameters } from "./parameters.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
@@ -57,14 +57,13 @@ export async function runCheck(
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
     const checked = await checkClient(captive, size, sink, context);
-    if (checked === undefined) return interrupted(stopSignal, log);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }
   if (endpoint === undefined && captive === undefined) {
     items.push(...checkMachine(), ...(await selfTests(context)));
   }
-  if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
+  requireNoSignal(stopSignal);
   // Nothing is left to clean up, and the reader of the report may be slow: a signal may end the program.
   release();
   const report = reportOf(items, client);
@@ -75,14 +74,9 @@ export async function runCheck(
   writer.write(args.json === true ? reportJson(report) : reportText(report));
   // The reader may take its time. One that leaves early, such as head(1), is no error.
   await writer.flushed(stopSignal.stop);
-  if (stopSignal.caught !== undefined) return interrupted(stopSignal, log);
+  requireNoSignal(stopSignal);
   if (status !== EXIT.COMPLETE) return status;
   return report.ok ? EXIT.COMPLETE : EXIT.SETUP;
-}
-
-function interrupted({ caught = "SIGTERM" }: StopSignal, log: CliLog): number {
-  log.error(`the check was ended by ${caught}`);
-  return signalStatus(caught);
 }
 
 /** What is checked; each of them is optional. @throws UserError ERR_USAGE */

@@ -37,21 +37,22 @@ function trial(survey: Partial<DryRunFindings> = {}, more: Partial<Trial> = {}):
 }
 
 const FAILED = { status: 1, problem: "the command has failed with status 1: see its message" };
-const WORDS = { sink: "f", command: ["client", "$nbd"] };
+/** Where the stream goes, and the command. */
+const WORDS = ["f", ["client", "$nbd"]] as const;
 
 describe("a client that streams", () => {
   test("in order needs nothing", () => {
-    expect(diagnose([trial()], undefined, WORDS)).toMatchObject({
+    expect(diagnose([trial()], ...WORDS)).toMatchObject({
       streams: true,
       line: "nbd-streaming run pipe=f -- client '$nbd'",
       why: null,
-      size: "not needed",
+      size: null,
       window: 0,
     });
   });
 
   test("in order but with several writes at a time gets a window to be safe", () => {
-    const { line } = diagnose([trial({ concurrent: true })], undefined, WORDS);
+    const { line } = diagnose([trial({ concurrent: true })], ...WORDS);
     expect(line).toBe("nbd-streaming run pipe=f window=64M -- client '$nbd'");
   });
 
@@ -61,44 +62,47 @@ describe("a client that streams", () => {
     [2 ** 32, 2 ** 34],
   ])("with a window of %d gets more of it to be safe", (size, advised) => {
     const survey = { window: { size, needed: size, largest: 2 ** 34 } };
-    expect(diagnose([trial(survey)], undefined, WORDS).window).toBe(advised);
+    expect(diagnose([trial(survey)], ...WORDS).window).toBe(advised);
   });
 
   test("gets no larger window than is known to do", () => {
     const survey = { window: { size: MiB, needed: MiB, largest: 8 * MiB } };
-    expect(diagnose([trial(survey)], undefined, WORDS).window).toBe(8 * MiB);
+    expect(diagnose([trial(survey)], ...WORDS).window).toBe(8 * MiB);
   });
 
   test("only with size= gets it", () => {
     const findings = diagnose(
       [trial({ writes: NONE }, FAILED), trial({}, { size: 1000n })],
-      undefined,
-      WORDS,
+      ...WORDS,
     );
-    expect(findings.size).toBe("needed");
+    expect(findings.size).toBe(1000n);
     expect(findings.line).toBe("nbd-streaming run pipe=f size=1000 -- client '$nbd'");
   });
 
   test("only without the size= that was given does without it", () => {
     const trials = [trial({}, { ...FAILED, size: 1000n }), trial()];
-    const findings = diagnose(trials, 1000n, WORDS);
-    expect(findings.size).toBe("minded");
+    const findings = diagnose(trials, ...WORDS);
+    expect(findings.size).toBeNull();
     expect(findings.line).not.toContain("size=");
   });
 
   test("only with another size= than the one that was given gets that one", () => {
     const trials = [trial({}, { ...FAILED, size: 1000n }), trial({}, FAILED)];
-    const findings = diagnose([...trials, trial({}, { size: 1512n })], 1000n, WORDS);
-    expect(findings.size).toBe("minded");
+    const findings = diagnose([...trials, trial({}, { size: 1512n })], ...WORDS);
+    expect(findings.size).toBe(1512n);
     expect(findings.line).toContain(" size=1512 ");
-    expect(clientItems(findings, []).find(({ name }) => name === "size=")?.text).toBe(
-      "it works only with 1512 in place of the size= that was given",
-    );
+    expect(clientItems(findings, []).map(({ state, text }) => `${state}: ${text}`)).toEqual([
+      expect.stringMatching(/^note: with size=1000 it does not work: /),
+      expect.stringMatching(/^note: without size= it does not work: /),
+      `ok: with size=1512 it works, up to byte ${2 * MiB}`,
+      "ok: from start to end, one after the other",
+      "ok: not needed",
+    ]);
   });
 
   test("with the size= that was given keeps it", () => {
-    const { size, line } = diagnose([trial({}, { size: 7n })], 7n, WORDS);
-    expect(size).toBe("not tried without");
+    const { size, line } = diagnose([trial({}, { size: 7n })], ...WORDS);
+    expect(size).toBe(7n);
     expect(line).toContain("size=7 ");
   });
 });
@@ -114,14 +118,14 @@ describe("a client that does not stream", () => {
       /3 times/,
     ],
   ])("%s, and there is no line for it", (_, one, why) => {
-    const findings = diagnose([one], undefined, WORDS);
+    const findings = diagnose([one], ...WORDS);
     expect(findings).toMatchObject({
       streams: false,
       line: null,
       size: null,
       why: expect.stringMatching(why),
     });
-    expect(clientItems(findings, []).at(-1)).toMatchObject({ name: "verdict", state: "failed" });
+    expect(clientItems(findings, [])[0]).toMatchObject({ name: "try", state: "failed" });
   });
 });
 
@@ -140,24 +144,21 @@ describe("that no line was found", () => {
       false,
     ],
   ])("of %s is told from what is impossible", (_, one, impossible) => {
-    expect(diagnose([one], undefined, WORDS)).toMatchObject({ line: null, impossible });
+    expect(diagnose([one], ...WORDS)).toMatchObject({ line: null, impossible });
   });
 });
 
-test("what is read out of the window is told from what is lost", () => {
-  const text = (survey: Partial<DryRunFindings>) =>
-    clientItems(diagnose([trial(survey)], undefined, WORDS), []).find(
-      ({ name }) => name === "reads",
-    )?.text;
+test("what is read back is told where it is lost", () => {
+  const texts = (survey: Partial<DryRunFindings>) =>
+    clientItems(diagnose([trial(survey)], ...WORDS), [])
+      .filter(({ name }) => name === "reads")
+      .map(({ text }) => text);
   const reads = { requests: 3, bytes: 1536 };
   const some = { requests: 1, bytes: 512 };
-  expect(text({ reads })).toBe("3 (1536 bytes), nothing of what it has written");
-  expect(text({ reads, readsHeld: some })).toBe(
-    "1 (512 bytes) of what it has written, out of the window",
-  );
-  expect(text({ reads, readsHeld: some, readsBack: some })).toBe(
+  expect(texts({ reads, readsHeld: some })).toEqual([]);
+  expect(texts({ reads, readsHeld: some, readsBack: some })).toEqual([
     "1 (512 bytes) of what has gone by, which is lost",
-  );
+  ]);
 });
 
 test("size= may be why a command fails, but not where it reads back or goes back too far", () => {
@@ -178,14 +179,20 @@ test("a stream ends early only before the one disk that it can be of", () => {
   expect(endsEarly(trial({}, FAILED), [disk])).toBeFalse();
 });
 
-test("backward requests are told one by one, and the rest by their number", () => {
+test("a line that may leave out the end of the disk is warned of", () => {
+  const disk = { path: "d", size: BigInt(3 * MiB) };
+  const [first] = clientItems(diagnose([trial()], ...WORDS), [disk]);
+  expect(first).toMatchObject({ state: "warning", name: "try" });
+  expect(first?.text).toEndWith(`if all of it is copied, add size=${3 * MiB}`);
+});
+
+test("the first backward requests are told one by one", () => {
   const place = { request: "NBD_CMD_WRITE of 512 bytes at 0", offset: 0, length: 512, head: 1024 };
   const backward = { requests: 5, bytes: 2560 };
-  const findings = diagnose([trial({ places: [place], backward })], undefined, WORDS);
+  const findings = diagnose([trial({ places: [place], backward })], ...WORDS);
   const told = clientItems(findings, []).filter(({ name }) => name === "goes back");
   expect(told.map(({ text }) => text)).toEqual([
     "NBD_CMD_WRITE of 512 bytes at 0 came when the data had reached byte 1024",
-    "and 4 times more",
   ]);
 });
 
@@ -213,14 +220,14 @@ describe("the line to use", () => {
   const command = ["qemu-img", "convert", "my disk", "$nbd"];
 
   test("has no parameter that is not needed", () => {
-    expect(runLine({ sink: "disk.fifo", size: undefined, window: 0, command })).toBe(
+    expect(runLine("disk.fifo", null, 0, command)).toBe(
       "nbd-streaming run pipe=disk.fifo -- qemu-img convert 'my disk' '$nbd'",
     );
   });
 
   test("has size= to the byte, and window=", () => {
     const sink = "exec:zstd -c";
-    expect(runLine({ sink, size: 1025n, window: 2 ** 26, command: ["a b"] })).toBe(
+    expect(runLine(sink, 1025n, 2 ** 26, ["a b"])).toBe(
       "nbd-streaming run 'pipe=exec:zstd -c' size=1025 window=64M -- 'a b'",
     );
   });

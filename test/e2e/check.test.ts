@@ -10,6 +10,7 @@ import { bounded, eventually, PROGRAM, runProgram, start } from "../support/prog
 import { digestFifo } from "../support/reader.ts";
 import { GATE } from "../support/base-trial.ts";
 import { shell } from "../support/shell.ts";
+import { NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { unheard } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -68,6 +69,21 @@ describe("check alone", () => {
     },
   );
 
+  test.skipIf(!STRACE_WORKS).each([
+    { call: "splice", name: "splice" },
+    { call: "tee", name: "pipe=" },
+    { call: "writev", name: "pipe=" },
+  ])(`names $call(2) where a sandbox forbids it ${NEEDS_STRACE}`, async ({ call, name }) => {
+    const inject = ["-e", `trace=${call}`, "-e", `inject=${call}:error=EPERM`];
+    const words = ["strace", "-f", "-qq", "-o", "/dev/null", ...inject, ...PROGRAM];
+    await using running = start([...words, "check", "--json"]);
+    const { status, stdout } = await running.ended();
+    expect(status).toBe(3);
+    expect(said(JSON.parse(stdout) as Report, name)).toEqual([
+      expect.stringMatching(new RegExp(`^failed: .*${call}: Operation not permitted`)),
+    ]);
+  });
+
   test("tells of which kind the C library is", async () => {
     const { report } = await check([]);
     const kind = glibcVersion() === undefined ? /^ok: musl/ : /^ok: glibc [0-9.]+$/;
@@ -94,7 +110,6 @@ describe("a named pipe", () => {
       expect(said(report, "other end")[0]).toMatch(
         new RegExp(`^note: no reader is seen: .*sh \\(${digest.pid}\\).* for a named pipe`),
       );
-      expect(said(report, "pipe size")[0]).toMatch(/^ok: \d+ bytes/);
     }
     expect(waits()).toBeTrue();
     const words = ["run", `pipe=${path}`, ...qemuIo("write -P 7 0 1M")];
@@ -112,6 +127,20 @@ describe("a named pipe", () => {
     const { status, report } = await check([`pipe=${path}`]);
     expect(status).toBe(0);
     expect(said(report, "this end")[0]).toMatch(/^warning: .*could write into it, too/);
+  });
+
+  test("with several readers is told of, as each may get a part of the stream", async () => {
+    using folder = tempFolder();
+    const path = folder.file("x.fifo");
+    mkfifo(path, 0o600);
+    // The one that also writes lets the other one in.
+    await using _both = start(["sh", "-c", 'exec sleep 60 <> "$0"', path]);
+    await using _reader = start(["sh", "-c", 'exec sleep 60 < "$0"', path]);
+    await eventually(() => pipeUsers(path).users.length > 1, "the other processes");
+    const { report } = await check([`pipe=${path}`]);
+    expect(said(report, "other end")[0]).toMatch(
+      /^note: a reader is there: .*, .*; if several of these use it, each has a part/,
+    );
   });
 
   test("without anybody is waited for, in either direction", async () => {
@@ -152,6 +181,23 @@ describe("a path that is", () => {
     writeFileSync(folder.file("f"), "12345");
     expect(await kind(`read=${folder.file("f")}`)).toMatch(/^0 ok: a regular file of 5 bytes/);
     expect(await kind(`pipe=${folder.file("f")}`)).toMatch(/^3 failed: a regular file, not a pipe/);
+  });
+
+  test("a file to be read is compared with size=", async () => {
+    using folder = tempFolder();
+    const file = folder.file("f");
+    writeFileSync(file, Buffer.alloc(1024));
+    /** The exit status, and what is said of the length. */
+    const room = async (size: number) => {
+      const { status, report } = await check([`read=${file}`, `size=${size}`]);
+      return [status, ...said(report, "room")];
+    };
+    expect(await room(1024)).toEqual([0]);
+    expect(await room(1000)).toEqual([0, "warning: 1024 bytes, and the stream has 1000"]);
+    expect(await room(2048)).toEqual([
+      3,
+      "failed: 1024 bytes, and the stream has 2048: name a larger one, or another size=",
+    ]);
   });
 
   test("a folder, a device or a terminal is told", async () => {
@@ -245,6 +291,22 @@ describe("a descriptor", () => {
     expect(all[1]?.stdout).toContain("open for reading only");
     expect(all[2]?.stdout).toContain("fd:7: a file, with 3 bytes left");
   });
+});
+
+test("a socket that was checked ends like any other when it is closed", async () => {
+  const ended = Promise.withResolvers<string>();
+  const socket = {
+    data() {},
+    end: () => ended.resolve("end"),
+    close: () => ended.resolve("reset"),
+  };
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
+  const line = `exec 7<> /dev/tcp/127.0.0.1/${listener.port}; "$@"`;
+  const words = [...PROGRAM, "check", "pipe=fd:7"];
+  await using running = start(["bash", "-c", line, "bash", ...words]);
+  expect((await running.ended()).stdout).toContain("fd:7: a socket");
+  expect(await bounded(ended.promise, "the end of the connection")).toBe("end");
+  listener.stop(true);
 });
 
 test("size= and window= are explained", async () => {

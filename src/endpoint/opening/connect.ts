@@ -50,13 +50,7 @@ export async function connectTcp(
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
-  let addresses: string[];
-  try {
-    addresses = (await lookup(host, { all: true })).map(({ address }) => address);
-  } catch {
-    throw new UnusableError(`the host ${host} is not known`, "check its name");
-  }
-  for (const address of addresses) {
+  for (const address of await addressesOf(host)) {
     if (stop?.aborted === true) break;
     try {
       const fd = connect(internetAddress(addressBytes(address) as Uint8Array, port), name);
@@ -70,6 +64,15 @@ export async function connectTcp(
     }
   }
   throw new UnusableError(why, hint);
+}
+
+/** All addresses of a host. @throws UnusableError */
+export async function addressesOf(host: string): Promise<string[]> {
+  try {
+    return (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch {
+    throw new UnusableError(`the host ${host} is not known`, "check its name");
+  }
 }
 
 function endpoint(name: string, fd: number): Endpoint {

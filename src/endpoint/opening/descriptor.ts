@@ -28,6 +28,8 @@ export function inheritDescriptor(
   const endpoint = inspectDescriptor(name, fd, direction, size);
   const { handle } = endpoint;
   if (direction === "read" || handle.kind === "fifo") return endpoint;
+  // At once, as in connectTcp(): the stream may fail before the sink is open.
+  if (handle.kind === "socket") closedOnError(handle.fd, () => resetOnClose(handle.fd, true));
   if (!fstatSync(handle.fd).isBlockDevice()) return endpoint;
   const claim = closedOnError(handle.fd, () => claimDeviceOf(handle.fd, accessOf(handle.fd)));
   return {
@@ -38,7 +40,7 @@ export function inheritDescriptor(
   };
 }
 
-/** Does the work of {@link inheritDescriptor} without claiming a block device. @throws UnusableError */
+/** Does the work of {@link inheritDescriptor}, but changes nothing about what is open. @throws UnusableError */
 export function inspectDescriptor(
   name: string,
   fd: number,
@@ -126,8 +128,6 @@ export function describe(
   if (stats.isSocket()) {
     requireConnection(fd);
     refuseOwnPeer(stats, direction, fd);
-    // At once, as in connectTcp(): the stream may fail before the sink is open.
-    if (direction === "write") resetOnClose(fd, true);
     return { handle: { kind: "socket", name, fd } };
   }
   if (stats.isFile() || stats.isBlockDevice() || stats.isCharacterDevice()) {
