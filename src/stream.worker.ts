@@ -20,20 +20,21 @@ import type { Stream } from "./stream/stream.ts";
 import { WriteStream } from "./stream/write/write-stream.ts";
 
 /** The thread itself: a Worker of the web's kind, since `node:worker_threads` takes 10 ms to load. */
-declare const self: { onmessage: ((event: MessageEvent) => void) | null };
+declare const self: Worker;
 
 /** What the main thread has posted. Messages are delivered only while this thread's event loop runs. */
 class Inbox {
   readonly #messages: unknown[] = [];
   #delivered = 0;
   #notify = () => {};
+  readonly #listener = ({ data }: MessageEvent) => {
+    this.#messages.push(data);
+    this.#delivered++;
+    this.#notify();
+  };
 
   constructor() {
-    self.onmessage = ({ data }) => {
-      this.#messages.push(data);
-      this.#delivered++;
-      this.#notify();
-    };
+    self.addEventListener("message", this.#listener);
   }
 
   /** Waits until `count` messages, of all that were ever posted, have been delivered. */
@@ -51,7 +52,7 @@ class Inbox {
 
   /** The thread ends when nothing can be delivered to it. */
   close(): void {
-    self.onmessage = null;
+    self.removeEventListener("message", this.#listener);
   }
 }
 
@@ -62,7 +63,7 @@ async function runStreamThread(inbox: Inbox): Promise<void> {
   const data = inbox.take() as StreamThreadData;
   const wake = new WakeUp(data.wakeFd);
   const engine = new Engine({
-    stream: createStream(data, new Counters(data.counters), post),
+    stream: createStream(data, new Counters(data.counters)),
     idleTimeout: data.idleTimeout,
     wakeFd: data.wakeFd,
     receive: () => inbox.take() as Command | undefined,
@@ -81,11 +82,7 @@ function post(event: StreamEvent): void {
   postMessage(event);
 }
 
-function createStream(
-  plan: StreamPlan,
-  counters: Counters,
-  post: (event: StreamEvent) => void,
-): Stream {
+function createStream(plan: StreamPlan, counters: Counters): Stream {
   const { held: window, checksum } = plan;
   const reconnect = plan.reconnect !== undefined;
   const size = endOf(plan);

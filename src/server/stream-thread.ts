@@ -57,14 +57,14 @@ export class StreamThread {
       this.#wake.close();
       throw error;
     }
-    this.#worker.onmessage = ({ data: event }: MessageEvent<StreamEvent>) => {
+    this.#worker.addEventListener("message", ({ data: event }: MessageEvent<StreamEvent>) => {
       if (event.type === "crashed") return crash(event.error);
       options.onEvent(event);
       if (event.type === "status") this.#answer("get-status", event);
       else if (event.type === "synced") this.#answer("sync");
       else if (event.type === "ended") this.#end();
-    };
-    this.#worker.onerror = ({ message }) => crash(new Error(reason(message)));
+    });
+    this.#worker.addEventListener("error", ({ message }) => crash(new Error(reason(message))));
     this.#exited = new Promise((resolve) =>
       this.#worker.addEventListener("close", () => resolve(), { once: true }),
     );

@@ -45,8 +45,6 @@ export async function connectTcp(
   direction: Direction,
   stop?: AbortSignal,
 ): Promise<Endpoint> {
-  // Loaded only if it is needed, because loading takes time.
-  const { lookup } = await import("node:dns/promises");
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
@@ -68,6 +66,8 @@ export async function connectTcp(
 
 /** All addresses of a host. @throws UnusableError */
 export async function addressesOf(host: string): Promise<string[]> {
+  // Loaded only if it is needed, because loading takes time.
+  const { lookup } = await import("node:dns/promises");
   try {
     return (await lookup(host, { all: true })).map(({ address }) => address);
   } catch {
