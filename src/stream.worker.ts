@@ -25,6 +25,7 @@ declare const self: Worker;
 /** What the main thread has posted. Messages are delivered only while this thread's event loop runs. */
 class Inbox {
   readonly #messages: unknown[] = [];
+  #posted = 0;
   #delivered = 0;
   #notify = () => {};
   readonly #listener = ({ data }: MessageEvent) => {
@@ -37,9 +38,10 @@ class Inbox {
     self.addEventListener("message", this.#listener);
   }
 
-  /** Waits until `count` messages, of all that were ever posted, have been delivered. */
+  /** Waits until `count` more messages have been delivered, which the main thread has posted. */
   async delivery(count: number): Promise<void> {
-    while (this.#delivered < count) {
+    this.#posted += count;
+    while (this.#delivered < this.#posted) {
       await new Promise<void>((resolve) => {
         this.#notify = resolve;
       });
@@ -56,11 +58,20 @@ class Inbox {
   }
 }
 
-/** Runs one stream from start to end; resolves when it is over. */
-async function runStreamThread(inbox: Inbox): Promise<void> {
-  let posted = 1;
-  await inbox.delivery(posted);
+async function runStreamThread(): Promise<void> {
+  const inbox = new Inbox();
+  await inbox.delivery(1);
   const data = inbox.take() as StreamThreadData;
+  try {
+    await runStream(data, inbox);
+  } catch (error) {
+    post({ type: "crashed", error: error instanceof Error ? error : new Error(String(error)) });
+  }
+  if (!data.stays) inbox.close();
+}
+
+/** Runs one stream from start to end; resolves when it is over. */
+async function runStream(data: StreamThreadData, inbox: Inbox): Promise<void> {
   const wake = new WakeUp(data.wakeFd);
   const engine = new Engine({
     stream: createStream(data, new Counters(data.counters)),
@@ -73,8 +84,7 @@ async function runStreamThread(inbox: Inbox): Promise<void> {
     engine.turn();
     if (!engine.woken) continue;
     // Each command is posted first, and then the descriptor is signalled.
-    posted += wake.clear();
-    await inbox.delivery(posted);
+    await inbox.delivery(wake.clear());
   }
 }
 
@@ -117,9 +127,4 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
   });
 }
 
-const inbox = new Inbox();
-runStreamThread(inbox)
-  .catch((error: unknown) => {
-    post({ type: "crashed", error: error instanceof Error ? error : new Error(String(error)) });
-  })
-  .finally(() => inbox.close());
+void runStreamThread();

@@ -185,6 +185,11 @@ export const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter(
   (entry) => "sets" in entry[1],
 ) as [keyof CommonArgs, StreamOption][];
 
+/** The options as a plain object: citty's looks for each one that is not given under two other spellings. */
+export function plainArgs<Args extends object>(args: Args): Args {
+  return { ...args };
+}
+
 /** The library's options, except for the address and the reports. @throws UserError ERR_USAGE */
 export function streamOptions(args: CommonArgs, direction: Direction): StreamOptions {
   if (direction === "read" && args["reader-timeout"] !== undefined) {

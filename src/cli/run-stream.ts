@@ -53,7 +53,7 @@ export async function resolveStream<
   await requireReports(reports, settings.files);
   const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
   return {
-    settings: { ...settings, needsSize: settings.needsSize ?? percentage },
+    settings: { ...settings, needsSize: settings.needsSize ?? percentage, exits: true },
     output: {
       reports,
       display,

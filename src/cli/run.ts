@@ -4,7 +4,7 @@ import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import { resolveRun, type RunOptions } from "../library/options.ts";
 import { startRun } from "../library/run.ts";
-import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { type CliContext, COMMON_OPTIONS, parseAddress, plainArgs } from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
@@ -30,7 +30,8 @@ export const runCommand = defineCommand({
       description: "read=: format of IMAGE, as for qemu-img -O (default: by its extension)",
     },
   },
-  async run({ args, data }) {
+  async run({ args: parsed, data }) {
+    const args = plainArgs(parsed);
     const context = data as CliContext;
     const { parameters, rest } = parseParameters(args._);
     const client = parseClient(context.captive, rest, parameters, args);

@@ -6,7 +6,7 @@ import { startServe } from "../library/serve.ts";
 import { endWithParent } from "../process/signals.ts";
 import { activatedSocket, notify } from "../systemd.ts";
 import type { Address, Entrance } from "../net/address.ts";
-import { type CliContext, COMMON_OPTIONS, parseAddress } from "./options.ts";
+import { type CliContext, COMMON_OPTIONS, parseAddress, plainArgs } from "./options.ts";
 import { parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
@@ -32,7 +32,8 @@ export const serveCommand = defineCommand({
       description: "Keep listening after a client has finished; a signal ends the stream",
     },
   },
-  async run({ args, data }) {
+  async run({ args: parsed, data }) {
+    const args = plainArgs(parsed);
     const context = data as CliContext;
     if (context.captive !== undefined) {
       throw usageError("serve takes no command: use run for one");

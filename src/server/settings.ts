@@ -27,6 +27,8 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   readonly pidFile: string | undefined;
   /** The stream thread's file. */
   readonly workerUrl: URL;
+  /** The process exits after the stream, and with it the stream thread, whose own end takes 3 ms. */
+  readonly exits?: boolean;
 }
 
 /** The endpoint that `pipe=` or `read=` names. */

@@ -106,6 +106,7 @@ export class StreamServer {
       this.#thread = new StreamThread({
         workerUrl: options.workerUrl,
         plan: options.plan,
+        stays: options.exits === true,
         onEvent: (event) => this.#heard(event),
         onCrash: (error) => {
           this.state.crash ??= error;

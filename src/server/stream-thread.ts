@@ -21,6 +21,8 @@ export interface StreamThreadOptions {
    */
   readonly workerUrl: URL;
   readonly plan: StreamPlan;
+  /** The thread is left to the end of the process. */
+  readonly stays: boolean;
   readonly onEvent: (event: StreamEvent) => void;
   /** Called when the thread has died of a bug in the program. */
   readonly onCrash: (error: Error) => void;
@@ -34,15 +36,19 @@ export class StreamThread {
   readonly counters = new Counters();
   readonly #wake = new WakeUp();
   readonly #worker: Worker;
-  readonly #exited: Promise<void>;
+  readonly #stays: boolean;
+  /** Resolved when the thread uses nothing any more. */
+  readonly #done = Promise.withResolvers<void>();
   #joined = false;
   /** By question, the functions that take its answer. */
   readonly #waiting = { "get-status": new Set<Answer>(), sync: new Set<Answer>() };
   #ended = false;
 
   constructor(options: StreamThreadOptions) {
+    this.#stays = options.stays;
     const data: StreamThreadData = {
       ...options.plan,
+      stays: options.stays,
       wakeFd: this.#wake.fd,
       counters: this.counters.buffer,
     };
@@ -65,9 +71,7 @@ export class StreamThread {
       else if (event.type === "ended") this.#end();
     });
     this.#worker.addEventListener("error", ({ message }) => crash(new Error(reason(message))));
-    this.#exited = new Promise((resolve) =>
-      this.#worker.addEventListener("close", () => resolve(), { once: true }),
-    );
+    this.#worker.addEventListener("close", () => this.#done.resolve());
   }
 
   /** Posts a command and wakes the thread, which may sleep in poll(2). */
@@ -109,18 +113,19 @@ export class StreamThread {
   /** No more events come. */
   #end(): void {
     this.#ended = true;
+    if (this.#stays) this.#done.resolve();
     this.#answer("get-status");
     this.#answer("sync");
   }
 
   /**
-   * Waits until the thread has ended, after an abort, an "ended" event or a crash. A thread that is
-   * stuck in the kernel, such as on a disk that does not answer, is left to the end of the process. It
-   * may return and read its commands, so its descriptors stay open until it is gone: their numbers must
-   * not be used again.
+   * Waits until the thread has ended, or does nothing more if it stays, after an abort, an "ended" event or
+   * a crash. A thread that is stuck in the kernel, such as on a disk that does not answer, is left to the
+   * end of the process. It may return and read its commands, so its descriptors stay open until it is gone:
+   * their numbers must not be used again.
    */
   async join(): Promise<void> {
-    const gone = this.#exited.then(() => {
+    const gone = this.#done.promise.then(() => {
       this.#joined = true;
       this.#wake.close();
     });
@@ -135,8 +140,9 @@ export class StreamThread {
   }
 }
 
-/** The line that says what is wrong, of a text in which Bun shows the source code, too. */
+/** What is wrong, of a text in which Bun also shows the source code. */
 function reason(message: string): string {
   const lines = message.trim().split("\n");
-  return lines.find((line) => /^\w+: /.test(line)) ?? (lines[0] as string);
+  const line = lines.find((text) => /^\w+: /.test(text)) ?? (lines[0] as string);
+  return line.replace(/^error: /, "");
 }

@@ -76,6 +76,8 @@ export function flushes({ endpoint, dryRun }: StreamPlan): boolean {
 
 /** The first message to the stream thread. */
 export interface StreamThreadData extends StreamPlan {
+  /** The thread stays after "ended". */
+  readonly stays: boolean;
   /** An eventfd that the main thread signals after it has posted a {@link Command}. */
   readonly wakeFd: number;
   /** Shared memory of `Counters`. */

@@ -4,8 +4,10 @@ import { randomUUID } from "node:crypto";
 import { closeOnExec, closesOnExec } from "../../ffi/fd.ts";
 import {
   abstractAddress,
+  addressBytes,
   boundAddress,
   internetAddress,
+  isIPv6,
   sendDatagram,
   unixAddress,
 } from "../../ffi/socket.ts";
@@ -122,4 +124,26 @@ test("closeOnExec keeps a descriptor from children", () => {
   );
   expect(JSON.parse(child.stdout.toString())).toEqual({ before: false, after: true, child: "" });
   expect(thrownBy(() => closeOnExec(-1))).toMatchObject({ syscall: "fcntl", code: "EBADF" });
+});
+
+describe("addressBytes", () => {
+  test.each([
+    ["127.0.0.1", "7f000001"],
+    ["::", "00".repeat(16)],
+    ["::1", "00".repeat(15) + "01"],
+    ["2001:db8::8:800:200c:417a", "20010db80000000000080800200c417a"],
+    ["::ffff:192.0.2.1", "00000000000000000000ffffc0000201"],
+    ["fe80::1%eth0", "fe800000000000000000000000000001"],
+  ])("reads %p", (text, hex) => {
+    expect(addressBytes(text)?.toHex()).toBe(hex);
+    expect(isIPv6(text)).toBe(hex.length === 32);
+  });
+
+  test.each(["", "localhost", "127.1", "1.2.3.4.5", "1:2:3", "::1::", "127.0.0.1 "])(
+    "takes %p for no address",
+    (text) => {
+      expect(addressBytes(text)).toBeUndefined();
+      expect(isIPv6(text)).toBe(false);
+    },
+  );
 });

@@ -1,8 +1,8 @@
 /** Tells on a file what the terminal behind standard error is. */
 import { writeFileSync } from "node:fs";
-import { isInForeground, windowSize } from "../../ffi/terminal.ts";
+import { isInForeground, isTerminal, windowSize } from "../../ffi/terminal.ts";
 
 writeFileSync(
   process.argv[2] as string,
-  JSON.stringify({ size: windowSize(2), foreground: isInForeground(2) }),
+  JSON.stringify({ terminal: isTerminal(2), size: windowSize(2), foreground: isInForeground(2) }),
 );

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import {
   foregroundGroup,
   isInForeground,
+  isTerminal,
   ownGroup,
   setForegroundGroup,
   terminalSettings,
@@ -21,6 +22,7 @@ test("what is no terminal has no size, and no foreground", () => {
   using descriptors = new Descriptors();
   const { read } = descriptors.pipe();
   for (const fd of [read, -1]) {
+    expect(isTerminal(fd)).toBe(false);
     expect(windowSize(fd)).toBeUndefined();
     expect(isInForeground(fd)).toBe(false);
     expect(foregroundGroup(fd)).toBeUndefined();
@@ -38,6 +40,6 @@ test.skipIf(noTerminal !== undefined).each([
   using terminal = new Terminal(`set -m; ${child} ${behind}; touch done`, folder.path, 71, 13);
   await eventually(() => existsSync(folder.file("done")), "the child to end");
   const told = JSON.parse(readFileSync(folder.file("told"), "utf8"));
-  expect(told).toEqual({ size: { rows: 13, columns: 71 }, foreground });
+  expect(told).toEqual({ terminal: true, size: { rows: 13, columns: 71 }, foreground });
   void terminal;
 });

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { boundAddress, connect, internetAddress } from "../../ffi/socket.ts";
+import { messageOf } from "../../src/errors.ts";
 import { serve, type Streaming, type StreamOptions, type UserError } from "../../src/index.ts";
 import { LIMIT } from "../support/limit.ts";
 import { bounded, start } from "../support/program.ts";
@@ -51,6 +52,19 @@ test("a program that ends in the middle of a stream takes the command with it th
   // Whoever has inherited its standard error is gone by now: ended() waits for that.
   expect(existsSync(output)).toBe(true);
   expect(existsSync(`${output}.end`)).toBe(false);
+});
+
+test.each([
+  ["cannot be loaded", "file:///no-such-worker.ts", /^BuildMessage: ModuleNotFound [^\n]*$/],
+  ["fails", "data:text/javascript,throw new Error('boom')", /^boom$/],
+])("a stream thread that %s ends the stream with one line", async (_, url, line) => {
+  const stream = serve({
+    pipe: "exec:cat > /dev/null",
+    workerUrl: new URL(url),
+    listen: { kind: "unix", path: folder.file("failing.sock") },
+  });
+  const error = await stream.then(() => "complete", messageOf);
+  expect(error).toMatch(line);
 });
 
 describe("a server that cannot start leaves no descriptor open:", () => {

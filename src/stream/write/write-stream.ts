@@ -14,7 +14,10 @@ import { Window } from "./window.ts";
 import { WriteHandler } from "./write-handler.ts";
 import { WriteState, type WriteStateOptions } from "./write-state.ts";
 
-/** Milliseconds between two checks of the unread bytes: poll(2) does not report that a pipe is empty. */
+/**
+ * Milliseconds between two checks of the unread bytes, at most: poll(2) does not report that a pipe is empty.
+ * The first checks come sooner.
+ */
 const DRAIN_INTERVAL = 5;
 
 interface WriteStreamOptions extends WriteStateOptions {
@@ -34,6 +37,7 @@ export class WriteStream extends WriteState implements Stream {
   /** The reader has taken everything and left. */
   #readerDone = false;
   #short: ShortStream = "allow";
+  #drainInterval = 1;
 
   constructor(options: WriteStreamOptions) {
     const { sink, size, window, counters, post } = options;
@@ -117,12 +121,14 @@ export class WriteStream extends WriteState implements Stream {
 
   /** Emits the last zeroes, waits until the reader has taken everything, and closes the sink. */
   complete(): boolean {
-    if (!this.isOpen || !this.#flushAll() || this.#sink.unread() > 0) return false;
-    return this.#sink.complete();
+    if (!this.isOpen || !this.#flushAll()) return false;
+    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
+    this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
+    return false;
   }
 
   get completeInterval(): number {
-    if (this.emitter.idle) return DRAIN_INTERVAL;
+    if (this.emitter.idle) return this.#drainInterval;
     return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
   }
 
