@@ -49,12 +49,12 @@ export async function run(options: RunOptions): Promise<CaptiveResult> {
   return await cleaningUp(
     async () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      const result = await host({ ...options, entrance }, async (stream) => {
-        const address = stream.server.address ?? entrance;
+      const [result] = await host([{ ...options, entrance }], async (stream, nbd) => {
+        const address = nbd.address ?? entrance;
         command = new Command(options, address, stream.server);
         return await withCommand(command, stream, options);
       });
-      return { ...result, commandStatus: command?.status };
+      return { ...(result as StreamResult), commandStatus: command?.status };
     },
     () => {
       const left = folder?.remove();

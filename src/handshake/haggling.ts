@@ -30,6 +30,7 @@ import {
   ALLOCATION_CONTEXT,
   ALLOCATION_ID,
   type ExportInfo,
+  type ExportTable,
   type Negotiated,
   UNBOUNDED_SIZE,
 } from "../protocol/export.ts";
@@ -57,7 +58,7 @@ export type TlsPolicy = "off" | "on" | "require";
 export class Haggling {
   /** NBD_FLAG_C_NO_ZEROES: no padding after NBD_OPT_EXPORT_NAME. */
   noZeroes = false;
-  readonly #info: ExportInfo;
+  readonly #exports: ExportTable;
   readonly #tls: TlsPolicy;
   #secure = false;
   #structured = false;
@@ -69,8 +70,8 @@ export class Haggling {
   #output: Uint8Array[] = [];
   #outcome: NegotiationResult | undefined;
 
-  constructor(info: ExportInfo, tls: TlsPolicy) {
-    this.#info = info;
+  constructor(exports: ExportTable, tls: TlsPolicy) {
+    this.#exports = exports;
     this.#tls = tls;
   }
 
@@ -176,17 +177,20 @@ export class Haggling {
       return;
     }
     const name = decodeString(data);
-    if (name === undefined || !this.#serves(name)) {
+    const info = name === undefined ? undefined : this.#exports.find(name);
+    if (name === undefined || info === undefined) {
       this.#close("the client asked for another export name");
       return;
     }
-    this.#output.push(encodeExportNameReply(this.#export(), !this.noZeroes));
-    this.#transmission(name);
+    this.#output.push(encodeExportNameReply(this.#withFlags(info), !this.noZeroes));
+    this.#transmission(name, info);
   }
 
   #list(data: Uint8Array): void {
     if (data.length > 0) return this.#error(NBD_REP_ERR_INVALID, "NBD_OPT_LIST takes no data");
-    this.#output.push(encodeServer(this.#option, this.#info.name ?? ""));
+    for (const { name = "" } of this.#exports.all) {
+      this.#output.push(encodeServer(this.#option, name));
+    }
     this.#reply(NBD_REP_ACK);
   }
 
@@ -195,19 +199,20 @@ export class Haggling {
     if (request === undefined) {
       return this.#error(NBD_REP_ERR_INVALID, "malformed request for information");
     }
-    if (!this.#serves(request.name)) return this.#unknown();
+    const info = this.#exports.find(request.name);
+    if (info === undefined) return this.#unknown();
     const option = this.#option;
-    this.#output.push(encodeInfoExport(option, this.#export()));
+    this.#output.push(encodeInfoExport(option, this.#withFlags(info)));
     if (request.infos.has(NBD_INFO_NAME)) {
-      const canonical = this.#info.name ?? request.name;
+      const canonical = info.name ?? request.name;
       this.#output.push(encodeInfoText(option, NBD_INFO_NAME, canonical));
     }
     if (request.infos.has(NBD_INFO_DESCRIPTION)) {
-      this.#output.push(encodeInfoText(option, NBD_INFO_DESCRIPTION, this.#info.description));
+      this.#output.push(encodeInfoText(option, NBD_INFO_DESCRIPTION, info.description));
     }
     if (request.infos.has(NBD_INFO_BLOCK_SIZE)) this.#output.push(encodeInfoBlockSize(option));
     this.#reply(NBD_REP_ACK);
-    if (option === NBD_OPT_GO) this.#transmission(request.name);
+    if (option === NBD_OPT_GO) this.#transmission(request.name, info);
   }
 
   #structuredReply(data: Uint8Array): void {
@@ -241,11 +246,12 @@ export class Haggling {
     if (request === undefined) {
       return this.#error(NBD_REP_ERR_INVALID, "malformed request for metadata contexts");
     }
-    if (!this.#serves(request.name)) return this.#unknown();
+    const info = this.#exports.find(request.name);
+    if (info === undefined) return this.#unknown();
     // Unknown queries MUST be ignored, in every namespace. Only LIST has wildcards.
     const { queries } = request;
     const named = queries.has(ALLOCATION_CONTEXT);
-    if (!this.#canBeMapped) return this.#reply(NBD_REP_ACK);
+    if (!this.#canBeMapped(info)) return this.#reply(NBD_REP_ACK);
     if (this.#option === NBD_OPT_SET_META_CONTEXT) {
       if (named) {
         this.#allocationFor = request.name;
@@ -263,26 +269,21 @@ export class Haggling {
    * GiB, so a client would need two thousand million BLOCK_STATUS requests. Without the context it
    * takes the whole disk for data.
    */
-  get #canBeMapped(): boolean {
-    return this.#extended || this.#info.size < UNBOUNDED_SIZE;
+  #canBeMapped({ size }: ExportInfo): boolean {
+    return this.#extended || size < UNBOUNDED_SIZE;
   }
 
-  #serves(name: string): boolean {
-    return this.#info.name === undefined || name === "" || name === this.#info.name;
+  /** An export with the flags for this client. */
+  #withFlags(info: ExportInfo): ExportInfo {
+    return this.#structured ? { ...info, flags: info.flags | NBD_FLAG_SEND_DF } : info;
   }
 
-  /** The export with the flags for this client. */
-  #export(): ExportInfo {
-    if (!this.#structured) return this.#info;
-    return { ...this.#info, flags: this.#info.flags | NBD_FLAG_SEND_DF };
-  }
-
-  #transmission(exportName: string): void {
+  #transmission(exportName: string, info: ExportInfo): void {
     // A context is valid only for the name that it was selected with, not for another name of the same
     // export ("NBD_OPT_SET_META_CONTEXT").
     const allocation = this.#allocationFor === exportName;
     const negotiated = { structured: this.#structured, extended: this.#extended, allocation };
-    this.#outcome = { kind: "transmission", exportName, negotiated, leftover: EMPTY };
+    this.#outcome = { kind: "transmission", exportName, info, negotiated, leftover: EMPTY };
   }
 
   #reply(type: number, data: Uint8Array = EMPTY): void {
@@ -294,12 +295,19 @@ export class Haggling {
   }
 
   #unknown(): void {
-    this.#error(NBD_REP_ERR_UNKNOWN, `the export is called "${this.#info.name}"`);
+    this.#error(NBD_REP_ERR_UNKNOWN, whatThereIs(this.#exports.all));
   }
 
   #close(reason: string): void {
     this.#outcome = { kind: "close", reason, fault: true };
   }
+}
+
+/** A text for a client that has asked for another export; a client may cut it after 4096 bytes. */
+function whatThereIs(exports: readonly ExportInfo[]): string {
+  const names = exports.map(({ name = "" }) => `"${name}"`);
+  if (names.length === 1) return `the export is called ${names[0]}`;
+  return names.length === 0 ? "all streams are over" : `there are ${names.join(", ")}`;
 }
 
 /** How negotiation ended. */
@@ -308,6 +316,8 @@ export type NegotiationResult =
   | {
       readonly kind: "transmission";
       readonly exportName: string;
+      /** The export that has this name. */
+      readonly info: ExportInfo;
       readonly negotiated: Negotiated;
       readonly leftover: Uint8Array;
     }

@@ -7,7 +7,7 @@ import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
 } from "../protocol/constants.ts";
-import type { ExportInfo } from "../protocol/export.ts";
+import type { ExportTable } from "../protocol/export.ts";
 import {
   Haggling,
   type NegotiationResult,
@@ -42,8 +42,8 @@ export class Negotiation {
   #output: Uint8Array[] = [];
   #outcome: NegotiationResult | undefined;
 
-  constructor(info: ExportInfo, tls: TlsPolicy) {
-    this.#haggling = new Haggling(info, tls);
+  constructor(exports: ExportTable, tls: TlsPolicy) {
+    this.#haggling = new Haggling(exports, tls);
   }
 
   /** Must be called when TLS has begun, after the outcome "starttls" and before the next {@link push}. */

@@ -1,6 +1,8 @@
 /** `serve` for programs. */
 import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
-import { serve as serveStream } from "../server/serve.ts";
+import type { StreamResult } from "../server/host.ts";
+import { serve as serveStreams } from "../server/serve.ts";
+import type { StreamContext } from "../server/settings.ts";
 import { doubtOf } from "./contents.ts";
 import { type ResolvedServe, resolveServe, type ServeOptions } from "./options.ts";
 import { Streaming } from "./streaming.ts";
@@ -19,6 +21,10 @@ export function startServe(resolve: () => ResolvedServe, vocabulary: Vocabulary)
   return new Streaming(vocabulary, () => {
     const settings = resolve();
     const doubts = (start: Uint8Array) => doubtOf(start, settings);
-    return { settings, body: (context) => serveStream({ ...settings, ...context, doubts }) };
+    const body = async (context: StreamContext) => {
+      const [result] = await serveStreams([{ ...settings, ...context, doubts }]);
+      return result as StreamResult;
+    };
+    return { settings, body };
   });
 }

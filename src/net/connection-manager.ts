@@ -2,6 +2,7 @@
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
+import type { ExportInfo } from "../protocol/export.ts";
 import {
   Session,
   type SessionEvents,
@@ -55,8 +56,8 @@ export class ConnectionManager {
   readonly #sessions = new Set<Session>();
   /** Connections that wait for {@link makeRoomDone}. */
   readonly #waiting = new Set<Socket<Session>>();
-  /** Called when a connection is closed. */
-  #onClosed = () => {};
+  /** Called when the next connection is closed. */
+  readonly #closed = new Set<() => void>();
   /** The most connections that RLIMIT_NOFILE has room for. */
   readonly #descriptorLimit: number;
   /** Connections that have been accepted so far, without those that were refused. */
@@ -83,7 +84,8 @@ export class ConnectionManager {
         if (socket.data === undefined) return;
         this.#sessions.delete(socket.data);
         socket.data.closed();
-        this.#onClosed();
+        for (const call of this.#closed) call();
+        this.#closed.clear();
       },
     };
   }
@@ -127,12 +129,17 @@ export class ConnectionManager {
     return this.#waiting.size > 0;
   }
 
-  /** The connections that negotiate. @param last counts only sessions up to this number */
-  negotiating(last = Number.POSITIVE_INFINITY): Negotiating {
+  /**
+   * The connections that negotiate and may come to be an export's.
+   *
+   * @param last counts only sessions up to this number
+   */
+  negotiating(info?: ExportInfo, last = Number.POSITIVE_INFINITY): Negotiating {
     let count = 0;
     let latest = Number.NEGATIVE_INFINITY;
-    for (const { over, number, lastInput } of this.#sessions) {
+    for (const { over, number, lastInput, chosen } of this.#sessions) {
       if (over || number > last) continue;
+      if (info !== undefined && chosen !== undefined && chosen !== info) continue;
       count++;
       latest = Math.max(latest, lastInput);
     }
@@ -145,25 +152,35 @@ export class ConnectionManager {
     for (const session of this.#sessions) if (!session.over) session.terminate();
   }
 
+  /** Ends the connections that have chosen an export, and are not in the transmission phase yet. */
+  closeExport(info: ExportInfo): void {
+    for (const session of this.#sessions) {
+      if (!session.over && session.chosen === info) session.terminate();
+    }
+  }
+
   /**
-   * Resolves when all clients with TLS have taken the last bytes, or are too slow. The stream thread
-   * must have ended. After `stop` they have {@link STOP_GRACE}.
+   * Resolves when all clients of an export with TLS have taken the last bytes, or are too slow. The stream
+   * thread must have ended. After `stop` they have {@link STOP_GRACE}.
    */
-  async flushTls(stop: AbortSignal): Promise<void> {
+  async flushTls(info: ExportInfo, stop: AbortSignal): Promise<void> {
     let grace: ReturnType<typeof setTimeout> | undefined;
     let expire = () => {};
     const startGrace = () => (grace = setTimeout(() => expire(), STOP_GRACE));
     const expired = new Promise<void>((resolve) => (expire = resolve));
     if (stop.aborted) startGrace();
     else stop.addEventListener("abort", startGrace);
-    await Promise.race([expired, this.#noneBridged()]);
+    await Promise.race([expired, this.#noneBridged(info)]);
     stop.removeEventListener("abort", startGrace);
     clearTimeout(grace);
   }
 
-  async #noneBridged(): Promise<void> {
-    while ([...this.#sessions].some((session) => session.bridged)) {
-      await new Promise<void>((resolve) => (this.#onClosed = resolve));
+  async #noneBridged(info: ExportInfo): Promise<void> {
+    const isBridged = ({ bridged, chosen }: Session) => bridged && chosen === info;
+    while ([...this.#sessions].some(isBridged)) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#closed.add(resolve);
+      await promise;
     }
   }
 

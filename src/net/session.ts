@@ -5,7 +5,7 @@ import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
 import type { Words } from "../messages/notice.ts";
-import type { ExportInfo } from "../protocol/export.ts";
+import type { ExportInfo, ExportTable } from "../protocol/export.ts";
 import type { NegotiatedConnection } from "../stream/messages.ts";
 import { TlsBridge } from "../tls/tls-bridge.ts";
 import type { Security } from "../tls/certificates.ts";
@@ -14,11 +14,18 @@ import { dup } from "../../ffi/fd.ts";
 
 export interface SessionEvents {
   /** The transmission phase begins. The receiver owns `client.fd`, and calls `released` after closing it. */
-  readonly onTransmission: (client: NegotiatedConnection, released: () => void) => void;
+  readonly onTransmission: (
+    client: NegotiatedConnection,
+    info: ExportInfo,
+    released: () => void,
+  ) => void;
   /** The connection ended during negotiation. @param fault true when the client broke the protocol */
   readonly onClose: (reason: Words, fault: boolean) => void;
-  /** The client disconnected during negotiation, without NBD_OPT_ABORT or an error; onClose follows. */
-  readonly onAbandon: () => void;
+  /**
+   * The client disconnected during negotiation, without NBD_OPT_ABORT or an error; onClose follows.
+   * `chosen` is undefined before its choice.
+   */
+  readonly onAbandon: (chosen: ExportInfo | undefined) => void;
 }
 
 export interface SessionSettings {
@@ -28,7 +35,7 @@ export interface SessionSettings {
 }
 
 export interface SessionOptions extends SessionSettings {
-  readonly info: ExportInfo;
+  readonly exports: ExportTable;
 }
 
 const LEFT = "the client left during negotiation";
@@ -71,7 +78,7 @@ export class Session {
     this.#socket = socket;
     this.#options = options;
     this.#events = events;
-    this.#negotiation = new Negotiation(options.info, options.security.policy);
+    this.#negotiation = new Negotiation(options.exports, options.security.policy);
     this.#deadline = setTimeout(() => {
       this.#cut(`negotiation has taken more than ${options.negotiationTimeout / 1000} s`);
     }, options.negotiationTimeout);
@@ -80,6 +87,11 @@ export class Session {
   /** True once the connection is the stream thread's, or closed. */
   get over(): boolean {
     return ["handed over", "bridged", "closed"].includes(this.#state);
+  }
+
+  /** The export that the client has chosen; undefined before its choice. */
+  get chosen(): ExportInfo | undefined {
+    return this.#agreed?.info;
   }
 
   /** True while a connection of the stream thread passes through the TLS socket here. */
@@ -150,7 +162,8 @@ export class Session {
 
   /** @param why the reason, unless negotiation itself has ended the connection */
   #disconnected(why = LEFT): void {
-    if (this.#closing === undefined && why === LEFT && !this.over) this.#events.onAbandon();
+    if (this.#closing === undefined && why === LEFT && !this.over)
+      this.#events.onAbandon(this.chosen);
     const { reason, fault } = this.#closing ?? { reason: why, fault: false };
     this.#end(reason, fault);
   }
@@ -240,9 +253,9 @@ export class Session {
     this.#emitTransmission(streamFd, agreed);
   }
 
-  #emitTransmission(fd: number, { negotiated }: Transmission): void {
+  #emitTransmission(fd: number, { negotiated, info }: Transmission): void {
     const client = { fd, leftover: Buffer.concat(this.#leftover), negotiated };
-    this.#events.onTransmission(client, () => this.#bridge?.released());
+    this.#events.onTransmission(client, info, () => this.#bridge?.released());
   }
 
   #cut(reason: string): void {

@@ -20,6 +20,20 @@ export interface ExportInfo {
   readonly description: string;
 }
 
+/** The exports of a server, by name. */
+export interface ExportTable {
+  /** The exports for NBD_OPT_LIST. */
+  readonly all: readonly ExportInfo[];
+  /** The export that a client means by a name. The empty one is for the only export. */
+  find(name: string): ExportInfo | undefined;
+}
+
+/** The table of a server with one export. */
+export function onlyExport(info: ExportInfo): ExportTable {
+  const accepts = (name: string) => info.name === undefined || name === "" || name === info.name;
+  return { all: [info], find: (name) => (accepts(name) ? info : undefined) };
+}
+
 /** What client and server have agreed on. Plain data. */
 export interface Negotiated {
   /** NBD_OPT_STRUCTURED_REPLY: READ and BLOCK_STATUS are answered in chunks. */

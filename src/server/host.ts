@@ -1,4 +1,4 @@
-/** Sets up everything that a stream needs, and cleans up behind it. */
+/** Sets up everything that streams need, and cleans up behind them. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
@@ -8,6 +8,7 @@ import { messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { type DryRunFindings, planOf } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
+import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
 import { endedBefore } from "./stop-signal.ts";
 import type { PidFile } from "./pid-file.ts";
@@ -22,8 +23,9 @@ export interface StreamResult extends Verdict {
 }
 
 /** The parameter of `body`. */
-export interface HostedStream {
+export interface HostedStream<Options = HostOptions> {
   readonly server: StreamServer;
+  readonly options: Options;
   /** Waits for the end of the stream, and decides on it. */
   awaitEnd(condition: EndCondition): Promise<Verdict>;
   /**
@@ -34,36 +36,78 @@ export interface HostedStream {
 }
 
 /**
- * Runs `body` with a server for one stream. Whatever happens, nothing is left behind: no socket, no
- * thread, no process, no pid file, and no FIFO that was not there before.
+ * Runs streams behind one server, and `body` for each of them. The streams begin together: if one of them
+ * cannot, none does.
  *
- * @throws UserError when the stream cannot begin
+ * @param streams have the settings of the server, and the pid file, in common
+ * @returns the results in the same order, when all have ended
+ * @throws UserError when a stream cannot begin
  */
-export async function host(
-  options: HostOptions,
-  body: (stream: HostedStream) => Promise<Verdict>,
-): Promise<StreamResult> {
-  const { direction, size: given, spec } = options;
+export async function host<Options extends HostOptions>(
+  streams: readonly Options[],
+  body: (stream: HostedStream<Options>, nbd: NbdServer) => Promise<Verdict>,
+): Promise<StreamResult[]> {
+  const common = streams[0] as Options;
   // Before anything is started or connected to, where the endpoint cannot know the length either.
-  if (given === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
+  for (const options of streams) {
+    const { direction, size, spec } = options;
+    if (size === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
+  }
   // Loaded only if it is needed, because loading takes time.
-  const pidFiles = options.pidFile === undefined ? undefined : await import("./pid-file.ts");
-  if (options.pidFile !== undefined) pidFiles?.requirePidFile(options.pidFile);
-  const endpoint = await prepare(options);
+  const pidFiles = common.pidFile === undefined ? undefined : await import("./pid-file.ts");
+  if (common.pidFile !== undefined) pidFiles?.requirePidFile(common.pidFile);
   let pidFile: PidFile | undefined;
+  const nbd = new NbdServer({
+    ...common,
+    exports: streams.length,
+    onListening: () => {
+      if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(common.pidFile as string);
+    },
+  });
   return await cleaningUp(
     async () => {
-      const { server, size } = await begin(options, endpoint);
+      const hosted = streams.map(async (options) => {
+        try {
+          return await hostStream(options, nbd, (stream) => body(stream, nbd));
+        } catch (error) {
+          nbd.fail(error);
+          throw error;
+        }
+      });
+      // All of them have cleaned up before the first error goes on.
+      await Promise.allSettled(hosted);
+      return await Promise.all(hosted);
+    },
+    () => nbd.end(),
+    () => pidFile?.remove(),
+  );
+}
+
+/**
+ * Runs `body` with one stream. Whatever happens, nothing is left behind: no socket, no thread, no process,
+ * no pid file, and no FIFO that was not there before.
+ */
+async function hostStream<Options extends HostOptions>(
+  options: Options,
+  nbd: NbdServer,
+  body: (stream: HostedStream<Options>) => Promise<Verdict>,
+): Promise<StreamResult> {
+  const { direction } = options;
+  const endpoint = await prepare(options);
+  return await cleaningUp(
+    async () => {
+      const { server, size } = await begin(options, endpoint, nbd);
       const { stopSignal, observer } = options;
       endpoint.follow?.(() => server.counters.emitted);
       const unsubscribe = stopSignal.subscribe(() => server.poke());
       let verdict: Verdict | undefined;
       await cleaningUp(
         async () => {
-          if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(options.pidFile as string);
+          await nbd.listening;
           observer.watch(server, { direction, size }, server.uri);
           verdict = await body({
             server,
+            options,
             awaitEnd: (condition) => awaitEnd({ server, endpoint, options }, condition),
             cancel: () => endpoint.cancel(),
           });
@@ -86,7 +130,6 @@ export async function host(
       const ended = verdict as unknown as Verdict;
       return { ...ended, summary: server.summary(ended), findings: server.end?.dryRun };
     },
-    () => pidFile?.remove(),
     () => endpoint.remove(),
   );
 }
@@ -101,6 +144,7 @@ function requireSize({ direction, needsSize }: HostOptions): void {
 async function begin(
   options: HostOptions,
   endpoint: Endpoint,
+  nbd: NbdServer,
 ): Promise<{ server: StreamServer; size: bigint | undefined }> {
   try {
     const size = options.size ?? endpoint.length;
@@ -110,7 +154,7 @@ async function begin(
     }
     const { handle, hasExitStatus: awaitsExit } = endpoint;
     const plan = planOf(options, { size, endpoint: handle, awaitsExit });
-    return { server: new StreamServer({ ...options, endpoint, plan }), size };
+    return { server: new StreamServer({ ...options, endpoint, plan, nbd }), size };
   } catch (error) {
     return await cleaningUp<never>(
       () => {

@@ -13,9 +13,9 @@ export interface ServeOptions extends HostOptions {
   readonly keep: boolean;
 }
 
-/** Serves one stream. @throws UserError when it cannot start */
-export function serve(options: ServeOptions): Promise<StreamResult> {
-  return host(options, (stream) => stream.awaitEnd(clientsDone(stream.server, options)));
+/** Serves streams until all have ended. @throws UserError when one of them cannot start */
+export function serve(streams: readonly ServeOptions[]): Promise<StreamResult[]> {
+  return host(streams, (stream) => stream.awaitEnd(clientsDone(stream.server, stream.options)));
 }
 
 function clientsDone(server: StreamServer, options: ServeOptions): EndCondition {

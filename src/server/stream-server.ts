@@ -1,4 +1,4 @@
-/** The server of one stream: a listener, the stream thread, and the state of the stream while it runs. */
+/** One stream: its export, the stream thread, and its state while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import type { Notice, Words } from "../messages/notice.ts";
@@ -14,44 +14,38 @@ import {
   type StreamPlan,
   type StreamStatus,
 } from "../stream/messages.ts";
-import { type Address, nbdUri } from "../net/address.ts";
 import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
 import { Condition } from "./condition.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
-import { Listener } from "../net/listener.ts";
 import type { Log } from "../log.ts";
 import type { Stage } from "./observer.ts";
 import type { Verdict } from "./exit-status.ts";
+import type { NbdServer, StreamExport } from "./nbd-server.ts";
 import { OpenTimer, ReconnectTimer } from "./timers.ts";
-import { type Negotiating, ConnectionManager } from "../net/connection-manager.ts";
+import type { Negotiating } from "../net/connection-manager.ts";
 import type { HostOptions } from "./settings.ts";
 import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize } from "./summary.ts";
-import { requiredCertificates } from "../tls/certificates.ts";
-
-/** Milliseconds for the event loop to accept those who are connected already. */
-const ACCEPT_LIMIT = 200;
 
 export interface StreamServerOptions extends HostOptions {
   readonly endpoint: Endpoint;
   readonly plan: StreamPlan;
+  /** Where its clients come in. */
+  readonly nbd: NbdServer;
 }
 
 /**
- * Accepts clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
+ * Takes clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
  * state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
  * {@link close}.
  */
-export class StreamServer {
+export class StreamServer implements StreamExport {
   readonly state: StreamState = initialState();
-  /** Where clients can connect; undefined for `--single` and for a passed socket without an address. */
-  readonly address: Address | undefined;
+  readonly info: ExportInfo;
   readonly #log: Log;
-  readonly #refusals: RateLimitedWarning;
+  readonly #nbd: NbdServer;
   readonly #cuts: RateLimitedWarning;
-  readonly #connections: ConnectionManager;
-  readonly #listener: Listener;
   readonly #thread: StreamThread;
   readonly #conditions = new Condition();
   readonly #options: StreamServerOptions;
@@ -65,7 +59,8 @@ export class StreamServer {
   #nextId = 1;
   /** By client in the transmission phase, the function to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
-  #listening = true;
+  /** The functions that take the answers to "evict-idle". */
+  #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
   readonly #reconnectTimer: ReconnectTimer;
   #surplus: number | undefined;
@@ -77,31 +72,10 @@ export class StreamServer {
     this.#options = options;
     this.#log = options.log;
     const warn = (message: Words) => options.log.warn(message);
-    this.#refusals = new RateLimitedWarning(
-      warn,
-      (count) => `${count} more connections were refused`,
-    );
     this.#cuts = new RateLimitedWarning(warn, (count) => `${count} more clients were cut off`);
-    this.#connections = new ConnectionManager(
-      {
-        ...options,
-        info: exportInfo(options.exportName, options.plan),
-        inTransmission: () => this.open,
-        makeRoom: () => this.#thread.send({ type: "evict-idle" }),
-      },
-      {
-        onTransmission: (client, released) => this.#connected(client, released),
-        // Its data, even what it sent right behind the option, is in no stream.
-        onAbandon: () => (this.state.abandoned = true),
-        onClose: (reason, fault) => {
-          if (fault) this.#refusals.warn({ code: "CONNECTION_REFUSED", reason });
-          else this.#log.verbose(reason);
-          this.poke();
-        },
-      },
-    );
-    this.#listener = new Listener(options.entrance, this.#connections.handler);
-    this.address = this.#listener.address;
+    this.info = exportInfo(options.exportName, options.plan);
+    this.#nbd = options.nbd;
+    this.#nbd.add(this);
     try {
       this.#thread = new StreamThread({
         workerUrl: options.workerUrl,
@@ -116,7 +90,7 @@ export class StreamServer {
       });
     } catch (error) {
       // There may be no free descriptor (EMFILE).
-      this.#stopListening();
+      this.#nbd.remove(this.info);
       throw error;
     }
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
@@ -150,14 +124,14 @@ export class StreamServer {
     return this.#options.plan.size;
   }
 
-  /** Connections accepted so far. */
+  /** Connections accepted so far, of all streams. */
   get accepted(): number {
-    return this.#connections.accepted;
+    return this.#nbd.accepted;
   }
 
-  /** Clients that negotiate. @param accepted counts only so many connections, the first ones */
+  /** Clients that negotiate, and may be this stream's. @param accepted counts only so many, the first ones */
   negotiating(accepted?: number): Negotiating {
-    return this.#connections.negotiating(accepted);
+    return this.#nbd.negotiating(this.info, accepted);
   }
 
   /** True when the stream has moved up to its size. */
@@ -168,7 +142,7 @@ export class StreamServer {
 
   /** True when clients have connected, and all are gone, even those that only negotiated. */
   get deserted(): boolean {
-    return this.#connections.accepted > 0 && this.negotiating().count === 0 && this.open === 0;
+    return this.accepted > 0 && this.negotiating().count === 0 && this.open === 0;
   }
 
   get stage(): Stage {
@@ -177,10 +151,9 @@ export class StreamServer {
     return this.open === 0 ? "deserted" : "running";
   }
 
-  /** Where clients of this machine can connect; undefined where {@link address} is. */
+  /** Where clients of this machine can connect; undefined where the server has no address. */
   get uri(): string | undefined {
-    const { exportName = "", security } = this.#options;
-    return this.address && nbdUri(this.address, exportName, requiredCertificates(security));
+    return this.#nbd.uri(this.#options.exportName);
   }
 
   /** Seconds since the first client came; 0 before. */
@@ -207,10 +180,8 @@ export class StreamServer {
   }
 
   /** Waits until every connection in the kernel's queue is accepted, or refused. */
-  async acceptAll(): Promise<void> {
-    const deadline = performance.now() + ACCEPT_LIMIT;
-    const isComing = () => this.#listener.hasWaiting || this.#connections.hasWaiting;
-    while (this.#listening && isComing() && performance.now() < deadline) await Bun.sleep(1);
+  acceptAll(): Promise<void> {
+    return this.#nbd.acceptAll();
   }
 
   /** The state of the stream and its clients; undefined if the stream thread does not answer in time. */
@@ -225,7 +196,7 @@ export class StreamServer {
    * @param whom all clients, or those that have moved nothing and would have to send something next
    */
   async dismiss(whom: "all" | "silent"): Promise<void> {
-    this.#stopListening();
+    this.#nbd.remove(this.info);
     this.#thread.send({ type: "dismiss", whom });
     await this.sync();
   }
@@ -242,7 +213,7 @@ export class StreamServer {
 
   /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
   finish(short: ShortStream): void {
-    this.#stopListening();
+    this.#nbd.remove(this.info);
     this.#finishing = true;
     this.#thread.send({ type: "finish", short });
   }
@@ -259,26 +230,15 @@ export class StreamServer {
         this.#openTimer.end();
         this.#reconnectTimer.end();
       },
-      () => this.#stopListening(),
+      () => this.#nbd.remove(this.info),
       () => this.#thread.join(),
       // The end of the stream closes connections without an event for each.
       () => {
         for (const released of this.#released.values()) released();
       },
-      () => this.#connections.flushTls(this.#options.stopSignal.stop),
-      () => {
-        this.#refusals.end();
-        this.#cuts.end();
-      },
+      () => this.#nbd.flushTls(this.info, this.#options.stopSignal.stop),
+      () => this.#cuts.end(),
     );
-  }
-
-  #stopListening(): void {
-    if (this.#listening) {
-      this.#listener.close();
-      this.#connections.close();
-    }
-    this.#listening = false;
   }
 
   summary(verdict: Verdict): Summary {
@@ -299,13 +259,26 @@ export class StreamServer {
     this.#log.warn(notice);
   }
 
-  #connected(client: NegotiatedConnection, released: () => void): void {
+  connected(client: NegotiatedConnection, released: () => void): void {
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, client });
+  }
+
+  /** Its data, even what it sent right behind the option, is in no stream. */
+  abandoned(): void {
+    this.state.abandoned = true;
+  }
+
+  evictIdle(): Promise<boolean> {
+    if (this.state.ended) return Promise.resolve(false);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#evictions.push(resolve);
+    this.#thread.send({ type: "evict-idle" });
+    return promise;
   }
 
   #heard(event: StreamEvent): void {
@@ -324,7 +297,7 @@ export class StreamServer {
         this.#tellEnd(event.id, event.end);
         break;
       case "evicted":
-        this.#connections.makeRoomDone();
+        this.#evictions.shift()?.(event.found);
         break;
       case "resumed":
         this.#reconnectTimer.returned();
@@ -358,6 +331,7 @@ export class StreamServer {
         this.end = event;
         this.state.sourceEnded = event.sourceEnded;
         this.state.ended = true;
+        for (const answer of this.#evictions) answer(false);
     }
     this.poke();
   }

@@ -2,7 +2,7 @@
 import { Negotiation } from "../../src/handshake/negotiation.ts";
 import type { NegotiationResult } from "../../src/handshake/haggling.ts";
 import { NBD_OPT_EXPORT_NAME, NBD_REP_ACK, NBD_REP_MAGIC } from "../../src/protocol/constants.ts";
-import type { ExportInfo } from "../../src/protocol/export.ts";
+import { type ExportInfo, onlyExport } from "../../src/protocol/export.ts";
 import { flatten, mutate, split } from "./mutate.ts";
 import { NAME, negotiation } from "./options.ts";
 import { type Policy, predict, type Prediction } from "./prediction.ts";
@@ -36,7 +36,7 @@ export function negotiationCase(random: Random): Case {
 }
 
 function converse(bytes: Buffer, pieces: readonly Buffer[], policy: Policy): void {
-  const negotiation = new Negotiation(INFO, policy);
+  const negotiation = new Negotiation(onlyExport(INFO), policy);
   const output: Uint8Array[] = [];
   const ends: number[] = [];
   let at = 0;

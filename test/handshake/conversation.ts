@@ -2,7 +2,12 @@
 import { expect } from "bun:test";
 import type { TlsPolicy } from "../../src/handshake/haggling.ts";
 import { Negotiation } from "../../src/handshake/negotiation.ts";
-import type { ExportInfo, Negotiated } from "../../src/protocol/export.ts";
+import {
+  type ExportInfo,
+  type ExportTable,
+  type Negotiated,
+  onlyExport,
+} from "../../src/protocol/export.ts";
 import { encodeOption } from "../support/wire.ts";
 
 /** An export of 1 GiB with any name; its numbers are easy to find in hex. */
@@ -114,8 +119,9 @@ function feed(negotiation: Negotiation, chunks: readonly Uint8Array[]): Conversa
     const rest = Buffer.concat(chunks.slice(i + 1)).toString("hex");
     if (outcome.kind === "starttls" && rest !== "") throw new Error(`behind STARTTLS: ${rest}`);
     if (outcome.kind !== "transmission") return { output: said, end: { ...outcome } };
+    const { kind, exportName, negotiated } = outcome;
     const leftover = Buffer.from(outcome.leftover).toString("hex") + rest;
-    return { output: said, end: { ...outcome, leftover } };
+    return { output: said, end: { kind, exportName, negotiated, leftover } };
   }
   return { output: Buffer.concat(output).toString("hex"), end: undefined };
 }
@@ -124,32 +130,36 @@ function feed(negotiation: Negotiation, chunks: readonly Uint8Array[]): Conversa
  * Says all of `parts` to a server of `info`: in one piece, byte by byte, and split in two at every
  * position (of long inputs, at many). All ways must come to the same.
  */
-export function converse(info: ExportInfo, ...parts: Uint8Array[]): Conversation {
+export function converse(info: ExportInfo | ExportTable, ...parts: Uint8Array[]): Conversation {
   return converseUnder("off", info, ...parts);
 }
 
 /** The same to a server with this policy; where TLS begins, the conversation has to end. */
 export function converseUnder(
   policy: TlsPolicy,
-  info: ExportInfo,
+  info: ExportInfo | ExportTable,
   ...parts: Uint8Array[]
 ): Conversation {
-  return atEverySplit(parts, (chunks) => feed(new Negotiation(info, policy), chunks));
+  return atEverySplit(parts, (chunks) => feed(new Negotiation(tableOf(info), policy), chunks));
 }
 
 /** Says `clear`, which has to lead to TLS, in one piece, and then `inside` as {@link converse} does. */
 export function converseInTls(
   policy: TlsPolicy,
-  info: ExportInfo,
+  info: ExportInfo | ExportTable,
   clear: readonly Uint8Array[],
   inside: readonly Uint8Array[],
 ): Conversation {
   return atEverySplit(inside, (chunks) => {
-    const negotiation = new Negotiation(info, policy);
+    const negotiation = new Negotiation(tableOf(info), policy);
     expect(feed(negotiation, [Buffer.concat(clear)]).end).toEqual({ kind: "starttls" });
     negotiation.secured();
     return feed(negotiation, chunks);
   });
+}
+
+function tableOf(exports: ExportInfo | ExportTable): ExportTable {
+  return "find" in exports ? exports : onlyExport(exports);
 }
 
 /** @returns what `say` comes to, which is the same at every split */

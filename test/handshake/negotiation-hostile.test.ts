@@ -15,6 +15,7 @@ import {
   transmission,
   u32,
 } from "./conversation.ts";
+import { onlyExport } from "../../src/protocol/export.ts";
 
 const EXPORT_NAME = 1;
 const LIST = 3;
@@ -218,7 +219,7 @@ test("nothing comes of what is not there yet", () => {
 test("what has been pushed may be overwritten afterwards", () => {
   const whole = Buffer.concat([NO_ZEROES, encodeOption(EXPORT_NAME, Buffer.from("disk"))]);
   for (let at = 0; at < whole.length; at++) {
-    const negotiation = new Negotiation(DISK, "off");
+    const negotiation = new Negotiation(onlyExport(DISK), "off");
     // A Buffer, as sockets deliver it, not a plain Uint8Array.
     const chunk = Buffer.from(whole.subarray(0, at));
     negotiation.push(chunk);
@@ -228,7 +229,7 @@ test("what has been pushed may be overwritten afterwards", () => {
 });
 
 test("what is handed over may be kept while the chunk is overwritten", () => {
-  const negotiation = new Negotiation(ANY_NAME, "off");
+  const negotiation = new Negotiation(onlyExport(ANY_NAME), "off");
   const chunk = Buffer.concat([NO_ZEROES, encodeOption(EXPORT_NAME), Buffer.from("early")]);
   const { outcome } = negotiation.push(chunk);
   chunk.fill(0xff);
@@ -237,7 +238,7 @@ test("what is handed over may be kept while the chunk is overwritten", () => {
 });
 
 test("nothing may be pushed when negotiation is over", () => {
-  const negotiation = new Negotiation(ANY_NAME, "off");
+  const negotiation = new Negotiation(onlyExport(ANY_NAME), "off");
   negotiation.push(Buffer.concat([FIXED, encodeOption(EXPORT_NAME)]));
   expect(() => negotiation.push(Buffer.alloc(1))).toThrow("negotiation is over");
 });

@@ -33,6 +33,7 @@ import {
   STRUCTURED,
   transmission,
 } from "./conversation.ts";
+import { onlyExport } from "../../src/protocol/export.ts";
 
 const POLICIES = ["on", "require"] as const;
 const CONTEXT = "base:allocation";
@@ -209,7 +210,7 @@ describe.each(POLICIES)("CVE-2021-3716: with TLS %p, what comes behind STARTTLS"
     // Wherever the bytes are split, but between STARTTLS and what is behind it.
     for (let at = 0; at < input.length; at++) {
       if (at === before.length) continue;
-      const negotiation = new Negotiation(ANY_NAME, policy);
+      const negotiation = new Negotiation(onlyExport(ANY_NAME), policy);
       const first = negotiation.push(input.subarray(0, at));
       if (at < before.length) {
         expect<unknown>(first).toEqual({ output: [] });
@@ -225,7 +226,7 @@ describe.each(POLICIES)("CVE-2021-3716: with TLS %p, what comes behind STARTTLS"
   });
 
   test("and after it is nothing that negotiation takes", () => {
-    const negotiation = new Negotiation(ANY_NAME, policy);
+    const negotiation = new Negotiation(onlyExport(ANY_NAME), policy);
     expect(negotiation.push(before).outcome).toEqual({ kind: "starttls" });
     expect(() => negotiation.push(encodeOption(LIST))).toThrow();
     expect(() => negotiation.push(new Uint8Array(0))).toThrow();

@@ -13,6 +13,7 @@ import {
   reply,
   transmission,
 } from "./conversation.ts";
+import { onlyExport } from "../../src/protocol/export.ts";
 
 const EXPORT_NAME = 1;
 const ABORT = 2;
@@ -35,7 +36,7 @@ const BLOCK_SIZE_INFO = "0003" + "00000001" + "00001000" + "02000000";
 const DESCRIPTION_INFO = `0002${hex("a stream")}`;
 
 test("the greeting has both magics, fixed newstyle and no zeroes", () => {
-  const greeting = new Negotiation(ANY_NAME, "off").greeting();
+  const greeting = new Negotiation(onlyExport(ANY_NAME), "off").greeting();
   expect(Buffer.from(greeting).toString("latin1")).toBe("NBDMAGICIHAVEOPT\x00\x03");
 });
 

@@ -11,6 +11,7 @@ import { encodeOption } from "../support/wire.ts";
 import { eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { told } from "../support/told.ts";
+import { onlyExport } from "../../src/protocol/export.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -48,7 +49,7 @@ const PLAN = { direction: "write", size: 1n << 20n, endpoint: { kind: "fifo", pa
 function open(maxConnections = 2, negotiationTimeout = 30_000): void {
   connections = new ConnectionManager(
     {
-      info: exportInfo(undefined, PLAN as never),
+      exports: onlyExport(exportInfo(undefined, PLAN as never)),
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
@@ -186,8 +187,8 @@ test("who negotiates is counted, and heard, by when it came", async () => {
   const { accepted } = connections;
   using _second = await greeted();
   expect(connections.negotiating().count).toBe(2);
-  expect(connections.negotiating(accepted).count).toBe(1);
-  const silence = () => connections.negotiating(accepted).silence;
+  expect(connections.negotiating(undefined, accepted).count).toBe(1);
+  const silence = () => connections.negotiating(undefined, accepted).silence;
   await eventually(() => silence() > 100, "silence");
   const long = silence();
   // A word at each look, until one of them is heard before the next look.
