@@ -36,6 +36,8 @@ export type ErrorCode =
 /** What happened and what to do about it, in one line. */
 export class UserError extends Error {
   override readonly name = "UserError";
+  /** The stream that it is about, of several. */
+  subject: string | undefined;
 
   constructor(
     readonly code: ErrorCode,
@@ -44,6 +46,15 @@ export class UserError extends Error {
   ) {
     super(message);
   }
+}
+
+/** Says of an error which of several streams it is about. */
+export function about(stream: string, error: unknown): unknown {
+  if (error instanceof UserError && error.subject === undefined) {
+    error.subject = stream;
+    error.message = `${stream}: ${error.message}`;
+  }
+  return error;
 }
 
 /** The command line is wrong. */

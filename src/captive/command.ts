@@ -5,17 +5,24 @@ import { type Address, nbdUri } from "../net/address.ts";
 import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
 /** The values of `$name` in the command and in its environment. */
-export type Variables = Readonly<Record<VariableName, string>>;
+export type Variables = Readonly<Record<string, string>> & { readonly uri: string };
 
-const NAMES = ["nbd", "uri", "unixsocket", "port", "exportname", "tls"] as const;
-type VariableName = (typeof NAMES)[number];
-
+/**
+ * The variables that describe a server. With one export, `uri` and `nbd` name it; with several, they name
+ * the server, and those of an export have its name behind them: `uri_vda`.
+ *
+ * @param names of the exports; an empty one is any
+ */
 export function captiveVariables(
   address: Address,
-  exportName: string,
+  names: readonly string[],
   security: Security = { policy: "off" },
 ): Variables {
-  const uri = nbdUri(address, exportName, requiredCertificates(security));
+  const uriOf = (name: string) => nbdUri(address, name, requiredCertificates(security));
+  const [only = "", ...others] = names;
+  const exportName = others.length === 0 ? only : "";
+  const uri = uriOf(exportName);
+  const each = others.length === 0 ? [] : names.filter((name) => SHELL_WORD.test(name));
   return {
     nbd: uri,
     uri,
@@ -23,10 +30,17 @@ export function captiveVariables(
     port: address.kind === "tcp" ? String(address.port) : "",
     exportname: exportName,
     tls: security.policy,
+    ...Object.fromEntries(
+      each.flatMap((name) => ["uri", "nbd"].map((kind) => [`${kind}_${name}`, uriOf(name)])),
+    ),
   };
 }
 
-const REFERENCE = new RegExp(`\\$(?:(${NAMES.join("|")})\\b|\\{(${NAMES.join("|")})\\})`, "g");
+/** What may be a part of a variable's name. */
+const SHELL_WORD = /^[A-Za-z0-9_]+$/;
+
+const NAME = "nbd|uri|unixsocket|port|exportname|tls|(?:nbd|uri)_[A-Za-z0-9_]+";
+const REFERENCE = new RegExp(`\\$(?:(${NAME})(?![A-Za-z0-9_])|\\{(${NAME})\\})`, "g");
 
 /** True when a word of the command contains a variable. */
 export function hasReference(word: string): boolean {
@@ -48,8 +62,8 @@ export function commandOf(words: readonly string[]): CaptiveCommand {
 export function captiveWords(command: CaptiveCommand, variables: Variables): string[] {
   if (typeof command === "string") return ["/bin/sh", "-c", command];
   return command.map((word) =>
-    word.replace(REFERENCE, (_, bare?: string, braced?: string) => {
-      return variables[(bare ?? braced) as VariableName];
+    word.replace(REFERENCE, (reference, bare?: string, braced?: string) => {
+      return variables[bare ?? (braced as string)] ?? reference;
     }),
   );
 }

@@ -3,11 +3,13 @@ import { cleaningUp } from "../clean-up.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
 import { ProcessTree } from "../process/process-tree.ts";
-import { forwardedSignal, signalStatus } from "../process/signals.ts";
+import { type EndSignal, forwardedSignal, signalStatus } from "../process/signals.ts";
+import type { Direction } from "../endpoint/spec.ts";
 import type { Address } from "../net/address.ts";
 import { commandFailure, type StreamState } from "../server/stream-state.ts";
 import type { Verdict } from "../server/exit-status.ts";
-import { host, type HostedStream, type StreamResult } from "../server/host.ts";
+import { host, type HostedStream } from "../server/host.ts";
+import type { StreamResult } from "../server/summary.ts";
 import type { HostOptions } from "../server/settings.ts";
 import type { EndCondition } from "../server/stream-end.ts";
 import type { StreamServer } from "../server/stream-server.ts";
@@ -21,7 +23,12 @@ const MARK = "NBD_STREAMING_COMMAND";
 /** Milliseconds between the signal that asks processes to end and SIGKILL. */
 const KILL_GRACE = 300;
 
-export interface RunOptions extends Omit<HostOptions, "entrance"> {
+/** A stream of the command. */
+export type CaptiveStream = Omit<HostOptions, "entrance">;
+
+export interface RunOptions {
+  /** At least one; what the server needs is the same in all of them. */
+  readonly streams: readonly CaptiveStream[];
   /** Where to listen; undefined for a private Unix socket. */
   readonly address: Address | undefined;
   /** Returns the command's words. */
@@ -32,33 +39,36 @@ export interface RunOptions extends Omit<HostOptions, "entrance"> {
   readonly outputTaken?: boolean;
 }
 
-export interface CaptiveResult extends StreamResult {
+export interface CaptiveResult {
+  /** Of the streams, in the same order. */
+  readonly results: readonly StreamResult[];
   /** The command's exit status, or 128 plus a signal's number; undefined if it had not ended. */
   readonly commandStatus: number | undefined;
 }
 
 /**
- * Runs the command with the server as its disk. The status of the result is 0 when the command has
+ * Runs the command with the server as its disk or disks. The status of a result is 0 when the command has
  * succeeded and the stream is complete; the command's own when it has failed.
  *
  * @throws UserError when something cannot be started
  */
 export async function run(options: RunOptions): Promise<CaptiveResult> {
+  const { log } = options.streams[0] as CaptiveStream;
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
   let command: Command | undefined;
   return await cleaningUp(
     async () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      const [result] = await host([{ ...options, entrance }], async (stream, nbd) => {
-        const address = nbd.address ?? entrance;
-        command = new Command(options, address, stream.server);
+      const streams = options.streams.map((stream) => ({ ...stream, entrance }));
+      const results = await host(streams, async (stream, nbd) => {
+        command ??= new Command(options, nbd.address ?? entrance);
         return await withCommand(command, stream, options);
       });
-      return { ...(result as StreamResult), commandStatus: command?.status };
+      return { results, commandStatus: command?.status };
     },
     () => {
       const left = folder?.remove();
-      if (left !== undefined) options.log.warn(left);
+      if (left !== undefined) log.warn(left);
     },
   );
 }
@@ -68,46 +78,77 @@ async function withCommand(
   stream: HostedStream,
   options: RunOptions,
 ): Promise<Verdict> {
-  const { tree } = command;
+  const { server } = stream;
   let verdict: Verdict | undefined;
   return await cleaningUp(
-    async () => (verdict = await stream.awaitEnd(commandExited(command, stream.server, options))),
     async () => {
-      if (verdict !== undefined && verdict.why === undefined) return;
+      command.watch(server);
+      verdict = await stream.awaitEnd(commandExited(command, stream, options));
+      return verdict;
+    },
+    async () => {
+      const failed = verdict === undefined || verdict.why !== undefined;
       // In this order: a reader must not see the end of the stream while the command has time to end.
-      const cancelled = stream.cancel();
-      await endTree(tree, forwardedSignal(options.stopSignal.caught ?? "SIGTERM"));
+      const cancelled = failed ? stream.cancel() : undefined;
+      await command.streamEnded(failed, stream.options.stopSignal.caught);
       await cancelled;
     },
-    () => tree.release(),
   );
 }
 
-/** The running command; its end makes the server check its conditions again. */
+/** The running command; its end makes the streams check their conditions again. */
 class Command {
   readonly tree: ProcessTree;
   /** The exit status, or 128 plus a signal's number; undefined while it runs. */
   status: number | undefined;
+  readonly #servers: StreamServer[] = [];
+  /** Streams that have not ended. */
+  #left: number;
+  #failed = false;
 
-  constructor(options: RunOptions, address: Address, server: StreamServer) {
-    const { exportName = "", security } = options;
-    this.tree = spawn(options, captiveVariables(address, exportName, security));
+  constructor(options: RunOptions, address: Address) {
+    this.#left = options.streams.length;
+    this.tree = spawn(
+      options,
+      captiveVariables(address, namesOf(options.streams), options.streams[0]?.security),
+    );
     const child = this.tree.child;
     void child.exited.then(() => {
       const { signalCode, exitCode } = child;
       this.status = signalCode === null ? (exitCode ?? 0) : signalStatus(signalCode);
-      server.poke();
+      for (const server of this.#servers) server.poke();
     });
+  }
+
+  watch(server: StreamServer): void {
+    this.#servers.push(server);
+  }
+
+  /** Ends what is left of the command when the last stream has ended, if one of them is not complete. */
+  async streamEnded(failed: boolean, signal: EndSignal | undefined): Promise<void> {
+    this.#failed ||= failed;
+    this.#left--;
+    if (this.#left > 0) return;
+    if (this.#failed) await endTree(this.tree, forwardedSignal(signal ?? "SIGTERM"));
+    this.tree.release();
   }
 }
 
+/** The names of the exports; one that is not given is empty. */
+function namesOf(streams: readonly CaptiveStream[]): string[] {
+  return streams.map(({ exportName = "" }) => exportName);
+}
+
 function spawn(options: RunOptions, variables: Variables): ProcessTree {
-  const { spec, direction, outputTaken = false } = options;
+  const { streams, outputTaken = false } = options;
   const cmd = options.command(variables);
-  // The command must not use a standard input or output that is the stream.
-  const taken = spec.kind === "descriptor" ? spec.fd : undefined;
-  const stdin = direction === "read" && taken === 0 ? "null" : 0;
-  const stdout = outputTaken || (direction === "write" && taken === 1) ? 2 : 1;
+  // The command must not use a standard input or output that is a stream.
+  const isTaken = (of: Direction, fd: number) =>
+    streams.some(
+      ({ spec, direction }) => direction === of && spec.kind === "descriptor" && spec.fd === fd,
+    );
+  const stdin = isTaken("read", 0) ? "null" : 0;
+  const stdout = outputTaken || isTaken("write", 1) ? 2 : 1;
   try {
     return new ProcessTree(MARK, {
       cmd,
@@ -122,9 +163,10 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
 
 function commandExited(
   command: Command,
-  server: StreamServer,
-  { stopSignal, direction, image, dryRun }: RunOptions,
+  { server, options }: HostedStream,
+  { image }: RunOptions,
 ): EndCondition {
+  const { stopSignal, direction, dryRun } = options;
   const { state } = server;
   const hasExited = () => command.status !== undefined;
   return {

@@ -10,6 +10,7 @@ import { textOf } from "../messages/text.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
 import { signalStatus } from "../process/signals.ts";
 import { NOBODY } from "../server/observer.ts";
+import type { StreamResult } from "../server/summary.ts";
 import type { StreamContext } from "../server/settings.ts";
 import type { StopSignal } from "../server/stop-signal.ts";
 import type { DryRunFindings, Tally } from "../stream/messages.ts";
@@ -109,17 +110,21 @@ async function tryOut(
 ): Promise<Trial> {
   const options = size === null ? { window } : { size, window };
   const say = (message: Words) => log.verbose(message);
-  const { why, commandStatus, findings } = await run({
+  const stream = {
     ...resolveServe({ ...options, pipe: "/dev/null", pad: false, idleTimeout: 0, workerUrl }),
     stopSignal,
     observer: NOBODY,
     log: { info: say, warn: say, verbose: say },
     vocabulary,
     dryRun: true,
+  };
+  const { results, commandStatus } = await run({
+    streams: [stream],
     address: undefined,
     command: (variables) => captiveWords(commandOf(command), variables),
     outputTaken: true,
   });
+  const { why, findings } = results[0] as StreamResult;
   requireNoSignal(stopSignal);
   if (findings === undefined) throw new Error("the stream thread has not told what it saw");
   const status = commandStatus ?? signalStatus("SIGKILL");

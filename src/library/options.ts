@@ -127,7 +127,6 @@ export interface ResolvedStream extends StreamSettings {
   readonly signal: AbortSignal | undefined;
   /** Milliseconds between two "progress" events. */
   readonly progressInterval: number;
-  readonly beforeStart: (() => void) | undefined;
   /** The endpoint, the Unix socket, the image and the pid file: a report must not overwrite them. */
   readonly files: readonly NamedFile[];
 }

@@ -5,19 +5,25 @@ import { textOf } from "../messages/text.ts";
 import { LIBRARY, type Vocabulary } from "../messages/vocabulary.ts";
 import type { EndSignal } from "../process/signals.ts";
 import { endedBy } from "../server/exit-status.ts";
-import type { StreamResult } from "../server/host.ts";
 import type { StreamContext } from "../server/settings.ts";
 import { endedBefore } from "../server/stop-signal.ts";
 import { doubtOf } from "./contents.ts";
 import { type ResolvedRun, resolveRun, type RunOptions } from "./options.ts";
+import { resolveRunStreams, type RunStreamsOptions } from "./several.ts";
 import { Streaming } from "./streaming.ts";
+import { Streams } from "./streams.ts";
+import type { StreamResult } from "../server/summary.ts";
 
 /**
- * Runs a command with the stream as its disk, or copies an image into or out of it. It catches no
- * signals; the command gets those that are for the whole process group.
+ * Runs a command with the stream as its disk, or with several, or copies an image into or out of one. It
+ * catches no signals; the command gets those that are for the whole process group.
  */
-export function run(options: RunOptions): Streaming {
-  return startRun(() => resolveRun(options), LIBRARY);
+export function run(options: RunStreamsOptions): Streams;
+export function run(options: RunOptions): Streaming;
+export function run(options: RunOptions | RunStreamsOptions): Streaming | Streams {
+  if (!("streams" in options)) return startRun(() => resolveRun(options), LIBRARY);
+  const { failFast } = options;
+  return startRunStreams(() => resolveRunStreams(options), LIBRARY, failFast);
 }
 
 /**
@@ -32,6 +38,30 @@ export function startRun(resolve: () => ResolvedRun, vocabulary: Vocabulary): St
   });
 }
 
+/** The same for several streams. */
+export function startRunStreams(
+  resolve: () => readonly ResolvedRun[],
+  vocabulary: Vocabulary,
+  failFast = false,
+): Streams {
+  return new Streams(vocabulary, () => {
+    const settings = resolve();
+    const body = async (contexts: readonly StreamContext[]) => {
+      const { address, client } = settings[0] as ResolvedRun;
+      const { log } = contexts[0] as StreamContext;
+      await client.prepare(log);
+      const streams = settings.map((one, i) => ({
+        ...one,
+        ...(contexts[i] as StreamContext),
+        doubts: (start: Uint8Array) => doubtOf(start, one),
+        failFast,
+      }));
+      return (await runCaptive({ streams, address, command: client.words })).results;
+    };
+    return { settings, body };
+  });
+}
+
 async function runClient(settings: ResolvedRun, context: StreamContext): Promise<StreamResult> {
   const { client } = settings;
   const { stopSignal, log, vocabulary } = context;
@@ -42,14 +72,16 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
       await client.prepare(log);
       const size = settings.size ?? (await client.size?.(stop).catch(unlessStopped(stop)));
       if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
-      const result = await runCaptive({
+      const stream = {
         ...settings,
         ...context,
         size,
-        doubts: (start) => doubtOf(start, { ...settings, ...client }),
-        command: client.words,
-        image: client.image,
-      });
+        doubts: (start: Uint8Array) => doubtOf(start, { ...settings, ...client }),
+      };
+      const { address } = settings;
+      const { words: command, image } = client;
+      const { results } = await runCaptive({ streams: [stream], address, command, image });
+      const result = results[0] as StreamResult;
       complete = result.why === undefined;
       const product = client.product?.();
       if (complete && product !== undefined && !(await product.keep(stop))) {

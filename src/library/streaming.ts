@@ -1,25 +1,13 @@
 /** The object that `serve` and `run` return. */
-import { EventEmitter } from "node:events";
 import { UserError } from "../errors.ts";
-import type { Words } from "../messages/notice.ts";
-import { textOf } from "../messages/text.ts";
 import type { Vocabulary } from "../messages/vocabulary.ts";
-import type { EndSignal } from "../process/signals.ts";
-import { type Snapshot, Watch } from "../progress/watch.ts";
-import { requireRecentBun } from "../runtime.ts";
-import type { StreamResult } from "../server/host.ts";
+import type { Snapshot } from "../progress/watch.ts";
 import type { StreamContext } from "../server/settings.ts";
-import { StopSignal } from "../server/stop-signal.ts";
-import type { Summary } from "../server/summary.ts";
+import type { StopSignal } from "../server/stop-signal.ts";
+import type { StreamResult, Summary } from "../server/summary.ts";
 import { releaseEndpoint, type ResolvedStream } from "./options.ts";
-
-/** Something to tell the user. */
-export interface Message {
-  /** `warn`: something is wrong, but the stream goes on; `verbose`: helps to find a fault. */
-  readonly level: "info" | "warn" | "verbose";
-  /** One line. */
-  readonly text: string;
-}
+import { Started } from "./started.ts";
+import { type Message, messageLog, Watched } from "./watched.ts";
 
 /** Where the server can be found. */
 export interface Listening {
@@ -59,135 +47,47 @@ export interface Beginning {
  * is complete: when it is truncated, it rejects with a {@link TruncatedError}, and with another
  * {@link UserError} where it could not begin.
  */
-export class Streaming extends EventEmitter<StreamingEvents> implements Promise<Summary> {
-  readonly [Symbol.toStringTag] = "Streaming";
-  readonly #stopSignal = new StopSignal();
-  readonly #vocabulary: Vocabulary;
-  readonly #result: Promise<Summary>;
-  #watch: Watch | undefined;
-  #timer: ReturnType<typeof setInterval> | undefined;
-  #last: Snapshot | undefined;
-  /** True once the sink or source is open. */
-  #opened = () => false;
+export class Streaming extends Started<Summary, StreamingEvents> {
+  #watched: Watched | undefined;
 
   /**
    * @param vocabulary names options in messages
    * @param begin resolves the options; what it throws is what the stream rejects with
    */
   constructor(vocabulary: Vocabulary, begin: () => Beginning) {
-    super();
-    this.#vocabulary = vocabulary;
-    this.#result = this.#run(begin);
+    super((stopSignal) => this.#run(vocabulary, begin(), stopSignal));
   }
 
   /** How far the stream is at this moment, or was at its end; undefined before its start. */
   get progress(): Snapshot | undefined {
-    return this.#watch?.look(seconds()) ?? this.#last;
+    return this.#watched?.progress;
   }
 
-  /**
-   * Does what the signal does to the program: the stream ends where it stands, and is truncated. With
-   * `keep`, and no client connected, it is the regular end of the stream. When the clients are done and
-   * only the rest has to be emitted, that has half a second; a second call ends it at once.
-   */
-  stop(signal: EndSignal = "SIGTERM"): void {
-    this.#stopSignal.raise(signal);
-  }
-
-  then<Value = Summary, Reason = never>(
-    onFulfilled?: ((summary: Summary) => Value | PromiseLike<Value>) | null,
-    onRejected?: ((reason: unknown) => Reason | PromiseLike<Reason>) | null,
-  ): Promise<Value | Reason> {
-    return this.#result.then(onFulfilled, onRejected);
-  }
-
-  catch<Reason = never>(
-    onRejected?: ((reason: unknown) => Reason | PromiseLike<Reason>) | null,
-  ): Promise<Summary | Reason> {
-    return this.#result.catch(onRejected);
-  }
-
-  finally(onFinally?: (() => void) | null): Promise<Summary> {
-    return this.#result.finally(onFinally);
-  }
-
-  async #run(begin: () => Beginning): Promise<Summary> {
-    // Lets the caller add its listeners first.
-    await undefined;
-    const beginning = begin();
+  async #run(
+    vocabulary: Vocabulary,
+    { settings, body }: Beginning,
+    stopSignal: StopSignal,
+  ): Promise<Summary> {
+    const watched = new Watched({
+      interval: settings.progressInterval,
+      onListening: ({ uri }) => this.emitSafely("listening", { uri }),
+      onProgress: () =>
+        this.listenerCount("progress") === 0
+          ? undefined
+          : (snapshot) => this.emitSafely("progress", snapshot),
+    });
+    this.#watched = watched;
+    const log = messageLog(vocabulary, (message) => this.emitSafely("message", message));
     try {
-      return await this.#attend(beginning);
+      return await this.attended(settings.signal, async () => {
+        const context = { stopSignal, observer: watched.observer, log, vocabulary };
+        const { why, status, summary } = await body(context);
+        if (why !== undefined) throw new TruncatedError(summary, status);
+        return summary;
+      });
     } catch (error) {
-      if (!this.#opened()) releaseEndpoint(beginning.settings);
+      if (!watched.opened) releaseEndpoint(settings);
       throw error;
     }
   }
-
-  async #attend({ settings, body }: Beginning): Promise<Summary> {
-    requireRecentBun(Bun.version);
-    const { signal, progressInterval, beforeStart } = settings;
-    const abort = () => this.stop();
-    if (signal?.aborted === true) abort();
-    signal?.addEventListener("abort", abort);
-    const vocabulary = this.#vocabulary;
-    const say = (level: Message["level"]) => (words: Words) => {
-      this.#emitSafely("message", { level, text: textOf(words, vocabulary) });
-    };
-    try {
-      const { why, status, summary } = await body({
-        stopSignal: this.#stopSignal,
-        observer: {
-          watch: (stream, kind, uri) => {
-            this.#opened = () => stream.opened;
-            beforeStart?.();
-            this.#begin(new Watch(stream, kind, seconds()), uri, progressInterval);
-          },
-          end: () => this.#end(),
-        },
-        log: { info: say("info"), warn: say("warn"), verbose: say("verbose") },
-        vocabulary,
-      });
-      if (why !== undefined) throw new TruncatedError(summary, status);
-      return summary;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  #begin(watch: Watch, uri: string | undefined, interval: number): void {
-    this.#watch = watch;
-    this.#timer = setInterval(() => this.#tell(), interval);
-    this.#emitSafely("listening", { uri });
-  }
-
-  #end(): void {
-    clearInterval(this.#timer);
-    this.#tell();
-    this.#last = this.progress;
-    this.#watch = undefined;
-  }
-
-  #tell(): void {
-    if (this.listenerCount("progress") === 0) return;
-    const { progress } = this;
-    if (progress !== undefined) this.#emitSafely("progress", progress);
-  }
-
-  /** Turns an exception of a listener into the program's uncaught exception, so that the stream goes on. */
-  #emitSafely<Name extends keyof StreamingEvents>(
-    name: Name,
-    event: StreamingEvents[Name][0],
-  ): void {
-    try {
-      this.emit(name, ...([event] as never));
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  }
-}
-
-function seconds(): number {
-  return performance.now() / 1000;
 }

@@ -22,5 +22,7 @@ export function optionError(notice: Notice): NoticeError {
 
 /** The text of anything that was thrown, with the names of options in `vocabulary`. */
 export function messageIn(error: unknown, vocabulary: Vocabulary): string {
-  return error instanceof NoticeError ? textOf(error.notice, vocabulary) : messageOf(error);
+  if (!(error instanceof NoticeError)) return messageOf(error);
+  const { subject, notice } = error;
+  return `${subject === undefined ? "" : `${subject}: `}${textOf(notice, vocabulary)}`;
 }

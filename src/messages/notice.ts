@@ -35,6 +35,8 @@ interface Failures {
   SINK_FAILED: { sink: string; why: string; emitted: number };
   /** Another stream goes to the same pipe. */
   SINK_TAKEN: { sink: string };
+  /** Another stream of the server has failed, and the first failure is to end all. */
+  OTHER_FAILED: { exportName: string };
 }
 
 /** A request to read back what has gone by, because of which a client may fail. */
@@ -147,6 +149,11 @@ interface Complaints {
   FORMAT_UNKNOWN: { image: string };
   EXACT_WRITTEN: {};
   EXPORT_NAME: { most: number };
+  /** Of several streams, one has no name, or two have the same. */
+  STREAM_UNNAMED: {};
+  STREAM_TWICE: { name: string };
+  /** Two streams cannot have the same endpoint. */
+  ENDPOINT_SHARED: { names: readonly [string, string]; endpoint: string };
   ONE_FILE: { own: Words; other: Words; path: string };
   NOT_A_SIZE: { option: "size" | "window"; value: string | number | bigint };
   SIZE_TOO_LARGE: { option: "size" | "window"; value: string | number | bigint; most: string };

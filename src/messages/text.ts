@@ -70,6 +70,9 @@ const TEXTS: Texts = {
   SINK_TAKEN: ({ sink }) =>
     `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
 
+  OTHER_FAILED: ({ exportName }, v) =>
+    `ended because the stream ${exportName} has failed (${v.given("failFast", true)})`,
+
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
   REFUSED_PAST_END({ request, size }, v) {
@@ -218,6 +221,10 @@ const TEXTS: Texts = {
   EXACT_WRITTEN: (_, v) =>
     `${v.given("exact", true)} needs ${v.name("read")}: clients cannot write past ${v.name("size")}`,
   EXPORT_NAME: ({ most }, v) => `${v.name("exportName")} takes a name of at most ${most} bytes`,
+  STREAM_UNNAMED: (_, v) => `each of several streams needs a name: ${v.name("exportName", "NAME")}`,
+  STREAM_TWICE: ({ name }) => `two streams are called ${name}: give each a name of its own`,
+  ENDPOINT_SHARED: ({ names: [one, other], endpoint }) =>
+    `the streams ${one} and ${other} both use ${endpoint}: give each an endpoint of its own`,
   ONE_FILE: ({ own, other, path }, v) =>
     `${textOf(own, v)} and ${textOf(other, v)} are one file, ${path}: name another one`,
   NOT_A_SIZE({ option, value }, v) {

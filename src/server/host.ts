@@ -4,9 +4,9 @@ import { cleaningUp } from "../clean-up.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
-import { messageOf } from "../errors.ts";
+import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
-import { type DryRunFindings, planOf } from "../stream/messages.ts";
+import { planOf } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
@@ -14,13 +14,7 @@ import { endedBefore } from "./stop-signal.ts";
 import type { PidFile } from "./pid-file.ts";
 import { awaitEnd, type EndCondition } from "./stream-end.ts";
 import { StreamServer } from "./stream-server.ts";
-import type { Summary } from "./summary.ts";
-
-export interface StreamResult extends Verdict {
-  readonly summary: Summary;
-  /** The findings of a dry run; undefined for other streams. */
-  readonly findings: DryRunFindings | undefined;
-}
+import type { StreamResult } from "./summary.ts";
 
 /** The parameter of `body`. */
 export interface HostedStream<Options = HostOptions> {
@@ -39,7 +33,7 @@ export interface HostedStream<Options = HostOptions> {
  * Runs streams behind one server, and `body` for each of them. The streams begin together: if one of them
  * cannot, none does.
  *
- * @param streams have the settings of the server, and the pid file, in common
+ * @param streams have the settings of the server, `pidFile`, `beforeStart` and `failFast` in common
  * @returns the results in the same order, when all have ended
  * @throws UserError when a stream cannot begin
  */
@@ -59,19 +53,32 @@ export async function host<Options extends HostOptions>(
   let pidFile: PidFile | undefined;
   const nbd = new NbdServer({
     ...common,
+    log: common.serverLog ?? common.log,
     exports: streams.length,
     onListening: () => {
       if (pidFiles !== undefined) pidFile = new pidFiles.PidFile(common.pidFile as string);
+      common.beforeStart?.();
     },
   });
+  const running = new Set<StreamServer>();
   return await cleaningUp(
     async () => {
       const hosted = streams.map(async (options) => {
         try {
-          return await hostStream(options, nbd, (stream) => body(stream, nbd));
+          const result = await hostStream(options, nbd, async (stream) => {
+            running.add(stream.server);
+            const verdict = await body(stream, nbd);
+            running.delete(stream.server);
+            if (verdict.why !== undefined && common.failFast === true) {
+              for (const server of running) server.giveUp(options.exportName ?? "");
+            }
+            return verdict;
+          });
+          options.onEnd?.(result);
+          return result;
         } catch (error) {
           nbd.fail(error);
-          throw error;
+          throw streams.length > 1 ? about(options.exportName ?? "", error) : error;
         }
       });
       // All of them have cleaned up before the first error goes on.
@@ -104,7 +111,7 @@ async function hostStream<Options extends HostOptions>(
       await cleaningUp(
         async () => {
           await nbd.listening;
-          observer.watch(server, { direction, size }, server.uri);
+          observer.watch(server, { direction, size }, { uri: server.uri, serverUri: nbd.uri() });
           verdict = await body({
             server,
             options,
@@ -172,9 +179,10 @@ function closeHandle({ handle }: Endpoint): void {
   if (handle.kind !== "fifo") close(handle.fd);
 }
 
-async function prepare({ spec, direction, size, stopSignal }: HostOptions): Promise<Endpoint> {
+async function prepare(options: HostOptions): Promise<Endpoint> {
+  const { spec, direction, size, exportName, stopSignal } = options;
   try {
-    return await openEndpoint(spec, direction, size, stopSignal);
+    return await openEndpoint(spec, direction, { size, exportName }, stopSignal);
   } catch (error) {
     if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const unusable = error instanceof UnusableError;

@@ -33,13 +33,17 @@ export type Stage =
   /** The clients are done; the rest is emitted, and the endpoint has to finish. */
   | "ending";
 
+/** Where clients of this machine find it; undefined for a socket that was passed, or is a client. */
+export interface Found {
+  /** The stream. */
+  readonly uri: string | undefined;
+  /** The server, without the stream's name. */
+  readonly serverUri: string | undefined;
+}
+
 export interface Observer {
-  /**
-   * The stream begins: clients can connect.
-   *
-   * @param uri for clients of this machine; undefined for a socket that was passed, or is a client
-   */
-  watch(stream: Observed, kind: StreamKind, uri: string | undefined): void;
+  /** The stream begins: clients can connect. */
+  watch(stream: Observed, kind: StreamKind, found: Found): void;
   /** The stream has ended. */
   end(): void;
 }

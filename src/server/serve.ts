@@ -1,8 +1,9 @@
 /** `serve`: listen until the stream is done. */
 import { drain, hasAll, areAllRepeated } from "./drain.ts";
-import { host, type StreamResult } from "./host.ts";
+import { host } from "./host.ts";
 import type { HostOptions } from "./settings.ts";
 import type { EndCondition } from "./stream-end.ts";
+import type { StreamResult } from "./summary.ts";
 import type { StreamServer } from "./stream-server.ts";
 
 /** Milliseconds between two checks of the clients that are still connected. */

@@ -6,6 +6,7 @@ import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Entrance } from "../net/address.ts";
 import type { ConnectionSettings } from "../net/connection-manager.ts";
 import type { FlowSettings, ShortStream } from "../stream/messages.ts";
+import type { StreamResult } from "./summary.ts";
 import type { Observer } from "./observer.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
@@ -25,6 +26,8 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */
   readonly pidFile: string | undefined;
+  /** Called right before clients can connect; what it throws keeps the stream from beginning. */
+  readonly beforeStart: (() => void) | undefined;
   /** The stream thread's file. */
   readonly workerUrl: URL;
   /** The process exits after the stream, and with it the stream thread, whose own end takes 3 ms. */
@@ -39,11 +42,17 @@ export interface StreamContext {
   readonly observer: Observer;
   readonly stopSignal: StopSignal;
   readonly log: Log;
+  /** For what concerns the server; `log` where there is one stream. */
+  readonly serverLog?: Log;
   /** Names options in the summary. */
   readonly vocabulary: Vocabulary;
+  /** Called when this one of several streams has ended, and is cleaned up. */
+  readonly onEnd?: (result: StreamResult) => void;
 }
 
 export interface HostOptions extends StreamSettings, StreamContext {
+  /** The first stream that is truncated ends the others. */
+  readonly failFast?: boolean;
   /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }

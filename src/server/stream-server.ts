@@ -15,6 +15,7 @@ import {
   type StreamStatus,
 } from "../stream/messages.ts";
 import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
+import { NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import { Condition } from "./condition.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import type { Log } from "../log.ts";
@@ -199,6 +200,12 @@ export class StreamServer implements StreamExport {
     this.#nbd.remove(this.info);
     this.#thread.send({ type: "dismiss", whom });
     await this.sync();
+  }
+
+  /** Another stream has failed, and this one is not to go on without it. */
+  giveUp(exportName: string): void {
+    this.state.failure ??= { code: "OTHER_FAILED", exportName, errno: NBD_ESHUTDOWN };
+    this.poke();
   }
 
   /** Gives up a client that was lost and has not come back. */

@@ -3,7 +3,7 @@ import type { Notice } from "../messages/notice.ts";
 import { textOf } from "../messages/text.ts";
 import type { Vocabulary } from "../messages/vocabulary.ts";
 import type { Counters } from "../stream/counters.ts";
-import type { Ended, StreamPlan } from "../stream/messages.ts";
+import type { DryRunFindings, Ended, StreamPlan } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 
 /** The names are those of the JSON form. */
@@ -28,6 +28,13 @@ export interface Summary {
   readonly surplus: number | null;
   /** Warnings about the stream's bytes: a surplus, or a start that is no raw disk's. */
   readonly warnings: readonly string[];
+}
+
+/** How a stream has ended, with its figures. */
+export interface StreamResult extends Verdict {
+  readonly summary: Summary;
+  /** The findings of a dry run; undefined for other streams. */
+  readonly findings: DryRunFindings | undefined;
 }
 
 export interface SummaryParts {

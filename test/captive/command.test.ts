@@ -12,7 +12,7 @@ const VARIABLES = {
 
 describe("captiveVariables", () => {
   test("of a Unix socket have its path and no port", () => {
-    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, "a/b")).toEqual({
+    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, ["a/b"])).toEqual({
       nbd: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       uri: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       unixsocket: "/run/my disk/x",
@@ -23,7 +23,7 @@ describe("captiveVariables", () => {
   });
 
   test("of a TCP port have the port and no path", () => {
-    expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, "")).toEqual({
+    expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [""])).toEqual({
       nbd: "nbd://127.0.0.1:4711/",
       uri: "nbd://127.0.0.1:4711/",
       unixsocket: "",

@@ -65,7 +65,7 @@ describe("parseTarget", () => {
 });
 
 describe("a path to read from", () => {
-  const openPath = (path: string) => openEndpoint({ kind: "path", path }, "read", undefined);
+  const openPath = (path: string) => openEndpoint({ kind: "path", path }, "read", {});
 
   test("may be a regular file, whose length is known", async () => {
     using folder = tempFolder();
@@ -97,7 +97,7 @@ describe("a path to read from", () => {
     mkdirSync(folder.file("folder"));
     writeFileSync(folder.file("disk"), "");
     await expect(openPath(folder.file("folder"))).rejects.toThrow("it is a folder");
-    const written = openEndpoint({ kind: "path", path: folder.file("disk") }, "write", undefined);
+    const written = openEndpoint({ kind: "path", path: folder.file("disk") }, "write", {});
     await expect(written).rejects.toThrow("it is a regular file");
   });
 });

@@ -56,6 +56,7 @@ export const SAMPLES: Samples = {
   SINK_FULL: [{ code: "SINK_FULL", errno: 28, sink: "out", why: "no room", emitted: 4096 }],
   SINK_FAILED: [{ code: "SINK_FAILED", errno: 108, sink: "out", why: "EIO", emitted: 4096 }],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
+  OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda" }],
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [
@@ -167,6 +168,9 @@ export const SAMPLES: Samples = {
   FORMAT_UNKNOWN: [{ code: "FORMAT_UNKNOWN", image: "disk" }],
   EXACT_WRITTEN: [{ code: "EXACT_WRITTEN" }],
   EXPORT_NAME: [{ code: "EXPORT_NAME", most: 4096 }],
+  STREAM_UNNAMED: [{ code: "STREAM_UNNAMED" }],
+  STREAM_TWICE: [{ code: "STREAM_TWICE", name: "vda" }],
+  ENDPOINT_SHARED: [{ code: "ENDPOINT_SHARED", names: ["vda", "vdb"], endpoint: "out" }],
   ONE_FILE: [
     { code: "ONE_FILE", own: { code: "OPTION", option: "pidFile" }, other: "fd:3", path: "x" },
   ],

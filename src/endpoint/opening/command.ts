@@ -19,6 +19,14 @@ const EXIT_LIMIT = 200;
 /** The signals of Ctrl-C and Ctrl-\. */
 const INTERRUPTS = ["SIGINT", "SIGQUIT"] as const;
 
+/** What a command finds in its environment about its stream. */
+export interface StreamFacts {
+  /** The stream's length in bytes, if known: NBD_STREAMING_SIZE. */
+  readonly size?: bigint | undefined;
+  /** The only export name, if there is one: NBD_STREAMING_EXPORT. */
+  readonly exportName?: string | undefined;
+}
+
 /** @param signal of a key that was pressed while the command had the terminal */
 type Interrupt = (signal: EndSignal) => void;
 
@@ -30,12 +38,12 @@ type Interrupt = (signal: EndSignal) => void;
  * the command is dead after {@link Endpoint.cancel}; and the watchdog, which kills the command if this
  * process is killed.
  *
- * @param size the stream's length in bytes if known: NBD_STREAMING_SIZE for the command
+ * @param facts what is told to the command
  * @throws UnusableError when there is no shell
  */
 export function startSinkCommand(
   command: string,
-  size: bigint | undefined,
+  facts: StreamFacts,
   interrupt: Interrupt,
 ): Endpoint {
   const ends = pipe();
@@ -46,7 +54,7 @@ export function startSinkCommand(
     guard = dup(ends.write);
     watchdog = new Watchdog(ends.write);
     const watched = watchdog.watch(command, [ends.read, 1, 2]);
-    const tree = start(size, { ...watched, pipe: ends.read });
+    const tree = start(facts, { ...watched, pipe: ends.read });
     return new CommandEnd(`exec:${command}`, ends.write, tree, interrupt, { fd: guard, watchdog });
   } catch (error) {
     if (guard !== undefined) close(guard);
@@ -61,13 +69,13 @@ export function startSinkCommand(
 /** Starts a command that writes the stream; parameters and errors are those of {@link startSinkCommand}. */
 export function startSourceCommand(
   command: string,
-  size: bigint | undefined,
+  facts: StreamFacts,
   interrupt: Interrupt,
 ): Endpoint {
   const ends = pipe();
   try {
     growPipe(ends.write);
-    const tree = start(size, { cmd: ["/bin/sh", "-c", command], stdio: [0, ends.write, 2] });
+    const tree = start(facts, { cmd: ["/bin/sh", "-c", command], stdio: [0, ends.write, 2] });
     return new CommandEnd(`exec:${command}`, ends.read, tree, interrupt);
   } catch (error) {
     close(ends.read);
@@ -78,13 +86,17 @@ export function startSourceCommand(
 }
 
 function start(
-  size: bigint | undefined,
+  { size, exportName }: StreamFacts,
   options: { cmd: readonly string[]; stdio: readonly number[]; pipe?: number },
 ): ProcessTree {
-  // Without the size of another stream, in whose command this program may run.
-  const { NBD_STREAMING_SIZE: _, ...environment } = process.env;
-  const length = size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) };
-  return new ProcessTree(MARK, { ...options, env: { ...environment, ...length }, group: true });
+  // Without the facts of another stream, in whose command this program may run.
+  const { NBD_STREAMING_SIZE: _, NBD_STREAMING_EXPORT: __, ...environment } = process.env;
+  const env = {
+    ...environment,
+    ...(size === undefined ? {} : { NBD_STREAMING_SIZE: String(size) }),
+    ...(exportName === undefined ? {} : { NBD_STREAMING_EXPORT: exportName }),
+  };
+  return new ProcessTree(MARK, { ...options, env, group: true });
 }
 
 function unusable(error: unknown): UnusableError {

@@ -6,7 +6,7 @@ import { close, open } from "../../../ffi/fd.ts";
 import type { EndSignal } from "../../process/signals.ts";
 import { type Direction, type EndpointSpec, UnusableError } from "../spec.ts";
 import { claimBlockDevice } from "./block-device.ts";
-import { startSinkCommand, startSourceCommand } from "./command.ts";
+import { startSinkCommand, startSourceCommand, type StreamFacts } from "./command.ts";
 import { connectTcp, connectUnix } from "./connect.ts";
 import { describeOrClose, inheritDescriptor } from "./descriptor.ts";
 import { type Endpoint, PLAIN } from "./endpoint.ts";
@@ -15,7 +15,7 @@ import { prepareFifo } from "./fifo.ts";
 /**
  * Opens, connects, makes or starts what the user named.
  *
- * @param size the stream's length in bytes if known
+ * @param facts the stream's length in bytes and its export name, if known
  * @param stopSignal `stop` aborts a connection attempt; `raise` is called with a signal of the terminal
  *   that has reached only the command of `exec:`
  * @throws UnusableError when it cannot be an endpoint; other errors when it cannot be opened
@@ -23,9 +23,10 @@ import { prepareFifo } from "./fifo.ts";
 export async function openEndpoint(
   spec: EndpointSpec,
   direction: Direction,
-  size: bigint | undefined,
+  facts: StreamFacts,
   stopSignal?: { readonly stop: AbortSignal; raise(signal: EndSignal): void },
 ): Promise<Endpoint> {
+  const { size } = facts;
   switch (spec.kind) {
     case "path":
       return openPath(spec.path, direction, size);
@@ -35,7 +36,7 @@ export async function openEndpoint(
       return await connectTcp(spec.host, spec.port, direction, stopSignal?.stop);
     case "exec": {
       const start = direction === "write" ? startSinkCommand : startSourceCommand;
-      return start(spec.command, size, (signal) => stopSignal?.raise(signal));
+      return start(spec.command, facts, (signal) => stopSignal?.raise(signal));
     }
   }
 }
