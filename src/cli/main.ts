@@ -1,5 +1,5 @@
 /** The command line, from argv to the exit status. */
-import { type CommandDef, defineCommand, runCommand as runCitty } from "citty";
+import { type ArgsDef, type CommandDef, defineCommand, runCommand as runCitty } from "citty";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXIT, messageOf, UserError, usageError } from "../errors.ts";
 import { messageIn } from "../messages/notice-error.ts";
@@ -14,7 +14,7 @@ import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-import { checkOptions, commandHint, requireDashes } from "./words.ts";
+import { checkOptions, commandHint, requireDashes, splitStreams } from "./words.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
@@ -97,9 +97,11 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     return EXIT.COMPLETE;
   }
   if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
-  const rawArgs = checkOptions(words, (command.args ?? {}) as never);
+  const defined = (command.args ?? {}) as ArgsDef;
+  const checked = checkOptions(words, defined);
+  const several = "exportname" in defined ? splitStreams(checked, defined) : undefined;
   const outline = async () => (await import("./documents.ts")).outlineOf(program);
-  const data: CliContext = { captive, workerUrl, outline };
-  const { result } = await runCitty(command, { rawArgs, data });
+  const data: CliContext = { captive, workerUrl, streams: several?.streams, outline };
+  const { result } = await runCitty(command, { rawArgs: several?.common ?? checked, data });
   return result as number;
 }

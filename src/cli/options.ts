@@ -9,12 +9,20 @@ import type { Option } from "../messages/vocabulary.ts";
 import type { Address } from "../net/address.ts";
 import type { Outline } from "../reference/outline.ts";
 
+/** The words behind one of several `-e`. */
+export interface StreamWords {
+  readonly name: string;
+  readonly words: readonly string[];
+}
+
 /** What the entry point passes to a command. */
 export interface CliContext {
   /** The words after `--`; undefined without one. */
   readonly captive: readonly string[] | undefined;
   /** The stream thread's file. */
   readonly workerUrl: URL;
+  /** The streams, if there are several `-e`; the words of the command line are then for all of them. */
+  readonly streams: readonly StreamWords[] | undefined;
   /** The whole command line. */
   readonly outline: () => Promise<Outline>;
 }
@@ -33,6 +41,11 @@ export interface MayBeAlone {
   readonly withoutValue?: string;
 }
 
+/** An option of which each of several streams may have its own. */
+export interface MayBeOwn {
+  readonly own?: true;
+}
+
 /** Options that `serve` and `run` share. This file or the command itself handles those without `sets`. */
 export const COMMON_OPTIONS = {
   unix: {
@@ -49,10 +62,12 @@ export const COMMON_OPTIONS = {
     description: `Listen on this TCP address (default: ${DEFAULTS.listen.host})`,
   },
   exportname: {
+    own: true,
     type: "string",
     alias: "e",
     valueHint: "NAME",
-    description: "Serve only this export name (default: any)",
+    description:
+      "Serve only this export name (default: any); each further -e begins another stream",
     sets: "exportName",
   },
   pidfile: {
@@ -63,17 +78,20 @@ export const COMMON_OPTIONS = {
     sets: "pidFile",
   },
   pad: {
+    own: true,
     type: "boolean",
     negativeDescription: "Let the stream be shorter than size=",
     description: "Lengthen the stream to size= with zeroes (default of run with pipe=)",
     sets: "pad",
   },
   exact: {
+    own: true,
     type: "boolean",
     description: "read=: fail if the source is longer than size=, instead of only warning",
     sets: "exact",
   },
   "reader-timeout": {
+    own: true,
     type: "string",
     valueHint: "SECONDS",
     description: "pipe=: give up if nobody has opened the pipe for reading by then (default: wait)",
@@ -81,6 +99,7 @@ export const COMMON_OPTIONS = {
     parse: seconds("readerTimeout"),
   },
   "writer-timeout": {
+    own: true,
     type: "string",
     valueHint: "SECONDS",
     description: "read=: give up if nobody has opened the pipe for writing by then (default: wait)",
@@ -116,6 +135,7 @@ export const COMMON_OPTIONS = {
     parse: seconds("negotiationTimeout"),
   },
   "idle-timeout": {
+    own: true,
     type: "string",
     valueHint: "SECONDS",
     description:
@@ -125,6 +145,7 @@ export const COMMON_OPTIONS = {
     parse: seconds("idleTimeout"),
   },
   reconnect: {
+    own: true,
     type: "string",
     valueHint: "SECONDS",
     description: "Let a client whose connection is lost come back and go on",
@@ -132,10 +153,15 @@ export const COMMON_OPTIONS = {
     parse: seconds("reconnect"),
   },
   checksum: {
+    own: true,
     type: "string",
     valueHint: "ALG[:FILE]",
     description:
       "Compute the stream's sha256, sha512, md5 or blake2b512; FILE gets a line for sha256sum -c",
+  },
+  "fail-fast": {
+    type: "boolean",
+    description: "Of several streams, end all when one is truncated (default: the others go on)",
   },
   summary: {
     type: "string",
@@ -169,7 +195,7 @@ export const COMMON_OPTIONS = {
   verbose: { type: "boolean", alias: "v", description: "Print more on stderr" },
 } as const satisfies Record<
   string,
-  ArgDef & MayBeAlone & (StreamOption | { readonly sets?: never })
+  ArgDef & MayBeAlone & MayBeOwn & (StreamOption | { readonly sets?: never })
 >;
 
 /** The values of {@link COMMON_OPTIONS} as citty parses them; false is one that is switched off. */

@@ -11,7 +11,7 @@ import type { CommonArgs } from "./options.ts";
 /** The display that the options, the terminal and the environment ask for. @throws UserError ERR_USAGE */
 export function createDisplay(
   args: CommonArgs,
-  { spec, progressInterval }: Pick<ResolvedStream, "spec" | "progressInterval">,
+  streams: readonly Pick<ResolvedStream, "spec" | "progressInterval">[],
 ): ProgressDisplay {
   const { progress, "progress-fd": fd } = args;
   if (args.quiet === true && args.verbose === true) {
@@ -22,10 +22,10 @@ export function createDisplay(
   }
   return new ProgressDisplay({
     display: display(args),
-    interval: progressInterval,
+    interval: streams[0]?.progressInterval ?? 0,
     // no-color.org: any value that is not empty.
     colour: (process.env["NO_COLOR"] ?? "") === "",
-    percentFd: fd === undefined ? undefined : percentFd(fd, spec),
+    percentFd: fd === undefined ? undefined : percentFd(fd, streams),
   });
 }
 
@@ -42,15 +42,17 @@ function display({ progress, quiet }: CommonArgs): Display {
   return progress === "on" ? "lines" : "none";
 }
 
-/** The inherited descriptor for percentages, which must not be the stream's own. */
-function percentFd(text: string, spec: EndpointSpec): number {
+/** The inherited descriptor for percentages, which must not be a stream's own. */
+function percentFd(text: string, streams: readonly { readonly spec: EndpointSpec }[]): number {
   const fd = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
   const option = `--progress-fd=${text}`;
   if (Number.isNaN(fd)) throw usageError(`${option} is no descriptor: give a number, such as 3`);
   if (!isInherited(fd) || inode(fd) === undefined) {
     throw usageError(`${option} is not open: redirect it where the program is started: ${fd}>FILE`);
   }
-  if (spec.kind === "descriptor" && (spec.fd === fd || inode(spec.fd) === inode(fd))) {
+  const isTaken = ({ spec }: { readonly spec: EndpointSpec }) =>
+    spec.kind === "descriptor" && (spec.fd === fd || inode(spec.fd) === inode(fd));
+  if (streams.some(isTaken)) {
     throw usageError(`${option} is where the stream is: give another descriptor`);
   }
   return fd;

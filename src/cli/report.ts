@@ -42,16 +42,17 @@ function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
 }
 
 /**
- * Checks before a stream of hours that its reports can be written, and overwrite nothing else.
+ * Checks before streams of hours that their reports can be written, and overwrite nothing else.
  *
- * @param others the stream's own files and its pid file
+ * @param streams with the same summary
+ * @param others the streams' own files and the pid file
  * @throws UserError ERR_USAGE, ERR_FILE
  */
 export async function requireReports(
-  options: ReportOptions,
+  streams: readonly ReportOptions[],
   others: readonly NamedFile[],
 ): Promise<void> {
-  const files = reportFiles(options);
+  const files = allFiles(streams);
   for (const [i, file] of files.entries()) {
     requireDifferentFile(file, [...others, ...files.slice(0, i)]);
   }
@@ -75,9 +76,23 @@ function reportPlace({ path, what, isOne }: ReportFile): Place {
   return placeOf(path, what, isOne);
 }
 
-/** Removes an earlier stream's reports, which could be taken for this one's. @throws UserError ERR_FILE */
-export function removeReports(options: ReportOptions): void {
-  for (const file of reportFiles(options)) {
+/** The files of the reports of all streams, which have one summary in common. */
+function allFiles(streams: readonly ReportOptions[]): ReportFile[] {
+  const [first, ...others] = streams;
+  if (first === undefined) return [];
+  return [
+    ...reportFiles(first),
+    ...others.flatMap((options) =>
+      reportFiles({ ...options, summary: first.summary }).filter(
+        ({ isOne }) => isOne !== isSummary,
+      ),
+    ),
+  ];
+}
+
+/** Removes earlier streams' reports, which could be taken for these. @throws UserError ERR_FILE */
+export function removeReports(streams: readonly ReportOptions[]): void {
+  for (const file of allFiles(streams)) {
     explained(file, () => {
       if (reportPlace(file).kind === "name") rmSync(file.path, { force: true });
     });
@@ -96,33 +111,93 @@ function unwritable(path: string, error: unknown): string {
   return `cannot write ${path}: ${explainFailure(error)}`;
 }
 
-/** Reports how the stream to or from `spec` has ended. @returns false when a report could not be written */
-export async function report(
-  summary: Summary,
-  spec: EndpointSpec,
-  options: ReportOptions,
+/** What is to be reported of a stream. */
+export interface Reported {
+  readonly summary: Summary;
+  readonly spec: EndpointSpec;
+  readonly options: ReportOptions;
+}
+
+/** Reports how a stream has ended. @returns false when a report could not be written */
+export async function report({ summary, spec, options }: Reported, log: CliLog): Promise<boolean> {
+  const texts = new Map<ReportFile, string>();
+  for (const file of reportFiles(options)) {
+    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, spec);
+    if (text !== undefined) texts.set(file, text);
+  }
+  const written = await writeReports(texts, [summary], log);
+  tell(summary, options, log);
+  return written;
+}
+
+/**
+ * Reports how several streams have ended, each of which {@link tell} has told of already.
+ *
+ * @returns false when a report could not be written
+ */
+export async function reportStreams(streams: readonly Reported[], log: CliLog): Promise<boolean> {
+  const texts = new Map<ReportFile, string>();
+  for (const { summary, spec, options } of streams) {
+    for (const file of reportFiles(options)) {
+      if (file.isOne === isSummary) continue;
+      const text = digestLine(summary, spec);
+      if (text !== undefined) texts.set(file, text);
+    }
+  }
+  const summaries = streams.map(({ summary }) => summary);
+  const [first] = streams;
+  const files = first === undefined ? [] : reportFiles(first.options);
+  const summaryFile = files.find(({ isOne }) => isOne === isSummary);
+  if (summaryFile !== undefined) texts.set(summaryFile, summaries.map(jsonLine).join(""));
+  const written = await writeReports(texts, summaries, log);
+  if (first === undefined || isJsonOnStderr(first.options)) return written;
+  const complete = summaries.filter((summary) => summary.complete).length;
+  const text = `${complete} of ${summaries.length} streams complete`;
+  if (complete === summaries.length) log.info(text);
+  else log.error(text);
+  return written;
+}
+
+function isJsonOnStderr({ summary }: ReportOptions): boolean {
+  return summary.kind === "json" && summary.file === undefined;
+}
+
+/** Tells how a stream has ended, on standard error. @param name of one of several streams */
+export function tell(summary: Summary, options: ReportOptions, log: CliLog, name?: string): void {
+  if (isJsonOnStderr(options)) return log.raw(jsonLine(summary));
+  const text = `${name === undefined ? "" : `${name}: `}${summaryText(summary)}`;
+  if (summary.complete) log.info(text);
+  else log.error(text);
+}
+
+async function writeReports(
+  texts: ReadonlyMap<ReportFile, string>,
+  summaries: readonly Summary[],
   log: CliLog,
 ): Promise<boolean> {
-  const { checksum, complete } = summary;
-  const json = `${JSON.stringify(summary)}\n`;
   let written = true;
-  for (const file of reportFiles(options)) {
-    const text = file.isOne === isSummary ? json : digestLine(summary, spec);
-    if (text === undefined) continue;
+  for (const [file, text] of texts) {
     try {
       await writeReport(file, text);
     } catch (error) {
       written = false;
-      const digest = checksum === null ? "" : ` (${checksum.algorithm} ${checksum.digest})`;
-      const rest = complete ? `; the stream itself is complete${digest}` : "";
-      log.error(`${unwritable(file.path, error)}${rest}`);
+      log.error(`${unwritable(file.path, error)}${inSpiteOf(summaries)}`);
     }
   }
-  if (options.summary.kind === "json" && options.summary.file === undefined) {
-    log.raw(json);
-  } else if (complete) log.info(summaryText(summary));
-  else log.error(summaryText(summary));
   return written;
+}
+
+/** What a report that could not be written does not change. */
+function inSpiteOf(summaries: readonly Summary[]): string {
+  if (!summaries.every(({ complete }) => complete)) return "";
+  const [{ checksum } = { checksum: null }, ...others] = summaries;
+  if (others.length > 0) return "; the streams themselves are complete";
+  const digest = checksum === null ? "" : ` (${checksum.algorithm} ${checksum.digest})`;
+  return `; the stream itself is complete${digest}`;
+}
+
+function jsonLine(summary: Summary): string {
+  return `${JSON.stringify(summary)}\n`;
 }
 
 /** Writes a report; a regular file appears only when all of the text is in it. */
@@ -146,10 +221,14 @@ async function writeReport(file: ReportFile, text: string): Promise<void> {
   }
 }
 
-/** True for a JSON summary, also of another version of the program. */
+/** True for JSON summaries, one a line, also of another version of the program. */
 function isSummary(text: string): boolean {
+  return text.trimEnd().split("\n").every(isSummaryLine);
+}
+
+function isSummaryLine(line: string): boolean {
   try {
-    const { complete, bytes, data, zeroes } = JSON.parse(text) as Partial<Summary>;
+    const { complete, bytes, data, zeroes } = JSON.parse(line) as Partial<Summary>;
     const numbers = [bytes, data, zeroes].every((number) => typeof number === "number");
     return typeof complete === "boolean" && numbers;
   } catch {

@@ -45,12 +45,12 @@ export async function resolveStream<
     ...parameters,
     ...streamOptions(args, parameters.read === undefined ? "write" : "read"),
     checksum: checksum?.algorithm,
-    beforeStart: () => removeReports(reports),
+    beforeStart: () => removeReports([reports]),
     workerUrl,
   };
   const settings = resolve(options);
-  const display = createDisplay(args, settings);
-  await requireReports(reports, settings.files);
+  const display = createDisplay(args, [settings]);
+  await requireReports([reports], settings.files);
   const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
   return {
     settings: { ...settings, needsSize: settings.needsSize ?? percentage, exits: true },
@@ -74,7 +74,7 @@ export async function runStream(
   { log, display, reports }: Output,
 ): Promise<number> {
   streaming.on("message", ({ level, text }) => log[level](text));
-  streaming.once("listening", () => display.begin(() => streaming.progress));
+  streaming.once("listening", () => display.begin({ total: () => streaming.progress }));
   catchSignals((signal) => streaming.stop(signal));
   let summary: Summary | undefined;
   let status: number = EXIT.COMPLETE;
@@ -86,6 +86,6 @@ export async function runStream(
   } finally {
     display.end(summary?.complete === true);
   }
-  const reported = await report(summary, spec, reports, log);
+  const reported = await report({ summary, spec, options: reports }, log);
   return reported || status !== EXIT.COMPLETE ? status : EXIT.SETUP;
 }

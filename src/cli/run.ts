@@ -3,10 +3,19 @@ import { defineCommand } from "citty";
 import { commandOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import { resolveRun, type RunOptions } from "../library/options.ts";
-import { startRun } from "../library/run.ts";
-import { type CliContext, COMMON_OPTIONS, parseAddress, plainArgs } from "./options.ts";
+import { startRun, startRunStreams } from "../library/run.ts";
+import { resolveRunStreams } from "../library/several.ts";
+import {
+  type CliContext,
+  COMMON_OPTIONS,
+  type CommonArgs,
+  parseAddress,
+  plainArgs,
+  type StreamWords,
+} from "./options.ts";
 import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
+import { resolveStreams, runStreams } from "./run-streams.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
 import { quotesHint, requireReference } from "./words.ts";
 
@@ -33,6 +42,7 @@ export const runCommand = defineCommand({
   async run({ args: parsed, data }) {
     const args = plainArgs(parsed);
     const context = data as CliContext;
+    if (context.streams !== undefined) return await runSeveral(context.streams, args, context);
     const { parameters, rest } = parseParameters(args._);
     const client = parseClient(context.captive, rest, parameters, args);
     const listen = parseAddress(args);
@@ -47,6 +57,30 @@ export const runCommand = defineCommand({
     );
   },
 });
+
+async function runSeveral(
+  streams: readonly StreamWords[],
+  args: CommonArgs & {
+    _: string[];
+    format?: string | undefined;
+    "output-format"?: string | undefined;
+  },
+  context: CliContext,
+): Promise<number> {
+  const { captive } = context;
+  if (captive === undefined) {
+    throw usageError("several streams need a command after --: an IMAGE is for one stream");
+  }
+  const { command } = parseClient(captive, [], {}, args);
+  const listen = parseAddress(args);
+  if (listen === undefined) requireReference(captive);
+  const { settings, output } = await resolveStreams(streams, args, context, (options) =>
+    resolveRunStreams({ ...options, command, listen }),
+  );
+  const streaming = startRunStreams(() => settings, COMMAND_LINE, args["fail-fast"]);
+  const specs = settings.map(({ spec }) => spec);
+  return await runStreams(streaming, specs, output);
+}
 
 /** The command or the image. @throws UserError ERR_USAGE */
 function parseClient(

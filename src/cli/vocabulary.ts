@@ -4,8 +4,9 @@ import { STREAM_OPTIONS } from "./options.ts";
 import { KEYS } from "./parameters.ts";
 
 /** Options that messages name by a short name, or that the tables do not have under the library's name. */
-const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "image", string>> = {
+const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "failFast" | "image", string>> = {
   exportName: "-e",
+  failFast: "--fail-fast",
   readerTimeout: "--reader-timeout",
   writerTimeout: "--writer-timeout",
   socketPath: "--unix",

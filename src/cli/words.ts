@@ -2,7 +2,7 @@
 import type { ArgsDef } from "citty";
 import { hasReference } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
-import type { MayBeAlone } from "./options.ts";
+import type { MayBeAlone, MayBeOwn, StreamWords } from "./options.ts";
 import { KEYS } from "./parameters.ts";
 
 /**
@@ -13,11 +13,7 @@ import { KEYS } from "./parameters.ts";
  * @throws UserError ERR_USAGE
  */
 export function checkOptions(raw: readonly string[], defined: ArgsDef): string[] {
-  const known = new Map<string, OptionDef>();
-  for (const [name, option] of Object.entries(defined) as [string, OptionDef][]) {
-    if (option.type === "positional") continue;
-    for (const spelling of [name, ...[option.alias ?? []].flat()]) known.set(spelling, option);
-  }
+  const known = optionsBySpelling(defined);
   const words = [...raw];
   for (let i = 0; i < raw.length; i++) {
     const word = raw[i] as string;
@@ -33,9 +29,69 @@ export function checkOptions(raw: readonly string[], defined: ArgsDef): string[]
   return words;
 }
 
-interface OptionDef extends MayBeAlone {
+interface OptionDef extends MayBeAlone, MayBeOwn {
+  /** Under which citty gives its value. */
+  readonly name: string;
   readonly type?: string;
   readonly alias?: string | string[];
+}
+
+function optionsBySpelling(defined: ArgsDef): Map<string, OptionDef> {
+  const known = new Map<string, OptionDef>();
+  for (const [name, definition] of Object.entries(defined)) {
+    const option = { ...definition, name } as OptionDef;
+    if (option.type === "positional") continue;
+    for (const spelling of [name, ...[option.alias ?? []].flat()]) known.set(spelling, option);
+  }
+  return known;
+}
+
+/**
+ * Splits a command line with several `-e`, each of which begins a stream. Options that are no stream's own
+ * may stand anywhere, once.
+ *
+ * @param words as {@link checkOptions} returns them
+ * @returns the words for all streams, and those of each; undefined for a command line of one stream
+ * @throws UserError ERR_USAGE
+ */
+export function splitStreams(
+  words: readonly string[],
+  defined: ArgsDef,
+): { common: string[]; streams: StreamWords[] } | undefined {
+  const known = optionsBySpelling(defined);
+  const common: string[] = [];
+  const streams: { name: string; words: string[] }[] = [];
+  const seen = new Set<string>();
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as string;
+    const long = /^--(?:no-)?([^=]+)(?:=(.*))?$/s.exec(word);
+    const short = long === null ? /^-(.)(.*)$/s.exec(word) : null;
+    const option = known.get(long?.[1] ?? short?.[1] ?? "");
+    let group = streams.at(-1)?.words ?? common;
+    if (option !== undefined) {
+      const attached = long === null ? short?.[2] || undefined : long[2];
+      const takesNext = attached === undefined && option.type !== "boolean";
+      const own = takesNext ? [word, words[++i] as string] : [word];
+      if (option.name === "exportname") {
+        streams.push({ name: attached ?? (own[1] as string), words: [] });
+        continue;
+      }
+      if (option.own !== true) {
+        if (seen.has(option.name)) seen.add(` ${option.name}`);
+        seen.add(option.name);
+        group = common;
+      }
+      group.push(...own);
+    } else {
+      group.push(word);
+    }
+  }
+  if (streams.length < 2) return undefined;
+  const twice = [...seen].find((name) => name.startsWith(" "))?.trim();
+  if (twice !== undefined) {
+    throw usageError(`--${twice} is given twice: it is for all streams, so give it once`);
+  }
+  return { common, streams };
 }
 
 /** @returns how many of the words that follow are its value */

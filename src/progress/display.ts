@@ -26,19 +26,27 @@ export interface DisplayOptions {
   readonly percentFd: number | undefined;
 }
 
-/** Shows the progress of one stream; on SIGUSR1, as a line, in every form. */
+/** What is shown: the progress of one stream, or of several. */
+export interface Shown {
+  /** The progress, or that of all together; undefined before the start. */
+  total(): Snapshot | undefined;
+  /** Of several streams, the progress of each, by export name. */
+  each?(): ReadonlyMap<string, Snapshot>;
+}
+
+/** Shows the progress of one stream, or of several; on SIGUSR1, as lines, in every form. */
 export class ProgressDisplay {
   readonly #options: DisplayOptions;
   readonly #stderr = lineWriter(STDERR);
   readonly #row: BottomRow | undefined;
   /** Undefined before and after the stream. */
-  #look: (() => Snapshot | undefined) | undefined;
+  #shown: Shown | undefined;
   #percent = -1;
   /** No drawing before this time, by performance.now(): the terminal may have been resized again. */
   #pausedUntil = 0;
   #timers: ReturnType<typeof setInterval>[] = [];
-  /** The progress at the end of the stream. */
-  #last: Snapshot | undefined;
+  /** The lines at the end of the stream. */
+  #last: readonly string[] | undefined;
   /** Restores the default effect of SIGTSTP. */
   #releaseTstp = () => {};
 
@@ -46,16 +54,16 @@ export class ProgressDisplay {
     this.#options = options;
     this.#row = options.display === "bar" ? new BottomRow(STDERR, this.#stderr) : undefined;
     listen("SIGUSR1", () => {
-      const now = this.#look?.() ?? this.#last;
-      const text = now === undefined ? "the stream has not begun" : lineText(now);
-      this.#stderr.writeOrDrop(`nbd-streaming: ${text}\n`);
+      const now = this.#lines();
+      const lines = now.length > 0 ? now : (this.#last ?? ["the stream has not begun"]);
+      for (const text of lines) this.#stderr.writeOrDrop(`nbd-streaming: ${text}\n`);
     });
   }
 
-  /** Called when the stream begins. @param look returns its progress */
-  begin(look: () => Snapshot | undefined): void {
+  /** Called when the stream begins. */
+  begin(shown: Shown): void {
     const { display, interval } = this.#options;
-    this.#look = look;
+    this.#shown = shown;
     this.#writePercent(false);
     if (display === "bar") {
       this.#every(DRAW_INTERVAL, () => {
@@ -78,11 +86,27 @@ export class ProgressDisplay {
       this.#row.remove();
     }
     this.#writePercent(complete);
-    this.#last = this.#look?.();
-    this.#look = undefined;
-    if (this.#options.display === "json" && this.#last !== undefined) {
-      this.#stderr.write(`${jsonText(this.#last)}\n`);
+    this.#last = this.#lines();
+    if (this.#options.display === "json") {
+      for (const text of this.#json()) this.#stderr.write(`${text}\n`);
     }
+    this.#shown = undefined;
+  }
+
+  /** The progress as lines for people, one for each stream. */
+  #lines(): string[] {
+    const each = this.#shown?.each?.();
+    if (each !== undefined) return [...each].map(([name, one]) => `${name}: ${lineText(one)}`);
+    const snapshot = this.#shown?.total();
+    return snapshot === undefined ? [] : [lineText(snapshot)];
+  }
+
+  /** The progress as lines for programs, one for each stream. */
+  #json(): string[] {
+    const each = this.#shown?.each?.();
+    if (each !== undefined) return [...each].map(([name, one]) => jsonText(one, name));
+    const snapshot = this.#shown?.total();
+    return snapshot === undefined ? [] : [jsonText(snapshot)];
   }
 
   #every(milliseconds: number, work: () => void): void {
@@ -98,20 +122,20 @@ export class ProgressDisplay {
 
   readonly #resized = (): void => {
     this.#pausedUntil = performance.now() + RESIZE_PAUSE;
-    this.#draw(this.#look?.());
+    this.#draw(this.#shown?.total());
   };
 
   #writeLine(): void {
-    const snapshot = this.#look?.();
-    if (snapshot === undefined) return;
-    const { display } = this.#options;
-    const text = display === "json" ? jsonText(snapshot) : `nbd-streaming: ${lineText(snapshot)}`;
-    this.#stderr.tryWrite(`${text}\n`);
+    const total = this.#shown?.total();
+    if (total === undefined) return;
+    const json = this.#options.display === "json";
+    const lines = json ? this.#json() : [`nbd-streaming: ${lineText(total)}`];
+    for (const text of lines) this.#stderr.tryWrite(`${text}\n`);
   }
 
   /** Writes a percentage that has grown, in the format of `nbdcopy --progress=FD`. */
   #writePercent(complete: boolean): Snapshot | undefined {
-    const snapshot = this.#look?.();
+    const snapshot = this.#shown?.total();
     const { percentFd } = this.#options;
     if (percentFd === undefined || snapshot === undefined || snapshot.size === null)
       return snapshot;
@@ -143,7 +167,7 @@ export class ProgressDisplay {
     this.#releaseTstp();
     process.kill(process.pid, "SIGTSTP");
     setTimeout(() => {
-      if (this.#look !== undefined) this.#releaseTstp = listen("SIGTSTP", this.#stopped);
+      if (this.#shown !== undefined) this.#releaseTstp = listen("SIGTSTP", this.#stopped);
     }, DRAW_INTERVAL).unref();
   };
 }

@@ -64,8 +64,13 @@ export function lineText(snapshot: Snapshot): string {
 }
 
 /** The line for programs: a JSON object of numbers; the size is null if not known. */
-export function jsonText({ streamed, data, zeroes, size, elapsed }: Snapshot): string {
-  return JSON.stringify({ streamed, data, zeroes, size, elapsed: Number(elapsed.toFixed(3)) });
+export function jsonText(
+  { streamed, data, zeroes, size, elapsed }: Snapshot,
+  exportName?: string,
+): string {
+  const name = exportName === undefined ? {} : { export: exportName };
+  const seconds = Number(elapsed.toFixed(3));
+  return JSON.stringify({ ...name, streamed, data, zeroes, size, elapsed: seconds });
 }
 
 function percentText({ streamed, size }: Snapshot): string {

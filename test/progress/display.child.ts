@@ -11,7 +11,7 @@ const progress = new ProgressDisplay({
 });
 const stream = { counters: new Counters(), elapsed: 0, stage: "deserted", opened: true } as const;
 const watch = new Watch(stream, { direction: "write", size: 1000n }, 0);
-progress.begin(() => watch.look(performance.now() / 1000));
+progress.begin({ total: () => watch.look(performance.now() / 1000) });
 setTimeout(() => {
   if (process.argv[2] === "exit") process.exit(3);
   if (process.argv[2] === "throw") throw new Error("boom");
