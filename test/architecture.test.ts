@@ -260,11 +260,12 @@ const RESOLVING: Record<string, readonly string[]> = {
   DEFAULTS: ["src/cli/options.ts", "src/cli/check-run.ts"],
   resolveServe: [
     "src/library/serve.ts",
+    "src/library/several.ts",
     "src/check/client.ts",
     "src/check/self-test.ts",
     "src/cli/serve.ts",
   ],
-  resolveRun: ["src/library/run.ts", "src/cli/run.ts"],
+  resolveRun: ["src/library/run.ts", "src/library/several.ts", "src/cli/run.ts"],
 };
 
 test("options are resolved in one place", () => {

@@ -4,7 +4,6 @@ import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
 import { ProcessTree } from "../process/process-tree.ts";
 import { type EndSignal, forwardedSignal, signalStatus } from "../process/signals.ts";
-import type { Direction } from "../endpoint/spec.ts";
 import type { Address } from "../net/address.ts";
 import { commandFailure, type StreamState } from "../server/stream-state.ts";
 import type { Verdict } from "../server/exit-status.ts";
@@ -143,7 +142,7 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
   const { streams, outputTaken = false } = options;
   const cmd = options.command(variables);
   // The command must not use a standard input or output that is a stream.
-  const isTaken = (of: Direction, fd: number) =>
+  const isTaken = (of: CaptiveStream["direction"], fd: number) =>
     streams.some(
       ({ spec, direction }) => direction === of && spec.kind === "descriptor" && spec.fd === fd,
     );

@@ -6,7 +6,11 @@ export const VARIABLES: readonly Entry[] = [
   ["$nbd, $uri", "The server's NBD URI, such as nbd+unix:///?socket=/tmp/dir/nbd.sock."],
   ["$unixsocket", "The path of its Unix socket; empty with TCP."],
   ["$port", "Its TCP port; empty with a Unix socket."],
-  ["$exportname", "The name given by -e, or empty."],
+  [
+    "$nbd_NAME, $uri_NAME",
+    "Of several streams, the URI of the one that is called NAME, if that has only letters, digits and _; $nbd and $uri are then without a name.",
+  ],
+  ["$exportname", "The name given by -e, or empty; also empty with several streams."],
   ["$tls", "off, on or require."],
 ];
 
@@ -54,7 +58,9 @@ const DETAILS: Readonly<Record<string, string>> = {
     "`read=`, the latest data is kept, so that clients can go back to it.",
   "--unix": "`run` makes a private socket with `-U -`, and without `-U`, `-p` and `-i`.",
   "--port": "0 lets the kernel choose. Without `-U` and `-p`, `serve` listens on port 10809.",
-  "--exportname": "The empty name is served, too.",
+  "--exportname":
+    "The empty name is served, too, unless there are several streams. Of several, what stands before the first " +
+    "`-e` is for all of them.",
   "--pidfile": "FILE is removed at the end.",
   "--pad":
     "Without `--pad` and `--no-pad`, `run` pads what is written, and `serve` treats a short stream as " +
@@ -128,6 +134,10 @@ export const PROSE: Prose = {
       "NBD_STREAMING_SIZE",
       "Set for the command of `pipe=exec:` and `read=exec:`: the length of the stream in bytes, if " +
         "it is known.",
+    ],
+    [
+      "NBD_STREAMING_EXPORT",
+      "Set for the command of `pipe=exec:` and `read=exec:`: the name given by `-e`, if there is one.",
     ],
     [
       "nbd, uri, unixsocket, port, exportname, tls",

@@ -1,5 +1,10 @@
 /** How messages name options on the command line. */
-import type { Option, PartOption, Vocabulary } from "../messages/vocabulary.ts";
+import {
+  type Option,
+  type PartOption,
+  variableOf,
+  type Vocabulary,
+} from "../messages/vocabulary.ts";
 import { STREAM_OPTIONS } from "./options.ts";
 import { KEYS } from "./parameters.ts";
 
@@ -45,7 +50,7 @@ export const COMMAND_LINE: Vocabulary = {
   size: (bytes) => `size=${bytes}`,
   exec: (option, command) => `${option}=exec:'${command}'`,
   redirection: (file) => `pipe=- > ${file}`,
-  reference: "$nbd (or $uri), in single quotes",
+  reference: (exportName) => `${variableOf(exportName)}, in single quotes`,
   wholeCommand: "give the whole command after --",
   imageByQemuImg: "run pipe=… IMAGE",
 };

@@ -54,7 +54,7 @@ export function startRunStreams(
         ...one,
         ...(contexts[i] as StreamContext),
         doubts: (start: Uint8Array) => doubtOf(start, one),
-        failFast,
+        several: { failFast },
       }));
       return (await runCaptive({ streams, address, command: client.words })).results;
     };

@@ -44,7 +44,10 @@ export function startServeStreams(
     const settings = resolve();
     const body = (contexts: readonly StreamContext[]) =>
       serveStreams(
-        settings.map((one, i) => ({ ...optionsOf(one, contexts[i] as StreamContext), failFast })),
+        settings.map((one, i) => ({
+          ...optionsOf(one, contexts[i] as StreamContext),
+          several: { failFast },
+        })),
       );
     return { settings, body };
   });

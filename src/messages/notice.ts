@@ -36,7 +36,7 @@ interface Failures {
   /** Another stream goes to the same pipe. */
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
-  OTHER_FAILED: { exportName: string };
+  OTHER_FAILED: { exportName: string; emitted: number };
 }
 
 /** A request to read back what has gone by, because of which a client may fail. */
@@ -66,7 +66,8 @@ interface Reasons {
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};
   NOTHING_MOVED: {};
-  NEVER_CONNECTED: {};
+  /** `exportName` is undefined for the only stream of a command. */
+  NEVER_CONNECTED: { exportName: string | undefined };
   /** `processes` are written as `name (process id)`. */
   LEFT_BEHIND: {
     processes: readonly string[];

@@ -70,8 +70,9 @@ const TEXTS: Texts = {
   SINK_TAKEN: ({ sink }) =>
     `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
 
-  OTHER_FAILED: ({ exportName }, v) =>
-    `ended because the stream ${exportName} has failed (${v.given("failFast", true)})`,
+  OTHER_FAILED: ({ exportName, emitted }, v) =>
+    `ended with the stream at byte ${emitted}, because ${exportName} has failed ` +
+    `(${v.given("failFast", true)}): see why that failed`,
 
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
@@ -82,7 +83,10 @@ const TEXTS: Texts = {
   REFUSED_FLAGS: ({ request }) => `${request} was refused: it has flags that were not negotiated`,
   CLIENT_LEFT: () => "a client left without NBD_CMD_DISC: see why it died, and start again",
   NOTHING_MOVED: () => "the client has left and has not moved the stream",
-  NEVER_CONNECTED: (_, v) => `the command has ended without connecting: pass it ${v.reference}`,
+  NEVER_CONNECTED: ({ exportName }, v) =>
+    exportName === undefined
+      ? `the command has ended without connecting: pass it ${v.reference()}`
+      : `the command has ended without a client of this stream: pass one ${v.reference(exportName)}`,
   LEFT_BEHIND({ processes, client, emitted, size }, v) {
     const what: string[] = [];
     if (processes.length > 0) what.push(`it has left ${listOf(processes)} running`);

@@ -36,8 +36,8 @@ export interface Vocabulary {
   size(bytes: number | bigint): string;
   /** An endpoint that is a command: `read=exec:'zstd -dc x'`, or `read: "exec:zstd -dc x"`. */
   exec(option: "pipe" | "read", command: string): string;
-  /** How a captive command is told where the server is. */
-  readonly reference: string;
+  /** How a captive command is told where the server is, or one of several streams. */
+  reference(exportName?: string): string;
   /** How to give a command instead of an image. */
   readonly wholeCommand: string;
   /** How to stream into a file by standard output. */
@@ -53,7 +53,7 @@ export const LIBRARY: Vocabulary = {
   size: (bytes) => `size ${bytes}`,
   exec: (option, command) => `${option}: ${literal(`exec:${command}`)}`,
   redirection: () => 'pipe: "-"',
-  reference: "$nbd (or $uri)",
+  reference: (exportName) => variableOf(exportName),
   wholeCommand: "give the whole command as command",
   imageByQemuImg: "run with image",
 };
@@ -65,4 +65,13 @@ function nameOf(option: Option): string {
 function literal(value: OptionValue): string {
   if (typeof value === "string") return JSON.stringify(value);
   return typeof value === "bigint" ? `${value}n` : String(value);
+}
+
+/** The variables of a captive command that name the server, or one of several streams. */
+export function variableOf(exportName: string | undefined): string {
+  if (exportName === undefined) return "$nbd (or $uri)";
+  // Others are no part of a variable's name.
+  return /^[A-Za-z0-9_]+$/.test(exportName)
+    ? `$nbd_${exportName} (or $uri_${exportName})`
+    : `the URI of the server with /${encodeURIComponent(exportName)} as its path`;
 }

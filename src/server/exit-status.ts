@@ -18,6 +18,8 @@ export interface StreamEnd {
   readonly completedBy: CompletedBy;
   /** The stream's length in bytes, for messages; undefined is without end. */
   readonly size: bigint | undefined;
+  /** Its name, if it is one of several, for messages. */
+  readonly exportName?: string | undefined;
   /** The captive command has failed: its own status, and why. */
   readonly commandFailure?: Verdict | undefined;
   /** Another problem, such as a failed command of `exec:`. */
@@ -31,10 +33,10 @@ export interface StreamEnd {
  * @throws the error that has ended the stream thread
  */
 export function decideExitStatus(end: StreamEnd): Verdict {
-  const { state, completedBy, size, commandFailure, problem } = end;
+  const { state, completedBy, size, exportName, commandFailure, problem } = end;
   if (commandFailure !== undefined) return commandFailure;
   if (state.crash !== undefined) throw state.crash;
-  const why = incompleteReason(state, completedBy, size) ?? problem;
+  const why = incompleteReason(state, completedBy, size, exportName) ?? problem;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 

@@ -33,7 +33,7 @@ export interface HostedStream<Options = HostOptions> {
  * Runs streams behind one server, and `body` for each of them. The streams begin together: if one of them
  * cannot, none does.
  *
- * @param streams have the settings of the server, `pidFile`, `beforeStart` and `failFast` in common
+ * @param streams have the settings of the server, `pidFile`, `beforeStart` and `several` in common
  * @returns the results in the same order, when all have ended
  * @throws UserError when a stream cannot begin
  */
@@ -69,7 +69,7 @@ export async function host<Options extends HostOptions>(
             running.add(stream.server);
             const verdict = await body(stream, nbd);
             running.delete(stream.server);
-            if (verdict.why !== undefined && common.failFast === true) {
+            if (verdict.why !== undefined && common.several?.failFast === true) {
               for (const server of running) server.giveUp(options.exportName ?? "");
             }
             return verdict;
@@ -78,7 +78,7 @@ export async function host<Options extends HostOptions>(
           return result;
         } catch (error) {
           nbd.fail(error);
-          throw streams.length > 1 ? about(options.exportName ?? "", error) : error;
+          throw options.several === undefined ? error : about(options.exportName ?? "", error);
         }
       });
       // All of them have cleaned up before the first error goes on.

@@ -51,8 +51,11 @@ export interface StreamContext {
 }
 
 export interface HostOptions extends StreamSettings, StreamContext {
-  /** The first stream that is truncated ends the others. */
-  readonly failFast?: boolean;
+  /** Undefined for the only stream of a server. */
+  readonly several?: {
+    /** The first stream that is truncated ends the others. */
+    readonly failFast: boolean;
+  };
   /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }

@@ -48,6 +48,8 @@ interface RunningStream {
     readonly short: ShortStream;
     readonly dryRun?: boolean;
     readonly stopSignal: StopSignal;
+    readonly exportName: string | undefined;
+    readonly several?: object;
   };
 }
 
@@ -77,6 +79,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
     decideExitStatus({
       state,
       size,
+      exportName: options.several === undefined ? undefined : options.exportName,
       completedBy: condition.completedBy,
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,

@@ -204,7 +204,12 @@ export class StreamServer implements StreamExport {
 
   /** Another stream has failed, and this one is not to go on without it. */
   giveUp(exportName: string): void {
-    this.state.failure ??= { code: "OTHER_FAILED", exportName, errno: NBD_ESHUTDOWN };
+    this.state.failure ??= {
+      code: "OTHER_FAILED",
+      exportName,
+      emitted: this.counters.emitted,
+      errno: NBD_ESHUTDOWN,
+    };
     this.poke();
   }
 

@@ -71,11 +71,17 @@ export type CompletedBy =
   /** The captive command, by exiting with status 0. */
   | "command";
 
-/** Why the stream is not complete; undefined if it is. @param size the stream's length, for the message */
+/**
+ * Why the stream is not complete; undefined if it is.
+ *
+ * @param size the stream's length, for the message
+ * @param exportName its name, if it is one of several
+ */
 export function incompleteReason(
   state: StreamState,
   completedBy: CompletedBy,
   size: bigint | undefined,
+  exportName?: string,
 ): Notice | undefined {
   if (state.crash !== undefined) return { code: "CRASHED", message: state.crash.message };
   if (state.failure !== undefined) return state.failure;
@@ -84,7 +90,7 @@ export function incompleteReason(
   // A command may hide that its client has died, perhaps before its first request.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
   if (state.dropped || diedEarly) return { code: "CLIENT_LEFT" };
-  if (completedBy === "command" && !state.connected) return { code: "NEVER_CONNECTED" };
+  if (completedBy === "command" && !state.connected) return { code: "NEVER_CONNECTED", exportName };
   return undefined;
 }
 

@@ -56,7 +56,7 @@ export const SAMPLES: Samples = {
   SINK_FULL: [{ code: "SINK_FULL", errno: 28, sink: "out", why: "no room", emitted: 4096 }],
   SINK_FAILED: [{ code: "SINK_FAILED", errno: 108, sink: "out", why: "EIO", emitted: 4096 }],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
-  OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda" }],
+  OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda", emitted: 4096 }],
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [
@@ -66,7 +66,11 @@ export const SAMPLES: Samples = {
   REFUSED_FLAGS: [{ code: "REFUSED_FLAGS", request: WRITE }],
   CLIENT_LEFT: [{ code: "CLIENT_LEFT" }],
   NOTHING_MOVED: [{ code: "NOTHING_MOVED" }],
-  NEVER_CONNECTED: [{ code: "NEVER_CONNECTED" }],
+  NEVER_CONNECTED: [
+    { code: "NEVER_CONNECTED", exportName: undefined },
+    { code: "NEVER_CONNECTED", exportName: "vda" },
+    { code: "NEVER_CONNECTED", exportName: "disk 1" },
+  ],
   LEFT_BEHIND: [
     { ...left, client: "connected", size: undefined },
     { ...left, client: "negotiating", processes: ["sleep (7)"], size: 8192n },
