@@ -20,7 +20,7 @@ export function totalOf(
   const rate = running.reduce((n, [, one]) => n + one.rate, 0);
   const size = sized ? sum(({ size: own }) => own ?? 0) : null;
   const left = running.reduce((n, [, one]) => n + Math.max(0, (one.size ?? 0) - one.streamed), 0);
-  const [waiting] = running.filter(([, { state }]) => state !== undefined);
+  const waiting = running.find(([, { state }]) => state !== undefined);
   const wait = waiting === undefined ? "" : `, ${waiting[0]}: ${waiting[1].state}`;
   return {
     streamed,
