@@ -61,7 +61,7 @@ async function contents(path: string): Promise<string[]> {
     .toSorted();
 }
 
-const LAUNCHER = "bin/nbd-streaming.cjs";
+const LAUNCHER = "bin/nbd-streaming.js";
 const BUNDLES = ["bundles/program.js", "bundles/stream.worker.js"];
 
 const OTHERS = [

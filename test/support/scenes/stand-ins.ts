@@ -71,7 +71,7 @@ exec bun "$@"
 export const BUNX = `
 [ "$1" = --package ] && [ "$3 $4" = "nbd-streaming --help" ] || exit 97
 mkdir unpacked && tar -xzf "$2" -C unpacked || exit
-exec bun unpacked/package/bin/nbd-streaming.cjs --help
+exec bun unpacked/package/bin/nbd-streaming.js --help
 `;
 
 /** systemctl: it notes what it is told. */

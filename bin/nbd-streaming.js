@@ -1,11 +1,11 @@
 #!/usr/bin/env bun
 // A package has the program as bundles that start faster (packaging/bundle.ts), a checkout only its
 // sources.
-const BUNDLES = `${__dirname}/../bundles`;
+const BUNDLES = `${import.meta.dir}/../bundles`;
 
 function bundled() {
   try {
-    return require(`${BUNDLES}/program.js`);
+    return import.meta.require(`${BUNDLES}/program.js`);
   } catch (error) {
     if (error.code === "MODULE_NOT_FOUND") return undefined;
     throw error;
@@ -13,8 +13,10 @@ function bundled() {
 }
 
 const program = bundled();
-if (program === undefined) import("../src/main.ts");
-else {
+if (program === undefined) {
+  await import("../src/main.ts");
+} else {
   const worker = Bun.pathToFileURL(`${BUNDLES}/stream.worker.js`);
-  program.main(process.argv.slice(2), worker).then(process.exit);
+  // Bun collects garbage once this file has been run to its end, which would take several milliseconds.
+  process.exit(await program.main(process.argv.slice(2), worker));
 }
