@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+// @bun says that there is nothing to transpile, which saves half a millisecond.
 // A package has the program as bundles that start faster (packaging/bundle.ts), a checkout only its
 // sources.
 const BUNDLES = `${import.meta.dir}/../bundles`;

@@ -197,15 +197,19 @@ describe("the bundles", () => {
     await worksWith((file) => writeFileSync(file, worker as Buffer));
   });
 
-  test("end with an error without the stream thread's", async () => {
+  test.each([
+    ["is missing", undefined, "stream.worker.js"],
+    ["crashes", 'throw new Error("the trial crashes");', "the trial crashes"],
+  ])("end with an error if that of the stream thread %s", async (_, text, message) => {
     const worker = join(alone, BUNDLES[1] as string);
     renameSync(worker, `${worker}.away`);
+    if (text !== undefined) writeFileSync(worker, text);
     try {
-      const words = ["run", "pipe=/dev/null", "size=1M", "--", "qemu-img", "info", "$nbd"];
+      const words = ["serve", "pipe=/dev/null", "size=1M", "-U", folder.file("alone.sock")];
       await using running = start([...program, ...words], at);
       const { status, stderr } = await running.ended();
-      expect(stderr).toContain("stream.worker.js");
-      expect(status).not.toBe(0);
+      expect(stderr).toMatch(new RegExp(`error: internal error: .*${message}`));
+      expect(status).toBe(1);
     } finally {
       renameSync(`${worker}.away`, worker);
     }
