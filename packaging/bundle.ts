@@ -4,8 +4,8 @@ import { join } from "node:path";
 const ROOT = join(import.meta.dir, "..");
 
 /**
- * Makes `program.js` and `stream.worker.js`, which need nothing of node_modules. Bun ignores bytecode
- * that another version of it has made.
+ * Makes `program.js` and `stream.worker.js`, which need nothing of node_modules. Bun ignores bytecode of
+ * another version of its JavaScript engine, and bytecode that is damaged.
  *
  * @param folder is made if it is missing
  * @param commit what `--version` names
