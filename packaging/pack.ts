@@ -5,20 +5,22 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { COMMIT_FILE, commitOf, isKnown } from "../src/cli/version.ts";
+import { makeBundles } from "./bundle.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const COMPLETIONS = join(ROOT, "completions");
+const BUNDLES = join(ROOT, "bundles");
 
 /** By the names under which each shell finds them. */
 const FILES = { bash: "nbd-streaming", zsh: "_nbd-streaming", fish: "nbd-streaming.fish" };
 
 function clean(): void {
-  rmSync(COMPLETIONS, { recursive: true, force: true });
+  for (const made of [COMPLETIONS, BUNDLES]) rmSync(made, { recursive: true, force: true });
   // In a copy of the checkout without git it would tell the commit of other sources.
   rmSync(join(ROOT, COMMIT_FILE), { force: true });
 }
 
-function prepare(): void {
+async function prepare(): Promise<void> {
   for (const [shell, file] of Object.entries(FILES)) {
     const folder = join(COMPLETIONS, shell);
     mkdirSync(folder, { recursive: true });
@@ -26,6 +28,7 @@ function prepare(): void {
   }
   const commit = commitOf(ROOT);
   if (isKnown(commit)) writeFileSync(join(ROOT, COMMIT_FILE), `${commit}\n`);
+  await makeBundles(BUNDLES, commit);
 }
 
 /** What the program prints. */
@@ -39,4 +42,4 @@ function printed(...words: string[]): Buffer {
 }
 
 clean();
-if (process.argv[2] !== "--clean") prepare();
+if (process.argv[2] !== "--clean") await prepare();

@@ -5,14 +5,17 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
+  rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
 import { qcow2Image } from "../support/images.ts";
-import { command, ROOT } from "../support/program.ts";
+import { command, ROOT, start } from "../support/program.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -58,8 +61,12 @@ async function contents(path: string): Promise<string[]> {
     .toSorted();
 }
 
+const LAUNCHER = "bin/nbd-streaming.js";
+const BUNDLES = ["bundles/program.js", "bundles/stream.worker.js"];
+
 const OTHERS = [
-  ...["CHANGELOG.md", "LICENSE", "README.md", "package.json"],
+  ...["CHANGELOG.md", "LICENSE", "README.md", "package.json", LAUNCHER],
+  ...BUNDLES.flatMap((name) => [name, `${name}.jsc`]),
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
   ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
@@ -86,8 +93,7 @@ describe("the package", () => {
 
   test("leaves nothing behind in the checkout", () => {
     const names = readdirSync(checkout);
-    expect(names).not.toContain("COMMIT");
-    expect(names).not.toContain("completions");
+    for (const made of ["COMMIT", "bundles", "completions"]) expect(names).not.toContain(made);
   });
 
   test.skipIf(NO_GIT || NO_NPM)("is nothing new for git where npm puts it", async () => {
@@ -108,9 +114,106 @@ test.skipIf(NO_NPM)("npm install -g links the program and the man page", async (
   const install = ["npm", "install", "-g", "--offline", "--prefix", prefix, join(copy, TARBALL)];
   await command(install, { cwd: copy, env });
   const own = realpathSync(join(prefix, "lib/node_modules/nbd-streaming"));
-  expect(realpathSync(join(prefix, "bin/nbd-streaming"))).toBe(join(own, "src/main.ts"));
+  expect(realpathSync(join(prefix, "bin/nbd-streaming"))).toBe(join(own, LAUNCHER));
   const page = join(own, "man/nbd-streaming.1");
   expect(realpathSync(join(prefix, "share/man/man1/nbd-streaming.1"))).toBe(page);
+});
+
+test("a checkout's program runs from its sources, which it has no bundles of", async () => {
+  const said = await command([join(checkout, LAUNCHER), "--version"], { env });
+  expect(said).toStartWith(`nbd-streaming ${packageJson.version} `);
+  expect(said).toBe(await command([process.execPath, join(checkout, "src/main.ts"), "--version"]));
+});
+
+/** An unpacked package, with nothing around it. */
+describe("the bundles", () => {
+  const alone = folder.file("alone/package");
+  const program = [process.execPath, join(alone, LAUNCHER)];
+  const at = { cwd: folder.path };
+  const away = `${checkout}-elsewhere`;
+
+  beforeAll(async () => {
+    mkdirSync(folder.file("alone"));
+    await command(["tar", "-xzf", tarball, "-C", folder.file("alone")]);
+    for (const room of ["src", "ffi"]) rmSync(join(alone, room), { recursive: true });
+    renameSync(checkout, away);
+  });
+  afterAll(() => renameSync(away, checkout));
+
+  /** The check has to be good, too, which runs both bundles. */
+  async function worksWith(change: (file: string) => void): Promise<void> {
+    const files = BUNDLES.map((name) => join(alone, `${name}.jsc`));
+    const before = files.map((file) => readFileSync(file));
+    for (const file of files) change(file);
+    try {
+      expect(await command([...program, "check"], at)).toEndWith("\nall is well\n");
+    } finally {
+      for (const [index, file] of files.entries()) writeFileSync(file, before[index] as Buffer);
+    }
+  }
+
+  test("are the whole program: the self-test is well without sources and dependencies", async () => {
+    await worksWith(() => {});
+  });
+
+  test("stream the exact disk from qemu-img", async () => {
+    const { path, sha256 } = await qcow2Image(folder.file("alone.qcow2"), 16 * 1024 * 1024);
+    expect(await streamed([path], { program, ...at })).toBe(sha256);
+  });
+
+  test.skipIf(NO_GIT)("name the commit, and not the folder in which they were made", async () => {
+    expect(await command([...program, "--version"], at)).toContain(shown(commit as string));
+    for (const name of BUNDLES) {
+      expect(readFileSync(join(alone, name), "utf8")).not.toContain(checkout);
+    }
+  });
+
+  test("print the help and the man page", async () => {
+    const page = readFileSync(join(ROOT, "man/nbd-streaming.1"), "utf8");
+    expect(await command([...program, "man"], at)).toBe(page);
+    const help = await command([process.execPath, join(ROOT, "src/main.ts"), "run", "--help"]);
+    expect(await command([...program, "run", "--help"], at)).toBe(help);
+  });
+
+  test("work without their bytecode", async () => {
+    await worksWith((file) => rmSync(file));
+  });
+
+  test.each([0, 1, 20, 5_000, 100_000])("work with the first %d bytes of it", async (bytes) => {
+    await worksWith((file) => truncateSync(file, bytes));
+  });
+
+  // Its version is at the beginning.
+  test.each([0, 4, 20, 100_000])("work with other bytes at %d in it", async (position) => {
+    await worksWith((file) => {
+      const bytes = readFileSync(file);
+      bytes.fill(0xa5, position, position + 64);
+      writeFileSync(file, bytes);
+    });
+  });
+
+  test("work with the bytecode of another program", async () => {
+    const [, worker] = BUNDLES.map((name) => readFileSync(join(alone, `${name}.jsc`)));
+    await worksWith((file) => writeFileSync(file, worker as Buffer));
+  });
+
+  test.each([
+    ["is missing", undefined, "stream.worker.js"],
+    ["crashes", 'throw new Error("the trial crashes");', "the trial crashes"],
+  ])("end with an error if that of the stream thread %s", async (_, text, message) => {
+    const worker = join(alone, BUNDLES[1] as string);
+    renameSync(worker, `${worker}.away`);
+    if (text !== undefined) writeFileSync(worker, text);
+    try {
+      const words = ["serve", "pipe=/dev/null", "size=1M", "-U", folder.file("alone.sock")];
+      await using running = start([...program, ...words], at);
+      const { status, stderr } = await running.ended();
+      expect(stderr).toMatch(new RegExp(`error: internal error: .*${message}`));
+      expect(status).toBe(1);
+    } finally {
+      renameSync(`${worker}.away`, worker);
+    }
+  });
 });
 
 describe("the installed package", () => {

@@ -67,11 +67,11 @@ shift 2
 exec bun "$@"
 `;
 
-/** bunx, which would fetch what the package needs: it takes that of the checkout. */
+/** bunx, which would fetch what the library needs; the program needs nothing. */
 export const BUNX = `
 [ "$1" = --package ] && [ "$3 $4" = "nbd-streaming --help" ] || exit 97
-mkdir unpacked && tar -xzf "$2" -C unpacked && ln -s "$PWD/node_modules" unpacked || exit
-exec bun unpacked/package/src/main.ts --help
+mkdir unpacked && tar -xzf "$2" -C unpacked || exit
+exec bun unpacked/package/bin/nbd-streaming.js --help
 `;
 
 /** systemctl: it notes what it is told. */
