@@ -6,6 +6,7 @@ import type { NamedFile } from "../files/place.ts";
 import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice } from "../server/settings.ts";
 import {
+  DEFAULTS,
   releaseEndpoint,
   type ResolvedRun,
   type ResolvedServe,
@@ -53,14 +54,24 @@ declare module "../messages/vocabulary.ts" {
 
 /** Several streams of `serve`. @throws as {@link resolveServe}, naming the stream */
 export function resolveServeStreams(options: ServeStreamsOptions): ResolvedServe[] {
-  const { streams, failFast: _, ...common } = options;
+  const { streams, common } = commonOf(options);
   return resolvingStreams(streams, (own) => resolveServe({ ...common, ...own }));
 }
 
 /** Several streams of `run`. @throws as {@link resolveServe}, naming the stream */
 export function resolveRunStreams(options: RunStreamsOptions): ResolvedRun[] {
-  const { streams, failFast: _, ...common } = options;
+  const { streams, common } = commonOf(options);
   return resolvingStreams(streams, (own) => resolveRun({ ...common, ...own }));
+}
+
+/** The options that are for all streams. There is room for two clients of each, unless the user says otherwise. */
+function commonOf<Options extends Several & Pick<StreamOptions, "maxConnections">>(
+  options: Options,
+): { streams: readonly OwnOptions[]; common: Omit<Options, keyof Several> } {
+  const { streams, failFast: _, ...common } = options;
+  const maxConnections =
+    options.maxConnections ?? Math.max(DEFAULTS.maxConnections, 2 * streams.length);
+  return { streams, common: { ...common, maxConnections } };
 }
 
 function resolvingStreams<

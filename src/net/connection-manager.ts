@@ -23,10 +23,12 @@ const STOP_GRACE = 300;
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
 /**
- * Descriptors for other purposes: the stream thread's, the endpoint and its pipes, a captive command's, files
- * that are read now and then, and connections that wait for a place or are accepted only to be refused.
+ * Descriptors for other purposes: a captive command's, files that are read now and then, and connections that
+ * wait for a place or are accepted only to be refused.
  */
-const RESERVED_DESCRIPTORS = 28;
+const RESERVED_DESCRIPTORS = 16;
+/** Descriptors of one stream: its thread's, the endpoint and its pipes. */
+const STREAM_DESCRIPTORS = 12;
 
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
@@ -36,6 +38,8 @@ export interface ConnectionSettings extends SessionSettings {
 }
 
 export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
+  /** How many streams there are. */
+  readonly streams: number;
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
   /** Closes an idle connection, and then calls {@link ConnectionManager.makeRoomDone}. */
@@ -66,7 +70,7 @@ export class ConnectionManager {
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy]);
+    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy], options.streams);
     this.handler = {
       open: (socket) => {
         if (!this.#isFull) this.#accept(socket);
@@ -207,15 +211,17 @@ export class ConnectionManager {
  * would report the waiting client again and again.
  *
  * @param each descriptors of one connection
+ * @param streams how many there will be
  * @returns at least 1; Infinity if the limit is not known
  */
-function connectionLimit(each: number): number {
+function connectionLimit(each: number, streams: number): number {
   try {
     const limits = readFileSync("/proc/self/limits", "latin1");
     const limit = /^Max open files +(\d+)/m.exec(limits)?.[1];
     if (limit === undefined) return Number.POSITIVE_INFINITY;
     const open = readdirSync("/proc/self/fd").length;
-    return Math.max(1, Math.floor((Number(limit) - open - RESERVED_DESCRIPTORS) / each));
+    const reserved = RESERVED_DESCRIPTORS + streams * STREAM_DESCRIPTORS;
+    return Math.max(1, Math.floor((Number(limit) - open - reserved) / each));
   } catch {
     return Number.POSITIVE_INFINITY;
   }

@@ -52,6 +52,8 @@ export class NbdServer implements ExportTable {
   readonly #listening = Promise.withResolvers<void>();
   #added = 0;
   #listener: Listener | undefined;
+  /** The streams have begun. */
+  #begun = false;
   #closed = false;
 
   constructor(options: NbdServerOptions) {
@@ -65,6 +67,7 @@ export class NbdServer implements ExportTable {
       {
         ...options,
         exports: this,
+        streams: options.exports,
         inTransmission: () => this.#sum((stream) => stream.open),
         makeRoom: () => void this.#makeRoom(),
       },
@@ -93,6 +96,7 @@ export class NbdServer implements ExportTable {
     if (this.#added < this.#options.exports) return;
     this.#listener = new Listener(this.#options.entrance, this.#connections.handler);
     this.#options.onListening();
+    this.#begun = true;
     this.#listening.resolve();
   }
 
@@ -146,8 +150,9 @@ export class NbdServer implements ExportTable {
     else this.#connections.closeExport(info);
   }
 
-  /** Gives up, where a stream cannot begin. */
+  /** Gives up, where a stream cannot begin. A stream that fails later does not disturb the others. */
   fail(error: unknown): void {
+    if (this.#begun) return;
     this.#listening.reject(error);
     this.#close();
   }

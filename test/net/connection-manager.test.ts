@@ -52,6 +52,7 @@ function open(maxConnections = 2, negotiationTimeout = 30_000): void {
       exports: onlyExport(exportInfo(undefined, PLAN as never)),
       security: { policy: "off" },
       negotiationTimeout,
+      streams: 1,
       maxConnections,
       reconnect: undefined,
       inTransmission: () => clients.length,
