@@ -74,6 +74,12 @@ class Unread implements AsyncDisposable {
   }
 }
 
+/** Waits until somebody listens, which nobody reads about; a socket is there before. */
+function listening(path: string): Promise<void> {
+  const entry = new RegExp(` 00010000 0001 01 +\\d+ ${RegExp.escape(path)}$`, "m");
+  return eventually(() => entry.test(readFileSync("/proc/net/unix", "latin1")), "the socket");
+}
+
 /** Says something else than NBD, of which the program tells. */
 async function junk(socket: string): Promise<void> {
   using client = await RawClient.connect(socket);
@@ -96,7 +102,7 @@ describe.each([
       2,
       before,
     );
-    await eventually(() => existsSync(socket), "the socket");
+    await listening(socket);
     for (let i = 0; i < 50; i++) await junk(socket);
     await command(["nbdcopy", disk, `nbd+unix:///?socket=${socket}`]);
     expect(await program.ended()).toBe(0);
@@ -110,7 +116,7 @@ describe.each([
       2,
       before,
     );
-    await eventually(() => existsSync(socket), "the socket");
+    await listening(socket);
     await junk(socket);
     program.process.kill("SIGTERM");
     expect(await program.ended()).toBe(143);
@@ -126,7 +132,7 @@ describe.each([
         2,
         before,
       );
-      await eventually(() => existsSync(socket), "the socket");
+      await listening(socket);
       for (let i = 0; i < 3; i++) await junk(socket);
       let said = program.said();
       await command(["nbdcopy", disk, `nbd+unix:///?socket=${socket}`]);
@@ -161,7 +167,7 @@ test("percentages that nobody reads keep nobody waiting", async () => {
 test("SIGUSR1 that nobody reads the answer to keeps nobody waiting", async () => {
   const socket = folder.file("usr1.sock");
   await using program = new Unread(["serve", "pipe=exec:cat >/dev/null", "-U", socket]);
-  await eventually(() => existsSync(socket), "the socket");
+  await listening(socket);
   for (let i = 0; i < 100; i++) program.process.kill("SIGUSR1");
   program.process.kill("SIGTERM");
   expect(await program.ended()).toBe(143);
