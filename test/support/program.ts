@@ -14,7 +14,13 @@ export const SOURCE = [process.execPath, join(ROOT, "src/main.ts")];
  *
  *     NBD_STREAMING_TEST_PROGRAM="bun $PWD/src/main.ts" bun test test/e2e
  */
-export const PROGRAM = process.env.NBD_STREAMING_TEST_PROGRAM?.split(" ") ?? [builtProgram(ROOT)];
+export const PROGRAM = commandOf(process.env.NBD_STREAMING_TEST_PROGRAM) ?? [builtProgram(ROOT)];
+
+function commandOf(line = ""): readonly string[] | undefined {
+  const [program, ...words] = line.split(" ").filter((word) => word !== "");
+  // Some tests start it where PATH is another one.
+  return program === undefined ? undefined : [Bun.which(program) ?? program, ...words];
+}
 
 /** Milliseconds after which a wait fails: far more than anything here takes, however busy the machine is. */
 export const WAIT_LIMIT = 30_000;
