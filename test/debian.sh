@@ -54,4 +54,4 @@ if [ "$(id -u)" -eq 0 ] && old=$(bun bench/programs/peer.ts); then
   export NBDKIT_WITH_STREAMING="$old"
 fi
 # .ci/run looks whether they leave something there.
-exec env TMPDIR="${TEST_TMPDIR:-${TMPDIR:-/tmp}}" bun test "$@"
+exec env TMPDIR="${TEST_TMPDIR:-${TMPDIR:-/tmp}}" bun run test "$@"

@@ -11,7 +11,6 @@ const read = (name: string) => readFileSync(join(ROOT, name), "utf8");
 const HOOKS = ["prepack", "postpack"];
 /** Commands of Bun's own, by the scripts that stand for them. */
 const BUILT_IN: Record<string, string> = {
-  "bun test": "test",
   "bun check": "types",
   "bun fmt": "fmt",
 };

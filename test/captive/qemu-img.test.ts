@@ -100,9 +100,11 @@ describe("an image that cannot be read", () => {
   test("because another program has it open is named, and so is the remedy", async () => {
     using folder = tempFolder();
     await qcow2(folder.file("disk.qcow2"), "1M");
-    const socket = folder.file("nbd.sock");
-    await using _ = start(["qemu-nbd", "-t", "-k", socket, folder.file("disk.qcow2")]);
-    await eventually(() => existsSync(socket), "qemu-nbd to listen");
+    const [socket, pid] = [folder.file("nbd.sock"), folder.file("pid")];
+    const words = ["-t", "-k", socket, `--pid-file=${pid}`, folder.file("disk.qcow2")];
+    await using _ = start(["qemu-nbd", ...words]);
+    // The socket is there before the image is open.
+    await eventually(() => existsSync(pid), "qemu-nbd to be ready");
     const { message } = await refusal(folder.file("disk.qcow2"));
     expect(message).toEndWith("; end the program that uses it first");
   });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { commitOf } from "../../src/cli/version.ts";
 import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
-import { command, runProgram } from "../support/program.ts";
+import { command, SOURCE, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -89,7 +89,8 @@ describe("the commit", () => {
 
 describe("--version", () => {
   const version = async (env: Record<string, string> = {}) => {
-    const { status, stdout, stderr } = await runProgram(["--version"], { env });
+    await using program = start([...SOURCE, "--version"], { env });
+    const { status, stdout, stderr } = await program.ended();
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     return stdout;
   };

@@ -203,7 +203,7 @@ describe("a sink without room", () => {
 
 describe("a command as the sink", () => {
   const early: { how: string; sink: SinkChoice; length: number }[] = [
-    { how: "at once with 0", sink: { exec: "exit 0" }, length: 0 },
+    { how: "before any data with 0", sink: { exec: `${GATE}; exit 0` }, length: 0 },
     { how: "early with 0", sink: { exec: "head -c 1000 > part" }, length: 1000 },
     { how: "early with 1", sink: { exec: "head -c 1000 > part; exit 1" }, length: 1000 },
   ];
@@ -211,9 +211,16 @@ describe("a command as the sink", () => {
   test.each(early)("that exits $how fails the stream", async ({ sink, length }) => {
     await using trial = await Trial.serve(sink);
     using client = await trial.client();
+    trial.openGate();
     expect(await writeAll(client, DATA)).toBe(ERROR.ESHUTDOWN);
     const message = /truncated: the reader of exec:.* went away with the stream at byte [0-9]+/;
     expect(await trial.fails({ status: 4, message })).toHaveLength(length);
+  });
+
+  test("that exits at once with 0 fails the stream, though no client has come", async () => {
+    await using trial = await Trial.serve({ exec: "exit 0" });
+    const message = /truncated: the reader of exec:.* went away with the stream at byte 0\b/;
+    expect(await trial.fails({ status: 4, message })).toHaveLength(0);
   });
 
   const late = [

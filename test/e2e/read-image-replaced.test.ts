@@ -22,6 +22,7 @@ import {
   type Ended,
   eventually,
   PROGRAM,
+  type Running,
   runProgram,
   start,
   startProgram,
@@ -85,6 +86,14 @@ class Place implements Disposable {
   [Symbol.dispose](): void {
     this.#folder[Symbol.dispose]();
   }
+}
+
+/** Starts qemu-nbd, and waits until it has the image open: its socket is there before. */
+async function qemuNbd(place: Place): Promise<Running> {
+  const words = ["-f", "raw", "-k", place.file("nbd.sock"), "--pid-file=qemu-nbd.pid", "disk.raw"];
+  const running = start(["qemu-nbd", ...words], { cwd: place.path });
+  await eventually(() => existsSync(place.file("qemu-nbd.pid")), "qemu-nbd");
+  return running;
 }
 
 /** The disk in two halves, with a gate between them. */
@@ -178,9 +187,7 @@ describe("an IMAGE that is there is as it was before when", () => {
 
   test("a program of qemu's has it open for writing", async () => {
     using place = new Place();
-    const socket = place.file("nbd.sock");
-    await using _ = start(["qemu-nbd", "-f", "raw", "-k", socket, "disk.raw"], { cwd: place.path });
-    await eventually(() => existsSync(socket), "qemu-nbd");
+    await using _ = await qemuNbd(place);
     const { status, stderr } = await place.make();
     expect({ status, stderr }).toEqual({
       status: 3,
@@ -188,7 +195,7 @@ describe("an IMAGE that is there is as it was before when", () => {
         "nbd-streaming: error: cannot make the image disk.raw: another program writes to the one that " +
         "is there; end it first, or name another file\n",
     });
-    place.expectAsBefore("nbd.sock");
+    place.expectAsBefore("nbd.sock", "qemu-nbd.pid");
   });
 
   test("a program of qemu's has opened it meanwhile: the new one stays beside it", async () => {
@@ -196,9 +203,7 @@ describe("an IMAGE that is there is as it was before when", () => {
     const words = ["run", halves(), `size=${disk.size}`, "disk.raw"];
     await using program = startProgram(words, { cwd: place.path });
     await eventually(() => place.hidden !== undefined, "the folder");
-    const socket = place.file("nbd.sock");
-    await using _ = start(["qemu-nbd", "-f", "raw", "-k", socket, "disk.raw"], { cwd: place.path });
-    await eventually(() => existsSync(socket), "qemu-nbd");
+    await using _ = await qemuNbd(place);
     writeFileSync(place.file("gate"), "");
     const { status, stderr } = await program.ended();
     expect(status, stderr).toBe(3);
@@ -206,7 +211,7 @@ describe("an IMAGE that is there is as it was before when", () => {
       /error: cannot name the image disk.raw: another program has begun to write to .*; it is complete, and stays at (.*)\n$/;
     expect(stderr).toMatch(said);
     expect(await digestFile(said.exec(stderr)?.[1] as string)).toBe(await digestSectors(disk));
-    place.expectAsBefore("gate", "nbd.sock", place.hidden as string);
+    place.expectAsBefore("gate", "nbd.sock", "qemu-nbd.pid", place.hidden as string);
   });
 
   test.skipIf(noNobody !== undefined)("it may not be written (needs root)", async () => {

@@ -14,7 +14,7 @@ import { mkfifo } from "../../ffi/pipe.ts";
 import { nbdcopy } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { type Ended, runProgram, start, startProgram } from "../support/program.ts";
+import { type Ended, PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
 import { quoted, shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 
@@ -328,7 +328,7 @@ describe("a report that cannot be written", () => {
         '"$@"; s=$?; ls -A full; exit $s',
       ];
       const before = ["unshare", "-Urm", "sh", "-c", steps.join("; "), "sh"];
-      const line = `${before.map(quoted).join(" ")} ${process.execPath} ${quoted(`${import.meta.dir}/../../src/main.ts`)} "$@"`;
+      const line = `${[...before, ...PROGRAM].map(quoted).join(" ")} "$@"`;
       const words = ["run", TO_NOBODY, "--checksum=sha256:full/sum", "--summary=json:full/s"];
       const ended = await shell(line, [...words, ...nbdcopy(raw)], { cwd: place.path });
       expect(ended.stdout).toBe("fill\n");
@@ -351,7 +351,8 @@ describe("a report that cannot be written", () => {
       using place = new Place();
       place.write("sum", OLD_SUM);
       const inject = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"];
-      const line = `exec strace -f -qq ${inject.join(" ")} -o /dev/null ${process.execPath} ${quoted(`${import.meta.dir}/../../src/main.ts`)} "$@"`;
+      const traced = ["strace", "-f", "-qq", ...inject, "-o", "/dev/null", ...PROGRAM];
+      const line = `exec ${traced.map(quoted).join(" ")} "$@"`;
       const ended = await shell(line, ["run", TO_NOBODY, ...REPORTS, ...nbdcopy(raw)], {
         cwd: place.path,
       });
@@ -443,8 +444,8 @@ describe("a report goes as it is to", () => {
 
   test.skipIf(Bun.which("bash") === null)("a process of the shell (needs bash)", async () => {
     using place = new Place();
-    const main = `${import.meta.dir}/../../src/main.ts`;
-    const line = `${process.execPath} ${quoted(main)} "$@" --checksum sha256:>(cat > out) -- nbdcopy ${quoted(raw)} '$uri'; s=$?; wait; exit $s`;
+    const program = PROGRAM.map(quoted).join(" ");
+    const line = `${program} "$@" --checksum sha256:>(cat > out) -- nbdcopy ${quoted(raw)} '$uri'; s=$?; wait; exit $s`;
     await using running = start(["bash", "-c", line, "bash", "run", TO_NOBODY], {
       cwd: place.path,
     });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
 import { digestListener } from "../support/listeners.ts";
 import { command, type Ended, runProgram } from "../support/program.ts";
-import { digestFile } from "../support/reader.ts";
+import { digestFile, SHA256 } from "../support/reader.ts";
 import { quoted, shell } from "../support/shell.ts";
 import { streamed } from "../support/streamed.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -98,14 +98,14 @@ const SINKS: readonly Sink[] = [
     sink: "a command that leaves a file",
     transfer: async (words, folder) => {
       const file = join(folder, "sha256");
-      const { status } = await run(`exec:sha256sum > ${quoted(file)}`, words);
+      const { status } = await run(`exec:${SHA256} > ${quoted(file)}`, words);
       return { status, sha256: readFileSync(file, "utf8").slice(0, 64) };
     },
   },
   {
     sink: "a command that is a pipeline",
     transfer: async (words) => {
-      const { status, stdout } = await run("exec:gzip -1c | gunzip -c | sha256sum", words);
+      const { status, stdout } = await run(`exec:gzip -1c | gunzip -c | ${SHA256}`, words);
       return { status, sha256: stdout.slice(0, 64) };
     },
   },
@@ -265,7 +265,7 @@ function run(
 /** A command line whose standard output, the stream, another command of the shell digests. */
 function piped(line: string): Sink["transfer"] {
   return async (words) => {
-    const whole = `{ ${line}; echo "status $?" >&2; } | sha256sum`;
+    const whole = `{ ${line}; echo "status $?" >&2; } | ${SHA256}`;
     const { stdout, stderr } = await shell(whole, words);
     return { status: Number(/^status (\d+)$/m.exec(stderr)?.[1]), sha256: stdout.slice(0, 64) };
   };

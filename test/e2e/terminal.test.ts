@@ -11,7 +11,7 @@ import {
   noJobShell,
 } from "../support/job-shell.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, eventually } from "../support/program.ts";
+import { command, eventually, PROGRAM } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -125,7 +125,7 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
       shell.run(words);
       await shell.showing(/password: /);
       const pid = started().find((one) => {
-        return readFileSync(`/proc/${one}/cmdline`, "latin1").includes("main.ts");
+        return readFileSync(`/proc/${one}/cmdline`, "latin1").startsWith(PROGRAM.join("\0"));
       });
       process.kill(Number(pid), "SIGTERM");
       await expectTruncated(143);

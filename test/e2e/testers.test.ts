@@ -168,15 +168,20 @@ h.shutdown()
     await trial.fails({ ...lost, bytes: SIZE });
   });
 
-  /** `nbdkit nbd`, a server that is our client, and what is run with it as server. */
-  const proxy = (trial: Trial | ReadTrial, client: string, ...words: string[]) =>
-    start(
+  /**
+   * `nbdkit nbd`, a server that is our client, and what is run with it as server. nbdkit ends with that, and
+   * then may have no time to say goodbye to us: it ends when we have.
+   */
+  const proxy = (trial: Trial | ReadTrial, client: string, ...words: string[]) => {
+    const wait = `for i in $(seq 1000); do [ -S ${trial.socket} ] || exit 0; sleep 0.02; done; exit 1`;
+    return start(
       [
         ...["nbdkit", "-f", ...words, "-U", "-", "nbd", `socket=${trial.socket}`, `export=${NAME}`],
-        ...["--run", client],
+        ...["--run", `${client} || exit; ${wait}`],
       ],
       { cwd: trial.file(".") },
     );
+  };
 
   needs("nbdkit")("a proxy that asks out of order, into a window", async () => {
     await using trial = await serving("window=64M");

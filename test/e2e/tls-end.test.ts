@@ -149,8 +149,8 @@ describe.skipIf(missing !== "").each(TLS_VERSIONS)(`%s${missing}`, (_, version) 
 
   test("close_notify ends the connection of a client that is left when the command of run has ended", async () => {
     const args = [...required("64K"), "-U", "../own/nbd.sock"];
-    await using trial = await Trial.run("FIFO", ["sh", "-c", GATE], { args });
-    await eventually(() => existsSync(trial.socket), "the socket");
+    await using trial = await Trial.run("FIFO", ["sh", "-c", `: > begun; ${GATE}`], { args });
+    await eventually(() => existsSync(trial.file("begun")), "the command");
     await using client = await connect(trial.socket, BEGIN, WRITE);
     await trial.program.saying(/client 1 connected/);
     trial.openGate();

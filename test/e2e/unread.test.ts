@@ -15,6 +15,7 @@ import { nbdcopy } from "../support/client-commands.ts";
 import { rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
+import { listeningAt } from "../support/proc.ts";
 import { AS_NOBODY, noNobody } from "../support/nobody.ts";
 import { bounded, command, eventually, PROGRAM } from "../support/program.ts";
 import { shell } from "../support/shell.ts";
@@ -96,7 +97,7 @@ describe.each([
       2,
       before,
     );
-    await eventually(() => existsSync(socket), "the socket");
+    await listeningAt(socket);
     for (let i = 0; i < 50; i++) await junk(socket);
     await command(["nbdcopy", disk, `nbd+unix:///?socket=${socket}`]);
     expect(await program.ended()).toBe(0);
@@ -110,7 +111,7 @@ describe.each([
       2,
       before,
     );
-    await eventually(() => existsSync(socket), "the socket");
+    await listeningAt(socket);
     await junk(socket);
     program.process.kill("SIGTERM");
     expect(await program.ended()).toBe(143);
@@ -126,7 +127,7 @@ describe.each([
         2,
         before,
       );
-      await eventually(() => existsSync(socket), "the socket");
+      await listeningAt(socket);
       for (let i = 0; i < 3; i++) await junk(socket);
       let said = program.said();
       await command(["nbdcopy", disk, `nbd+unix:///?socket=${socket}`]);
@@ -161,7 +162,7 @@ test("percentages that nobody reads keep nobody waiting", async () => {
 test("SIGUSR1 that nobody reads the answer to keeps nobody waiting", async () => {
   const socket = folder.file("usr1.sock");
   await using program = new Unread(["serve", "pipe=exec:cat >/dev/null", "-U", socket]);
-  await eventually(() => existsSync(socket), "the socket");
+  await listeningAt(socket);
   for (let i = 0; i < 100; i++) program.process.kill("SIGUSR1");
   program.process.kill("SIGTERM");
   expect(await program.ended()).toBe(143);

@@ -65,7 +65,8 @@ export class JobShell implements AsyncDisposable {
 
   /** Waits until the terminal is with the program again. */
   async returned(): Promise<void> {
-    await eventually(() => this.#foreground.includes("main.ts"), "the terminal to be taken back");
+    const begin = `${PROGRAM.join("\0")}\0`;
+    await eventually(() => this.#foreground.startsWith(begin), "the terminal to be taken back");
   }
 
   /** The command line of the leader of the process group in the foreground. */

@@ -1,12 +1,26 @@
 /** The program as a user starts it. */
 import type { Subprocess } from "bun";
 import { join } from "node:path";
+import { builtProgram } from "./built.ts";
 
 /** The top folder of the project. */
 export const ROOT = join(import.meta.dir, "../..");
 
 /** How to start the program from source. */
-export const PROGRAM = [process.execPath, join(ROOT, "src/main.ts")];
+export const SOURCE = [process.execPath, join(ROOT, "src/main.ts")];
+
+/**
+ * How to start the program: a binary of the sources as they are, or the words of an environment variable:
+ *
+ *     NBD_STREAMING_TEST_PROGRAM="bun $PWD/src/main.ts" bun test test/e2e
+ */
+export const PROGRAM = commandOf(process.env.NBD_STREAMING_TEST_PROGRAM) ?? [builtProgram(ROOT)];
+
+function commandOf(line = ""): readonly string[] | undefined {
+  const [program, ...words] = line.split(" ").filter((word) => word !== "");
+  // Some tests start it where PATH is another one.
+  return program === undefined ? undefined : [Bun.which(program) ?? program, ...words];
+}
 
 /** Milliseconds after which a wait fails: far more than anything here takes, however busy the machine is. */
 export const WAIT_LIMIT = 30_000;
@@ -93,12 +107,12 @@ export function start(cmd: readonly string[], options: StartOptions = {}): Runni
   };
 }
 
-/** Starts the program from source. */
+/** Starts the program. */
 export function startProgram(args: readonly string[], options: StartOptions = {}): Running {
   return start([...PROGRAM, ...args], options);
 }
 
-/** Runs the program from source to its end. */
+/** Runs the program to its end. */
 export async function runProgram(
   args: readonly string[],
   options: StartOptions = {},

@@ -4,7 +4,7 @@ import { digestFifo } from "./reader.ts";
 import { tempFolder } from "./temp.ts";
 
 export interface StreamedOptions extends StartOptions {
-  /** How to start the program; from source if not given. */
+  /** How to start the program, if not as the other tests do. */
   readonly program?: readonly string[];
 }
 

@@ -1,8 +1,9 @@
 /** The recipes for TLS and systemd, and what docs/network.md has. */
 import { expect } from "bun:test";
-import { cpSync, existsSync } from "node:fs";
+import { cpSync } from "node:fs";
 import { makeCertificates } from "../certificates.ts";
-import { command, eventually, type Running } from "../program.ts";
+import { listeningAt } from "../proc.ts";
+import { command, type Running } from "../program.ts";
 import {
   expectCompressed,
   expectFile,
@@ -147,7 +148,7 @@ export const NETWORK: readonly Scene[] = [
     replaced: () => [SMALL],
     async during(stage) {
       const socket = stage.file("nbd.sock");
-      await eventually(() => existsSync(socket), "the socket");
+      await listeningAt(socket);
       await command(["nbdcopy", stage.masters.raw, `nbd+unix:///?socket=${socket}`]);
     },
     after: expectCompressed,
