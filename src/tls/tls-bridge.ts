@@ -12,7 +12,7 @@ const LINGER = 3000;
 class Forwarder {
   from: Socket<any> | undefined;
   to: Socket<any> | undefined;
-  #queue: Buffer[] = [];
+  #queue: Uint8Array[] = [];
   #ended = false;
 
   /** @param onEnd called when the input has ended and all is passed on */
@@ -21,8 +21,8 @@ class Forwarder {
   push(chunk: Uint8Array): void {
     const sent = this.#queue.length > 0 ? 0 : this.#write(chunk);
     if (sent === chunk.length) return;
-    // A copy, as Bun reuses the buffer.
-    this.#queue.push(Buffer.from(chunk.subarray(sent)));
+    // No copy: Bun gives each chunk memory of its own.
+    this.#queue.push(chunk.subarray(sent));
     this.from?.pause();
   }
 
