@@ -1,5 +1,6 @@
 /** Passes bytes between a TLS client and the stream thread, which knows plain connections only. */
 import type { Socket } from "bun";
+import { growSendBuffer } from "../../ffi/socket.ts";
 import type { TlsClose } from "../tls/tls-close.ts";
 
 /**
@@ -7,6 +8,12 @@ import type { TlsClose } from "../tls/tls-close.ts";
  * connection. For a plain connection the kernel has such a limit.
  */
 const LINGER = 3000;
+
+/**
+ * Bytes that the socket pair may hold for the stream thread: all that Bun decrypts at a time (512 KiB), and
+ * the next while that is on its way to the sink.
+ */
+const SEND_BUFFER = 1024 * 1024;
 
 /** One direction, with the bytes that the receiving socket has not taken yet. */
 class Forwarder {
@@ -78,6 +85,7 @@ export class TlsBridge {
    */
   constructor(secure: Socket<any>, tlsClose: TlsClose, fd: number) {
     this.#tlsClose = tlsClose;
+    growSendBuffer(fd, SEND_BUFFER);
     this.#toStream.from = secure;
     this.#toClient.to = secure;
     void Bun.connect({
