@@ -4,7 +4,7 @@ import type { Socket } from "bun";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { recv, send, socketpair } from "../../ffi/socket.ts";
+import { growSendBuffer, recv, send, socketpair } from "../../ffi/socket.ts";
 import { TlsBridge } from "../../src/tls/tls-bridge.ts";
 import { TlsClose } from "../../src/tls/tls-close.ts";
 import { pseudoRandom } from "../support/images.ts";
@@ -15,9 +15,11 @@ setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 /** No part of it is equal to another. */
-const DATA = new Memory(pseudoRandom(24 * MiB));
+const DATA = new Memory(pseudoRandom(32 * MiB));
 /** What the kernel and one chunk of Bun's hold at most, on a machine whose socket buffers are large. */
-const UNDER_WAY = 12 * MiB;
+const UNDER_WAY = 24 * MiB;
+/** Where the kernel allows it, larger than all that Bun receives at a time. */
+const SEND_BUFFER = 3 * MiB;
 /** Long enough for what must not move to move. */
 const QUIET = 200;
 
@@ -30,6 +32,7 @@ let bridge: TlsBridge;
 beforeEach(async () => {
   const [accepted, clientEnd] = socketpair();
   const [bridgeEnd, streamEnd] = socketpair();
+  for (const fd of [accepted, streamEnd]) growSendBuffer(fd, SEND_BUFFER);
   client = clientEnd;
   stream = streamEnd;
   // As Session does it, with a socket that encrypts nothing.
