@@ -6,15 +6,19 @@ import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { ConnectionManager } from "../../src/net/connection-manager.ts";
 import type { Session } from "../../src/net/session.ts";
+import { NBD_OPT_STARTTLS } from "../../src/protocol/constants.ts";
 import { exportInfo } from "../../src/server/stream-server.ts";
 import type { NegotiatedConnection } from "../../src/stream/messages.ts";
 import { loadCertificates } from "../../src/tls/certificates.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { bounded, eventually } from "../support/program.ts";
+import { bounded, command, eventually } from "../support/program.ts";
+import { RawClient } from "../support/nbd-client.ts";
 import { tempFolder } from "../support/temp.ts";
 import { secureTransmission } from "../support/tls-client.ts";
+import { DATA as STREAM, Trial } from "../support/trial.ts";
+import { encodeOption } from "../support/wire.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -80,3 +84,25 @@ test("Bun delivers nothing below TLS, and each client is heard and ends by itsel
   // The flags and NBD_OPT_STARTTLS of each.
   expect(clear).toBe(2 * (4 + 16));
 });
+
+const missing = Bun.which("prlimit") === null ? " (needs prlimit)" : "";
+
+test.skipIf(missing !== "")(
+  `without a descriptor to begin TLS with, a client is refused, and the next one is served${missing}`,
+  async () => {
+    const args = ["--tls=require", `--tls-certificates=${pki.all}`];
+    await using trial = await Trial.serve("FIFO", { args });
+    const limit = (files: string) =>
+      command(["prlimit", "--pid", `${trial.program.process.pid}`, `--nofile=${files}:`]);
+    using client = await RawClient.negotiating(trial.socket);
+    await limit("3");
+    client.send(encodeOption(NBD_OPT_STARTTLS));
+    await client.closed();
+    await trial.program.saying(/refused: cannot begin TLS: dup [0-9]+: /);
+    await limit("256");
+    await using other = await secureTransmission(trial.socket, pki.authority.certificate);
+    expect(await other.inside.write(0, STREAM.subarray(0, 1000))).toBe(0);
+    other.inside.disconnect();
+    await trial.completes(STREAM.subarray(0, 1000));
+  },
+);
