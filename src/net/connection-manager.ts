@@ -96,7 +96,8 @@ export class ConnectionManager {
 
   #accept(socket: Socket<Session>): void {
     this.accepted++;
-    const session = new Session(socket, this.accepted, this.#options, this.#events);
+    const { handler } = this;
+    const session = new Session(socket, this.accepted, handler, this.#options, this.#events);
     socket.data = session;
     this.#sessions.add(session);
     socket.setNoDelay?.(true);

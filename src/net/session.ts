@@ -47,6 +47,7 @@ export class Session {
   readonly #negotiation: Negotiation;
   readonly #options: SessionOptions;
   readonly #events: SessionEvents;
+  readonly #handler: SocketHandler<Session>;
   readonly #deadline: ReturnType<typeof setTimeout>;
   /** The accepted socket, or the TLS socket on top of it. */
   #socket: Socket<any>;
@@ -68,14 +69,19 @@ export class Session {
   /** When the client connected or sent data last, by performance.now(). */
   lastInput = performance.now();
 
-  /** @param number counts all sessions, from 1 */
+  /**
+   * @param number counts all sessions, from 1
+   * @param handler the callbacks of accepted sockets
+   */
   constructor(
-    readonly socket: Socket<Session>,
+    socket: Socket<Session>,
     readonly number: number,
+    handler: SocketHandler<Session>,
     options: SessionOptions,
     events: SessionEvents,
   ) {
     this.#socket = socket;
+    this.#handler = handler;
     this.#options = options;
     this.#events = events;
     this.#negotiation = new Negotiation(options.exports, options.security.policy);
@@ -107,7 +113,7 @@ export class Session {
   /** Called with bytes from the client. @param from the socket that has them */
   data(from: Socket<any>, chunk: Uint8Array): void {
     if (!this.over) this.lastInput = performance.now();
-    // With TLS, Bun still delivers the encrypted bytes of the accepted socket.
+    // Nothing from below TLS may be taken for what is inside.
     if (from !== this.#socket) return;
     if (this.#bridge !== undefined) this.#bridge.received(chunk);
     // After pause(), Bun may deliver once more what it had already read.
@@ -181,7 +187,7 @@ export class Session {
       if (sent < 0) {
         // The client is gone. A paused socket, as this may be soon, would not notice.
         this.#disconnected();
-        this.socket.terminate();
+        this.#socket.terminate();
         return;
       }
       if (sent < bytes.length) this.#unsent.push(bytes.subarray(sent));
@@ -207,6 +213,7 @@ export class Session {
       close: () => this.closed(),
       error: () => {},
       handshake: (secure, done, error) => {
+        this.lastInput = performance.now();
         // The handshake also succeeds with a certificate of another authority. Bun would then end the
         // connection without a reason.
         if (done) this.#tlsClose = new TlsClose(secure);
@@ -214,16 +221,47 @@ export class Session {
         if (!done || !trusted) this.#cut(`TLS failed: ${error?.message ?? "no handshake"}`);
       },
     };
-    const pair = this.socket.upgradeTLS({
-      // Bun's types do not have this for servers.
-      ...({ isServer: true } as object),
-      data: undefined,
-      tls: security.options,
-      socket,
-    });
-    this.#socket = pair[1];
+    try {
+      this.#reopen((encrypted) => {
+        const pair = encrypted.upgradeTLS({
+          // Bun's types do not have this for servers.
+          ...({ isServer: true } as object),
+          data: undefined,
+          tls: security.options,
+          socket,
+        });
+        this.#socket = pair[1];
+      });
+    } catch (error) {
+      this.#cut(`cannot begin TLS: ${messageOf(error)}`);
+      return;
+    }
     this.#negotiation.secured();
     this.#state = "negotiating";
+  }
+
+  /**
+   * Moves the connection from the accepted socket to one whose callbacks are its own, without `data`: below
+   * TLS, Bun would make a copy of all encrypted bytes for that.
+   *
+   * @param open called with the new socket before this returns
+   * @throws SyscallError without a free descriptor (EMFILE); nothing has changed then
+   */
+  #reopen(open: (socket: Socket<Session>) => void): void {
+    const accepted = this.#socket as Socket<Session | undefined>;
+    // The connection does not end with this socket.
+    accepted.data = undefined;
+    let fd: number;
+    try {
+      fd = takeDescriptor(accepted);
+    } catch (error) {
+      accepted.data = this;
+      throw error;
+    }
+    const { data: _, ...handler } = this.#handler;
+    const socket = { ...handler, open };
+    // Bun's types do not have this form.
+    void Bun.connect<Session>({ fd, socket, data: this, allowHalfOpen: true } as never);
   }
 
   #startTransmission(): void {
@@ -242,7 +280,7 @@ export class Session {
   #handOver(agreed: Transmission): void {
     // Before takeDescriptor(): Bun calls closed() from within it.
     this.#state = "handed over";
-    this.#emitTransmission(takeDescriptor(this.socket), agreed);
+    this.#emitTransmission(takeDescriptor(this.#socket), agreed);
   }
 
   #bridgeOver(agreed: Transmission, tlsClose: TlsClose): void {

@@ -1,5 +1,8 @@
 /** Passes bytes between a TLS client and the stream thread, which knows plain connections only. */
 import type { Socket } from "bun";
+import { bytesReadable } from "../../ffi/fd.ts";
+import { Memory } from "../../ffi/memory.ts";
+import { growSendBuffer, recv } from "../../ffi/socket.ts";
 import type { TlsClose } from "../tls/tls-close.ts";
 
 /**
@@ -8,22 +11,39 @@ import type { TlsClose } from "../tls/tls-close.ts";
  */
 const LINGER = 3000;
 
+/**
+ * Bytes that the socket pair may hold for the stream thread: all that Bun decrypts at a time (512 KiB), and
+ * the next while that is on its way to the sink.
+ */
+const SEND_BUFFER = 1024 * 1024;
+
+/** Bytes that are received at a time without Bun: as many as it encrypts for one send(2). */
+const PIECE = 128 * 1024;
+
+/** The most pieces in a row before other connections, and signals, get their turn. */
+const PIECES_PER_TURN = 16;
+
 /** One direction, with the bytes that the receiving socket has not taken yet. */
 class Forwarder {
   from: Socket<any> | undefined;
   to: Socket<any> | undefined;
-  #queue: Buffer[] = [];
+  #queue: Uint8Array[] = [];
   #ended = false;
 
   /** @param onEnd called when the input has ended and all is passed on */
   constructor(readonly onEnd: (to: Socket<any>) => void) {}
 
-  push(chunk: Uint8Array): void {
+  /**
+   * Passes a chunk on. What has to wait is not copied: Bun gives each chunk memory of its own.
+   *
+   * @returns false if something waits now, and the chunk's memory must not change
+   */
+  push(chunk: Uint8Array): boolean {
     const sent = this.#queue.length > 0 ? 0 : this.#write(chunk);
-    if (sent === chunk.length) return;
-    // A copy, as Bun reuses the buffer.
-    this.#queue.push(Buffer.from(chunk.subarray(sent)));
+    if (sent === chunk.length) return true;
+    this.#queue.push(chunk.subarray(sent));
     this.from?.pause();
+    return false;
   }
 
   /** Called when the receiving socket is open, or takes more. */
@@ -67,6 +87,8 @@ export class TlsBridge {
   });
   readonly #toClient = new Forwarder(() => this.#tlsClose.begin());
   readonly #tlsClose: TlsClose;
+  /** What pieces are received into. Nothing of one waits any more when the next is received. */
+  #piece: Memory | undefined;
   #linger: ReturnType<typeof setTimeout> | undefined;
   /** The connection is closed. */
   #over = false;
@@ -78,6 +100,7 @@ export class TlsBridge {
    */
   constructor(secure: Socket<any>, tlsClose: TlsClose, fd: number) {
     this.#tlsClose = tlsClose;
+    growSendBuffer(fd, SEND_BUFFER);
     this.#toStream.from = secure;
     this.#toClient.to = secure;
     void Bun.connect({
@@ -88,7 +111,9 @@ export class TlsBridge {
           this.#toClient.from = plain;
           this.#toStream.drain();
         },
-        data: (_: Socket<any>, chunk: Uint8Array) => this.#toClient.push(chunk),
+        data: (_: Socket<any>, chunk: Uint8Array) => {
+          if (this.#toClient.push(chunk) && chunk.length >= PIECE) this.#passMore(fd);
+        },
         drain: () => this.#toStream.drain(),
         end: () => this.#toClient.end(),
         close: () => this.#toClient.end(),
@@ -96,6 +121,20 @@ export class TlsBridge {
       },
       // Bun's types do not have this form.
     } as unknown as Parameters<typeof Bun.connect>[0]);
+  }
+
+  /**
+   * Passes on what the socket pair has besides, where it has much: Bun would put each chunk into new memory.
+   * Bun still takes the first chunk, and learns of the end.
+   */
+  #passMore(fd: number): void {
+    const piece = (this.#piece ??= new Memory(PIECE));
+    for (let i = 0; i < PIECES_PER_TURN && !this.#over; i++) {
+      // Without data, recv(2) would take the error that Bun has to see.
+      if (bytesReadable(fd) === 0) return;
+      const n = recv(fd, piece.at(0), PIECE);
+      if (!this.#toClient.push(piece.bytes.subarray(0, n))) return;
+    }
   }
 
   /** Called with bytes from the client. */
