@@ -7,6 +7,7 @@ import { recv } from "../../ffi/socket.ts";
 import { ConnectionManager } from "../../src/net/connection-manager.ts";
 import type { Session } from "../../src/net/session.ts";
 import { NBD_OPT_STARTTLS } from "../../src/protocol/constants.ts";
+import { onlyExport } from "../../src/protocol/export.ts";
 import { exportInfo } from "../../src/server/stream-server.ts";
 import type { NegotiatedConnection } from "../../src/stream/messages.ts";
 import { loadCertificates } from "../../src/tls/certificates.ts";
@@ -36,9 +37,11 @@ test("Bun delivers nothing below TLS, and each client is heard and ends by itsel
   const clients: NegotiatedConnection[] = [];
   const ended: string[] = [];
   const options = loadCertificates(pki.all, false);
+  const info = exportInfo(undefined, PLAN as never);
   const connections = new ConnectionManager(
     {
-      info: exportInfo(undefined, PLAN as never),
+      exports: onlyExport(info),
+      streams: 1,
       security: { policy: "require", folder: pki.all, options },
       negotiationTimeout: 30_000,
       maxConnections: 2,
@@ -76,7 +79,7 @@ test("Bun delivers nothing below TLS, and each client is heard and ends by itsel
       }, "the data");
       expect(Buffer.from(got.bytes).equals(DATA)).toBeTrue();
       close(fd);
-      flushed = connections.flushTls(new AbortController().signal);
+      flushed = connections.flushTls(info, new AbortController().signal);
     }
     await bounded(flushed, "the client's end to be noticed");
   }
