@@ -8,7 +8,7 @@ export const VARIABLES: readonly Entry[] = [
   ["$port", "Its TCP port; empty with a Unix socket."],
   [
     "$nbd_NAME, $uri_NAME",
-    "Of several streams, the URI of the one that is called NAME, if that has only letters, digits and _; $nbd and $uri are then without a name.",
+    "The URI of the stream that is called NAME, if that has only letters, digits and _. With several streams, $nbd and $uri are without a name.",
   ],
   ["$exportname", "The name given by -e, or empty; also empty with several streams."],
   ["$tls", "off, on or require."],
@@ -140,7 +140,7 @@ export const PROSE: Prose = {
       "Set for the command of `pipe=exec:` and `read=exec:`: the name given by `-e`, if there is one.",
     ],
     [
-      "nbd, uri, unixsocket, port, exportname, tls",
+      "nbd, uri, nbd_NAME, uri_NAME, unixsocket, port, exportname, tls",
       "Set for the captive command, as `$nbd` and so on.",
     ],
   ],

@@ -54,6 +54,7 @@ declare module "../messages/vocabulary.ts" {
 /** Several streams of `serve`. @throws as {@link resolveServe}, naming the stream */
 export function resolveServeStreams(options: ServeStreamsOptions): ResolvedServe[] {
   const { streams, failFast: _, ...common } = options;
+  if (common.listen?.kind === "single") throw optionError({ code: "STREAMS_OF_SINGLE" });
   return resolvingStreams(streams, (own) => resolveServe({ ...common, ...own }));
 }
 
