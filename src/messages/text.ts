@@ -167,6 +167,8 @@ const TEXTS: Texts = {
       `give the exact size of the disk, such as ${v.given("size", "10G")}`
     );
   },
+  DESCRIPTORS_FEW: ({ streams, needed, limit }) =>
+    `${streams} streams need up to ${needed} descriptors, and ulimit -n has room for ${limit}: raise it`,
   CANNOT_LISTEN({ where, at, error, message }, v) {
     const inUse = {
       port: `another server uses it: choose another port with ${v.name("port")}`,

@@ -65,6 +65,7 @@ export class NbdServer implements ExportTable {
       {
         ...options,
         exports: this,
+        streams: options.exports,
         inTransmission: () => this.#sum((stream) => stream.open),
         makeRoom: () => void this.#makeRoom(),
       },

@@ -132,6 +132,7 @@ export const SAMPLES: Samples = {
     { code: "SIZE_NEEDED", direction: "read", who: OPTION },
     { code: "SIZE_NEEDED", direction: "write", who: "making disk.qcow2" },
   ],
+  DESCRIPTORS_FEW: [{ code: "DESCRIPTORS_FEW", streams: 60, needed: 806, limit: 256 }],
   CANNOT_LISTEN: [
     { ...listening, at: "port", error: "EADDRINUSE" },
     { ...listening, at: "socket", error: "EADDRINUSE" },

@@ -50,6 +50,7 @@ function open(maxConnections = 2, negotiationTimeout = 30_000): void {
   connections = new ConnectionManager(
     {
       exports: onlyExport(exportInfo(undefined, PLAN as never)),
+      streams: 1,
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
