@@ -9,7 +9,7 @@ export type Variables = Readonly<Record<string, string>> & { readonly uri: strin
 
 /**
  * The variables that describe a server. With one export, `uri` and `nbd` name it; with several, they name
- * the server, and those of an export have its name behind them: `uri_vda`.
+ * the server. Those of an export have its name behind them: `uri_vda`.
  *
  * @param names of the exports; an empty one is any
  */
@@ -22,7 +22,7 @@ export function captiveVariables(
   const [only = "", ...others] = names;
   const exportName = others.length === 0 ? only : "";
   const uri = uriOf(exportName);
-  const each = others.length === 0 ? [] : names.filter((name) => SHELL_WORD.test(name));
+  const each = names.filter((name) => SHELL_WORD.test(name));
   return {
     nbd: uri,
     uri,
@@ -42,9 +42,9 @@ const SHELL_WORD = /^[A-Za-z0-9_]+$/;
 const NAME = "nbd|uri|unixsocket|port|exportname|tls|(?:nbd|uri)_[A-Za-z0-9_]+";
 const REFERENCE = new RegExp(`\\$(?:(${NAME})(?![A-Za-z0-9_])|\\{(${NAME})\\})`, "g");
 
-/** True when a word of the command contains a variable. */
-export function hasReference(word: string): boolean {
-  return word.search(REFERENCE) >= 0;
+/** The names of the variables that a word of the command contains. */
+export function referencesOf(word: string): string[] {
+  return [...word.matchAll(REFERENCE)].map(([, bare, braced]) => bare ?? (braced as string));
 }
 
 /** A command line for the shell, or words that are executed without one. */
@@ -78,7 +78,7 @@ export function requireExecutable(command: CaptiveCommand): void {
   // The shell's own commands are no files.
   if (typeof command === "string") return;
   const [program = ""] = command;
-  if (hasReference(program) || Bun.which(program) !== null) return;
+  if (referencesOf(program).length > 0 || Bun.which(program) !== null) return;
   const missing = !program.includes("/") || !existsSync(program);
   throw notExecutable(program, missing ? undefined : "it may not be executed");
 }

@@ -20,7 +20,7 @@ import { createLog } from "./log.ts";
 import type { CliContext } from "./options.ts";
 import { parseParameters, type StreamParameters } from "./parameters.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-import { requireReference } from "./words.ts";
+import { requireNames, requireReference } from "./words.ts";
 
 /** The pipe in the suggested command line where the user has named none. */
 const ANY_PIPE = "disk.fifo";
@@ -94,6 +94,7 @@ function resolveCheck(
       throw usageError("a command is checked for how it writes: it cannot be combined with read=");
     }
     requireReference(captive);
+    requireNames(captive, undefined);
     if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
   } else if (endpoint === undefined && (size !== undefined || window > 0)) {
     throw usageError("size= and window= need pipe=, read= or a command after --");

@@ -10,7 +10,7 @@ import type { Command, Key, Option, Outline } from "../reference/outline.ts";
 import { valueOf } from "../reference/value.ts";
 import { zshCompletions } from "../reference/zsh.ts";
 import { EXAMPLES, OPTIONS_OF_ALL, SYNOPSES } from "./help.ts";
-import type { MayBeAlone } from "./options.ts";
+import type { MayBeAlone, MayBeOwn } from "./options.ts";
 import { PARAMETERS } from "./parameters.ts";
 import { PROSE } from "./prose.ts";
 
@@ -55,6 +55,7 @@ export function outlineOf(program: CommandDef): Outline {
       long,
       description: text,
       value: undefined,
+      repeatable: false,
     })),
     parameters: PARAMETERS,
     keys: keys(),
@@ -95,14 +96,15 @@ function optionOutlines(name: string, arg: ArgDef): Option[] {
     short: alias === undefined ? undefined : `-${alias}`,
     description,
     value: type === "boolean" ? undefined : { hint, optional, ...valueOf(hint, MEANINGS) },
+    repeatable: (arg as MayBeOwn).own === true,
   };
-  if (optional) return [option, opposed(name, `Turn --${name} off where it is the default`)];
-  if (opposite === undefined) return [option];
-  return [option, opposed(name, opposite)];
-}
-
-function opposed(name: string, description: string): Option {
-  return { long: `--no-${name}`, short: undefined, description, value: undefined };
+  const opposed = optional ? `Turn --${name} off where it is the default` : opposite;
+  if (opposed === undefined) return [option];
+  const { repeatable } = option;
+  return [
+    option,
+    { long: `--no-${name}`, short: undefined, description: opposed, value: undefined, repeatable },
+  ];
 }
 
 /** Each parameter once, with the description of its first form. */

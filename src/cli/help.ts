@@ -22,6 +22,9 @@ export const EXAMPLES: Record<string, string> = {
     "",
     "  The reverse:",
     "  zstd -dc disk.raw.zst | nbd-streaming serve read=- size=10G",
+    "",
+    "  Two disks; their clients go to nbd://localhost/vda and nbd://localhost/vdb:",
+    "  nbd-streaming serve -e vda pipe=vda.fifo size=10G -e vdb pipe=vdb.fifo size=20G",
   ].join("\n"),
   run: [
     "  mkfifo disk.fifo",
@@ -36,6 +39,10 @@ export const EXAMPLES: Record<string, string> = {
     "",
     "  The reverse:",
     "  nbd-streaming run read=exec:'zstd -dc disk.raw.zst' size=10G disk.qcow2",
+    "",
+    "  Two disks, for a program of yours; what stands before the first -e is for both:",
+    "  nbd-streaming run pipe=exec:'zstd -q -o \"$NBD_STREAMING_EXPORT.raw.zst\"' \\",
+    "    -e vda size=10G -e vdb size=20G -- backup-disks '$uri_vda' '$uri_vdb'",
   ].join("\n"),
   check: [
     "  Does it work on this machine? This tries a small stream:",
@@ -60,10 +67,12 @@ export const SYNOPSES: Record<string, string> = {
   serve: [
     "nbd-streaming serve pipe=SINK [size=SIZE] [OPTIONS]",
     "      nbd-streaming serve read=SOURCE [size=SIZE] [OPTIONS]",
+    "      nbd-streaming serve [OPTIONS] -e NAME pipe=SINK|read=SOURCE [size=SIZE] -e NAME ...",
   ].join("\n"),
   run: [
     "nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] -- COMMAND [ARGUMENT...]",
     "      nbd-streaming run pipe=SINK|read=SOURCE [size=SIZE] [OPTIONS] IMAGE",
+    "      nbd-streaming run [OPTIONS] -e NAME pipe=SINK [size=SIZE] -e NAME ... -- COMMAND [ARGUMENT...]",
   ].join("\n"),
   check: [
     "nbd-streaming check [--json]",

@@ -14,7 +14,7 @@ import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
 import { versionLine } from "./version.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-import { checkOptions, commandHint, requireDashes, splitStreams } from "./words.ts";
+import { checkOptions, commandHint, requireDashes, requireNoName, splitStreams } from "./words.ts";
 
 // citty's own type for a command with any options.
 const COMMANDS: Record<string, CommandDef<any>> = {
@@ -97,6 +97,7 @@ async function dispatch(argv: readonly string[], workerUrl: URL): Promise<number
     return EXIT.COMPLETE;
   }
   if (captive === undefined && (name === "run" || name === "check")) requireDashes(words);
+  if (name === "check") requireNoName(words);
   const defined = (command.args ?? {}) as ArgsDef;
   const checked = checkOptions(words, defined);
   const several = "exportname" in defined ? splitStreams(checked, defined) : undefined;

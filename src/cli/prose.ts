@@ -8,7 +8,7 @@ export const VARIABLES: readonly Entry[] = [
   ["$port", "Its TCP port; empty with a Unix socket."],
   [
     "$nbd_NAME, $uri_NAME",
-    "Of several streams, the URI of the one that is called NAME, if that has only letters, digits and _; $nbd and $uri are then without a name.",
+    "The URI of the stream that is called NAME, if that has only letters, digits and _. With several streams, $nbd and $uri are without a name.",
   ],
   ["$exportname", "The name given by -e, or empty; also empty with several streams."],
   ["$tls", "off, on or require."],
@@ -58,9 +58,7 @@ const DETAILS: Readonly<Record<string, string>> = {
     "`read=`, the latest data is kept, so that clients can go back to it.",
   "--unix": "`run` makes a private socket with `-U -`, and without `-U`, `-p` and `-i`.",
   "--port": "0 lets the kernel choose. Without `-U` and `-p`, `serve` listens on port 10809.",
-  "--exportname":
-    "The empty name is served, too, unless there are several streams. Of several, what stands before the first " +
-    "`-e` is for all of them.",
+  "--exportname": "The empty name is served, too, unless there are several streams.",
   "--pidfile": "FILE is removed at the end.",
   "--pad":
     "Without `--pad` and `--no-pad`, `run` pads what is written, and `serve` treats a short stream as " +
@@ -91,6 +89,11 @@ export const PROSE: Prose = {
       "disconnects properly and no other such client is connected. `run` runs a command with the stream " +
       "as its disk, or qemu-img(1) for an IMAGE, and ends the stream when the command ends. One word is " +
       "a command line for the shell; several words are executed without a shell.",
+    "Each of two or more `-e NAME` begins a stream of its own. The parameters behind it are that stream's, and " +
+      "so are `--pad`, `--exact`, `--checksum`, `--reconnect` and the timeouts of a pipe and of idle clients. " +
+      "What stands before the first `-e` is for all streams; a stream may set it anew. All other options are the " +
+      "server's, and may stand anywhere. Clients choose a stream by its name. The program ends when all streams " +
+      "have ended, and its exit status is 0 only if all are complete.",
     "The end of a pipe looks the same whether the stream is complete or not. The exit status is 0 " +
       "only for a complete stream, and the last line on standard error says `complete`, or " +
       "`truncated` and why. The command of `pipe=exec:` is killed before it can see the end of a " +
@@ -140,7 +143,7 @@ export const PROSE: Prose = {
       "Set for the command of `pipe=exec:` and `read=exec:`: the name given by `-e`, if there is one.",
     ],
     [
-      "nbd, uri, unixsocket, port, exportname, tls",
+      "nbd, uri, nbd_NAME, uri_NAME, unixsocket, port, exportname, tls",
       "Set for the captive command, as `$nbd` and so on.",
     ],
   ],

@@ -17,7 +17,7 @@ import { type StreamParameters, parseParameters } from "./parameters.ts";
 import { resolveStream, runStream } from "./run-stream.ts";
 import { resolveStreams, runStreams } from "./run-streams.ts";
 import { COMMAND_LINE } from "./vocabulary.ts";
-import { quotesHint, requireReference } from "./words.ts";
+import { quotesHint, requireNames, requireReference } from "./words.ts";
 
 export const runCommand = defineCommand({
   meta: {
@@ -47,6 +47,7 @@ export const runCommand = defineCommand({
     const client = parseClient(context.captive, rest, parameters, args);
     const listen = parseAddress(args);
     if (listen === undefined) requireReference(context.captive);
+    requireNames(context.captive, args.exportname === undefined ? [] : [args.exportname]);
     const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
       resolveRun({ ...stream, ...client, listen }),
     );
@@ -74,6 +75,10 @@ async function runSeveral(
   const { command } = parseClient(captive, [], {}, args);
   const listen = parseAddress(args);
   if (listen === undefined) requireReference(captive);
+  requireNames(
+    captive,
+    streams.map(({ name }) => name),
+  );
   const { settings, output } = await resolveStreams(streams, args, context, (options) =>
     resolveRunStreams({ ...options, command, listen }),
   );

@@ -38,7 +38,8 @@ export const COMMAND_LINE: Vocabulary = {
   name(option, placeholder) {
     const name = nameOf(option);
     if (placeholder === undefined) return name;
-    return name.endsWith("=") ? `${name}${placeholder}` : `${name}=${placeholder}`;
+    if (name.endsWith("=")) return `${name}${placeholder}`;
+    return name.startsWith("--") ? `${name}=${placeholder}` : `${name} ${placeholder}`;
   },
   given(option, value) {
     const name = nameOf(option);

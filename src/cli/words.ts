@@ -1,6 +1,6 @@
 /** Checks words that citty accepts silently, and hints at what was meant. */
 import type { ArgsDef } from "citty";
-import { hasReference } from "../captive/command.ts";
+import { referencesOf } from "../captive/command.ts";
 import { usageError } from "../errors.ts";
 import type { MayBeAlone, MayBeOwn, StreamWords } from "./options.ts";
 import { KEYS } from "./parameters.ts";
@@ -148,11 +148,45 @@ export function requireReference(captive: readonly string[] | undefined): void {
   const [, client] = CLIENT.exec(captive?.[0] ?? "") ?? [];
   if (captive === undefined || client === undefined) return;
   // In a command line for the shell, any variable may hold it.
-  const told = captive.length === 1 ? captive[0]?.includes("$") : captive.some(hasReference);
+  const told =
+    captive.length === 1
+      ? captive[0]?.includes("$")
+      : captive.some((word) => referencesOf(word).length > 0);
   if (told || captive.some((word) => ABOUT_ITSELF.test(word))) return;
   throw usageError(
     `${client} is not told where the server is: put $nbd or $uri among its words in single quotes, ` +
       "'$nbd', or the shell replaces it first",
+  );
+}
+
+/**
+ * Refuses a client that is to find a stream by a name that no stream has.
+ *
+ * @param names of the streams; undefined for a command that names none
+ * @throws UserError ERR_USAGE
+ */
+export function requireNames(
+  captive: readonly string[] | undefined,
+  names: readonly string[] | undefined,
+): void {
+  // Other programs, such as sh(1), may have variables of their own by such a name.
+  if (captive === undefined || captive.length === 1 || !CLIENT.test(captive[0] ?? "")) return;
+  for (const variable of captive.flatMap(referencesOf)) {
+    const [, name] = /^(?:nbd|uri)_(.*)$/.exec(variable) ?? [];
+    if (name === undefined || names?.includes(name) === true) continue;
+    const remedy = names === undefined ? "write $uri" : `add -e ${name}, or write another name`;
+    throw usageError(
+      `$${variable} is for a stream that is called ${name}, and there is none: ${remedy}`,
+    );
+  }
+}
+
+/** Refuses a name for what `check` looks at. @throws UserError ERR_USAGE */
+export function requireNoName(words: readonly string[]): void {
+  const word = words.find((one) => /^(-e|--exportname(=|$))/.test(one));
+  if (word === undefined) return;
+  throw usageError(
+    "check takes one stream, without a name: leave out -e, and check several streams one by one",
   );
 }
 

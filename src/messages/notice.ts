@@ -51,6 +51,8 @@ export interface FailedCommand {
   readonly direction: Direction;
   /** What qemu-img(1) copies with the program's own words; undefined for the user's command. */
   readonly image: string | undefined;
+  /** The stream's name, if it is one of several. */
+  readonly exportName: string | undefined;
   readonly connected: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;
@@ -123,6 +125,8 @@ interface Complaints {
   /** `who` cannot work without a size. */
   SIZE_NEEDED: { direction: Direction; who: Words };
   /** `error` is the code of the system call, such as EADDRINUSE. */
+  /** The limit of descriptors (getrlimit(2)) is too low for so many streams. */
+  DESCRIPTORS_FEW: { streams: number; needed: number; limit: number };
   CANNOT_LISTEN: {
     where: string;
     at: "socket" | "port" | "file";
@@ -153,6 +157,8 @@ interface Complaints {
   /** Of several streams, one has no name, or two have the same. */
   STREAM_UNNAMED: {};
   STREAM_TWICE: { name: string };
+  /** The one connection of `single` cannot be a client of several streams. */
+  STREAMS_OF_SINGLE: {};
   /** Two streams cannot have the same endpoint. */
   ENDPOINT_SHARED: { names: readonly [string, string]; endpoint: string };
   ONE_FILE: { own: Words; other: Words; path: string };

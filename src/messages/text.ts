@@ -167,6 +167,8 @@ const TEXTS: Texts = {
       `give the exact size of the disk, such as ${v.given("size", "10G")}`
     );
   },
+  DESCRIPTORS_FEW: ({ streams, needed, limit }) =>
+    `${streams} streams need up to ${needed} descriptors, and ulimit -n has room for ${limit}: raise it`,
   CANNOT_LISTEN({ where, at, error, message }, v) {
     const inUse = {
       port: `another server uses it: choose another port with ${v.name("port")}`,
@@ -227,6 +229,8 @@ const TEXTS: Texts = {
   EXPORT_NAME: ({ most }, v) => `${v.name("exportName")} takes a name of at most ${most} bytes`,
   STREAM_UNNAMED: (_, v) => `each of several streams needs a name: ${v.name("exportName", "NAME")}`,
   STREAM_TWICE: ({ name }) => `two streams are called ${name}: give each a name of its own`,
+  STREAMS_OF_SINGLE: (_, v) =>
+    `${v.name("single")} is one connection, which has one stream: listen on a socket for several`,
   ENDPOINT_SHARED: ({ names: [one, other], endpoint }) =>
     `the streams ${one} and ${other} both use ${endpoint}: give each an endpoint of its own`,
   ONE_FILE: ({ own, other, path }, v) =>
@@ -280,11 +284,11 @@ function windowAdvice(needed: number): string {
 /** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
-  const { direction, image, connected, emitted } = command;
+  const { direction, image, exportName, connected, emitted } = command;
   const writesNothing = direction === "write" && emitted === 0;
   const large = `${v.name("size")} is large enough`;
   if (image === undefined) {
-    if (!connected) return `see its message, and whether it is given ${v.reference}`;
+    if (!connected) return `see its message, and whether it is given ${v.reference(exportName)}`;
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`
       : "see its message";

@@ -2,6 +2,7 @@
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
+import { NoticeError } from "../messages/notice-error.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import {
   Session,
@@ -22,13 +23,14 @@ const STOP_GRACE = 300;
 /** Descriptors of one connection: with TLS, a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
-/**
- * Descriptors for other purposes: a captive command's, files that are read now and then, and connections that
- * wait for a place or are accepted only to be refused.
- */
-const RESERVED_DESCRIPTORS = 16;
-/** Descriptors of one stream: its thread's, the endpoint and its pipes. */
+/** Descriptors of a stream: its thread has four, and its endpoint and the pipes for that a few more. */
 const STREAM_DESCRIPTORS = 12;
+
+/**
+ * Descriptors for other purposes than connections, with one stream: the stream thread's, the endpoint and its pipes, a captive command's, files
+ * that are read now and then, and connections that wait for a place or are accepted only to be refused.
+ */
+const RESERVED_DESCRIPTORS = 28;
 
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
@@ -38,7 +40,7 @@ export interface ConnectionSettings extends SessionSettings {
 }
 
 export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
-  /** How many streams there are. */
+  /** How many streams there will be. */
   readonly streams: number;
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
@@ -67,6 +69,7 @@ export class ConnectionManager {
   /** Connections that have been accepted so far, without those that were refused. */
   accepted = 0;
 
+  /** @throws UserError ERR_LISTEN where there are too few descriptors for so many streams */
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
@@ -212,18 +215,28 @@ export class ConnectionManager {
  * would report the waiting client again and again.
  *
  * @param each descriptors of one connection
- * @param streams how many there will be
+ * @param streams how many there will be, which are not open yet
  * @returns at least 1; Infinity if the limit is not known
+ * @throws UserError ERR_LISTEN where not each of several streams can have a client: without a descriptor,
+ *   Bun would end the program
  */
 function connectionLimit(each: number, streams: number): number {
+  const { limit, open } = descriptorUse();
+  const reserved = open + RESERVED_DESCRIPTORS + (streams - 1) * STREAM_DESCRIPTORS;
+  const needed = reserved + streams * each;
+  if (streams > 1 && needed > limit) {
+    throw new NoticeError("ERR_LISTEN", { code: "DESCRIPTORS_FEW", streams, needed, limit });
+  }
+  return Math.max(1, Math.floor((limit - reserved) / each));
+}
+
+/** The limit, Infinity if it is not known, and how many are open. */
+function descriptorUse(): { limit: number; open: number } {
   try {
     const limits = readFileSync("/proc/self/limits", "latin1");
-    const limit = /^Max open files +(\d+)/m.exec(limits)?.[1];
-    if (limit === undefined) return Number.POSITIVE_INFINITY;
-    const open = readdirSync("/proc/self/fd").length;
-    const reserved = RESERVED_DESCRIPTORS + streams * STREAM_DESCRIPTORS;
-    return Math.max(1, Math.floor((Number(limit) - open - reserved) / each));
+    const limit = Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+    return { limit, open: readdirSync("/proc/self/fd").length };
   } catch {
-    return Number.POSITIVE_INFINITY;
+    return { limit: Number.POSITIVE_INFINITY, open: 0 };
   }
 }

@@ -41,6 +41,8 @@ export interface Option {
   readonly description: string;
   /** Undefined for an option without a value. */
   readonly value: OptionValue | undefined;
+  /** It may be given more than once: each of several streams may have its own. */
+  readonly repeatable: boolean;
 }
 
 export interface OptionValue extends Value {

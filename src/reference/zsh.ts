@@ -78,16 +78,17 @@ function commandCase(outline: Outline, { name, options, takes }: Command): strin
   ].join("\n");
 }
 
-/** @param excluded options that cannot follow it; by default the option itself */
+/** @param excluded options that cannot follow it; by default the option itself, if it cannot be repeated */
 function optionSpec(option: Option, excluded = spellings(option).join(" ")): string {
-  const { short, long, value, description } = option;
+  const { short, long, value, description, repeatable } = option;
   // In zsh, + and = mean that the value is attached or is the next word; =- that it is attached.
   const equals = value?.optional === true ? "=-" : "=";
   const names =
     value === undefined ? spellings(option) : [...(short ? [`${short}+`] : []), long + equals];
   const listed = names.length === 1 ? names[0] : `'{${names.join(",")}}'`;
   const text = `[${description.replaceAll(/[\\[\]]/g, "\\$&")}]`;
-  return `'(${excluded})${listed}${quotedInside(text)}${quotedInside(action(option))}'`;
+  const before = repeatable ? "*" : `(${excluded})`;
+  return `'${before}${listed}${quotedInside(text)}${quotedInside(action(option))}'`;
 }
 
 function action({ value }: Option): string {

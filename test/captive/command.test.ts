@@ -22,6 +22,30 @@ describe("captiveVariables", () => {
     });
   });
 
+  const at = { kind: "unix", path: "/run/x" } as const;
+
+  test("have one for the only export, too, if a variable can have its name", () => {
+    const uri = "nbd+unix:///vda?socket=/run/x";
+    expect(captiveVariables(at, ["vda"])).toMatchObject({ uri, uri_vda: uri, nbd_vda: uri });
+    const keys = Object.keys(captiveVariables(at, ["disk 1"]));
+    expect(keys.filter((key) => key.includes("_"))).toEqual([]);
+  });
+
+  test("have one for each of several exports, and name the server", () => {
+    expect(captiveVariables(at, ["vda", "disk 1", "vdb"])).toEqual({
+      nbd: "nbd+unix:///?socket=/run/x",
+      uri: "nbd+unix:///?socket=/run/x",
+      nbd_vda: "nbd+unix:///vda?socket=/run/x",
+      uri_vda: "nbd+unix:///vda?socket=/run/x",
+      nbd_vdb: "nbd+unix:///vdb?socket=/run/x",
+      uri_vdb: "nbd+unix:///vdb?socket=/run/x",
+      unixsocket: "/run/x",
+      port: "",
+      exportname: "",
+      tls: "off",
+    });
+  });
+
   test("of a TCP port have the port and no path", () => {
     expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [""])).toEqual({
       nbd: "nbd://127.0.0.1:4711/",

@@ -165,6 +165,16 @@ const CASES: [string, string[], RegExp][] = [
   ],
   ["half a connection", ["run", "pipe=x", "--max-connections=1.5", "y"], /1\.5 is no number/],
   ["empty connections", ["serve", "pipe=x", "--max-connections="], /^--max-connections {2}is no/],
+  [
+    "--single for several streams",
+    ["serve", "-s", "pipe=exec:cat", "-e", "vda", "-e", "vdb"],
+    /^--single is one connection, which has one stream/,
+  ],
+  [
+    "a client of a stream that there is not",
+    ["run", "pipe=exec:cat", "-e", "vda", "-e", "vdb", "--", "nbdcopy", "x", "$nbd_vdc"],
+    /^\$nbd_vdc is for a stream that is called vdc, and there is none: add -e vdc/,
+  ],
   ["--single for run", ["run", "pipe=x", "--single", "y"], /^unknown option --single/],
   ["-s for run", ["run", "pipe=x", "-s", "y"], /^unknown option -s/],
   [
@@ -200,6 +210,18 @@ const CASES: [string, string[], RegExp][] = [
   ],
   ["an argument of check", ["check", "x"], /^unknown argument x: a command comes after --/],
   ["an option of another command", ["check", "-p", "1"], /^unknown option -p/],
+  ["check with a name", ["check", "pipe=x", "-e", "vda"], /^check takes one stream/],
+  ["check with an attached name", ["check", "-evda", "pipe=x"], /^check takes one stream/],
+  [
+    "check of several streams",
+    ["check", "--exportname=vda", "pipe=x", "--exportname=vdb", "pipe=y"],
+    /^check takes one stream, without a name: leave out -e, and check several/,
+  ],
+  [
+    "check of a client of a name",
+    ["check", "--", "nbdcopy", "x", "$uri_vda"],
+    /^\$uri_vda is for a stream that is called vda, and there is none: write \$uri$/,
+  ],
   ["check with an unknown parameter", ["check", "sizes=1"], /^unknown parameter sizes=/],
   [
     "check of a pipe and a source",

@@ -1,13 +1,15 @@
 /** Many connections at a time, or one after the other. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { NBD_CMD_WRITE, NBD_OPT_GO } from "../../src/protocol/constants.ts";
 import { infoRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { encodeOption, encodeRequest } from "../support/wire.ts";
-import { eventually } from "../support/program.ts";
+import { eventually, PROGRAM, start } from "../support/program.ts";
 import { anonymousMemory, openDescriptors, processorTicks } from "../support/proc.ts";
+import { tempFolder } from "../support/temp.ts";
 import { DATA, Trial } from "../support/trial.ts";
 
 /** NBD_STREAMING_VISITORS=10000 is for a longer look. */
@@ -143,6 +145,21 @@ describe("with 64 descriptors", () => {
       await trial.completes(part);
     },
   );
+
+  test("streams for which they are too few do not begin, and leave nothing", async () => {
+    using folder = tempFolder();
+    const streams = ["vda", "vdb", "vdc", "vdd"].flatMap((name) => ["-e", name, `pipe=${name}`]);
+    await using program = start(
+      ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', ...PROGRAM, "serve", ...streams, "-U", "socket"],
+      { cwd: folder.path },
+    );
+    const { status, stderr } = await program.ended();
+    expect(stderr).toMatch(
+      /^nbd-streaming: error: 4 streams need up to \d+ descriptors, and ulimit -n has room for 64: raise it\n$/,
+    );
+    expect(status).toBe(3);
+    expect(readdirSync(folder.path)).toEqual([]);
+  });
 });
 
 /** The others have to be missed first. */

@@ -11,6 +11,7 @@ import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
+import { MANY_STREAMS } from "../support/scenes/many-streams.ts";
 import { MORE_RECIPES } from "../support/scenes/more-recipes.ts";
 import { NETWORK } from "../support/scenes/network.ts";
 import { README } from "../support/scenes/readme.ts";
@@ -40,6 +41,7 @@ const SCENES = [
   INSTALLATION,
   CHECKING,
   LIBRARY,
+  MANY_STREAMS,
 ].flat();
 
 /** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */

@@ -1,6 +1,6 @@
 /** The programs of docs/library.md, as they stand there, where nbd-streaming is a package. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { blocksOf } from "../support/documented.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -12,7 +12,8 @@ import { tempFolder } from "../support/temp.ts";
 setDefaultTimeout(LIMIT);
 
 const NO_ZSTD = Bun.which("zstd") === null;
-const SIZE = 64 * 1024 * 1024;
+const MiB = 1024 * 1024;
+const SIZE = 64 * MiB;
 
 const programs = blocksOf("docs/library.md").filter(({ language }) => language === "ts");
 
@@ -29,7 +30,7 @@ beforeAll(async () => {
 });
 
 /** In the order of the page. */
-const NAMES = ["run.ts", "serve.ts", "app.ts"] as const;
+const NAMES = ["run.ts", "serve.ts", "streams.ts", "app.ts"] as const;
 
 const at = { cwd: folder.path };
 
@@ -73,6 +74,43 @@ test.skipIf(NO_ZSTD)("the program that serves gives the disk to a client", async
     stderr: "",
   });
   expect(await digestFile(folder.file("copy.raw"))).toBe(image.sha256);
+});
+
+describe.skipIf(NO_ZSTD)("the program of several streams", () => {
+  const FILES = ["nbd.sock", "vda.raw.zst", "vdb.raw"];
+  const socket = "nbd+unix:///NAME?socket=nbd.sock";
+  const zeroes = (size: string) => `head -c ${size} /dev/zero`;
+
+  /** Starts it, and copies to each export what a command line writes. */
+  async function copied(vda: string, vdb: string) {
+    for (const name of FILES) rmSync(folder.file(name), { force: true });
+    await using running = start([process.execPath, "streams.ts"], at);
+    await command(["sh", "-c", "until [ -S nbd.sock ]; do sleep 0.05; done"], at);
+    for (const [name, line] of Object.entries({ vda, vdb })) {
+      await command(["sh", "-c", `${line} | nbdcopy - '${socket.replace("NAME", name)}'`], at);
+    }
+    return await running.ended();
+  }
+
+  const URIS = ["vda", "vdb"].map((name) => socket.replace("NAME", name));
+
+  test("tells where each is found, how each has ended, and what they have", async () => {
+    const { status, stdout, stderr } = await copied(zeroes("64M"), zeroes("32M"));
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const lines = stdout.split("\n");
+    expect(lines.slice(0, 2)).toEqual(URIS);
+    // Either may be the last one whose command has ended.
+    expect(lines.slice(2, 4).toSorted()).toEqual(["vda true", "vdb true"]);
+    expect(lines.slice(4)).toEqual([`vda: ${64 * MiB} bytes, vdb: ${32 * MiB} bytes`, ""]);
+    await command(["sh", "-c", "zstd -dc vda.raw.zst | cmp -n 32M - vdb.raw"], at);
+  });
+
+  test("tells which is truncated", async () => {
+    const { status, stdout, stderr } = await copied(zeroes("64M"), zeroes("1M"));
+    expect(status).toBe(4);
+    expect(stdout.split("\n").slice(2, 4).toSorted()).toEqual(["vda true", "vdb false"]);
+    expect(stderr).toMatch(/^vda complete\nvdb .*1048576.*\n$/);
+  });
 });
 
 /** What `bun init` has, as far as it matters to those who look at types. */

@@ -45,6 +45,12 @@ const MISTAKES: Record<string, Mistake> = {
     says: /^qemu-img is not told .* in single quotes/,
     right: "nbd-streaming run pipe=disk.fifo -- 'qemu-img convert -n disk.qcow2 -O raw $nbd'",
   },
+  "$uri_NAME of another stream": {
+    wrong: "nbd-streaming run pipe=disk.fifo -e vda -- nbdcopy disk.raw '$uri_vdb'",
+    status: 2,
+    says: /^\$uri_vdb is for a stream that is called vdb, and there is none: add -e vdb, or write/,
+    right: "nbd-streaming run pipe=disk.fifo -e vda -- nbdcopy disk.raw '$uri_vda'",
+  },
   "a command of one's own that is not told": {
     wrong: `nbd-streaming run pipe=disk.fifo -- sh -c 'nbdcopy disk.raw "$1"' sh "$nbd"`,
     status: 1,

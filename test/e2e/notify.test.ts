@@ -1,7 +1,7 @@
 /** What a service manager is told: READY=1 and STOPPING=1 (sd_notify(3)). */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { abstractAddress, unixAddress } from "../../ffi/socket.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -98,6 +98,16 @@ test("an empty NOTIFY_SOCKET is none", async () => {
 });
 
 const UNITS = join(ROOT, "packaging/systemd");
+test("the service of several streams is kept from the same things as that of one", () => {
+  const settings = (name: string) =>
+    readFileSync(join(UNITS, name), "utf8")
+      .split(/^# What it does not need\..*$/m)[1]
+      ?.split("\n")
+      .filter((line) => !/^(#|TasksMax=)/.test(line));
+  expect(settings("nbd-streaming@.service")?.length).toBeGreaterThan(20);
+  expect(settings("nbd-streaming@.service")).toEqual(settings("nbd-streaming.service"));
+});
+
 const analyze = Bun.which("systemd-analyze");
 
 test.skipIf(analyze === null)("systemd finds no fault with the units", async () => {
@@ -108,7 +118,7 @@ test.skipIf(analyze === null)("systemd finds no fault with the units", async () 
     const text = await Bun.file(join(UNITS, unit.slice(folder.path.length + 1))).text();
     await Bun.write(unit, text.replaceAll("/usr/local/bin/nbd-streaming", "/bin/sh"));
   }
-  expect(units.length).toBe(2);
+  expect(units.length).toBe(4);
   await using verifying = start([analyze as string, "verify", ...units]);
   const { status, stdout, stderr } = await verifying.ended();
   expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: "", stderr: "" });

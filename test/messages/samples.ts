@@ -17,7 +17,13 @@ const GONE: NoticeOf<"READER_GONE"> = {
 const OPTION: Words = { code: "OPTION", option: "pad", value: true };
 
 const failed = { code: "COMMAND_FAILED", status: 3, readBack: undefined } as const;
-const command = { direction: "write", image: undefined, connected: true, emitted: 4096 } as const;
+const command = {
+  direction: "write",
+  image: undefined,
+  exportName: undefined,
+  connected: true,
+  emitted: 4096,
+} as const;
 const left = { code: "LEFT_BEHIND", processes: [], client: undefined, emitted: 4096 } as const;
 const compressed = { code: "COMPRESSED", name: "zstd", by: "zstd -dc" } as const;
 const image = { code: "IMAGE_FORMAT", format: "qcow2" } as const;
@@ -81,6 +87,7 @@ export const SAMPLES: Samples = {
     { ...failed, command: undefined },
     { ...failed, command },
     { ...failed, command: { ...command, connected: false } },
+    { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },
@@ -125,6 +132,7 @@ export const SAMPLES: Samples = {
     { code: "SIZE_NEEDED", direction: "read", who: OPTION },
     { code: "SIZE_NEEDED", direction: "write", who: "making disk.qcow2" },
   ],
+  DESCRIPTORS_FEW: [{ code: "DESCRIPTORS_FEW", streams: 60, needed: 806, limit: 256 }],
   CANNOT_LISTEN: [
     { ...listening, at: "port", error: "EADDRINUSE" },
     { ...listening, at: "socket", error: "EADDRINUSE" },
@@ -174,6 +182,7 @@ export const SAMPLES: Samples = {
   EXPORT_NAME: [{ code: "EXPORT_NAME", most: 4096 }],
   STREAM_UNNAMED: [{ code: "STREAM_UNNAMED" }],
   STREAM_TWICE: [{ code: "STREAM_TWICE", name: "vda" }],
+  STREAMS_OF_SINGLE: [{ code: "STREAMS_OF_SINGLE" }],
   ENDPOINT_SHARED: [{ code: "ENDPOINT_SHARED", names: ["vda", "vdb"], endpoint: "out" }],
   ONE_FILE: [
     { code: "ONE_FILE", own: { code: "OPTION", option: "pidFile" }, other: "fd:3", path: "x" },

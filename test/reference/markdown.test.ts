@@ -41,7 +41,7 @@ const PROSE: Prose = {
 
 function option(long: string, short: string | undefined) {
   const value = { hint: "N", optional: long === "--both", words: [], starts: [], paths: undefined };
-  return { long, short, description: `set ${long.slice(2)}`, value };
+  return { long, short, description: `set ${long.slice(2)}`, value, repeatable: false };
 }
 
 /** A page that has one list. */

@@ -9,6 +9,7 @@ import type { Scene, Stage } from "./stage.ts";
 import { BUNX, NPX, SYSTEMCTL } from "./stand-ins.ts";
 
 const UNITS = ["nbd-streaming.socket", "nbd-streaming.service"];
+const TEMPLATES = ["nbd-streaming@.socket", "nbd-streaming@.service"];
 
 const read = (...path: string[]) => readFileSync(join(...path), "utf8");
 
@@ -105,6 +106,28 @@ export const INSTALLATION: readonly Scene[] = [
       expect(await stage.shell("bin/nbd-streaming")).toBe("the program\n");
     },
   },
+  {
+    document: "packaging/README.md",
+    block: "nbd-streaming@web1",
+    title: "installs the templates, whose service streams the disks that the file names",
+    needs: ["zstd", "nbdcopy", "nbdinfo"],
+    commands: { systemctl: SYSTEMCTL },
+    before(stage) {
+      withProgramAndUnits(stage);
+      mkdirSync(stage.file("state"));
+    },
+    replaced: () => [
+      ["/etc/nbd-streaming", "conf"],
+      ["/etc/systemd/system/", "system/"],
+    ],
+    async after(stage) {
+      expect(read(stage.file("told"))).toBe("reload\nenable web1\n");
+      for (const unit of TEMPLATES) {
+        expect(read(stage.file("system"), unit)).toBe(read(ROOT, "packaging/systemd", unit));
+      }
+      await serveDisks(stage, read(stage.file("system"), "nbd-streaming@.service"));
+    },
+  },
 ];
 
 /** @param client what the line has that is shown @param rest what else is there, or not */
@@ -124,6 +147,29 @@ function demo(title: string, client: RegExp, rest: Pick<Scene, "needs" | "only">
     },
     ...rest,
   };
+}
+
+/** Starts what the service of an instance starts, with smaller disks, and copies to both of them. */
+async function serveDisks(stage: Stage, service: string): Promise<void> {
+  const [, line = ""] = /^ExecStart=\/usr\/local\/bin\/((?:.*\\\n)*.*)$/m.exec(service) ?? [];
+  expect(line).toEndWith(" $STREAMS");
+  const streams = read(stage.file("conf/web1")).replace("10G", "1M").replace("20G", "2M").trim();
+  expect(streams).toStartWith("STREAMS=-e vda size=1M ");
+  // As systemd does: it splits a variable that is a word, and %% is a percent sign.
+  const script = `export STATE_DIRECTORY=state; exec ${line.replaceAll("%%", "%")} -U socket`;
+  const words = ["env", streams, "bash", "-c", script];
+  const server = stage.start(words);
+  await server.saying(/listening on/);
+  const uri = (name: string) => `'nbd+unix:///${name}?socket=socket'`;
+  expect(await stage.shell(`nbdinfo --list ${uri("")}`)).toContain('export="vdb":');
+  await stage.shell(`head -c 1M /dev/zero | nbdcopy - ${uri("vda")}`);
+  await stage.shell(`head -c 2M /dev/zero | nbdcopy - ${uri("vdb")}`);
+  const { status, stderr } = await server.ended();
+  expect(status, stderr).toBe(0);
+  for (const [name, size] of Object.entries({ vda: 1, vdb: 2 })) {
+    const length = await stage.shell(`zstd -dc state/${name}-[0-9]*.raw.zst | wc -c`);
+    expect(Number(length)).toBe(size * 1024 * 1024);
+  }
 }
 
 /** The binary is a script here: how it is built is another block's subject. */

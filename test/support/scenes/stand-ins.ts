@@ -79,4 +79,5 @@ export const SYSTEMCTL = service({
   "edit nbd-streaming.service": "echo edit >> told\n",
   "daemon-reload": "echo reload >> told\n",
   "enable --now nbd-streaming.socket": "echo enable >> told\n",
+  "enable --now nbd-streaming@web1.socket": "echo enable web1 >> told\n",
 });
