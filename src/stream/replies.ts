@@ -30,7 +30,6 @@ import {
 } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { CALLED, MORE, type Step, WAIT_OUTPUT } from "./step.ts";
-import { keepFromFtl } from "./no-ftl.ts";
 
 /** A payload that is too large to be copied behind its reply. */
 export interface Body {
@@ -74,7 +73,6 @@ export class Replies {
     capacity: number,
     readonly negotiated: Negotiated,
   ) {
-    keepFromFtl(Replies, this.#send, this.#simple);
     this.#fd = fd;
     this.#capacity = capacity;
     this.#extended = negotiated.extended;
