@@ -12,20 +12,31 @@ const SPIN = 0.1;
 /** After so many vain attempts in a row, the loop sleeps at once. */
 const ATTEMPTS = 8;
 
-/** Polls repeatedly for a moment, and yields the processor in between, while the other processes are quick. */
+/** Yields the processor and polls, again and again for a moment, while the other processes are quick. */
 export class BusyPoll {
   #attempts = ATTEMPTS;
+  /** Milliseconds. */
+  readonly #spin: number;
+
+  /**
+   * @param processors that this process may use: sched_setaffinity(2), and a container's share of the time
+   *   (cpu.max), count. With only one, whoever is waited for has had it after the first yield, and to go on
+   *   would take it from him; but a yield costs less than a sleep.
+   */
+  constructor(processors = navigator.hardwareConcurrency) {
+    this.#spin = processors > 1 ? SPIN : 0;
+  }
 
   /** Polls for a moment, unless that was vain lately. @returns true when a descriptor is ready */
   spin(poll: PollSet): boolean {
     if (this.#attempts === 0) return false;
-    const until = performance.now() + SPIN;
+    const until = performance.now() + this.#spin;
     do {
+      yieldProcessor();
       if (poll.wait(0) > 0) {
         this.#attempts = ATTEMPTS;
         return true;
       }
-      yieldProcessor();
     } while (performance.now() < until);
     this.#attempts--;
     return false;

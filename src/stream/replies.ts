@@ -116,7 +116,9 @@ export class Replies {
 
   /** @param length bytes that have been written at {@link end} */
   added(length: number): void {
-    this.#end += length;
+    // A length that was computed from offsets is a floating-point number to the compiler, and as an index
+    // into a DataView it would make compiled code give up and start again for each reply.
+    this.#end = (this.#end + length) | 0;
   }
 
   /** Sends a payload behind the last bytes added; nothing more may be added before it is sent. */

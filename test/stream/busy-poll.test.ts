@@ -26,10 +26,11 @@ class ClockedPollSet extends PollSet {
 class Loop {
   readonly wake = new WakeUp();
   readonly poll = new ClockedPollSet();
-  readonly #busyPoll = new BusyPoll();
+  readonly #busyPoll: BusyPoll;
   readonly #clock: Mock<() => number>;
 
-  constructor() {
+  constructor(processors = 2) {
+    this.#busyPoll = new BusyPoll(processors);
     this.#clock = spyOn(performance, "now").mockImplementation(() => this.poll.now);
   }
 
@@ -63,6 +64,11 @@ test("what is there already is reported by the first look", () => {
 test("it looks more than once before it sleeps", () => {
   using loop = new Loop();
   expect(loop.wait(LONG)).toEqual([0, 0, 0, 0, LONG]);
+});
+
+test("with one processor it looks once before it sleeps", () => {
+  using loop = new Loop(1);
+  expect(loop.wait(LONG)).toEqual([0, LONG]);
 });
 
 test("what comes while it is awake is reported without a sleep", () => {
