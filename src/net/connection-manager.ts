@@ -2,6 +2,7 @@
 import type { Socket, SocketHandler } from "bun";
 import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
+import { UserError } from "../errors.ts";
 import type { ExportInfo } from "../protocol/export.ts";
 import {
   Session,
@@ -27,6 +28,9 @@ const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
  * that are read now and then, and connections that wait for a place or are accepted only to be refused.
  */
 const RESERVED_DESCRIPTORS = 28;
+
+/** What each further stream's thread and sink need once clients can come. */
+const STREAM_DESCRIPTORS = 8;
 
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
@@ -59,14 +63,14 @@ export class ConnectionManager {
   /** Called when the next connection is closed. */
   readonly #closed = new Set<() => void>();
   /** The most connections that RLIMIT_NOFILE has room for. */
-  readonly #descriptorLimit: number;
+  #descriptorLimit: number;
   /** Connections that have been accepted so far, without those that were refused. */
   accepted = 0;
 
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy]);
+    this.#descriptorLimit = Math.max(1, connectionLimit(DESCRIPTORS[options.security.policy]));
     this.handler = {
       open: (socket) => {
         if (!this.#isFull) this.#accept(socket);
@@ -88,6 +92,23 @@ export class ConnectionManager {
         this.#closed.clear();
       },
     };
+  }
+
+  /**
+   * Keeps room for several streams, whose endpoints are prepared, and whose threads are not there yet.
+   *
+   * @throws UserError where RLIMIT_NOFILE has no room for them and a client
+   */
+  reserve(streams: number): void {
+    if (streams < 2) return;
+    const each = DESCRIPTORS[this.#options.security.policy];
+    const reserved = (streams - 1) * STREAM_DESCRIPTORS;
+    this.#descriptorLimit = connectionLimit(each, reserved);
+    if (this.#descriptorLimit > 0) return;
+    throw new UserError(
+      "ERR_LISTEN",
+      `the limit of open files is too low for ${streams} streams: raise it (ulimit -n), or begin fewer`,
+    );
   }
 
   #accept(socket: Socket<Session>): void {
@@ -207,15 +228,16 @@ export class ConnectionManager {
  * would report the waiting client again and again.
  *
  * @param each descriptors of one connection
- * @returns at least 1; Infinity if the limit is not known
+ * @param reserved descriptors for further streams
+ * @returns Infinity if the limit is not known
  */
-function connectionLimit(each: number): number {
+function connectionLimit(each: number, reserved = 0): number {
   try {
     const limits = readFileSync("/proc/self/limits", "latin1");
     const limit = /^Max open files +(\d+)/m.exec(limits)?.[1];
     if (limit === undefined) return Number.POSITIVE_INFINITY;
     const open = readdirSync("/proc/self/fd").length;
-    return Math.max(1, Math.floor((Number(limit) - open - RESERVED_DESCRIPTORS) / each));
+    return Math.floor((Number(limit) - open - RESERVED_DESCRIPTORS - reserved) / each);
   } catch {
     return Number.POSITIVE_INFINITY;
   }

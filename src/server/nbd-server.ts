@@ -41,21 +41,25 @@ export interface StreamExport {
 }
 
 /**
- * Listens from the moment in which the last stream has been added. A stream that is over is taken out, and
- * with the last one the server closes.
+ * Listens from the moment in which the endpoint of the last stream is prepared, and lets clients in when all
+ * streams have been added, in the same turn of the event loop. A stream that is over is taken out, and with the
+ * last one the server closes.
  */
 export class NbdServer implements ExportTable {
   readonly #options: NbdServerOptions;
   readonly #refusals: RateLimitedWarning;
   readonly #connections: ConnectionManager;
   readonly #exports = new Map<ExportInfo, StreamExport>();
+  readonly #prepared = Promise.withResolvers<void>();
   readonly #listening = Promise.withResolvers<void>();
+  #waiting = 0;
   #added = 0;
   #listener: Listener | undefined;
   #closed = false;
 
   constructor(options: NbdServerOptions) {
     this.#options = options;
+    this.#prepared.promise.catch(() => {});
     this.#listening.promise.catch(() => {});
     this.#refusals = new RateLimitedWarning(
       (message) => options.log.warn(message),
@@ -71,8 +75,9 @@ export class NbdServer implements ExportTable {
       {
         onTransmission: (client, info, released) => {
           const stream = this.#exports.get(info);
-          if (stream === undefined) close(client.fd);
-          else stream.connected(client, released);
+          if (stream !== undefined) return stream.connected(client, released);
+          close(client.fd);
+          released();
         },
         onAbandon: (chosen) => {
           for (const stream of this.#streams(chosen)) stream.abandoned();
@@ -86,14 +91,33 @@ export class NbdServer implements ExportTable {
     );
   }
 
-  /** Adds a stream; with the last one, begins to listen. @throws UserError when it cannot listen */
+  /**
+   * Waits until all streams have called this, each with its endpoint prepared; for the last one, begins to
+   * listen. No stream thread exists then: it would open its FIFO, and its reader would see an end.
+   *
+   * @throws UserError when it cannot listen, and the error for which another stream cannot begin
+   */
+  async prepared(): Promise<void> {
+    if (++this.#waiting === this.#options.exports) this.#listen();
+    await this.#prepared.promise;
+  }
+
+  #listen(): void {
+    try {
+      this.#connections.reserve(this.#options.exports);
+      this.#listener = new Listener(this.#options.entrance, this.#connections.handler);
+      this.#options.onListening();
+      this.#prepared.resolve();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Adds a stream that has all it needs. With the last one, clients can come. */
   add(stream: StreamExport): void {
     this.#exports.set(stream.info, stream);
     this.#added++;
-    if (this.#added < this.#options.exports) return;
-    this.#listener = new Listener(this.#options.entrance, this.#connections.handler);
-    this.#options.onListening();
-    this.#listening.resolve();
+    if (this.#added === this.#options.exports) this.#listening.resolve();
   }
 
   /** Resolves when clients can connect; rejects with the error for which they never can. */
@@ -146,8 +170,10 @@ export class NbdServer implements ExportTable {
     else this.#connections.closeExport(info);
   }
 
-  /** Gives up, where a stream cannot begin. */
+  /** Gives up, where a stream cannot begin. Once clients can connect, the others go on. */
   fail(error: unknown): void {
+    if (this.#added === this.#options.exports) return;
+    this.#prepared.reject(error);
     this.#listening.reject(error);
     this.#close();
   }
