@@ -98,7 +98,7 @@ export class NbdServer implements ExportTable {
    * @throws UserError when it cannot listen, and the error for which another stream cannot begin
    */
   async prepared(): Promise<void> {
-    if (++this.#waiting === this.#options.exports) this.#listen();
+    if (++this.#waiting === this.#options.exports && !this.#closed) this.#listen();
     await this.#prepared.promise;
   }
 
