@@ -256,12 +256,15 @@ describe("a stream thread that dies", () => {
   const worker = async (broken: string) => {
     const real = new URL("../../src/stream.worker.ts", import.meta.url).href;
     await Bun.write(
-      script,
-      `self.addEventListener("message", ({ data }) => {
-         if (data.size === ${broken}n) throw new Error("boom");
-       }, { once: true });
-       await import(${JSON.stringify(real)});`,
+      folder.file("first.ts"),
+      `self.addEventListener("message", (event) => {
+         if (event.data.size !== ${broken}n) return;
+         event.stopImmediatePropagation();
+         throw new Error("boom");
+       }, { once: true });`,
     );
+    // Both are there before the plan comes.
+    await Bun.write(script, `import "./first.ts";\nimport ${JSON.stringify(real)};\n`);
     return new URL(`file://${script}`);
   };
 
