@@ -112,6 +112,14 @@ describe("splitStreams", () => {
     });
   });
 
+  test("knows that an option that is switched off has no value", () => {
+    expect(split("-e", "vda", "--no-progress", "-U", "x", "-e", "vdb")).toEqual({
+      common: ["--no-progress", "-U", "x"],
+      streams: [stream("vda"), stream("vdb")],
+    });
+    expect(split("-e", "vda", "--no-progress", "-e", "vdb")?.streams).toHaveLength(2);
+  });
+
   test.each([
     [["-v", "-e", "a", "-e", "b", "-v"], "verbose"],
     [["-e", "a", "-U", "x", "-e", "b", "-U", "y"], "unix"],
