@@ -165,7 +165,7 @@ function commandExited(
   { server, options }: HostedStream,
   { image }: RunOptions,
 ): EndCondition {
-  const { stopSignal, direction, dryRun } = options;
+  const { stopSignal, direction, dryRun, several } = options;
   const { state } = server;
   const hasExited = () => command.status !== undefined;
   return {
@@ -185,7 +185,8 @@ function commandExited(
       const { status } = command;
       if (status === undefined || status === 0) return undefined;
       const { emitted } = server.counters;
-      const failed = { direction, image, connected: state.connected, emitted };
+      const exportName = several === undefined ? undefined : options.exportName;
+      const failed = { direction, image, connected: state.connected, emitted, exportName };
       return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
     },
   };

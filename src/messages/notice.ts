@@ -54,6 +54,8 @@ export interface FailedCommand {
   readonly connected: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;
+  /** Its name, if it is one of several. */
+  readonly exportName?: string | undefined;
 }
 
 /** By code, why a stream is truncated, {@link Failures} aside. */

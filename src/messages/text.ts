@@ -280,11 +280,11 @@ function windowAdvice(needed: number): string {
 /** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
-  const { direction, image, connected, emitted } = command;
+  const { direction, image, connected, emitted, exportName } = command;
   const writesNothing = direction === "write" && emitted === 0;
   const large = `${v.name("size")} is large enough`;
   if (image === undefined) {
-    if (!connected) return `see its message, and whether it is given ${v.reference}`;
+    if (!connected) return `see its message, and whether it is given ${v.reference(exportName)}`;
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`
       : "see its message";

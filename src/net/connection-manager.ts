@@ -1,6 +1,5 @@
 /** Accepts connections, up to the limit, and holds the sessions that negotiate. */
 import type { Socket, SocketHandler } from "bun";
-import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import type { ExportInfo } from "../protocol/export.ts";
@@ -35,8 +34,6 @@ const STREAM_DESCRIPTORS = 8;
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Milliseconds in which the kernel has to notice a dead link; undefined is its default. */
-  readonly reconnect: number | undefined;
 }
 
 export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
@@ -118,10 +115,6 @@ export class ConnectionManager {
     this.#sessions.add(session);
     socket.setNoDelay?.(true);
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
-    const { reconnect } = this.#options;
-    // Bun's types do not have `fd`.
-    const { fd } = socket as unknown as { fd: number };
-    if (reconnect !== undefined) noticeDeadPeer(fd, reconnect / 1000);
     session.start();
   }
 

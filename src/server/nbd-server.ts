@@ -28,6 +28,8 @@ export interface NbdServerOptions extends ConnectionSettings {
 /** A stream, as its clients find it. */
 export interface StreamExport {
   readonly info: ExportInfo;
+  /** Milliseconds in which the kernel has to notice a client's dead link; undefined is its default. */
+  readonly reconnect: number | undefined;
   /** Clients in the transmission phase. */
   readonly open: number;
   /** A client has chosen the export. The receiver owns its descriptor, and calls `released` after closing it. */
@@ -69,6 +71,7 @@ export class NbdServer implements ExportTable {
       {
         ...options,
         exports: this,
+        reconnectOf: (info) => this.#exports.get(info)?.reconnect,
         inTransmission: () => this.#sum((stream) => stream.open),
         makeRoom: () => void this.#makeRoom(),
       },

@@ -113,6 +113,10 @@ export class StreamServer implements StreamExport {
     this.#nbd.add(this);
   }
 
+  get reconnect(): number | undefined {
+    return this.#options.reconnect;
+  }
+
   /** Clients in the transmission phase. */
   get open(): number {
     return this.#released.size;

@@ -236,6 +236,14 @@ describe("the command of run", () => {
     expect([trial.isWhole("vda"), trial.isWhole("vdb")]).toEqual([false, false]);
   });
 
+  test("that fails before it connects is told each stream's own variable", async () => {
+    await using trial = run([], "exit 7");
+    const { stderr } = await trial.endsWith(7);
+    for (const name of ["vda", "vdb"]) {
+      expect(lineOf(stderr, name)).toContain(`whether it is given $nbd_${name} (or $uri_${name})`);
+    }
+  });
+
   test("has left a stream without a client, which is named", async () => {
     await using trial = run([], `nbdcopy ${path("vda")} "$uri_vda"`);
     const { stderr } = await trial.endsWith(4);
@@ -263,6 +271,34 @@ describe("the command of run", () => {
     expect(trial.output("vdb").equals(disk("vdb"))).toBeTrue();
     expect([trial.isWhole("vda"), trial.isWhole("vdb")]).toEqual([true, true]);
     expect(stderr).toEndWith("nbd-streaming: error: 2 of 3 streams complete\n");
+  });
+});
+
+describe("options for all streams", () => {
+  test("are only for those of their direction", async () => {
+    const common = ["--exact", "--reader-timeout=30", "--writer-timeout=40"];
+    const words = ["-e", "vda", `pipe=${KEPT}`, "-e", "vdb", `read=${path("vdb")}`];
+    await using trial = SeveralTrial.started(() => [
+      ...["run", ...common, ...words, "--"],
+      `nbdcopy ${path("vda")} "$uri_vda" && nbdcopy "$uri_vdb" copy`,
+    ]);
+    await trial.endsWith(0);
+    expect(trial.output("vda").equals(disk("vda"))).toBeTrue();
+    expect(trial.output("copy").equals(disk("vdb"))).toBeTrue();
+  });
+
+  test.each([
+    [["-e", "vda", "pipe=x", "--exact"], /^vda: --exact needs read=/],
+    [["-e", "vda", "pipe=x", "--writer-timeout=1"], /^vda: --writer-timeout needs read=/],
+    [["-e", "", "pipe=x"], /^each of several streams needs a name: -e NAME$/],
+    [["-e", "vda", "disk.qcow2"], /^vda: unknown argument disk.qcow2: /],
+    [["-e", "vda", "pipe=x", "pipe=y"], /^vda: pipe= is given twice$/],
+    [["-e", "vda", "pipe=x", "size=1", "--progress-fd=1"], /^vdb: --progress-fd needs size=/],
+  ])("are refused as a stream's own: %p", async (words, message) => {
+    const other = ["-e", "vdb", "pipe=/dev/null"];
+    await using trial = SeveralTrial.started(() => ["serve", ...words, ...other]);
+    const { stderr } = await trial.endsWith(2);
+    expect(stderr.trimEnd().replace("nbd-streaming: error: ", "")).toMatch(message);
   });
 });
 

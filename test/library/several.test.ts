@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, linkSync, openSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
-import { UserError } from "../../src/errors.ts";
+import type { UserError } from "../../src/errors.ts";
 import {
   type OwnOptions,
   resolveRunStreams,

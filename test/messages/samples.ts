@@ -81,6 +81,7 @@ export const SAMPLES: Samples = {
     { ...failed, command: undefined },
     { ...failed, command },
     { ...failed, command: { ...command, connected: false } },
+    { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },

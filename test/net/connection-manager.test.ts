@@ -53,7 +53,7 @@ function open(maxConnections = 2, negotiationTimeout = 30_000): void {
       security: { policy: "off" },
       negotiationTimeout,
       maxConnections,
-      reconnect: undefined,
+      reconnectOf: () => undefined,
       inTransmission: () => clients.length,
       makeRoom: () => makeRoom(),
     },

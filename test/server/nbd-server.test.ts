@@ -1,10 +1,14 @@
 /** Where clients come in, with real sockets, and streams that only take note of them. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
+import { IPPROTO_TCP, TCP_USER_TIMEOUT } from "../../ffi/constants.ts";
 import { close } from "../../ffi/fd.ts";
+import { libc } from "../../ffi/libc.ts";
+import { Memory } from "../../ffi/memory.ts";
 import { messageOf } from "../../src/errors.ts";
 import type { Log } from "../../src/log.ts";
 import { NBD_OPT_GO, NBD_REP_ACK, NBD_REP_ERR_UNKNOWN } from "../../src/protocol/constants.ts";
+import type { Entrance } from "../../src/net/address.ts";
 import type { ExportInfo } from "../../src/protocol/export.ts";
 import { NbdServer, type StreamExport } from "../../src/server/nbd-server.ts";
 import type { NegotiatedConnection } from "../../src/stream/messages.ts";
@@ -26,6 +30,7 @@ class Recorder implements StreamExport {
   abandonments = 0;
   pokes = 0;
   asked = 0;
+  reconnect: number | undefined;
   /** What is done when somebody needs a place. */
   evict = async () => false;
 
@@ -79,14 +84,18 @@ afterEach(() => {
 });
 
 function make(maxConnections = 10, onListening = () => {}): void {
+  const entrance = { kind: "unix", path } as const;
+  makeAt(entrance, maxConnections, onListening);
+}
+
+function makeAt(entrance: Entrance, maxConnections = 10, onListening = () => {}): void {
   server = new NbdServer({
-    entrance: { kind: "unix", path },
+    entrance,
     log: LOG,
     exports: 2,
     security: { policy: "off" },
     negotiationTimeout: 30_000,
     maxConnections,
-    reconnect: undefined,
     onListening() {
       begun++;
       onListening();
@@ -97,6 +106,10 @@ function make(maxConnections = 10, onListening = () => {}): void {
 /** Both streams begin. */
 async function begin(maxConnections?: number): Promise<void> {
   make(maxConnections);
+  await beginAll();
+}
+
+async function beginAll(): Promise<void> {
   await Promise.all([server.prepared(), server.prepared()]);
   server.add(vda);
   server.add(vdb);
@@ -109,6 +122,14 @@ async function chosen(name: string): Promise<RawClient> {
   const client = await RawClient.negotiating(path);
   expect((await choosing(client, name)).type).toBe(NBD_REP_ACK);
   return client;
+}
+
+/** Milliseconds after which TCP gives up; 0 is the kernel's default. */
+function tcpUserTimeout(fd: number): number {
+  const [value, length] = [new Memory(4), new Memory(4)];
+  length.view.setUint32(0, 4, true);
+  expect(libc.getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, value.at(0), length.at(0))).toBe(0);
+  return value.view.getInt32(0, true);
 }
 
 /** Why each of them is rejected. */
@@ -255,6 +276,26 @@ describe("a client that leaves in negotiation", () => {
     expect(vda.pokes).toBeGreaterThan(0);
     expect(vdb.pokes).toBeGreaterThan(0);
   });
+});
+
+test("a stream whose clients may come back has the kernel look after their links, and no other has", async () => {
+  makeAt({ kind: "tcp", host: "127.0.0.1", port: 0 });
+  vdb.reconnect = 5000;
+  await beginAll();
+  const { port } = server.address as { port: number };
+  const clients: RawClient[] = [];
+  try {
+    for (const name of ["vda", "vdb"]) {
+      const client = await RawClient.negotiating(port);
+      clients.push(client);
+      expect((await choosing(client, name)).type).toBe(NBD_REP_ACK);
+    }
+    await eventually(() => vda.open + vdb.open === 2, "both clients");
+    const patience = ({ clients: [one] }: Recorder) => tcpUserTimeout(one?.fd as number);
+    expect([patience(vda), patience(vdb)]).toEqual([0, 5000]);
+  } finally {
+    for (const client of clients) client[Symbol.dispose]();
+  }
 });
 
 describe("the limit of connections", () => {
