@@ -151,15 +151,16 @@ async function hostStream<Options extends HostOptions>(
   );
 }
 
-/** Lets errors name one of several streams; those of the server and of the command are nobody's own. */
+/** Lets errors name one of several streams; those of the server, of the command and of a signal are nobody's own. */
 async function aboutStream<T>(
-  { several, exportName = "" }: HostOptions,
+  { several, exportName = "", stopSignal }: HostOptions,
   work: () => T | Promise<T>,
 ): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw several === undefined ? error : about(exportName, error);
+    const isStopped = stopSignal.caught !== undefined;
+    throw several === undefined || isStopped ? error : about(exportName, error);
   }
 }
 

@@ -1,6 +1,8 @@
 /** Several streams of a program of its own: this one. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { close } from "../../ffi/fd.ts";
+import { boundAddress, connect, internetAddress } from "../../ffi/socket.ts";
 import {
   run,
   serve,
@@ -13,6 +15,7 @@ import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { bounded, eventually } from "../support/program.ts";
+import { ANY_PORT, listening as listeningAt } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -232,6 +235,34 @@ describe("a stream that cannot begin", () => {
       expect(readFileSync(folder.file("taken"), "utf8")).toBe("a file of the user's");
     },
   );
+
+  test("is nobody's own fault where a signal comes before", async () => {
+    // With its queue full, the kernel does not answer any more.
+    using server = listeningAt(ANY_PORT, 0);
+    const { port } = boundAddress(server.fd) as { port: number };
+    const address = internetAddress(Buffer.from([127, 0, 0, 1]), port);
+    const crowd = [1, 2, 3].map(() => connect(address, "the queue"));
+    const [output, own] = [fresh("out"), fresh("made.fifo")];
+    try {
+      const streams = serve({
+        listen: { kind: "unix", path: fresh("nbd.sock") },
+        streams: [
+          { exportName: "vda", pipe: keep(output) },
+          { exportName: "vdb", pipe: `tcp:127.0.0.1:${port}` },
+          { exportName: "vdc", pipe: own },
+        ],
+      });
+      setTimeout(() => streams.stop(), 100);
+      const error = (await failure(streams)) as UserError;
+      expect([error.exitStatus, error.message]).toEqual([
+        143,
+        "ended by SIGTERM before the stream had begun",
+      ]);
+      expect([existsSync(own), existsSync(`${output}.whole`)]).toEqual([false, false]);
+    } finally {
+      for (const fd of crowd) close(fd);
+    }
+  });
 
   test("is nobody's own fault where the command cannot be executed", async () => {
     const output = fresh("out");
