@@ -99,9 +99,12 @@ function parseOwn(
   const hasOwn = parameters.pipe !== undefined || parameters.read !== undefined;
   const all = { ...rest, ...(hasOwn ? {} : { pipe, read }), ...parameters };
   const direction = all.read === undefined ? "write" : "read";
-  // The time for the other direction's streams is none of this stream's, unless it asks for it.
-  const foreign = direction === "read" ? "reader-timeout" : "writer-timeout";
-  const args = { ...common, [foreign]: undefined, ...own };
+  // What is for the other direction's streams is not for this one, unless it asks for it.
+  const foreign =
+    direction === "read"
+      ? { "reader-timeout": undefined }
+      : { "writer-timeout": undefined, exact: undefined };
+  const args = { ...common, ...foreign, ...own };
   const checksum = parseChecksum(args.checksum);
   return {
     options: {

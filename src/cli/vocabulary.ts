@@ -34,19 +34,23 @@ function nameOf(option: Option): string {
   return NAMES.get(option) ?? option;
 }
 
+/** What is between an option and its value: what is right behind a short one belongs to that. */
+function separatorOf(name: string): string {
+  if (name.endsWith("=")) return "";
+  return name.startsWith("--") ? "=" : " ";
+}
+
 export const COMMAND_LINE: Vocabulary = {
   name(option, placeholder) {
     const name = nameOf(option);
     if (placeholder === undefined) return name;
-    if (name.endsWith("=")) return `${name}${placeholder}`;
-    return name.startsWith("--") ? `${name}=${placeholder}` : `${name} ${placeholder}`;
+    return `${name}${separatorOf(name)}${placeholder}`;
   },
   given(option, value) {
     const name = nameOf(option);
     if (value === true) return name;
     if (value === false) return name.replace(/^--/, "--no-");
-    if (name.endsWith("=")) return `${name}${value}`;
-    return name.startsWith("--") ? `${name}=${value}` : `${name} ${value}`;
+    return `${name}${separatorOf(name)}${value}`;
   },
   size: (bytes) => `size=${bytes}`,
   exec: (option, command) => `${option}=exec:'${command}'`,

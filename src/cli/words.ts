@@ -70,7 +70,9 @@ export function splitStreams(
     let group = streams.at(-1)?.words ?? common;
     if (option !== undefined) {
       const attached = long === null ? short?.[2] || undefined : long[2];
-      const takesNext = attached === undefined && option.type !== "boolean";
+      // `--no-progress` has no value, though the option has one.
+      const isOff = word.startsWith("--no-");
+      const takesNext = attached === undefined && option.type !== "boolean" && !isOff;
       const own = takesNext ? [word, words[++i] as string] : [word];
       if (option.name === "exportname") {
         streams.push({ name: attached ?? (own[1] as string), words: [] });

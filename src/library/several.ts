@@ -2,9 +2,8 @@
 import { statSync } from "node:fs";
 import { type EndpointSpec, endpointText, isEndpointFile } from "../endpoint/spec.ts";
 import { about } from "../errors.ts";
-import type { NamedFile } from "../files/place.ts";
 import { optionError } from "../messages/notice-error.ts";
-import type { EndpointChoice } from "../server/settings.ts";
+import type { EndpointChoice, StreamSettings } from "../server/settings.ts";
 import {
   DEFAULTS,
   releaseEndpoint,
@@ -75,9 +74,10 @@ function commonOf<Options extends Several & Pick<StreamOptions, "maxConnections"
   return { streams, common: { ...common, maxConnections } };
 }
 
-function resolvingStreams<
-  Settings extends EndpointChoice & { readonly files: readonly NamedFile[] },
->(streams: readonly OwnOptions[], resolve: (own: OwnOptions) => Settings): Settings[] {
+function resolvingStreams<Settings extends EndpointChoice & Pick<StreamSettings, "beforeStart">>(
+  streams: readonly OwnOptions[],
+  resolve: (own: OwnOptions) => Settings,
+): Settings[] {
   const resolved = new Map<string, Settings>();
   try {
     for (const own of streams) {
@@ -90,26 +90,48 @@ function resolvingStreams<
       } catch (error) {
         throw about(name, error);
       }
-      for (const [other, { spec, direction }] of resolved) {
-        if (!areShared({ spec, direction }, settings)) continue;
-        const endpoint = endpointText(spec);
-        throw optionError({ code: "ENDPOINT_SHARED", names: [other, name], endpoint });
-      }
       resolved.set(name, settings);
     }
+    requireOwnEndpoints(resolved);
   } catch (error) {
     for (const settings of resolved.values()) releaseEndpoint(settings);
     throw error;
   }
-  return [...resolved.values()];
+  return [...resolved.values()].map((settings) => ({
+    ...settings,
+    beforeStart: () => {
+      // FIFOs have been made since, to which two names may lead.
+      requireOwnEndpoints(resolved);
+      settings.beforeStart?.();
+    },
+  }));
 }
 
-/** True where two streams would get into each other's way. Any number can read one file. */
+/** Refuses two streams with one endpoint. @throws UserError ERR_USAGE */
+function requireOwnEndpoints(streams: ReadonlyMap<string, EndpointChoice>): void {
+  const all = [...streams];
+  for (const [i, [name, choice]] of all.entries()) {
+    for (const [other, { spec, direction }] of all.slice(0, i)) {
+      if (!areShared({ spec, direction }, choice)) continue;
+      const endpoint = endpointText(spec);
+      throw optionError({ code: "ENDPOINT_SHARED", names: [other, name], endpoint });
+    }
+  }
+}
+
+/** The major number of /dev/null, /dev/zero and their like, which keep nothing (null(4)). */
+const MEMORY_DEVICES = 1;
+
+/**
+ * True where two streams would get into each other's way. Any number can read one file by its path; of two
+ * descriptors, one may be a duplicate, with the same position.
+ */
 function areShared(one: EndpointChoice, other: EndpointChoice): boolean {
   const path = filePath(other.spec);
   if (path === undefined || !isEndpointFile(one.spec, path)) return false;
   const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats?.isCharacterDevice() === true) return false;
+  if (stats?.isCharacterDevice() === true) return stats.rdev >> 8 !== MEMORY_DEVICES;
+  if (one.spec.kind === "descriptor" && other.spec.kind === "descriptor") return true;
   const readable = stats?.isFile() === true || stats?.isBlockDevice() === true;
   return !(readable && one.direction === "read" && other.direction === "read");
 }

@@ -52,7 +52,7 @@ export interface FailedCommand {
   /** What qemu-img(1) copies with the program's own words; undefined for the user's command. */
   readonly image: string | undefined;
   /** The stream's name, if it is one of several. */
-  readonly exportName: string | undefined;
+  readonly exportName?: string | undefined;
   readonly connected: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;

@@ -1,6 +1,5 @@
 /** Accepts connections, up to the limit, and holds the sessions that negotiate. */
 import type { Socket, SocketHandler } from "bun";
-import { noticeDeadPeer } from "../../ffi/socket.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { NoticeError } from "../messages/notice-error.ts";
 import type { ExportInfo } from "../protocol/export.ts";
@@ -23,25 +22,22 @@ const STOP_GRACE = 300;
 /** Descriptors of one connection: with TLS, a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;
 
-/** Descriptors of a stream: its thread has four, and its endpoint and the pipes for that a few more. */
-const STREAM_DESCRIPTORS = 12;
+/** Descriptors of a further stream once clients can come: its thread's, and those of its sink or source. */
+const STREAM_DESCRIPTORS = 8;
 
 /**
- * Descriptors for other purposes than connections, with one stream: the stream thread's, the endpoint and its pipes, a captive command's, files
- * that are read now and then, and connections that wait for a place or are accepted only to be refused.
+ * Descriptors for other purposes than connections, with one stream: the stream thread's, the endpoint and its
+ * pipes, a captive command's, files that are read now and then, and connections that wait for a place or are
+ * accepted only to be refused.
  */
 const RESERVED_DESCRIPTORS = 28;
 
 export interface ConnectionSettings extends SessionSettings {
   /** Clients that may be connected at a time. */
   readonly maxConnections: number;
-  /** Milliseconds in which the kernel has to notice a dead link; undefined is its default. */
-  readonly reconnect: number | undefined;
 }
 
 export interface ConnectionManagerOptions extends ConnectionSettings, SessionOptions {
-  /** How many streams there will be. */
-  readonly streams: number;
   /** Returns how many connections are in the transmission phase. */
   readonly inTransmission: () => number;
   /** Closes an idle connection, and then calls {@link ConnectionManager.makeRoomDone}. */
@@ -65,15 +61,14 @@ export class ConnectionManager {
   /** Called when the next connection is closed. */
   readonly #closed = new Set<() => void>();
   /** The most connections that RLIMIT_NOFILE has room for. */
-  readonly #descriptorLimit: number;
+  #descriptorLimit: number;
   /** Connections that have been accepted so far, without those that were refused. */
   accepted = 0;
 
-  /** @throws UserError ERR_LISTEN where there are too few descriptors for so many streams */
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy], options.streams);
+    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy]);
     this.handler = {
       open: (socket) => {
         if (!this.#isFull) this.#accept(socket);
@@ -97,6 +92,24 @@ export class ConnectionManager {
     };
   }
 
+  /**
+   * Keeps descriptors for several streams, whose endpoints are prepared, and whose threads are not there yet.
+   *
+   * @throws UserError ERR_LISTEN where not each of them can have a client: without a descriptor, Bun would end
+   *   the program
+   */
+  reserve(streams: number): void {
+    if (streams < 2) return;
+    const each = DESCRIPTORS[this.#options.security.policy];
+    const { limit, open } = descriptorUse();
+    const reserved = open + RESERVED_DESCRIPTORS + (streams - 1) * STREAM_DESCRIPTORS;
+    const needed = reserved + streams * each;
+    if (needed > limit) {
+      throw new NoticeError("ERR_LISTEN", { code: "DESCRIPTORS_FEW", streams, needed, limit });
+    }
+    this.#descriptorLimit = Math.floor((limit - reserved) / each);
+  }
+
   #accept(socket: Socket<Session>): void {
     this.accepted++;
     const { handler } = this;
@@ -105,10 +118,6 @@ export class ConnectionManager {
     this.#sessions.add(session);
     socket.setNoDelay?.(true);
     socket.setKeepAlive?.(true, KEEPALIVE * 1000);
-    const { reconnect } = this.#options;
-    // Bun's types do not have `fd`.
-    const { fd } = socket as unknown as { fd: number };
-    if (reconnect !== undefined) noticeDeadPeer(fd, reconnect / 1000);
     session.start();
   }
 
@@ -215,19 +224,11 @@ export class ConnectionManager {
  * would report the waiting client again and again.
  *
  * @param each descriptors of one connection
- * @param streams how many there will be, which are not open yet
  * @returns at least 1; Infinity if the limit is not known
- * @throws UserError ERR_LISTEN where not each of several streams can have a client: without a descriptor,
- *   Bun would end the program
  */
-function connectionLimit(each: number, streams: number): number {
+function connectionLimit(each: number): number {
   const { limit, open } = descriptorUse();
-  const reserved = open + RESERVED_DESCRIPTORS + (streams - 1) * STREAM_DESCRIPTORS;
-  const needed = reserved + streams * each;
-  if (streams > 1 && needed > limit) {
-    throw new NoticeError("ERR_LISTEN", { code: "DESCRIPTORS_FEW", streams, needed, limit });
-  }
-  return Math.max(1, Math.floor((limit - reserved) / each));
+  return Math.max(1, Math.floor((limit - open - RESERVED_DESCRIPTORS) / each));
 }
 
 /** The limit, Infinity if it is not known, and how many are open. */

@@ -1,6 +1,6 @@
 /** One connection while it negotiates, on the main thread. */
 import type { Socket, SocketHandler } from "bun";
-import { socketpair } from "../../ffi/socket.ts";
+import { noticeDeadPeer, socketpair } from "../../ffi/socket.ts";
 import { messageOf } from "../errors.ts";
 import { Negotiation } from "../handshake/negotiation.ts";
 import type { NegotiationResult } from "../handshake/haggling.ts";
@@ -36,6 +36,11 @@ export interface SessionSettings {
 
 export interface SessionOptions extends SessionSettings {
   readonly exports: ExportTable;
+  /**
+   * Milliseconds in which the kernel has to notice the dead link of a client of an export; undefined is its
+   * default.
+   */
+  readonly reconnectOf: (info: ExportInfo) => number | undefined;
 }
 
 const LEFT = "the client left during negotiation";
@@ -268,6 +273,10 @@ export class Session {
     const agreed = this.#agreed;
     if (this.#state !== "agreed" || agreed === undefined) return;
     clearTimeout(this.#deadline);
+    const reconnect = this.#options.reconnectOf(agreed.info);
+    // Bun's types do not have `fd`.
+    const { fd } = this.#socket as unknown as { readonly fd: number };
+    if (reconnect !== undefined) noticeDeadPeer(fd, reconnect / 1000);
     try {
       if (this.#tlsClose === undefined) this.#handOver(agreed);
       else this.#bridgeOver(agreed, this.#tlsClose);

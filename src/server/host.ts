@@ -45,7 +45,8 @@ export async function host<Options extends HostOptions>(
   // Before anything is started or connected to, where the endpoint cannot know the length either.
   for (const options of streams) {
     const { direction, size, spec } = options;
-    if (size === undefined && !(direction === "read" && mayKnowLength(spec))) requireSize(options);
+    if (size !== undefined || (direction === "read" && mayKnowLength(spec))) continue;
+    await aboutStream(options, () => requireSize(options));
   }
   // Loaded only if it is needed, because loading takes time.
   const pidFiles = common.pidFile === undefined ? undefined : await import("./pid-file.ts");
@@ -61,29 +62,38 @@ export async function host<Options extends HostOptions>(
     },
   });
   const running = new Set<StreamServer>();
+  const errors: unknown[] = [];
+  const failed = ({ exportName = "" }: HostOptions) => {
+    if (common.several?.failFast !== true) return;
+    for (const server of running) server.giveUp(exportName);
+  };
   return await cleaningUp(
     async () => {
       const hosted = streams.map(async (options) => {
+        let server: StreamServer | undefined;
         try {
           const result = await hostStream(options, nbd, async (stream) => {
-            running.add(stream.server);
+            ({ server } = stream);
+            running.add(server);
             const verdict = await body(stream, nbd);
-            running.delete(stream.server);
-            if (verdict.why !== undefined && common.several?.failFast === true) {
-              for (const server of running) server.giveUp(options.exportName ?? "");
-            }
+            running.delete(server);
+            if (verdict.why !== undefined) failed(options);
             return verdict;
           });
           options.onEnd?.(result);
           return result;
         } catch (error) {
+          errors.push(error);
           nbd.fail(error);
-          throw options.several === undefined ? error : about(options.exportName ?? "", error);
+          if (server !== undefined) running.delete(server);
+          failed(options);
+          return undefined;
         }
       });
-      // All of them have cleaned up before the first error goes on.
-      await Promise.allSettled(hosted);
-      return await Promise.all(hosted);
+      const results = await Promise.all(hosted);
+      // All of them have cleaned up before the first error, which is the cause of others, goes on.
+      if (errors.length > 0) throw errors[0];
+      return results as StreamResult[];
     },
     () => nbd.end(),
     () => pidFile?.remove(),
@@ -100,7 +110,7 @@ async function hostStream<Options extends HostOptions>(
   body: (stream: HostedStream<Options>) => Promise<Verdict>,
 ): Promise<StreamResult> {
   const { direction } = options;
-  const endpoint = await prepare(options);
+  const endpoint = await aboutStream(options, () => prepare(options));
   return await cleaningUp(
     async () => {
       const { server, size } = await begin(options, endpoint, nbd);
@@ -141,6 +151,19 @@ async function hostStream<Options extends HostOptions>(
   );
 }
 
+/** Lets errors name one of several streams; those of the server, of the command and of a signal are nobody's own. */
+async function aboutStream<T>(
+  { several, exportName = "", stopSignal }: HostOptions,
+  work: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const isStopped = stopSignal.caught !== undefined;
+    throw several === undefined || isStopped ? error : about(exportName, error);
+  }
+}
+
 /** Refuses a stream without a size where something needs it, such as padding. */
 function requireSize({ direction, needsSize }: HostOptions): void {
   if (needsSize !== undefined)
@@ -156,9 +179,10 @@ async function begin(
   try {
     const size = options.size ?? endpoint.length;
     if (options.direction === "read" && size === undefined) {
-      requireSize(options);
+      await aboutStream(options, () => requireSize(options));
       options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
+    await nbd.prepared();
     const { handle, hasExitStatus: awaitsExit } = endpoint;
     const plan = planOf(options, { size, endpoint: handle, awaitsExit });
     return { server: new StreamServer({ ...options, endpoint, plan, nbd }), size };

@@ -28,6 +28,8 @@ export interface NbdServerOptions extends ConnectionSettings {
 /** A stream, as its clients find it. */
 export interface StreamExport {
   readonly info: ExportInfo;
+  /** Milliseconds in which the kernel has to notice a client's dead link; undefined is its default. */
+  readonly reconnect: number | undefined;
   /** Clients in the transmission phase. */
   readonly open: number;
   /** A client has chosen the export. The receiver owns its descriptor, and calls `released` after closing it. */
@@ -41,23 +43,25 @@ export interface StreamExport {
 }
 
 /**
- * Listens from the moment in which the last stream has been added. A stream that is over is taken out, and
- * with the last one the server closes.
+ * Listens from the moment in which the endpoint of the last stream is prepared, and lets clients in when all
+ * streams have been added, in the same turn of the event loop. A stream that is over is taken out, and with the
+ * last one the server closes.
  */
 export class NbdServer implements ExportTable {
   readonly #options: NbdServerOptions;
   readonly #refusals: RateLimitedWarning;
   readonly #connections: ConnectionManager;
   readonly #exports = new Map<ExportInfo, StreamExport>();
+  readonly #prepared = Promise.withResolvers<void>();
   readonly #listening = Promise.withResolvers<void>();
+  #waiting = 0;
   #added = 0;
   #listener: Listener | undefined;
-  /** The streams have begun. */
-  #begun = false;
   #closed = false;
 
   constructor(options: NbdServerOptions) {
     this.#options = options;
+    this.#prepared.promise.catch(() => {});
     this.#listening.promise.catch(() => {});
     this.#refusals = new RateLimitedWarning(
       (message) => options.log.warn(message),
@@ -67,15 +71,16 @@ export class NbdServer implements ExportTable {
       {
         ...options,
         exports: this,
-        streams: options.exports,
+        reconnectOf: (info) => this.#exports.get(info)?.reconnect,
         inTransmission: () => this.#sum((stream) => stream.open),
         makeRoom: () => void this.#makeRoom(),
       },
       {
         onTransmission: (client, info, released) => {
           const stream = this.#exports.get(info);
-          if (stream === undefined) close(client.fd);
-          else stream.connected(client, released);
+          if (stream !== undefined) return stream.connected(client, released);
+          close(client.fd);
+          released();
         },
         onAbandon: (chosen) => {
           for (const stream of this.#streams(chosen)) stream.abandoned();
@@ -89,15 +94,33 @@ export class NbdServer implements ExportTable {
     );
   }
 
-  /** Adds a stream; with the last one, begins to listen. @throws UserError when it cannot listen */
+  /**
+   * Waits until all streams have called this, each with its endpoint prepared; for the last one, begins to
+   * listen. No stream thread exists then: it would open its FIFO, and its reader would see an end.
+   *
+   * @throws UserError when it cannot listen, and the error for which another stream cannot begin
+   */
+  async prepared(): Promise<void> {
+    if (++this.#waiting === this.#options.exports && !this.#closed) this.#listen();
+    await this.#prepared.promise;
+  }
+
+  #listen(): void {
+    try {
+      this.#connections.reserve(this.#options.exports);
+      this.#listener = new Listener(this.#options.entrance, this.#connections.handler);
+      this.#options.onListening();
+      this.#prepared.resolve();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Adds a stream that has all it needs. With the last one, clients can come. */
   add(stream: StreamExport): void {
     this.#exports.set(stream.info, stream);
     this.#added++;
-    if (this.#added < this.#options.exports) return;
-    this.#listener = new Listener(this.#options.entrance, this.#connections.handler);
-    this.#options.onListening();
-    this.#begun = true;
-    this.#listening.resolve();
+    if (this.#added === this.#options.exports) this.#listening.resolve();
   }
 
   /** Resolves when clients can connect; rejects with the error for which they never can. */
@@ -150,9 +173,10 @@ export class NbdServer implements ExportTable {
     else this.#connections.closeExport(info);
   }
 
-  /** Gives up, where a stream cannot begin. A stream that fails later does not disturb the others. */
+  /** Gives up, where a stream cannot begin. Once clients can connect, the others go on. */
   fail(error: unknown): void {
-    if (this.#begun) return;
+    if (this.#added === this.#options.exports) return;
+    this.#prepared.reject(error);
     this.#listening.reject(error);
     this.#close();
   }

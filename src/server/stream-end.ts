@@ -90,7 +90,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   server.finish(size === undefined ? "allow" : short);
   const stop = noTimeLeft(stream);
   await server.until(() => state.ended || stop.aborted);
-  if (!state.ended) return stopped(stopSignal);
+  if (!state.ended) return stopSignal.caught === undefined ? decide() : stopped(stopSignal);
   const late = decide();
   if (late.why !== undefined) return late;
   // The rest of the source is not needed, so the exit status of its process does not matter.
@@ -100,11 +100,13 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   }
   const problem = await endpoint.waitForExit(stop);
   if (problem === undefined) return decide();
-  return stop.aborted ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
+  const isStopped = stop.aborted && stopSignal.caught !== undefined;
+  return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
 /**
- * Aborted when the end of a complete stream has no time left after a signal. nbdcopy sends one signal at this
+ * Aborted when the end of a complete stream has no time left: after a signal, or where the stream is not to go
+ * on without another one. nbdcopy sends one signal at this
  * point, and then waits. A signal from others means to end soon, and a second one to end now.
  */
 function noTimeLeft({ server, options }: RunningStream): AbortSignal {
@@ -112,8 +114,8 @@ function noTimeLeft({ server, options }: RunningStream): AbortSignal {
   const grace = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
-    await server.until(() => stopSignal.caught !== undefined);
-    await server.until(() => stopSignal.count > 1, grace);
+    await server.until(() => server.isGivenUp || stopSignal.caught !== undefined);
+    await server.until(() => server.isGivenUp || stopSignal.count > 1, grace);
     stop.abort();
     server.poke();
   })();

@@ -29,6 +29,9 @@ import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize } from "./summary.ts";
 
+/** Milliseconds in which the stream thread has to say whether it has closed an idle connection. */
+const EVICT_LIMIT = 500;
+
 export interface StreamServerOptions extends HostOptions {
   readonly endpoint: Endpoint;
   readonly plan: StreamPlan;
@@ -68,7 +71,7 @@ export class StreamServer implements StreamExport {
   /** Warnings that concern the stream's bytes, for the summary. */
   readonly #warnings: Notice[] = [];
 
-  /** @throws UserError when it cannot listen */
+  /** @throws SyscallError without a free descriptor */
   constructor(options: StreamServerOptions) {
     this.#options = options;
     this.#log = options.log;
@@ -76,24 +79,18 @@ export class StreamServer implements StreamExport {
     this.#cuts = new RateLimitedWarning(warn, (count) => `${count} more clients were cut off`);
     this.info = exportInfo(options.exportName, options.plan);
     this.#nbd = options.nbd;
-    this.#nbd.add(this);
-    try {
-      this.#thread = new StreamThread({
-        workerUrl: options.workerUrl,
-        plan: options.plan,
-        stays: options.exits === true,
-        onEvent: (event) => this.#heard(event),
-        onCrash: (error) => {
-          this.state.crash ??= error;
-          this.state.ended = true;
-          this.poke();
-        },
-      });
-    } catch (error) {
-      // There may be no free descriptor (EMFILE).
-      this.#nbd.remove(this.info);
-      throw error;
-    }
+    this.#thread = new StreamThread({
+      workerUrl: options.workerUrl,
+      plan: options.plan,
+      stays: options.exits === true,
+      onEvent: (event) => this.#heard(event),
+      onCrash: (error) => {
+        this.state.crash ??= error;
+        this.state.ended = true;
+        this.#answerEvictions();
+        this.poke();
+      },
+    });
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
       warn,
       giveUp: async () => {
@@ -113,6 +110,11 @@ export class StreamServer implements StreamExport {
         this.poke();
       },
     });
+    this.#nbd.add(this);
+  }
+
+  get reconnect(): number | undefined {
+    return this.#options.reconnect;
   }
 
   /** Clients in the transmission phase. */
@@ -213,6 +215,11 @@ export class StreamServer implements StreamExport {
     this.poke();
   }
 
+  /** True where the stream ends because of another one. */
+  get isGivenUp(): boolean {
+    return this.state.failure?.code === "OTHER_FAILED";
+  }
+
   /** Gives up a client that was lost and has not come back. */
   async giveUpLost(): Promise<void> {
     await this.#reconnectTimer.giveUp();
@@ -285,12 +292,16 @@ export class StreamServer implements StreamExport {
     this.state.abandoned = true;
   }
 
-  evictIdle(): Promise<boolean> {
-    if (this.state.ended) return Promise.resolve(false);
+  async evictIdle(): Promise<boolean> {
+    if (this.state.ended) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#evictions.push(resolve);
     this.#thread.send({ type: "evict-idle" });
-    return promise;
+    // A thread that is stuck in the kernel must not keep the clients of other streams waiting.
+    const late = setTimeout(() => resolve(false), EVICT_LIMIT);
+    const found = await promise;
+    clearTimeout(late);
+    return found;
   }
 
   #heard(event: StreamEvent): void {
@@ -343,9 +354,14 @@ export class StreamServer implements StreamExport {
         this.end = event;
         this.state.sourceEnded = event.sourceEnded;
         this.state.ended = true;
-        for (const answer of this.#evictions) answer(false);
+        this.#answerEvictions();
     }
     this.poke();
+  }
+
+  /** No more answers of the stream thread come. */
+  #answerEvictions(): void {
+    for (const answer of this.#evictions.splice(0)) answer(false);
   }
 
   #tellEnd(id: number, end: ConnectionEnd): void {

@@ -5,10 +5,11 @@ import { type Case, negotiationCase } from "./negotiation.ts";
 import { programCase } from "./program.ts";
 import { Random } from "./random.ts";
 import { readCase } from "./read.ts";
+import { severalCase } from "./several.ts";
 import { writtenCase } from "./written.ts";
 
-/** What is fuzzed: the state machine, the engine both ways, and the program. */
-export const KINDS = ["negotiation", "written", "read", "program"] as const;
+/** What is fuzzed: the state machine, the engine both ways, the program, and several streams in one server. */
+export const KINDS = ["negotiation", "written", "read", "program", "several"] as const;
 export type Kind = (typeof KINDS)[number];
 
 const MAKE: Record<Kind, (random: Random) => Case> = {
@@ -16,6 +17,7 @@ const MAKE: Record<Kind, (random: Random) => Case> = {
   written: writtenCase,
   read: readCase,
   program: programCase,
+  several: severalCase,
 };
 
 /** A case that has failed, with all that it takes to see it again. */
@@ -50,20 +52,27 @@ export interface FuzzOptions {
   readonly onProgress?: (done: Record<Kind, Figures>) => void;
 }
 
-/** One program is worth so many rounds of the others: it takes that long to start. */
+/** A program, or a server, is worth so many rounds of the others: it takes that long to start. */
 const ROUNDS_PER_PROGRAM = 50;
+const SLOW: readonly Kind[] = ["program", "several"];
 
 /** @throws FuzzFailure by the first case that fails */
 export async function fuzz(options: FuzzOptions): Promise<Record<Kind, Figures>> {
   const { kinds, seed, messages, limit = Number.POSITIVE_INFINITY, onProgress } = options;
   const none = () => ({ cases: 0, messages: 0 });
-  const done = { negotiation: none(), written: none(), read: none(), program: none() };
+  const done = {
+    negotiation: none(),
+    written: none(),
+    read: none(),
+    program: none(),
+    several: none(),
+  };
   const until = performance.now() + limit;
   const descriptors = openDescriptors();
   let total = 0;
   for (let round = 0; total < messages && performance.now() < until; round++) {
     for (const kind of kinds) {
-      if (kind === "program" && kinds.length > 1 && round % ROUNDS_PER_PROGRAM > 0) continue;
+      if (SLOW.includes(kind) && kinds.length > 1 && round % ROUNDS_PER_PROGRAM > 0) continue;
       const figures = done[kind];
       const count = await runCase(kind, seed + figures.cases);
       figures.cases++;

@@ -41,11 +41,10 @@ test("Bun delivers nothing below TLS, and each client is heard and ends by itsel
   const connections = new ConnectionManager(
     {
       exports: onlyExport(info),
-      streams: 1,
       security: { policy: "require", folder: pki.all, options },
       negotiationTimeout: 30_000,
       maxConnections: 2,
-      reconnect: undefined,
+      reconnectOf: () => undefined,
       inTransmission: () => clients.length,
       makeRoom: () => {},
     },

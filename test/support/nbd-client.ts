@@ -63,9 +63,9 @@ export class RawClient implements Disposable {
   }
 
   /** Connects and negotiates the shortest way. */
-  static async transmission(where: string | number): Promise<RawClient> {
+  static async transmission(where: string | number, exportName = ""): Promise<RawClient> {
     const client = await RawClient.negotiating(where);
-    client.send(encodeOption(NBD_OPT_EXPORT_NAME));
+    client.send(encodeOption(NBD_OPT_EXPORT_NAME, Buffer.from(exportName)));
     await client.receive(10);
     return client;
   }
