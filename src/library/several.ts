@@ -54,7 +54,6 @@ declare module "../messages/vocabulary.ts" {
 /** Several streams of `serve`. @throws as {@link resolveServe}, naming the stream */
 export function resolveServeStreams(options: ServeStreamsOptions): ResolvedServe[] {
   const { streams, common } = commonOf(options);
-  if (common.listen?.kind === "single") throw optionError({ code: "STREAMS_OF_SINGLE" });
   return resolvingStreams(streams, (own) => resolveServe({ ...common, ...own }));
 }
 

@@ -157,8 +157,6 @@ interface Complaints {
   /** Of several streams, one has no name, or two have the same. */
   STREAM_UNNAMED: {};
   STREAM_TWICE: { name: string };
-  /** The one connection of `single` cannot be a client of several streams. */
-  STREAMS_OF_SINGLE: {};
   /** Two streams cannot have the same endpoint. */
   ENDPOINT_SHARED: { names: readonly [string, string]; endpoint: string };
   ONE_FILE: { own: Words; other: Words; path: string };

@@ -229,8 +229,6 @@ const TEXTS: Texts = {
   EXPORT_NAME: ({ most }, v) => `${v.name("exportName")} takes a name of at most ${most} bytes`,
   STREAM_UNNAMED: (_, v) => `each of several streams needs a name: ${v.name("exportName", "NAME")}`,
   STREAM_TWICE: ({ name }) => `two streams are called ${name}: give each a name of its own`,
-  STREAMS_OF_SINGLE: (_, v) =>
-    `${v.name("single")} is one connection, which has one stream: listen on a socket for several`,
   ENDPOINT_SHARED: ({ names: [one, other], endpoint }) =>
     `the streams ${one} and ${other} both use ${endpoint}: give each an endpoint of its own`,
   ONE_FILE: ({ own, other, path }, v) =>

@@ -166,11 +166,6 @@ const CASES: [string, string[], RegExp][] = [
   ["half a connection", ["run", "pipe=x", "--max-connections=1.5", "y"], /1\.5 is no number/],
   ["empty connections", ["serve", "pipe=x", "--max-connections="], /^--max-connections {2}is no/],
   [
-    "--single for several streams",
-    ["serve", "-s", "pipe=exec:cat", "-e", "vda", "-e", "vdb"],
-    /^--single is one connection, which has one stream/,
-  ],
-  [
     "a client of a stream that there is not",
     ["run", "pipe=exec:cat", "-e", "vda", "-e", "vdb", "--", "nbdcopy", "x", "$nbd_vdc"],
     /^\$nbd_vdc is for a stream that is called vdc, and there is none: add -e vdc/,

@@ -150,12 +150,12 @@ describe("with 64 descriptors", () => {
     using folder = tempFolder();
     const streams = ["vda", "vdb", "vdc", "vdd"].flatMap((name) => ["-e", name, `pipe=${name}`]);
     await using program = start(
-      ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', ...PROGRAM, "serve", ...streams, "-U", "socket"],
+      ["sh", "-c", 'ulimit -n 56; exec "$0" "$@"', ...PROGRAM, "serve", ...streams, "-U", "socket"],
       { cwd: folder.path },
     );
     const { status, stderr } = await program.ended();
     expect(stderr).toMatch(
-      /^nbd-streaming: error: 4 streams need up to \d+ descriptors, and ulimit -n has room for 64: raise it\n$/,
+      /^nbd-streaming: error: 4 streams need up to \d+ descriptors, and ulimit -n has room for 56: raise it\n$/,
     );
     expect(status).toBe(3);
     expect(readdirSync(folder.path)).toEqual([]);

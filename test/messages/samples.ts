@@ -182,7 +182,6 @@ export const SAMPLES: Samples = {
   EXPORT_NAME: [{ code: "EXPORT_NAME", most: 4096 }],
   STREAM_UNNAMED: [{ code: "STREAM_UNNAMED" }],
   STREAM_TWICE: [{ code: "STREAM_TWICE", name: "vda" }],
-  STREAMS_OF_SINGLE: [{ code: "STREAMS_OF_SINGLE" }],
   ENDPOINT_SHARED: [{ code: "ENDPOINT_SHARED", names: ["vda", "vdb"], endpoint: "out" }],
   ONE_FILE: [
     { code: "ONE_FILE", own: { code: "OPTION", option: "pidFile" }, other: "fd:3", path: "x" },
