@@ -18,6 +18,7 @@ import {
   YIELD,
 } from "./step.ts";
 import type { RequestHandler, Stream } from "./stream.ts";
+import { keepFromFtl } from "./no-ftl.ts";
 
 /** The most system calls for one connection before the other connections, and signals, get their turn. */
 const CALLS_PER_TURN = 64;
@@ -45,6 +46,15 @@ export class Connection {
     readonly channel: Channel,
     stream: Stream,
   ) {
+    keepFromFtl(
+      Connection,
+      this.#guarded,
+      this.#run,
+      this.#step,
+      this.#inRequest,
+      this.#receive,
+      this.#serve,
+    );
     this.#stream = stream;
     this.#handler = stream.createHandler(channel);
   }

@@ -3,6 +3,7 @@ import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { recv } from "../../ffi/socket.ts";
 import { CALLED, INPUT_ENDED, type Step, WAIT_INPUT } from "./step.ts";
+import { keepFromFtl } from "./no-ftl.ts";
 
 /**
  * The smallest payload, in bytes, that goes by splice(2). For smaller ones, one large read for many requests
@@ -50,6 +51,7 @@ export class Input {
    * @param leftover bytes that were received before this object took over
    */
   constructor(fd: number, pool: BufferPool, headerSize: number, leftover: Uint8Array) {
+    keepFromFtl(Input, this.#room);
     this.#fd = fd;
     this.#pool = pool;
     this.#headerSize = headerSize;

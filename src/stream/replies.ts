@@ -30,6 +30,7 @@ import {
 } from "../protocol/reply.ts";
 import type { Request } from "../protocol/request.ts";
 import { CALLED, MORE, type Step, WAIT_OUTPUT } from "./step.ts";
+import { keepFromFtl } from "./no-ftl.ts";
 
 /** A payload that is too large to be copied behind its reply. */
 export interface Body {
@@ -73,6 +74,7 @@ export class Replies {
     capacity: number,
     readonly negotiated: Negotiated,
   ) {
+    keepFromFtl(Replies, this.#send, this.#simple);
     this.#fd = fd;
     this.#capacity = capacity;
     this.#extended = negotiated.extended;

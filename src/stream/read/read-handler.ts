@@ -16,6 +16,7 @@ import {
 } from "../../protocol/constants.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
+import { keepFromFtl } from "../no-ftl.ts";
 import { type Body, ZeroBody } from "../replies.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_ENDPOINT, WAIT_TURN } from "../step.ts";
 import { SPLICE_MIN } from "../input.ts";
@@ -61,6 +62,7 @@ export class ReadHandler implements RequestHandler, Reader {
     readonly channel: Channel,
     stream: ReadState,
   ) {
+    keepFromFtl(ReadHandler, this.#read, this.#spliceable, this.#send, this.#finish);
     this.#stream = stream;
     this.#splices = !isLoopback(channel.fd);
     this.#segment = new SegmentBody(stream, () => {
@@ -284,6 +286,7 @@ class SegmentBody implements Body {
 
   /** @param sent called as soon as all of it is sent: the client may leave before the next step */
   constructor(stream: ReadState, sent: () => void) {
+    keepFromFtl(SegmentBody, this.#sendHeld, this.#sendPiped);
     this.#stream = stream;
     this.#sent = sent;
   }

@@ -10,6 +10,7 @@ import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { backwardRead, sourceEnded, sourceFailed, surplusFound } from "../failure.ts";
 import { START, type StreamEvent, type Surplus } from "../messages.ts";
+import { keepFromFtl } from "../no-ftl.ts";
 import { type Mover, ReconnectTracker } from "../reconnect.ts";
 import { History, Intake, lengthInBlock, placeInBlock } from "./intake.ts";
 import { KEPT, ReadRule } from "./rule.ts";
@@ -65,6 +66,7 @@ export class ReadState {
   #begun = false;
 
   constructor(options: ReadStreamOptions) {
+    keepFromFtl(ReadState);
     this.options = options;
     this.rule = new ReadRule(options.size, options.window);
     this.intake = new Intake(options.source, this.history);

@@ -6,6 +6,7 @@ import type { Sink } from "../../endpoint/sinks/sink.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { RequestKey } from "../../protocol/reply.ts";
 import type { Counters } from "../counters.ts";
+import { keepFromFtl } from "../no-ftl.ts";
 
 /** The most zeroes per flush: in a gap of any length, the loop has to notice signals and hang-ups. */
 const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
@@ -28,7 +29,9 @@ export class Emitter {
   constructor(
     readonly sink: Sink,
     readonly counters: Counters,
-  ) {}
+  ) {
+    keepFromFtl(Emitter);
+  }
 
   /** True when nothing waits to be emitted. */
   get idle(): boolean {

@@ -31,6 +31,7 @@ import { UnansweredWrites } from "./emitter.ts";
 import { serveOther } from "./other-requests.ts";
 import { RecentWrites } from "./sent-data.ts";
 import type { Writer, WriteState } from "./write-state.ts";
+import { keepFromFtl } from "../no-ftl.ts";
 
 /** The largest gap, in bytes, that is emitted for a client that sends no more. */
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
@@ -69,6 +70,19 @@ export class WriteHandler implements RequestHandler, Writer {
     readonly channel: Channel,
     stream: WriteState,
   ) {
+    keepFromFtl(
+      WriteHandler,
+      this.#write,
+      this.#judge,
+      this.#isRepeat,
+      this.#admit,
+      this.#emitPayload,
+      this.#takeTurn,
+      this.#receive,
+      this.#consumed,
+      this.#moved,
+      this.#replyFirst,
+    );
     this.#stream = stream;
   }
 
