@@ -44,22 +44,22 @@ export function startRunStreams(
   vocabulary: Vocabulary,
   failFast = false,
 ): Streams {
-  return new Streams(vocabulary, () => {
+  return new Streams(vocabulary, failFast, () => {
     const settings = resolve();
     const body = async (contexts: readonly StreamContext[]) => {
       const { address, client } = settings[0] as ResolvedRun;
       const { log } = contexts[0] as StreamContext;
       await client.prepare(log);
-      const streams = settings.map((one, i) => ({
-        ...one,
-        ...(contexts[i] as StreamContext),
-        doubts: (start: Uint8Array) => doubtOf(start, one),
-        several: { failFast },
-      }));
+      const streams = settings.map((one, i) => optionsOf(one, contexts[i] as StreamContext));
       return (await runCaptive({ streams, address, command: client.words })).results;
     };
     return { settings, body };
   });
+}
+
+function optionsOf(settings: ResolvedRun, context: StreamContext) {
+  const between = { ...settings, ...settings.client };
+  return { ...settings, ...context, doubts: (start: Uint8Array) => doubtOf(start, between) };
 }
 
 async function runClient(settings: ResolvedRun, context: StreamContext): Promise<StreamResult> {
@@ -72,12 +72,7 @@ async function runClient(settings: ResolvedRun, context: StreamContext): Promise
       await client.prepare(log);
       const size = settings.size ?? (await client.size?.(stop).catch(unlessStopped(stop)));
       if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
-      const stream = {
-        ...settings,
-        ...context,
-        size,
-        doubts: (start: Uint8Array) => doubtOf(start, { ...settings, ...client }),
-      };
+      const stream = { ...optionsOf(settings, context), size };
       const { address } = settings;
       const { words: command, image } = client;
       const { results } = await runCaptive({ streams: [stream], address, command, image });

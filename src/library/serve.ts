@@ -40,15 +40,10 @@ export function startServeStreams(
   vocabulary: Vocabulary,
   failFast = false,
 ): Streams {
-  return new Streams(vocabulary, () => {
+  return new Streams(vocabulary, failFast, () => {
     const settings = resolve();
     const body = (contexts: readonly StreamContext[]) =>
-      serveStreams(
-        settings.map((one, i) => ({
-          ...optionsOf(one, contexts[i] as StreamContext),
-          several: { failFast },
-        })),
-      );
+      serveStreams(settings.map((one, i) => optionsOf(one, contexts[i] as StreamContext)));
     return { settings, body };
   });
 }

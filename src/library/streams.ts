@@ -70,10 +70,11 @@ export class Streams extends Started<readonly StreamSummary[], StreamsEvents> {
 
   /**
    * @param vocabulary names options in messages
+   * @param failFast the first stream that is truncated ends the others
    * @param begin resolves the options; what it throws is what the streams reject with
    */
-  constructor(vocabulary: Vocabulary, begin: () => StreamsBeginning) {
-    super((stopSignal) => this.#run(vocabulary, begin(), stopSignal));
+  constructor(vocabulary: Vocabulary, failFast: boolean, begin: () => StreamsBeginning) {
+    super((stopSignal) => this.#run(vocabulary, { failFast }, begin(), stopSignal));
   }
 
   /** How far the streams are at this moment, or were at their ends, by export name; none before the start. */
@@ -84,6 +85,7 @@ export class Streams extends Started<readonly StreamSummary[], StreamsEvents> {
 
   async #run(
     vocabulary: Vocabulary,
+    several: { readonly failFast: boolean },
     { settings, body }: StreamsBeginning,
     stopSignal: StopSignal,
   ): Promise<readonly StreamSummary[]> {
@@ -111,7 +113,8 @@ export class Streams extends Started<readonly StreamSummary[], StreamsEvents> {
         this.emitSafely("message", { ...message, export: name }),
       );
       const onEnd = (result: StreamResult) => this.emitSafely("ended", summaryOf(name, result));
-      return { stopSignal, observer: watched.observer, log, serverLog, vocabulary, onEnd };
+      const { observer } = watched;
+      return { stopSignal, observer, log, serverLog, vocabulary, several, onEnd };
     });
     try {
       return await this.attended(settings[0]?.signal, async () => {

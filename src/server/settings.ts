@@ -48,16 +48,16 @@ export interface StreamContext {
   readonly serverLog?: Log;
   /** Names options in the summary. */
   readonly vocabulary: Vocabulary;
-  /** Called when this one of several streams has ended, and is cleaned up. */
-  readonly onEnd?: (result: StreamResult) => void;
-}
-
-export interface HostOptions extends StreamSettings, StreamContext {
   /** Undefined for the only stream of a server. */
   readonly several?: {
     /** The first stream that is truncated ends the others. */
     readonly failFast: boolean;
   };
+  /** Called when this one of several streams has ended, and is cleaned up. */
+  readonly onEnd?: (result: StreamResult) => void;
+}
+
+export interface HostOptions extends StreamSettings, StreamContext {
   /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }

@@ -363,3 +363,22 @@ test("streams that come and go leave no descriptor open", async () => {
   for (let i = 0; i < 10; i++) await attempt();
   expect(descriptors()).toBeLessThan(before + 10);
 });
+
+test("a client that looks for formats by itself is not warned of one, as with one stream", async () => {
+  const image = fresh("disk.qcow2");
+  const made = Bun.spawnSync(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"]);
+  expect(made.exitCode).toBe(0);
+  const told = async (command: string) => {
+    const streams = run({
+      streams: ["vda", "vdb"].map((exportName) => ({ exportName, read: image })),
+      command: `for uri in "$uri_vda" "$uri_vdb"; do ${command}; done`,
+    });
+    const warnings: string[] = [];
+    streams.on("message", ({ level, text }) => level === "warn" && warnings.push(text));
+    await bounded(streams, "the streams");
+    return warnings;
+  };
+  expect(await told(`qemu-io -r -c "read 0 512" "$uri" > ${fresh("log")}`)).toEqual([]);
+  const copied = await told(`nbdcopy "$uri" null:`);
+  expect(copied.map((text) => /qcow2/.test(text))).toEqual([true, true]);
+});
