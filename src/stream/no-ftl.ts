@@ -3,6 +3,9 @@ import { noFTL } from "bun:jsc";
 
 type Method = Parameters<typeof noFTL>[0];
 
+/** The classes that are kept from it already. */
+const kept = new WeakSet<object>();
+
 /**
  * Keeps a class's public methods and getters, and the given private methods, from FTL, the last and slowest of the
  * compilers. It begins after some 4000 calls, so in almost every stream, and takes as much time of a processor as
@@ -16,6 +19,8 @@ export function keepFromFtl(
   { prototype }: { readonly prototype: object },
   ...privates: readonly Method[]
 ): void {
+  if (kept.has(prototype)) return;
+  kept.add(prototype);
   const publics = Object.values(Object.getOwnPropertyDescriptors(prototype));
   for (const { value, get } of publics) {
     const method: unknown = value ?? get;
