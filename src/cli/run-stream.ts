@@ -51,15 +51,23 @@ export async function resolveStream<
   const settings = resolve(options);
   const display = createDisplay(args, [settings]);
   await requireReports([reports], settings.files);
-  const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
   return {
-    settings: { ...settings, needsSize: settings.needsSize ?? percentage, exits: true },
-    output: {
-      reports,
-      display,
-      log: createLog(args.quiet === true ? "quiet" : args.verbose === true ? "verbose" : "normal"),
-    },
+    settings: inProgram(settings, args),
+    output: { reports, display, log: logOf(args) },
   };
+}
+
+/** The settings of a stream in the program, which exits after it and may have to show percentages. */
+export function inProgram<Settings extends Pick<ResolvedStream, "needsSize">>(
+  settings: Settings,
+  args: CommonArgs,
+): Settings {
+  const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
+  return { ...settings, needsSize: settings.needsSize ?? percentage, exits: true };
+}
+
+export function logOf({ quiet, verbose }: CommonArgs): CliLog {
+  return createLog(quiet === true ? "quiet" : verbose === true ? "verbose" : "normal");
 }
 
 /**

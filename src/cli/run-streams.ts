@@ -7,7 +7,6 @@ import type { OwnOptions } from "../library/several.ts";
 import { type Streams, type StreamSummary, TruncatedStreamsError } from "../library/streams.ts";
 import { catchSignals } from "../process/signals.ts";
 import { totalOf } from "../progress/total.ts";
-import { createLog } from "./log.ts";
 import {
   type CliContext,
   COMMON_OPTIONS,
@@ -27,7 +26,7 @@ import {
   requireReports,
   tell,
 } from "./report.ts";
-import type { Output } from "./run-stream.ts";
+import { inProgram, logOf, type Output } from "./run-stream.ts";
 
 /** What `resolveServeStreams` and `resolveRunStreams` get of the command line. */
 interface StreamsOptions extends Pick<StreamOptions, "beforeStart" | "workerUrl"> {
@@ -77,13 +76,8 @@ export async function resolveStreams<
     reports,
     resolved.flatMap(({ files }) => files),
   );
-  const percentage = common["progress-fd"] === undefined ? undefined : "--progress-fd";
-  const settings = resolved.map((one) => {
-    return { ...one, needsSize: one.needsSize ?? percentage, exits: true };
-  });
-  const { quiet, verbose } = common;
-  const log = createLog(quiet === true ? "quiet" : verbose === true ? "verbose" : "normal");
-  return { settings, output: { reports, display, log } };
+  const settings = resolved.map((one) => inProgram(one, common));
+  return { settings, output: { reports, display, log: logOf(common) } };
 }
 
 /** The options of one stream: its own, and those for all that it does not set itself. */
