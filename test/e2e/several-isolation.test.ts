@@ -29,6 +29,15 @@ async function writeOther(trial: SeveralTrial): Promise<void> {
   expect(trial.isWhole("vdb")).toBeTrue();
 }
 
+/** Each stream by a client of its own, one after the other. */
+async function writeBoth(trial: SeveralTrial): Promise<void> {
+  {
+    using vda = await trial.clientOf("vda");
+    await writeWhole(vda, DATA);
+  }
+  await writeOther(trial);
+}
+
 describe("another stream is whole while one", () => {
   test("has a reader that is stopped", async () => {
     const words: Words = (trial) => [
@@ -140,13 +149,7 @@ describe("clients that have no stream", () => {
     await using trial = await SeveralTrial.serve(TWO);
     using idle = await RawClient.negotiating(trial.socket);
     using silent = await RawClient.connect(trial.socket);
-    for (const [name, data] of [
-      ["vda", DATA],
-      ["vdb", OTHER],
-    ] as const) {
-      using client = await trial.clientOf(name);
-      await writeWhole(client, data);
-    }
+    await writeBoth(trial);
     await trial.endsWith(0);
     expect(trial.output("vda").equals(DATA)).toBeTrue();
     await idle.closed();
@@ -172,13 +175,7 @@ describe("clients that have no stream", () => {
     });
     try {
       await eventually(() => visits > 20, "visitors");
-      for (const [name, data] of [
-        ["vda", DATA],
-        ["vdb", OTHER],
-      ] as const) {
-        using client = await trial.clientOf(name);
-        await writeWhole(client, data);
-      }
+      await writeBoth(trial);
       await trial.endsWith(0);
     } finally {
       over = true;
