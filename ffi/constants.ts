@@ -1,8 +1,8 @@
 /**
  * Numbers of the Linux ABI, by their C names, for x86-64 and arm64.
  *
- * Only the size of `struct epoll_event` differs between the two. Of the flags of open(2) that are not
- * here, O_DIRECTORY, O_NOFOLLOW, O_DIRECT and O_LARGEFILE would: arm64 keeps the values of 32-bit ARM.
+ * Only O_DIRECTORY and the size of `struct epoll_event` differ between the two. Of the flags of open(2) that are not
+ * here, O_NOFOLLOW, O_DIRECT and O_LARGEFILE would: arm64 keeps the values of 32-bit ARM.
  */
 const ARM64 = process.arch === "arm64";
 
@@ -21,6 +21,14 @@ export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
+const O_DIRECTORY = ARM64 ? 0o40000 : 0o200000;
+export const O_TMPFILE = 0o20000000 | O_DIRECTORY;
+export const O_CREAT = 0o100;
+
+// fallocate(2)
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
 
 // fcntl(2)
 export const F_GETFD = 1;
@@ -45,7 +53,10 @@ export const LOCK_EX = 2;
 export const LOCK_NB = 4;
 
 // lseek(2)
+export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
 
 // ioctl(2)
 export const FIONREAD = 0x541b;
@@ -172,6 +183,8 @@ export const ERRNO = {
   EACCES: 13,
   EBUSY: 16,
   EEXIST: 17,
+  ENOTDIR: 20,
+  EISDIR: 21,
   EINVAL: 22,
   EFBIG: 27,
   ENOSPC: 28,
@@ -179,6 +192,7 @@ export const ERRNO = {
   ECONNREFUSED: 111,
   EINPROGRESS: 115,
   ECONNRESET: 104,
+  EOPNOTSUPP: 95,
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   EDQUOT: 122,

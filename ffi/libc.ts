@@ -38,9 +38,13 @@ const SYMBOLS = {
   write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   writev: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
 
+  getpagesize: { args: [], returns: "i32" },
   memcpy: { args: ["ptr", "ptr", "u64"], returns: "ptr" },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   flock: { args: ["i32", "i32"], returns: "i32" },
+  pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
+  pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
+  fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
 

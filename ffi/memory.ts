@@ -2,6 +2,11 @@
 import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { libc } from "./libc.ts";
 
+/** Bytes of a page of memory (getpagesize(2)). */
+export function pageSize(): number {
+  return libc.getpagesize();
+}
+
 /**
  * Bytes at a fixed address. A typed array's memory does not move while the array is alive, so the
  * address is taken once, in place of a conversion in every call.

@@ -1,0 +1,102 @@
+/** Files with positions: pread(2), pwrite(2), fallocate(2), O_TMPFILE, holes by lseek(2). */
+import type { Pointer } from "bun:ffi";
+import {
+  ERRNO,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  O_RDWR,
+  O_TMPFILE,
+  SEEK_DATA,
+  SEEK_HOLE,
+  SEEK_SET,
+  SPLICE_F_MOVE,
+} from "./constants.ts";
+import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
+import { open } from "./fd.ts";
+import { libc } from "./libc.ts";
+import { Memory } from "./memory.ts";
+
+/** A position or a length in a file, in bytes: a bigint where a number is not exact. */
+type FileOffset = number | bigint;
+
+/**
+ * Makes a file without a name, mode 0600, on the file system of a folder (open(2), O_TMPFILE). It is gone
+ * with its last descriptor.
+ *
+ * @throws SyscallError EOPNOTSUPP (or EISDIR of an old kernel) where the file system has no such files
+ */
+export function openUnnamed(folder: string): number {
+  return open(folder, O_TMPFILE | O_RDWR, 0o600);
+}
+
+/** pread(2). @returns bytes read, 0 behind the end of the file */
+export function pread(fd: number, address: number, length: number, at: FileOffset): number {
+  return checked("pread", () => Number(libc.pread(fd, address as Pointer, length, at)));
+}
+
+/** pwrite(2). @returns bytes written */
+export function pwrite(fd: number, address: number, length: number, at: FileOffset): number {
+  return checked("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+}
+
+/** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */
+export function seekTo(fd: number, at: FileOffset): void {
+  checked("lseek", () => Number(libc.lseek(fd, at, SEEK_SET)));
+}
+
+/** The first position from `at` on where there is data; undefined if there is none up to the end (lseek(2)). */
+export function nextData(fd: number, at: FileOffset): FileOffset | undefined {
+  return seekFor(fd, at, SEEK_DATA);
+}
+
+/**
+ * The first position from `at` on that is in a hole, or the end of the file (lseek(2)); undefined if `at` is
+ * behind it.
+ */
+export function nextHole(fd: number, at: FileOffset): FileOffset | undefined {
+  return seekFor(fd, at, SEEK_HOLE);
+}
+
+function seekFor(fd: number, at: FileOffset, whence: number): FileOffset | undefined {
+  const found = libc.lseek(fd, at, whence);
+  if (found >= 0) return found;
+  // It is not known to be interrupted, but a network file system may ask its server.
+  if (lastErrno() === ERRNO.EINTR) return seekFor(fd, at, whence);
+  if (lastErrno() === ERRNO.ENXIO) return undefined;
+  throw new SyscallError("lseek", lastErrno());
+}
+
+/** Turns [at, at + length) into a hole, and keeps the file's length (fallocate(2), FALLOC_FL_PUNCH_HOLE). */
+export function punchHole(fd: number, at: FileOffset, length: FileOffset): void {
+  allocateBy(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, fd, at, length);
+}
+
+/** Turns [at, at + length) into zeroes that have room on the disk (fallocate(2), FALLOC_FL_ZERO_RANGE). */
+export function zeroRange(fd: number, at: FileOffset, length: FileOffset): void {
+  allocateBy(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, fd, at, length);
+}
+
+/** Takes room on the disk for [at, at + length); data that is there stays (fallocate(2)). */
+export function allocate(fd: number, at: FileOffset, length: FileOffset): void {
+  allocateBy(FALLOC_FL_KEEP_SIZE, fd, at, length);
+}
+
+function allocateBy(mode: number, fd: number, at: FileOffset, length: FileOffset): void {
+  checked("fallocate", () => libc.fallocate(fd, mode, at, length));
+}
+
+const position = new Memory(8);
+
+/**
+ * splice(2) from a pipe, which is not empty, to a position of a file. Waits for the disk.
+ *
+ * @returns bytes moved
+ */
+export function spliceInto(pipe: number, fd: number, at: FileOffset, length: number): number {
+  position.view.setBigInt64(0, BigInt(at), true);
+  let n: number;
+  do n = Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE));
+  while (n < 0 && interrupted("splice"));
+  return n;
+}
