@@ -3,7 +3,9 @@ import { WakeUp } from "../ffi/poll.ts";
 import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
 import { createSink } from "./endpoint/sinks/create.ts";
+import type { Sink } from "./endpoint/sinks/sink.ts";
 import { createSource } from "./endpoint/sources/create.ts";
+import type { EndpointHandle } from "./endpoint/spec.ts";
 import { Counters } from "./stream/counters.ts";
 import { Engine } from "./stream/engine.ts";
 import {
@@ -15,7 +17,9 @@ import {
   type StreamThreadData,
 } from "./stream/messages.ts";
 import { DryRunStream } from "./stream/dry-run/dry-run-stream.ts";
+import { HoldStream } from "./stream/hold/hold-stream.ts";
 import { ReadStream } from "./stream/read/read-stream.ts";
+import { SpoolFile } from "./stream/spool-file.ts";
 import type { Stream } from "./stream/stream.ts";
 import { WriteStream } from "./stream/write/write-stream.ts";
 
@@ -98,7 +102,7 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
   const size = endOf(plan);
   if (plan.direction === "read") {
     return new ReadStream({
-      source: createSource(plan.endpoint),
+      source: createSource(plan.endpoint as EndpointHandle),
       size,
       endless: plan.size === undefined,
       window,
@@ -111,15 +115,32 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
       post,
     });
   }
-  const sink = createSink(plan.endpoint);
+  const sinkOf = (endpoint: EndpointHandle) => {
+    const sink = createSink(endpoint);
+    return checksum === undefined ? sink : new ChecksumSink(sink, checksum);
+  };
+  const sink = plan.endpoint === undefined ? undefined : sinkOf(plan.endpoint);
   if (plan.dryRun === true) {
-    sink.close();
+    sink?.close();
     return new DryRunStream({ size, window, counters, post });
   }
+  const spool = plan.spool === undefined ? undefined : new SpoolFile(plan.spool, counters);
+  if (plan.hold) {
+    return new HoldStream({
+      spool: spool as SpoolFile,
+      sink,
+      sinkOf,
+      size,
+      reconnect,
+      counters,
+      post,
+    });
+  }
   return new WriteStream({
-    sink: checksum === undefined ? sink : new ChecksumSink(sink, checksum),
+    sink: sink as Sink,
     size,
     window,
+    spool,
     remembered: reconnect ? window : 0,
     flushes: flushes(plan),
     counters,

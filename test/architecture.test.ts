@@ -34,6 +34,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/endpoint/sinks",
     "src/stream",
   ],
+  "src/stream/hold": [
+    "ffi",
+    "src/protocol",
+    "src/messages",
+    "src/endpoint",
+    "src/endpoint/sinks",
+    "src/stream",
+    "src/stream/write",
+  ],
   "src/stream/read": [
     "ffi",
     "src/protocol",
@@ -52,6 +61,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/stream/write",
     "src/stream/read",
     "src/stream/dry-run",
+    "src/stream/hold",
   ],
   "src/tls": ["ffi", "src/errors.ts", "src/messages", "src/handshake"],
   "src/net": [
@@ -351,6 +361,8 @@ test("no type hides one of the language's own", () => {
  */
 const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonly why: string }> = {
   "ffi/fd.ts": { calls: ["truncate"], why: "the call itself" },
+  "ffi/constants.ts": { calls: ["O_CREAT", "O_TMPFILE"], why: "the numbers themselves" },
+  "ffi/file.ts": { calls: ["O_TMPFILE"], why: "a file without a name" },
   "ffi/pipe.ts": { calls: ["mkfifo"], why: "the call itself" },
   "ffi/socket.ts": { calls: ["bind"], why: "the call itself: it fails where anything is" },
   "src/captive/new-image.ts": {
@@ -385,6 +397,10 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
     calls: ["rm", "rmdir", "unlink"],
     why: "what is still the file or the folder that was made here",
   },
+  "src/files/unnamed.ts": {
+    calls: ["O_CREAT", "truncate", "unlink"],
+    why: "a fresh file (O_EXCL) with a name that no other has, and that file only",
+  },
 };
 
 const CHANGING =
@@ -408,7 +424,7 @@ test("files are made, changed, renamed and removed only where it is known why", 
 const OTHERS = /--output=json|qemu-img --help|nbdcopy --synchronous|unzip -p|kill -s/g;
 
 /** How the command line names an option: `--pad`, `size=`, ` -p`. */
-const FLAG = /--[a-z]|\b(?:pipe|write|read|size|window)=|(?:^"|[ (])-[UpiePs]\b/;
+const FLAG = /--[a-z]|\b(?:pipe|write|read|size|window|spool)=|(?:^"|[ (])-[UpiePs]\b/;
 
 test("only the command line, and its check, name options of the command line", () => {
   const speakers = /^src\/(cli|check|reference)\//;

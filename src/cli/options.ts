@@ -90,6 +90,13 @@ export const COMMON_OPTIONS = {
     description: "read=: fail if the source is longer than size=, instead of only warning",
     sets: "exact",
   },
+  hold: {
+    own: true,
+    type: "boolean",
+    description:
+      "pipe=, spool=: take writes in any order and again; stream when the clients are done",
+    sets: "hold",
+  },
   "reader-timeout": {
     own: true,
     type: "string",

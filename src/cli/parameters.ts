@@ -27,7 +27,11 @@ export const PARAMETERS = [
   ],
   [
     "window=SIZE",
-    "memory for data that comes ahead of its turn; with read=, for data that is read again (default: none)",
+    "memory for data that comes ahead of its turn; with read=, for data that is read again (default: none, 64M with spool=)",
+  ],
+  [
+    "spool=DIR",
+    "pipe=: folder on disk for what comes ahead of its turn and has no room in window=",
   ],
 ] as const satisfies readonly (readonly [`${"write" | keyof StreamOptions}=${string}`, string])[];
 

@@ -2,6 +2,7 @@
 import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { close, read } from "../../ffi/fd.ts";
+import { spliceInto } from "../../ffi/file.ts";
 import type { Memory } from "../../ffi/memory.ts";
 import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
 import { ZeroPipe } from "./zero-pipe.ts";
@@ -35,6 +36,16 @@ export class Relay {
       this.held -= n;
     }
     return true;
+  }
+
+  /** Writes what is held to a position of a file, which may wait for the disk. */
+  drainAt(fd: number, at: number | bigint): void {
+    let to = BigInt(at);
+    while (this.held > 0) {
+      const n = spliceInto(this.#pipe.read, fd, to, this.held);
+      to += BigInt(n);
+      this.held -= n;
+    }
   }
 
   /** Reads what is held into memory, up to the buffer's length. @returns bytes read */

@@ -21,6 +21,8 @@ import { type CaptiveClient, type ClientOptions, clientOf } from "./client.ts";
 /** Default values. Times are in seconds; 0 is no limit. */
 export const DEFAULTS = {
   window: 0,
+  /** With `spool`: enough that clients that are nearly in order do not need the disk. */
+  windowWithSpool: 64 * 2 ** 20,
   negotiationTimeout: 10,
   /** Long enough to notice that a client was stopped by mistake. */
   idleTimeout: { serve: 60, run: 0 },
@@ -43,8 +45,18 @@ export interface StreamOptions {
   readonly read?: string | number | undefined;
   /** The stream's length. Default: what is left of the file that is read; else no end. */
   readonly size?: Size | undefined;
-  /** How much is held in memory: written ahead of its turn, or read and wanted again. Default: 0. */
+  /**
+   * How much is held in memory: written ahead of its turn, or read and wanted again; 64 MiB with `spool`.
+   * Default: 0.
+   */
   readonly window?: Size | undefined;
+  /** `pipe`: the folder in which what finds no room in the window is kept, in a file without a name. */
+  readonly spool?: string | undefined;
+  /**
+   * `pipe`, with `spool`: nothing is streamed before all clients are done; until then the export is an
+   * ordinary disk. Such a stream has the length of `size`, or with `pad` false ends behind the last write.
+   */
+  readonly hold?: boolean | undefined;
   /** Serve only this export name (and the empty one). Default: any. */
   readonly exportName?: string | undefined;
   /** Where to write the process id when clients can connect. */
@@ -148,13 +160,13 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
     if (entrance.kind === "single") requireClient();
     if (entrance.kind === "activated") requireListening(entrance.fd);
     const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.serve;
-    const pads = options.pad === true && endpoint.direction === "write";
+    const pads = options.pad === true || options.hold === true;
     return {
       ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance)),
       entrance,
       keep: options.keep === true,
       // When read, `pad` puts zeroes behind the end of the source instead.
-      short: shortStream(options.pad, pads),
+      short: shortStream(options.pad, pads && endpoint.direction === "write"),
     };
   });
 }
@@ -219,11 +231,14 @@ function resolveStream(
   idle: number,
   files: NamedFile[],
 ): Omit<ResolvedStream, "entrance" | "short"> {
-  const { checksum, pidFile, exportName } = options;
+  const { checksum, pidFile, exportName, spool } = options;
+  const hold = options.hold === true;
   const reading = endpoint.direction === "read";
   const pad = reading && options.pad === true;
   const exact = options.exact === true;
   if (exact && !reading) throw optionError({ code: "EXACT_WRITTEN" });
+  if (spool !== undefined && reading) throw optionError({ code: "SPOOL_READ" });
+  if (hold && spool === undefined) throw optionError({ code: "HOLD_WITHOUT_SPOOL" });
   if (checksum !== undefined && !CHECKSUM_ALGORITHMS.includes(checksum)) {
     throw usageError(
       `checksum ${checksum} is not known: there are ${CHECKSUM_ALGORITHMS.join(", ")}`,
@@ -237,7 +252,9 @@ function resolveStream(
     requireDifferentFile(file, files);
     files.push(file);
   }
-  const window = resolveWindow(options.window ?? DEFAULTS.window);
+  const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
+  // What is held in the spool needs no memory.
+  const window = hold ? 0 : resolveWindow(options.window ?? usual);
   const reconnect = milliseconds("reconnect", options.reconnect);
   const idleTimeout = milliseconds("idleTimeout", idle === 0 ? undefined : idle);
   return {
@@ -248,6 +265,8 @@ function resolveStream(
     held: reconnect === undefined ? window : Math.max(window, IN_FLIGHT),
     pad,
     exact,
+    spool,
+    hold,
     checksum,
     exportName,
     pidFile,

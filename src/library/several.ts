@@ -23,6 +23,8 @@ export interface OwnOptions extends Pick<
   | "read"
   | "size"
   | "window"
+  | "spool"
+  | "hold"
   | "pad"
   | "exact"
   | "openTimeout"

@@ -33,6 +33,11 @@ interface Failures {
   READER_GONE: { sink: string; emitted: number; unread: number };
   SINK_FULL: { sink: string; why: string; emitted: number };
   SINK_FAILED: { sink: string; why: string; emitted: number };
+  /**
+   * The spool has failed. `spooled`: the bytes that it took on the disk by then; `full`: there was no room for
+   * more.
+   */
+  SPOOL_FAILED: { folder: string; why: string; full: boolean; spooled: number; emitted: number };
   /** Another stream goes to the same pipe. */
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
@@ -153,6 +158,10 @@ interface Complaints {
   IMAGE_SIZE_UNKNOWN: { image: string; why: string };
   FORMAT_UNKNOWN: { image: string };
   EXACT_WRITTEN: {};
+  SPOOL_READ: {};
+  HOLD_WITHOUT_SPOOL: {};
+  /** A folder cannot have the spool. */
+  SPOOL_UNUSABLE: { folder: string; why: string; hint: string };
   EXPORT_NAME: { most: number };
   /** Of several streams, one has no name, or two have the same. */
   STREAM_UNNAMED: {};

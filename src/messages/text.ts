@@ -19,8 +19,10 @@ const TEXTS: Texts = {
   BACKWARD_WRITE({ request, head, needed }, v) {
     const behind = `${request} lies behind the stream, which has reached byte ${head}`;
     return needed === undefined
-      ? `${behind}: the client writes again what is out, for which no ${v.name("window")} has room; ${IN_A_FILE}`
+      ? `${behind}: the client writes again what is out; use ${heldBack(v)}, which takes that, ` +
+          "or have it write raw data in order (-O raw)"
       : `${behind}: the client does not write from start to end; ${roomFor(needed, v)}, ` +
+          `${v.name("spool", "DIR")} takes any order, ` +
           "or see that it writes in order (qemu-img without -W, nbdcopy --synchronous)";
   },
   BACKWARD_READ(failure, v) {
@@ -67,6 +69,12 @@ const TEXTS: Texts = {
   },
   SINK_FULL: sinkFailed,
   SINK_FAILED: sinkFailed,
+  SPOOL_FAILED({ folder, why, full, spooled, emitted }, v) {
+    const when = `with ${spooled} bytes in it and the stream at byte ${emitted}`;
+    return full
+      ? `${v.given("spool", folder)} has no room for more, ${when} (${why}): name a folder with more room`
+      : `${v.given("spool", folder)} failed ${when}: ${why}; see to its disk, or name another folder`;
+  },
   SINK_TAKEN: ({ sink }) =>
     `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
 
@@ -107,7 +115,9 @@ const TEXTS: Texts = {
     if (readBack === undefined) return `${failed}: ${commandRemedy(command, v)}`;
     const { request, needed } = readBack;
     const remedy =
-      needed === undefined ? `no ${v.name("window")} keeps that; ${IN_A_FILE}` : roomFor(needed, v);
+      needed === undefined
+        ? `use ${heldBack(v)}, which keeps that, or have it write raw data in order (-O raw)`
+        : roomFor(needed, v);
     return `${failed}, after ${request}, which had gone by: ${remedy}`;
   },
   ENDPOINT_FAILED: ({ problem }) => problem,
@@ -226,6 +236,11 @@ const TEXTS: Texts = {
     `such as ${v.given("outputFormat", "qcow2")}`,
   EXACT_WRITTEN: (_, v) =>
     `${v.given("exact", true)} needs ${v.name("read")}: clients cannot write past ${v.name("size")}`,
+  SPOOL_READ: (_, v) => `${v.name("spool")} is for ${v.name("pipe")}: what is read is never ahead`,
+  HOLD_WITHOUT_SPOOL: (_, v) =>
+    `${v.given("hold", true)} needs ${v.name("spool", "DIR")}, a folder with room for the whole disk`,
+  SPOOL_UNUSABLE: ({ folder, why, hint }, v) =>
+    `${v.given("spool", folder)} cannot be used: ${why}; ${hint}`,
   EXPORT_NAME: ({ most }, v) => `${v.name("exportName")} takes a name of at most ${most} bytes`,
   STREAM_UNNAMED: (_, v) => `each of several streams needs a name: ${v.name("exportName", "NAME")}`,
   STREAM_TWICE: ({ name }) => `two streams are called ${name}: give each a name of its own`,
@@ -258,9 +273,10 @@ function parameter(direction: "write" | "read"): "pipe" | "read" {
   return direction === "write" ? "pipe" : "read";
 }
 
-/** The remedy for a client that needs more of its disk than a stream has. */
-const IN_A_FILE =
-  "have it write raw data in order (-O raw), or into a file, and stream that afterwards";
+/** The options for a client that writes again, or reads back. */
+function heldBack(v: Vocabulary): string {
+  return `${v.given("hold", true)} with ${v.name("spool", "DIR")}`;
+}
 
 /** Bytes. A request further back may need less, as a client can leave out most of what lies between. */
 const LARGEST_ADVICE = 4 * 2 ** 30;

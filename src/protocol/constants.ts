@@ -21,8 +21,11 @@ export const NBD_FLAG_HAS_FLAGS = 1 << 0;
 export const NBD_FLAG_READ_ONLY = 1 << 1;
 export const NBD_FLAG_SEND_FLUSH = 1 << 2;
 export const NBD_FLAG_SEND_FUA = 1 << 3;
+export const NBD_FLAG_SEND_TRIM = 1 << 5;
 export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
 export const NBD_FLAG_SEND_DF = 1 << 7;
+export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
+export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
 
 // "Option types"
 export const NBD_OPT_EXPORT_NAME = 1;
@@ -91,6 +94,7 @@ export const NBD_CMD_FLAG_FUA = 1 << 0;
 export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
 export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
+export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
 export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
 // "Request types"
@@ -108,6 +112,7 @@ export const NBD_EPERM = 1;
 export const NBD_EIO = 5;
 export const NBD_EINVAL = 22;
 export const NBD_ENOSPC = 28;
+export const NBD_ENOTSUP = 95;
 export const NBD_ESHUTDOWN = 108;
 
 /** The longest "string" in bytes ("Conventions"). */

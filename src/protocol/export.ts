@@ -1,9 +1,12 @@
 /** The export: size, flags, block sizes, and what is negotiated about it. */
 import {
+  NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_READ_ONLY,
+  NBD_FLAG_SEND_FAST_ZERO,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
 } from "./constants.ts";
 import { type Offset, roundUp } from "./offset.ts";
@@ -72,6 +75,18 @@ const SECTOR_SIZE = 512;
 export function writeFlags(flushes: boolean): number {
   const flush = flushes ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA : 0;
   return NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_WRITE_ZEROES | flush;
+}
+
+/**
+ * Transmission flags of a stream that is held back until its clients are done: an ordinary disk.
+ *
+ * @param punches zeroes are as quick as a hole, whatever was there
+ * @param oneClient clients may come back, which is not to be told from a second connection
+ */
+export function holdFlags(punches: boolean, oneClient: boolean): number {
+  const quick = punches ? NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_FAST_ZERO : 0;
+  const several = oneClient ? 0 : NBD_FLAG_CAN_MULTI_CONN;
+  return writeFlags(true) | quick | several;
 }
 
 /**

@@ -1,12 +1,13 @@
 /** Sets up everything that streams need, and cleans up behind them. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
+import { closeHandle, DeferredSink, opensLate } from "../endpoint/opening/deferred.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
-import { planOf } from "../stream/messages.ts";
+import { planOf, type SpoolHandle } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
@@ -110,10 +111,11 @@ async function hostStream<Options extends HostOptions>(
   body: (stream: HostedStream<Options>) => Promise<Verdict>,
 ): Promise<StreamResult> {
   const { direction } = options;
-  const endpoint = await aboutStream(options, () => prepare(options));
+  const spool = await aboutStream(options, () => makeSpool(options));
+  const endpoint = await aboutStream(options, () => prepare(options, spool));
   return await cleaningUp(
     async () => {
-      const { server, size } = await begin(options, endpoint, nbd);
+      const { server, size } = await begin(options, endpoint, spool, nbd);
       const { stopSignal, observer } = options;
       endpoint.follow?.(() => server.counters.emitted);
       const unsubscribe = stopSignal.subscribe(() => server.poke());
@@ -139,7 +141,9 @@ async function hostStream<Options extends HostOptions>(
         () => server.close(),
         // A thread that has died before it opened the endpoint has not taken the descriptor.
         () => {
-          if (server.state.crash !== undefined && !server.opened) closeHandle(endpoint);
+          const { crash } = server.state;
+          const isLeft = crash !== undefined && !server.opened && "handle" in endpoint;
+          if (isLeft) closeHandle(endpoint.handle);
         },
         unsubscribe,
         () => observer.end(),
@@ -173,18 +177,20 @@ function requireSize({ direction, needsSize }: HostOptions): void {
 /** Starts the server; if that fails, cancels the endpoint as for a truncated stream. */
 async function begin(
   options: HostOptions,
-  endpoint: Endpoint,
+  endpoint: Endpoint | DeferredSink,
+  spool: SpoolHandle | undefined,
   nbd: NbdServer,
 ): Promise<{ server: StreamServer; size: bigint | undefined }> {
+  const opened = endpoint instanceof DeferredSink ? undefined : endpoint;
   try {
-    const size = options.size ?? endpoint.length;
+    const size = options.size ?? opened?.length;
     if (options.direction === "read" && size === undefined) {
       await aboutStream(options, () => requireSize(options));
       options.log.warn({ code: "LENGTH_UNKNOWN", source: endpoint.name });
     }
     await nbd.prepared();
-    const { handle, hasExitStatus: awaitsExit } = endpoint;
-    const plan = planOf(options, { size, endpoint: handle, awaitsExit });
+    const { hasExitStatus: awaitsExit } = endpoint;
+    const plan = planOf(options, { size, endpoint: opened?.handle, spool, awaitsExit });
     return { server: new StreamServer({ ...options, endpoint, plan, nbd }), size };
   } catch (error) {
     return await cleaningUp<never>(
@@ -192,18 +198,52 @@ async function begin(
         throw error;
       },
       () => endpoint.cancel(),
-      // No stream thread closes it, and the process at the other end would wait for ever.
-      () => closeHandle(endpoint),
+      // No stream thread closes these, and the process at the other end would wait for ever.
+      () => {
+        if (opened !== undefined) closeHandle(opened.handle);
+      },
+      () => {
+        if (spool !== undefined) close(spool.fd);
+      },
     );
   }
 }
 
-/** Closes an endpoint's descriptor that the stream thread has not taken. */
-function closeHandle({ handle }: Endpoint): void {
-  if (handle.kind !== "fifo") close(handle.fd);
+/** Makes the file of `spool=`. @throws UserError */
+async function makeSpool({
+  spool: folder,
+  hold,
+  dryRun,
+}: HostOptions): Promise<SpoolHandle | undefined> {
+  if (folder === undefined || dryRun === true) return undefined;
+  // Loaded only if it is needed, because loading takes time.
+  const { FolderError, makeUnnamed } = await import("../files/unnamed.ts");
+  try {
+    return { ...makeUnnamed(folder, !hold), folder };
+  } catch (error) {
+    if (!(error instanceof FolderError)) throw error;
+    const { message: why, hint } = error;
+    throw new NoticeError("ERR_FILE", { code: "SPOOL_UNUSABLE", folder, why, hint });
+  }
 }
 
-async function prepare(options: HostOptions): Promise<Endpoint> {
+/** Closes the spool if that fails. */
+async function prepare(
+  options: HostOptions,
+  spool: SpoolHandle | undefined,
+): Promise<Endpoint | DeferredSink> {
+  const { spec, hold, dryRun } = options;
+  try {
+    const isLate = hold && dryRun !== true && opensLate(spec);
+    if (!isLate) return await openOrExplain(options);
+    return new DeferredSink(endpointText(spec), (size) => openOrExplain({ ...options, size }));
+  } catch (error) {
+    if (spool !== undefined) close(spool.fd);
+    throw error;
+  }
+}
+
+async function openOrExplain(options: HostOptions): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
   try {
     return await openEndpoint(spec, direction, { size, exportName }, stopSignal);

@@ -16,6 +16,8 @@ import type { StopSignal } from "./stop-signal.ts";
  */
 export interface StreamSettings extends FlowSettings, ConnectionSettings {
   readonly spec: EndpointSpec;
+  /** The folder of the spool; undefined is none. */
+  readonly spool: string | undefined;
   /** What needs a known length, for the message to the user; undefined is nothing. */
   readonly needsSize: Words | undefined;
   readonly entrance: Entrance;

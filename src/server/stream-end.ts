@@ -1,9 +1,12 @@
 /** The end of a stream: waits for it, completes the stream, and decides the verdict. */
-import type { Endpoint } from "../endpoint/opening/endpoint.ts";
+import { closeHandle, DeferredSink } from "../endpoint/opening/deferred.ts";
+import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Notice } from "../messages/notice.ts";
+import { NoticeError } from "../messages/notice-error.ts";
 import type { Entrance } from "../net/address.ts";
 import { signalStatus } from "../process/signals.ts";
+import type { Offset } from "../protocol/offset.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import { decideExitStatus, endedBy, type Verdict } from "./exit-status.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -41,7 +44,7 @@ export interface EndCondition {
 
 interface RunningStream {
   readonly server: StreamServer;
-  readonly endpoint: Endpoint;
+  readonly endpoint: EndpointControl;
   readonly options: {
     readonly direction: Direction;
     readonly entrance: Entrance;
@@ -87,6 +90,11 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
+  if (endpoint instanceof DeferredSink) {
+    const problem = await openNow(stream, endpoint);
+    if (stopSignal.caught !== undefined) return stopped(stopSignal);
+    if (problem !== undefined) return decide(problem);
+  }
   server.finish(size === undefined ? "allow" : short);
   const stop = noTimeLeft(stream);
   await server.until(() => state.ended || stop.aborted);
@@ -102,6 +110,29 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   if (problem === undefined) return decide();
   const isStopped = stop.aborted && stopSignal.caught !== undefined;
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
+}
+
+/** Opens the sink of a stream that was held. @returns why that is not possible; undefined if it is open */
+async function openNow(
+  { server, options }: RunningStream,
+  sink: DeferredSink,
+): Promise<Notice | undefined> {
+  const { stopSignal, short } = options;
+  let end: Offset | undefined;
+  // The answer may have to wait for a slow disk.
+  while (end === undefined) {
+    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
+    end = (await server.status())?.end;
+  }
+  try {
+    const handle = await sink.open(BigInt(short === "pad" ? (server.size ?? end) : end));
+    if (server.state.ended) closeHandle(handle);
+    else server.sinkOpened(handle);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof NoticeError)) throw error;
+    return error.notice;
+  }
 }
 
 /**

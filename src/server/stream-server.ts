@@ -1,6 +1,7 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
 import { cleaningUp } from "../clean-up.ts";
-import type { Endpoint } from "../endpoint/opening/endpoint.ts";
+import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
+import type { EndpointHandle } from "../endpoint/spec.ts";
 import type { Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
@@ -14,7 +15,13 @@ import {
   type StreamPlan,
   type StreamStatus,
 } from "../stream/messages.ts";
-import { advertisedSize, type ExportInfo, READ_FLAGS, writeFlags } from "../protocol/export.ts";
+import {
+  advertisedSize,
+  type ExportInfo,
+  holdFlags,
+  READ_FLAGS,
+  writeFlags,
+} from "../protocol/export.ts";
 import { NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import { Condition } from "./condition.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
@@ -33,7 +40,7 @@ import { type Summary, summarize } from "./summary.ts";
 const EVICT_LIMIT = 500;
 
 export interface StreamServerOptions extends HostOptions {
-  readonly endpoint: Endpoint;
+  readonly endpoint: EndpointControl;
   readonly plan: StreamPlan;
   /** Where its clients come in. */
   readonly nbd: NbdServer;
@@ -56,8 +63,8 @@ export class StreamServer implements StreamExport {
   readonly #openTimer: OpenTimer;
   /** When the first client came, by performance.now(). */
   #started: number | undefined;
-  /** The endpoint is open. */
-  opened = false;
+  /** The endpoint is open, or comes when the clients are done. */
+  opened: boolean;
   /** The last event of the stream thread; undefined before. */
   end: Ended | undefined;
   #nextId = 1;
@@ -100,6 +107,8 @@ export class StreamServer implements StreamExport {
       },
       decided: () => this.poke(),
     });
+    // A sink that comes later is not waited for.
+    this.opened = options.plan.endpoint === undefined;
     this.#openTimer = new OpenTimer({
       direction: options.plan.direction,
       name: options.endpoint.name,
@@ -110,6 +119,7 @@ export class StreamServer implements StreamExport {
         this.poke();
       },
     });
+    if (this.opened) this.#openTimer.end();
     this.#nbd.add(this);
   }
 
@@ -228,6 +238,11 @@ export class StreamServer implements StreamExport {
   /** Waits a short time until everything that has happened up to now is in the state. */
   sync(): Promise<void> {
     return this.#thread.sync();
+  }
+
+  /** The sink of a stream that was held is there. */
+  sinkOpened(endpoint: EndpointHandle): void {
+    this.#thread.send({ type: "sink", endpoint });
   }
 
   /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
@@ -383,13 +398,19 @@ export class StreamServer implements StreamExport {
 /** The export that stands for a stream. @param name the only export name; undefined accepts every name */
 export function exportInfo(name: string | undefined, plan: StreamPlan): ExportInfo {
   const common = { name, size: advertisedSize(endOf(plan)) };
-  return plan.direction === "write"
-    ? {
-        ...common,
-        flags: writeFlags(flushes(plan)),
-        description: "a stream: write from the start to the end",
-      }
-    : { ...common, flags: READ_FLAGS, description: "a stream: read from the start to the end" };
+  if (plan.direction === "read") {
+    const description = "a stream: read from the start to the end";
+    return { ...common, flags: READ_FLAGS, description };
+  }
+  if (plan.hold) {
+    const flags = holdFlags(plan.spool?.punches === true, plan.reconnect !== undefined);
+    return { ...common, flags, description: "a disk that is streamed when its clients are done" };
+  }
+  const description =
+    plan.spool === undefined
+      ? "a stream: write from the start to the end"
+      : "a stream: write each part once, in any order";
+  return { ...common, flags: writeFlags(flushes(plan)), description };
 }
 
 /** True where the client may have lost its connection. */

@@ -3,7 +3,9 @@
 const DATA = 0;
 const ZEROES = 1;
 const ENDPOINT_AWAITED = 2;
-const FIELDS = 3;
+const SPOOLED = 3;
+const MOST_SPOOLED = 4;
+const FIELDS = 5;
 
 /**
  * Bytes that have moved, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
@@ -42,6 +44,21 @@ export class Counters {
 
   set endpointAwaited(awaited: boolean) {
     this.#values[ENDPOINT_AWAITED] = awaited ? 1 : 0;
+  }
+
+  /** Bytes on the disk that the spool takes. */
+  get spooled(): number {
+    return this.#values[SPOOLED] as number;
+  }
+
+  set spooled(bytes: number) {
+    this.#values[SPOOLED] = bytes;
+    if (bytes > this.mostSpooled) this.#values[MOST_SPOOLED] = bytes;
+  }
+
+  /** The most of {@link spooled} so far. */
+  get mostSpooled(): number {
+    return this.#values[MOST_SPOOLED] as number;
   }
 
   addData(bytes: number): void {

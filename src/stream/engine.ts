@@ -108,6 +108,9 @@ export class Engine {
         this.#stream.finish(command.short);
         this.#state = "finishing";
         break;
+      case "sink":
+        this.#stream.takeSink?.(command.endpoint);
+        break;
       case "sync":
         this.#sync = "asked";
         break;
@@ -128,7 +131,7 @@ export class Engine {
   }
 
   #status(): StreamStatus {
-    const { full, position } = this.#stream;
+    const { full, position, end } = this.#stream;
     const moved = position !== this.#position;
     this.#position = position;
     let active = 0;
@@ -144,7 +147,8 @@ export class Engine {
       const { waitsForClient, idleSince } = connection;
       latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
     }
-    return { full, moved, active, repeated, waitsForEndpoint, silence: performance.now() - latest };
+    const silence = performance.now() - latest;
+    return { full, moved, active, repeated, waitsForEndpoint, end, silence };
   }
 
   /** Ends connections; {@link #reap} posts their "closed". */

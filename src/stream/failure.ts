@@ -6,6 +6,7 @@ import type { Failure, ReadBack } from "../messages/notice.ts";
 import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
+import type { Counters } from "./counters.ts";
 
 /** A request below the head. @param needed the window, in bytes, that suffices; undefined is none */
 export function backwardWrite(request: Request, head: Offset, needed: Offset | undefined): Failure {
@@ -56,10 +57,20 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
   if (GONE.has(errno)) return readerGone(sink, emitted);
   // Another stream goes to the same named pipe, whose reader would get a mixture of both.
   if (syscall === "flock") return { code: "SINK_TAKEN", errno: NBD_ESHUTDOWN, sink };
-  const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
-  return full
+  return NO_ROOM.has(errno)
     ? { code: "SINK_FULL", errno: NBD_ENOSPC, sink, why, emitted }
     : { code: "SINK_FAILED", errno: NBD_ESHUTDOWN, sink, why, emitted };
+}
+
+const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
+
+/** The spool that failed. */
+export function spoolFailed(folder: string, error: EndpointError, counters: Counters): Failure {
+  const { errno, message: why } = error.cause;
+  const full = NO_ROOM.has(errno);
+  const { spooled, emitted } = counters;
+  const facts = { folder, why, full, spooled, emitted };
+  return { code: "SPOOL_FAILED", errno: full ? NBD_ENOSPC : NBD_EIO, ...facts };
 }
 
 /** A reader that went away. @param unread bytes that it left in the pipe, if that is known */

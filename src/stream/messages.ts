@@ -39,12 +39,28 @@ export interface FlowSettings {
   readonly pad: boolean;
   /** When read: a source that is longer than `size` is an error. */
   readonly exact: boolean;
+  /** When written: nothing is emitted before the good end. It needs a spool. */
+  readonly hold: boolean;
   /** When written: only records what the clients do; nothing gets to the endpoint. */
   readonly dryRun?: boolean;
 }
 
+/** The open file of `spool=`, which the stream thread owns. */
+export interface SpoolHandle {
+  readonly fd: number;
+  /** The user's text, for messages. */
+  readonly folder: string;
+  /** Its file system can make holes (fallocate(2), FALLOC_FL_PUNCH_HOLE). */
+  readonly punches: boolean;
+  /** Its file system can make zeroes that have room on the disk (FALLOC_FL_ZERO_RANGE). */
+  readonly zeroesInPlace: boolean;
+}
+
 export interface StreamPlan extends FlowSettings {
-  readonly endpoint: EndpointHandle;
+  /** When written: the file for data that is not streamed yet. */
+  readonly spool?: SpoolHandle | undefined;
+  /** Undefined for a sink that a {@link Command} "sink" brings. */
+  readonly endpoint: EndpointHandle | undefined;
   /** When read: the end of the source is its end only after a {@link Command} "exited". */
   readonly awaitsExit: boolean;
 }
@@ -52,11 +68,12 @@ export interface StreamPlan extends FlowSettings {
 /** Leaves out what else the settings of a stream have. @param opened what the open endpoint has told */
 export function planOf(
   settings: FlowSettings,
-  opened: Pick<StreamPlan, "size" | "endpoint" | "awaitsExit">,
+  opened: Pick<StreamPlan, "size" | "endpoint" | "awaitsExit" | "spool">,
 ): StreamPlan {
   const { direction, window, held, reconnect, checksum } = settings;
-  const { idleTimeout, pad, exact, dryRun = false } = settings;
-  const flow = { direction, window, held, reconnect, checksum, idleTimeout, pad, exact, dryRun };
+  const { idleTimeout, pad, exact, hold, dryRun = false } = settings;
+  const common = { direction, window, held, reconnect, checksum, idleTimeout };
+  const flow = { ...common, pad, exact, hold, dryRun };
   return { ...flow, ...opened };
 }
 
@@ -71,7 +88,7 @@ export function endOf({ size }: Pick<FlowSettings, "size">): Offset {
  * behaves like a pipe.
  */
 export function flushes({ endpoint, dryRun }: StreamPlan): boolean {
-  return endpoint.kind !== "file" || dryRun === true;
+  return endpoint?.kind !== "file" || dryRun === true;
 }
 
 /** The first message to the stream thread. */
@@ -111,6 +128,8 @@ export type Command =
   | { readonly type: "end-reconnect" }
   /** All clients are gone and all is well: emit what is pending. */
   | { readonly type: "finish"; readonly short: ShortStream }
+  /** The sink that was not opened with the stream is ready to be opened now. */
+  | { readonly type: "sink"; readonly endpoint: EndpointHandle }
   /** Post "synced", after the events of everything that has happened before. */
   | { readonly type: "sync" }
   /** Stop at once; nothing more is emitted. */
@@ -188,6 +207,8 @@ export interface StreamStatus {
   readonly repeated: number;
   /** A client waits for the endpoint. */
   readonly waitsForEndpoint: boolean;
+  /** The length in bytes that the stream has if no more comes; only of a stream that is held. */
+  readonly end?: Offset | undefined;
   /** Milliseconds since a client last sent something; Infinity if there is no client. */
   readonly silence: number;
 }

@@ -28,6 +28,8 @@ test("what is not said has its default", () => {
     exact: false,
     exportName: undefined,
     pidFile: undefined,
+    spool: undefined,
+    hold: false,
     security: { policy: "off" },
     maxConnections: 100,
     negotiationTimeout: 10_000,

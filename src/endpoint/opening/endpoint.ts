@@ -2,13 +2,17 @@
 import type { EndpointHandle } from "../spec.ts";
 
 /** An opened `pipe=` or `read=`. */
-export interface Endpoint {
-  /** The user's text, for messages. */
-  readonly name: string;
+export interface Endpoint extends EndpointControl {
   /** What the stream thread opens. */
   readonly handle: EndpointHandle;
   /** The length in bytes of a source that knows it. */
   readonly length?: bigint | undefined;
+}
+
+/** What there is to do with an endpoint while its stream runs, and afterwards. */
+export interface EndpointControl {
+  /** The user's text, for messages. */
+  readonly name: string;
   /** True for a command: end of file of a source is its end only after {@link waitForExit}. */
   readonly hasExitStatus: boolean;
   /**

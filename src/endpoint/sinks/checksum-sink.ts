@@ -1,5 +1,6 @@
 /** Wraps a sink and computes the checksum of the data that it accepts. */
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
+import { read } from "../../../ffi/fd.ts";
 import { IoVec, Memory } from "../../../ffi/memory.ts";
 import { recv } from "../../../ffi/socket.ts";
 import { type ChecksumAlgorithm, Digest } from "../checksum.ts";
@@ -38,7 +39,14 @@ export class ChecksumSink implements Sink {
   }
 
   splice(socket: number, length: number): number {
-    const n = recv(socket, this.#buffer.at(0), Math.min(length, BUFFER_SIZE));
+    return this.#received(recv(socket, this.#buffer.at(0), Math.min(length, BUFFER_SIZE)));
+  }
+
+  spliceFile(fd: number, length: number): number {
+    return this.#received(read(fd, this.#buffer.at(0), Math.min(length, BUFFER_SIZE)));
+  }
+
+  #received(n: number): number {
     if (n <= 0) return n;
     this.#held.push(this.#buffer.at(0), n);
     this.#heldEnd = n;

@@ -17,15 +17,19 @@ export class PipeSink extends PipeEnd implements Sink {
     super(name, O_WRONLY, fd);
   }
 
-  splice(socket: number, length: number): number {
+  splice(from: number, length: number): number {
     try {
-      return splice(socket, this.fd, length);
+      return splice(from, this.fd, length);
     } catch (error) {
-      // Only the pipe fails with EPIPE; any other error is the socket's.
+      // Only the pipe fails with EPIPE; any other error is the other side's.
       if (error instanceof SyscallError && error.errno === ERRNO.EPIPE)
         throw new EndpointError(error);
       throw error;
     }
+  }
+
+  spliceFile(fd: number, length: number): number {
+    return this.splice(fd, length);
   }
 
   writev(vector: IoVec): number {

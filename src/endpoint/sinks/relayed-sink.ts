@@ -28,6 +28,10 @@ export abstract class RelayedSink extends OwnedDescriptor implements Sink {
     return this.relay.fill(socket, length);
   }
 
+  spliceFile(fd: number, length: number): number {
+    return this.relay.fill(fd, length);
+  }
+
   writev(vector: IoVec): number {
     return endpointCall(() => writev(this.fd, vector));
   }

@@ -25,6 +25,13 @@ export interface Sink {
    * @throws SyscallError when the socket has failed
    */
   splice(socket: number, length: number): number;
+  /**
+   * The same from a file, at its position. Only while nothing is held.
+   *
+   * @returns bytes taken, 0 at the end of the file, or WOULD_BLOCK when the sink is not ready
+   * @throws SyscallError when the file has failed
+   */
+  spliceFile(fd: number, length: number): number;
   /** Writes from memory; only while nothing is held. @returns bytes accepted, or WOULD_BLOCK */
   writev(vector: IoVec): number;
   /** Takes up to `length` zeroes; only while nothing is held. @returns bytes taken, or WOULD_BLOCK */

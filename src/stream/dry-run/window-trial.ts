@@ -12,7 +12,7 @@ const MOST_RUNS = 16_384;
 /** The only block of windows that hold no data, where only the positions matter. */
 const scratch = new Memory(WINDOW_BLOCK);
 
-const nowhere = () => {};
+const nowhere = { pushBytes() {}, pushFile() {} };
 
 /** Applies {@link SequentialRule}, the rule of real streams, with a window of this size. */
 export class WindowTrial {
@@ -36,8 +36,8 @@ export class WindowTrial {
     readonly window: number,
     keeps = false,
   ) {
-    const allocate = keeps ? undefined : () => scratch;
-    this.#rule = new SequentialRule(size, window > 0 ? new Window(window, allocate) : undefined);
+    const options = keeps ? {} : { allocate: () => scratch };
+    this.#rule = new SequentialRule(size, window > 0 ? new Window(window, options) : undefined);
     this.#keeps = keeps;
   }
 

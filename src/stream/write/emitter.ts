@@ -6,19 +6,27 @@ import type { Sink } from "../../endpoint/sinks/sink.ts";
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { RequestKey } from "../../protocol/reply.ts";
 import type { Counters } from "../counters.ts";
+import type { SpoolFile } from "../spool-file.ts";
 import { keepFromFtl } from "../no-ftl.ts";
 
 /** The most zeroes per flush: in a gap of any length, the loop has to notice signals and hang-ups. */
 const ZEROES_PER_FLUSH = 64 * 1024 * 1024;
 
+/** The most bytes of a file per flush, for the same reason. */
+const FILE_PER_FLUSH = 64 * 1024 * 1024;
+
 /**
- * The order of emission is fixed: first a gap of zeroes, then bytes from memory, then bytes spliced
- * from a socket. Each part starts only when the sink has all of the one before.
+ * The order of emission is fixed: first a gap of zeroes, then bytes from a file, then bytes from memory, then
+ * bytes spliced from a socket. Each part starts only when the sink has all of the one before.
  */
 export class Emitter {
   /** False from the moment the sink would have blocked until poll(2) says that it takes more. */
   ready = false;
   #gap: Offset = 0;
+  /** The file that {@link pushFile} has named, the position of its next byte, and how many there are. */
+  #file: SpoolFile | undefined;
+  #fileAt: Offset = 0;
+  #fileLeft: Offset = 0;
   readonly #vector = new IoVec(IOV_MAX);
   #queued = 0;
   /** Of {@link queued}, those that have got their reply: they are emitted even if their client is lost. */
@@ -35,12 +43,13 @@ export class Emitter {
 
   /** True when nothing waits to be emitted. */
   get idle(): boolean {
-    return this.#gap === 0 && this.#vector.remaining === 0 && this.sink.held === 0;
+    const { remaining } = this.#vector;
+    return this.#gap === 0 && this.#fileLeft === 0 && remaining === 0 && this.sink.held === 0;
   }
 
   /** Bytes that are queued and that the sink has not taken. */
   get backlog(): Offset {
-    return add(this.#gap, this.#vector.remaining);
+    return add(add(this.#gap, this.#fileLeft), this.#vector.remaining);
   }
 
   /** Zeroes that wait to be emitted. */
@@ -78,8 +87,8 @@ export class Emitter {
     const bytes = this.#queued - Math.max(accepted, this.#answered);
     this.#vector.dropLast(bytes);
     this.#queued -= bytes;
-    // Zeroes are a gap before the bytes.
-    const gap = this.#vector.remaining === 0 ? this.#gap : 0;
+    // Zeroes are a gap before the bytes, or before those of a file, which have got their replies.
+    const gap = this.#vector.remaining === 0 && this.#fileLeft === 0 ? this.#gap : 0;
     this.#gap = subtract(this.#gap, gap);
     return { gap, bytes };
   }
@@ -87,6 +96,14 @@ export class Emitter {
   /** Queues zeroes; only while idle. */
   pushZeroes(length: Offset): void {
     this.#gap = length;
+  }
+
+  /** Queues [at, at + length) of a file, behind zeroes at most; it must not change until the sink has it. */
+  pushFile(file: SpoolFile, at: Offset, length: Offset): void {
+    this.#file = file;
+    this.#fileAt = at;
+    this.#fileLeft = length;
+    file.seek(at);
   }
 
   /** Queues bytes from memory, which must not change until the sink has them. */
@@ -104,7 +121,7 @@ export class Emitter {
    */
   flush(): boolean {
     if (this.idle) return true;
-    if (!this.ready || !this.#flushHeld() || !this.#flushGap()) return false;
+    if (!this.ready || !this.#flushHeld() || !this.#flushGap() || !this.#flushFile()) return false;
     while (this.#vector.remaining > 0) {
       const n = this.sink.writev(this.#vector);
       if (n === WOULD_BLOCK) {
@@ -130,6 +147,27 @@ export class Emitter {
       budget -= n;
       this.#taken(n, true);
       if (!this.#flushHeld()) return false;
+    }
+    return true;
+  }
+
+  #flushFile(): boolean {
+    if (this.#fileLeft === 0) return true;
+    const file = this.#file as SpoolFile;
+    for (let budget = FILE_PER_FLUSH; this.#fileLeft > 0;) {
+      if (budget <= 0) return false;
+      const length = Number(min(this.#fileLeft, budget));
+      const n = file.give((fd) => this.sink.spliceFile(fd, length));
+      if (n === WOULD_BLOCK) {
+        this.ready = false;
+        return false;
+      }
+      budget -= n;
+      this.#fileAt = add(this.#fileAt, n);
+      this.#fileLeft = subtract(this.#fileLeft, n);
+      this.#taken(n, false);
+      if (!this.#flushHeld()) return false;
+      file.release(this.#fileAt);
     }
     return true;
   }
@@ -178,6 +216,7 @@ export class Emitter {
   /** Drops what is queued: the stream is broken. */
   clear(): void {
     this.#gap = 0;
+    this.#fileLeft = 0;
     this.#vector.clear();
     this.reset();
     this.ready = false;

@@ -57,7 +57,12 @@ function read(channel: Channel, stream: WriteState): void {
   const valid = channel.isValidRead && channel.allows(~NBD_CMD_FLAG_FUA | fua);
   const error = valid ? rule.read(offset, length) : NBD_EINVAL;
   if (error === NBD_OK) {
-    channel.replyRead(rule.window?.read(offset, Number(length)));
+    let held: Uint8Array | undefined;
+    const failure = stream.spooling(() => {
+      held = rule.window?.read(offset, Number(length));
+    });
+    if (failure === undefined) channel.replyRead(held);
+    else replies.refuse(request, NBD_EIO, "the spool cannot be read");
   } else if (error === NBD_EIO) {
     stream.readBack(request);
     replies.refuse(request, error, "it has been streamed already");
@@ -81,17 +86,26 @@ function zero(channel: Channel, stream: WriteState, by: Mover): boolean {
   let moved = false;
   if (error === NBD_OK) {
     if (!channel.allows(stream.fua | NBD_CMD_FLAG_NO_HOLE)) error = NBD_EINVAL;
-    else if (length > 0) error = rule.zero(offset, length);
+    else if (length > 0) error = zeroBy(stream, () => rule.zero(offset, length));
     if (error === NBD_EIO && repeatsZeroes(channel, stream, by)) {
-      error = rule.zero(offset, length, true);
+      error = zeroBy(stream, () => rule.zero(offset, length, true));
     }
     if (channel.replaced) return false;
-    if (error !== NBD_OK) stream.refuse(request, error);
+    if (error !== NBD_OK && stream.failure === undefined) stream.refuse(request, error);
     moved = error === NBD_OK && length > 0 && add(offset, length) > CREATION_PROBE;
     if (moved) stream.reconnects?.moved(by);
   }
   channel.reply(error);
   return moved;
+}
+
+/** The result of `SequentialRule.zero`, or the error of a spool that has failed. */
+function zeroBy(stream: WriteState, judge: () => number): number {
+  let error = NBD_OK;
+  const failure = stream.spooling(() => {
+    error = judge();
+  });
+  return failure?.errno ?? error;
 }
 
 /** True when the current WRITE_ZEROES may be a repeat, and the stream has only zeroes there. */

@@ -6,7 +6,8 @@
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import type { Window } from "./window.ts";
+import { Runs } from "../runs.ts";
+import type { ShiftTarget, Window } from "./window.ts";
 
 /** A WRITE that the rule admits, in the order in which it reaches the stream. */
 export interface WritePlan {
@@ -41,6 +42,12 @@ export class SequentialRule {
   readonly #zeroRuns = new ZeroRuns();
   /** Start of the first gap that was emitted as zeroes: no window would hold what lies before. */
   #firstGap: Offset | undefined;
+  /**
+   * With a spool, where a gap is a hole only at the end: the zeroes ahead of the head that clients have asked for,
+   * which fill a gap. Undefined from the moment a client writes into them while there is a gap: it zeroes first
+   * and writes later, so its zeroes tell nothing.
+   */
+  #asked: Runs | undefined;
 
   /**
    * @param size the stream's length in bytes
@@ -51,6 +58,7 @@ export class SequentialRule {
     readonly window?: Window,
   ) {
     this.advertised = advertisedSize(size);
+    if (window?.spool !== undefined) this.#asked = new Runs();
   }
 
   /** The end of zeroes that a client asked for and that are not emitted yet; never below `head`. */
@@ -91,6 +99,8 @@ export class SequentialRule {
   #planWindow(window: Window, start: Offset, end: Offset): void {
     window.countNeeded(start);
     if (this.plan.gap === 0) return;
+    const asked = this.#asked;
+    if (asked?.covers(this.head, start) === true && !asked.overlaps(start, end)) return;
     if (window.fits(start, end)) this.plan.kind = "hold";
     else if ((window.start ?? start) < start) this.plan.kind = "advance";
   }
@@ -103,6 +113,16 @@ export class SequentialRule {
     plan.kind = "hold";
   }
 
+  /**
+   * Takes the room in the window for a WRITE of [start, end) that {@link planWrite} has just admitted.
+   *
+   * @param out as for `Window.reserve`
+   */
+  reserve(start: Offset, end: Offset, out?: boolean): void {
+    this.window?.reserve(start, end, out);
+    if (this.#asked?.overlaps(start, end) === true) this.#asked = undefined;
+  }
+
   /** Takes the WRITE that {@link planWrite} has just admitted into the stream. */
   claim(): void {
     const { plan } = this;
@@ -110,25 +130,28 @@ export class SequentialRule {
     this.head = add(this.head, plan.emit);
     if (plan.tail > 0) this.#zeroed = this.size;
     this.window?.trim(this.head);
+    this.#asked?.remove(0, this.head);
   }
 
-  /** True when the window's first run is next in sequence. */
+  /** True when the window's first run is next in sequence, perhaps behind zeroes that were asked for. */
   get windowIsNext(): boolean {
     const start = this.window?.start;
-    return start !== undefined && start <= this.head;
+    if (start === undefined) return false;
+    return start <= this.head || this.#asked?.covers(this.head, start) === true;
   }
 
   /**
    * Takes the window's first run into the stream, after the gap before it.
    *
-   * @param push gets the run as `Window.shift` gives it
+   * @param target gets the run as `Window.shift` gives it
    * @param limit start of the WRITE that is admitted next, and may replace what is held
    * @returns the length of the gap, which has to be emitted first
    */
-  advance(push: (address: number, length: number) => void, limit?: Offset): Offset {
+  advance(target: ShiftTarget, limit?: Offset): Offset {
     const window = this.window as Window;
     const gap = this.#skipTo(window.start as Offset);
-    this.head = window.shift(push, limit);
+    this.head = window.shift(target, limit);
+    this.#asked?.remove(0, this.head);
     return gap;
   }
 
@@ -140,7 +163,8 @@ export class SequentialRule {
   /** Takes back the last `length` bytes that were claimed and did not get to the sink. */
   rewind(length: Offset): void {
     this.head = subtract(this.head, length);
-    this.#zeroRuns.rewind(this.head);
+    // With a spool, all zeroes that were emitted had been asked for.
+    this.#zeroRuns.rewind(this.head, (from, to) => this.#asked?.add(from, to));
     if (this.#firstGap !== undefined && this.#firstGap >= this.head) this.#firstGap = undefined;
   }
 
@@ -149,6 +173,8 @@ export class SequentialRule {
    * window suffices: everything up to there came in order, so no window would hold it.
    */
   windowFor(offset: Offset): Offset | undefined {
+    // With a spool there was room for everything.
+    if (this.window?.spool !== undefined) return undefined;
     if (this.#firstGap === undefined || offset < this.#firstGap) return undefined;
     return subtract(max(this.head, this.window?.end ?? 0), offset);
   }
@@ -166,6 +192,7 @@ export class SequentialRule {
     const late = offset < this.head && !repeated;
     if (late && !this.#zeroRuns.cover(offset, min(end, this.head))) return NBD_EIO;
     this.#zeroed = max(this.#zeroed, min(end, this.size));
+    this.#asked?.add(max(offset, this.head), min(end, this.size));
     this.window?.zero(offset, end);
     return NBD_OK;
   }
@@ -231,15 +258,16 @@ class ZeroRuns {
     this.#ends.splice(0, REMEMBERED_RUNS);
   }
 
-  /** Forgets zeroes from `end` on, which were not emitted. */
-  rewind(end: Offset): void {
+  /** Forgets zeroes from `end` on, which were not emitted. @param forget gets each run of them */
+  rewind(end: Offset, forget: (from: Offset, to: Offset) => void): void {
     const [starts, ends] = [this.#starts, this.#ends];
     while (starts.length > 0 && (starts.at(-1) as Offset) >= end) {
-      starts.pop();
-      ends.pop();
+      forget(starts.pop() as Offset, ends.pop() as Offset);
     }
     const last = ends.length - 1;
-    if (last >= 0 && (ends[last] as Offset) > end) ends[last] = end;
+    if (last < 0 || (ends[last] as Offset) <= end) return;
+    forget(end, ends[last] as Offset);
+    ends[last] = end;
   }
 
   /** True when all of [start, end) is within one run. */

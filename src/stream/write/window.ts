@@ -1,20 +1,34 @@
-/** Data ahead of its turn, held in memory until the gap before it is filled. */
+/** Data ahead of its turn, held in memory, or in a spool, until the gap before it is filled. */
 import { Memory } from "../../../ffi/memory.ts";
-import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
-import { blockOf, blockStart, eachBlock, WINDOW_BLOCK as BLOCK } from "../blocks.ts";
+import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { blockOf, blockStart, eachBlock, placeIn, WINDOW_BLOCK as BLOCK } from "../blocks.ts";
+import { type Run, Runs } from "../runs.ts";
+import type { SpoolFile } from "../spool-file.ts";
 
 /** Blocks that {@link Window.shift} gives out at once: fewer than writev(2) takes. */
 const MAX_PIECES = 512;
 
-/** A run of held bytes, [start, end). */
-interface Run {
-  start: Offset;
-  end: Offset;
+/** Bytes of the spool that {@link Window.shift} gives out at once, so that there is memory for them if need be. */
+export const SPOOL_PIECE = 8 * 1024 * 1024;
+
+export interface WindowOptions {
+  /** Returns WINDOW_BLOCK bytes; always the same ones where only the positions matter. */
+  readonly allocate?: () => Memory;
+  /** Has what finds no room in the window, at the positions of the stream. */
+  readonly spool?: SpoolFile | undefined;
+}
+
+/** Gets what {@link Window.shift} takes out, in one piece of a file or in several of memory. */
+export interface ShiftTarget {
+  /** The address is valid until the next shift or {@link Window.reserve}. */
+  pushBytes(address: number, length: number): void;
+  pushFile(file: SpoolFile, at: Offset, length: Offset): void;
 }
 
 /**
  * Holds data at any position of the stream, in at most `size` bytes of memory. The memory limits it, not the
- * distance: in a disk full of holes a client may be far ahead with little data.
+ * distance: in a disk full of holes a client may be far ahead with little data. With a spool there is room for
+ * everything: each block is either in memory or in the file.
  */
 export class Window {
   /**
@@ -23,8 +37,8 @@ export class Window {
    * emitted it, and would have been as good.
    */
   needed = 0;
-  /** In order, disjoint, and never touching. */
-  readonly #runs: Run[] = [];
+  /** What is held. */
+  readonly #runs = new Runs();
   readonly #blocks = new Map<Offset, Memory>();
   /** By block, the number of incomplete WRITEs into it. */
   readonly #arriving = new Map<Offset, number>();
@@ -32,45 +46,47 @@ export class Window {
   #leaving: Memory[] = [];
   readonly #free: Memory[] = [];
   readonly #allocate: () => Memory;
+  readonly spool: SpoolFile | undefined;
+  /** The blocks that are in the spool, whole ones. */
+  readonly #spooled = new Runs();
 
-  /**
-   * @param size bytes
-   * @param allocate returns WINDOW_BLOCK bytes; always the same ones where only the positions matter
-   */
+  /** @param size bytes of memory */
   constructor(
     readonly size: number,
-    allocate = () => new Memory(BLOCK),
+    { allocate = () => new Memory(BLOCK), spool }: WindowOptions = {},
   ) {
     this.#allocate = allocate;
+    this.spool = spool;
   }
 
   /** How many separate runs are held. */
   get runs(): number {
-    return this.#runs.length;
+    return this.#runs.count;
   }
 
   /** Where the first held run starts; undefined when nothing is held. */
   get start(): Offset | undefined {
-    return this.#runs[0]?.start;
+    return this.#runs.first?.start;
   }
 
   /** Where the last held run ends; undefined when nothing is held. */
   get end(): Offset | undefined {
-    return this.#runs.at(-1)?.end;
+    return this.#runs.last?.end;
   }
 
   /** Bytes that are held. */
   get held(): Offset {
-    return this.#runs.reduce<Offset>((sum, { start, end }) => add(sum, subtract(end, start)), 0);
+    return this.#runs.total;
   }
 
   /** The held run in which `offset` lies, or the first one behind it. */
-  runAt(offset: Offset): Readonly<Run> | undefined {
-    return this.#runs[this.#indexAt(offset)];
+  runAt(offset: Offset): Run | undefined {
+    return this.#runs.at(offset);
   }
 
   /** True when there is room for [start, end). */
   fits(start: Offset, end: Offset): boolean {
+    if (this.spool !== undefined) return true;
     let blocks = this.#blocks.size;
     eachBlock(BLOCK, start, end, (key) => {
       if (!this.#blocks.has(key)) blocks++;
@@ -86,36 +102,92 @@ export class Window {
   reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
     eachBlock(BLOCK, start, end, (key) => {
-      if (!this.#blocks.has(key)) this.#blocks.set(key, this.#free.pop() ?? this.#allocate());
+      this.#reserveBlock(key);
       this.#arriving.set(key, (this.#arriving.get(key) ?? 0) + 1);
     });
   }
 
-  /** Copies bytes into memory that is reserved; they count as held only after {@link hold}. */
-  put(at: Offset, bytes: Uint8Array): void {
-    let done = 0;
-    eachBlock(BLOCK, at, add(at, bytes.length), (key, place, length) => {
-      this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
-      done += length;
+  #reserveBlock(key: Offset): void {
+    if (this.#blocks.has(key)) return;
+    const from = blockStart(key, BLOCK);
+    if (this.#spooled.has(from)) return;
+    if (this.spool === undefined || (this.#blocks.size + 1) * BLOCK <= this.size) {
+      this.#blocks.set(key, this.#free.pop() ?? this.#allocate());
+      return;
+    }
+    this.#spooled.add(from, add(from, BLOCK));
+    this.needed = this.size;
+  }
+
+  /**
+   * Copies bytes to where they are reserved; they count as held only after {@link hold}.
+   *
+   * @param address of the bytes, which must be valid during the call
+   * @throws SpoolError
+   */
+  put(at: Offset, address: number, length: number): void {
+    const from = (position: Offset) => address + Number(subtract(position, at));
+    this.#eachPart(at, add(at, length), {
+      inMemory: (block, place, part, position) =>
+        block.copyFromAddress(from(position), part, place),
+      inSpool: (spool, position, part) => spool.write(position, from(position), part),
     });
   }
 
-  /** A copy of what was put into [start, end), which is reserved. */
+  /** How many bytes of [at, at + length), which is reserved, go into the spool before others do not. */
+  spooledFrom(at: Offset, length: number): number {
+    const run = this.#spooled.at(at);
+    if (run === undefined || run.start > at) return 0;
+    return Number(min(subtract(run.end, at), length));
+  }
+
+  /** A copy of what was put into [start, end), which is reserved. @throws SpoolError */
   reserved(start: Offset, end: Offset): Uint8Array {
-    const result = new Uint8Array(Number(subtract(end, start)));
-    let done = 0;
-    eachBlock(BLOCK, start, end, (key, place, length) => {
-      result.set(this.#block(key).bytes.subarray(place, place + length), done);
-      done += length;
-    });
-    return result;
+    const result = new Memory(Number(subtract(end, start)));
+    this.#copy(start, end, result, start);
+    return result.bytes;
   }
 
-  /** Copies bytes over data that is held; leaves out those whose position is not held. */
+  /** Copies [from, to) to its place in memory that stands for the positions from `start` on. */
+  #copy(from: Offset, to: Offset, result: Memory, start: Offset): void {
+    const place = (position: Offset) => Number(subtract(position, start));
+    this.#eachPart(from, to, {
+      inMemory: (block, at, length, position) =>
+        result.copyFrom(block, at, length, place(position)),
+      inSpool: (spool, position, length) => spool.read(position, result, place(position), length),
+    });
+  }
+
+  /** Visits [start, end), which is reserved: block by block in memory, and as long parts as there are in the spool. */
+  #eachPart(
+    start: Offset,
+    end: Offset,
+    visit: {
+      inMemory(block: Memory, place: number, length: number, position: Offset): void;
+      inSpool(spool: SpoolFile, position: Offset, length: number): void;
+    },
+  ): void {
+    for (let at = start; at < end;) {
+      const spooled = this.spooledFrom(at, Number(subtract(end, at)));
+      if (spooled > 0) {
+        visit.inSpool(this.spool as SpoolFile, at, spooled);
+        at = add(at, spooled);
+        continue;
+      }
+      const place = placeIn(at, BLOCK);
+      const length = Number(min(subtract(end, at), BLOCK - place));
+      visit.inMemory(this.#block(blockOf(at, BLOCK)), place, length, at);
+      at = add(at, length);
+    }
+  }
+
+  /** Copies bytes over data that is held in memory; leaves out those whose position is not held. */
   overwrite(at: Offset, bytes: Uint8Array): void {
-    this.#eachHeld(at, add(at, bytes.length), (held, from) => {
-      const place = Number(subtract(from, at));
-      held.set(bytes.subarray(place, place + held.length));
+    this.#runs.each(at, add(at, bytes.length), (from, to) => {
+      eachBlock(BLOCK, from, to, (key, place, length) => {
+        const done = Number(subtract(add(blockStart(key, BLOCK), place), at));
+        this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
+      });
     });
   }
 
@@ -125,17 +197,7 @@ export class Window {
 
   /** Counts [start, end), which was reserved, as held. */
   hold(start: Offset, end: Offset): void {
-    const runs = this.#runs;
-    let from = this.#indexAt(start);
-    if (from > 0 && (runs[from - 1] as Run).end === start) from--;
-    let to = from;
-    const merged = { start, end };
-    while (to < runs.length && (runs[to] as Run).start <= end) {
-      const run = runs[to++] as Run;
-      merged.start = min(merged.start, run.start);
-      merged.end = max(merged.end, run.end);
-    }
-    runs.splice(from, to - from, merged);
+    this.#runs.add(start, end);
     eachBlock(BLOCK, start, end, (key) => this.#arrived(key));
   }
 
@@ -145,7 +207,8 @@ export class Window {
       this.#arrived(key);
       const from = blockStart(key, BLOCK);
       const run = this.runAt(from);
-      if (run === undefined || run.start >= add(from, BLOCK)) this.#release(key, this.#free);
+      const isHeld = run !== undefined && run.start < add(from, BLOCK);
+      if (!isHeld && !this.#arriving.has(key)) this.#releaseBlock(key, this.#free);
     });
   }
 
@@ -162,8 +225,8 @@ export class Window {
    */
   countNeeded(offset: Offset): void {
     if (this.#blocks.size * BLOCK <= this.needed) return;
-    const index = this.#indexAt(offset);
-    if (index === this.#runs.length) return;
+    const index = this.#runs.indexAt(offset);
+    if (index === this.#runs.count) return;
     this.needed = Math.max(this.needed, this.#blocksFrom(index) * BLOCK);
   }
 
@@ -171,56 +234,44 @@ export class Window {
   #blocksFrom(index: number): number {
     const runs = this.#runs;
     // All blocks without those below are quicker to count, unless some hold nothing yet.
-    if (index > runs.length / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
+    if (index > runs.count / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
     const below = runs.slice(0, index);
     const last = below.at(-1);
-    const first = blockOf((runs[index] as Run).start, BLOCK);
+    const first = blockOf((runs.slice(index, index + 1)[0] as Run).start, BLOCK);
     const shared = last !== undefined && lastBlockOf(last) === first;
     return this.#blocks.size - blocksOf(below) + (shared ? 1 : 0);
-  }
-
-  /** Which run is the first that ends behind `offset`; the number of runs when none does. */
-  #indexAt(offset: Offset): number {
-    const runs = this.#runs;
-    let from = 0;
-    let to = runs.length;
-    while (from < to) {
-      const middle = (from + to) >>> 1;
-      if ((runs[middle] as Run).end > offset) to = middle;
-      else from = middle + 1;
-    }
-    return from;
   }
 
   /** Drops the data below `head`. */
   trim(head: Offset): void {
     const runs = this.#runs;
-    for (let first = runs[0]; first !== undefined && first.start < head; first = runs[0]) {
-      const end = min(first.end, head);
-      this.#drop(first.start, end, this.#free);
-      first.start = end;
-      if (first.end === end) runs.shift();
+    for (let first = runs.first; first !== undefined && first.start < head; first = runs.first) {
+      this.#drop(first.start, min(first.end, head), this.#free);
     }
   }
 
   /**
    * Takes the first held run out, or the first part of a long one.
    *
-   * @param push gets its pieces by address, which are valid until the next shift or {@link reserve}
    * @param limit takes only data before this; the run starts before it
    * @returns the end of what was taken
    */
-  shift(push: (address: number, length: number) => void, limit?: Offset): Offset {
+  shift(target: ShiftTarget, limit?: Offset): Offset {
     this.#recycle();
-    const run = this.#runs[0] as Run;
-    const start = run.start;
-    const end = min(min(run.end, limit ?? run.end), add(start, BLOCK * MAX_PIECES));
+    const { start, end: runEnd } = this.#runs.first as Run;
+    const last = min(runEnd, limit ?? runEnd);
+    const spooled = this.#spooled.at(start);
+    if (this.spool !== undefined && spooled !== undefined && spooled.start <= start) {
+      const end = min(min(last, spooled.end), add(start, SPOOL_PIECE));
+      target.pushFile(this.spool, start, subtract(end, start));
+      this.#drop(start, end, this.#leaving);
+      return end;
+    }
+    const end = min(min(last, spooled?.start ?? last), add(start, BLOCK * MAX_PIECES));
     eachBlock(BLOCK, start, end, (key, place, length) => {
-      push(this.#block(key).at(place), length);
+      target.pushBytes(this.#block(key).at(place), length);
     });
     this.#drop(start, end, this.#leaving);
-    run.start = end;
-    if (run.end === end) this.#runs.shift();
     return end;
   }
 
@@ -229,7 +280,12 @@ export class Window {
     const run = this.runAt(start);
     if (run === undefined || run.start >= end) return;
     this.countNeeded(run.start);
-    this.#eachHeld(start, end, (bytes) => bytes.fill(0));
+    this.#runs.each(start, end, (from, to) =>
+      this.#eachPart(from, to, {
+        inMemory: (block, place, length) => block.bytes.fill(0, place, place + length),
+        inSpool: (spool, position, length) => spool.punch(position, length),
+      }),
+    );
   }
 
   /**
@@ -238,13 +294,13 @@ export class Window {
    * @returns that many bytes, zeroes where nothing is held; undefined when nothing of it is held
    */
   read(start: Offset, length: number): Uint8Array | undefined {
-    let result: Uint8Array | undefined;
+    let result: Memory | undefined;
     if (length > 0) this.countNeeded(start);
-    this.#eachHeld(start, add(start, length), (bytes, from) => {
-      result ??= new Uint8Array(length);
-      result.set(bytes, Number(subtract(from, start)));
+    this.#runs.each(start, add(start, length), (from, to) => {
+      result ??= new Memory(length);
+      this.#copy(from, to, result, start);
     });
-    return result;
+    return result?.bytes;
   }
 
   /** The sink has taken what the last shift gave out. */
@@ -253,33 +309,27 @@ export class Window {
     this.#leaving = [];
   }
 
-  /** Releases the blocks of [start, end), the start of the first run, except one that the rest shares. */
+  /** Releases [start, end), the start of the first run, and its blocks, except one that the rest shares. */
   #drop(start: Offset, end: Offset, into: Memory[]): void {
-    const rest = this.runAt(end);
-    const shared = rest === undefined ? undefined : blockOf(max(rest.start, end), BLOCK);
+    this.#runs.remove(start, end);
+    const rest = this.#runs.at(end);
+    const shared = rest === undefined ? undefined : blockOf(rest.start, BLOCK);
+    const isKept = (key: Offset) => key === shared || this.#arriving.has(key);
     eachBlock(BLOCK, start, end, (key) => {
-      if (key !== shared) this.#release(key, into);
+      if (!isKept(key)) this.#releaseBlock(key, into);
     });
   }
 
-  #release(key: Offset, into: Memory[]): void {
+  #releaseBlock(key: Offset, into: Memory[]): void {
     const block = this.#blocks.get(key);
-    if (block === undefined || this.#arriving.has(key)) return;
+    if (block === undefined) {
+      if (this.#spooled.isEmpty) return;
+      const from = blockStart(key, BLOCK);
+      this.#spooled.remove(from, add(from, BLOCK));
+      return;
+    }
     this.#blocks.delete(key);
     into.push(block);
-  }
-
-  #eachHeld(start: Offset, end: Offset, visit: (bytes: Uint8Array, from: Offset) => void): void {
-    const runs = this.#runs;
-    for (let index = this.#indexAt(start); index < runs.length; index++) {
-      const run = runs[index] as Run;
-      if (run.start >= end) return;
-      let from = max(run.start, start);
-      eachBlock(BLOCK, from, min(run.end, end), (key, place, length) => {
-        visit(this.#block(key).bytes.subarray(place, place + length), from);
-        from = add(from, length);
-      });
-    }
   }
 }
 

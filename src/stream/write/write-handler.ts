@@ -30,6 +30,7 @@ import type { RequestHandler } from "../stream.ts";
 import { UnansweredWrites } from "./emitter.ts";
 import { serveOther } from "./other-requests.ts";
 import { RecentWrites } from "./sent-data.ts";
+import type { Window } from "./window.ts";
 import type { Writer, WriteState } from "./write-state.ts";
 import { keepFromFtl } from "../no-ftl.ts";
 
@@ -290,7 +291,7 @@ export class WriteHandler implements RequestHandler, Writer {
     if (held) {
       this.#heldStart = start;
       [this.#ownStart, this.#ownEnd] = [start, this.#heldEnd];
-      rule.window?.reserve(start, this.#heldEnd, emitter.idle);
+      rule.reserve(start, this.#heldEnd, emitter.idle);
       if (sent !== undefined) this.#stream.holding.add(this);
     } else {
       rule.claim();
@@ -371,15 +372,42 @@ export class WriteHandler implements RequestHandler, Writer {
   }
 
   #holdPayload(): Step {
+    const { failure, rule } = this.#stream;
+    if (failure !== undefined) {
+      this.#dropRest(failure.errno);
+      return MORE;
+    }
     const { input } = this.channel;
     const n = Math.min(this.#hold, input.available);
-    if (n === 0) return this.#receive();
-    this.#stream.rule.window?.put(this.#at, input.peek(n));
-    this.#hold -= n;
-    if (this.#hold > 0) return this.#consumed(n);
-    this.#at = add(this.#at, n);
+    if (n === 0) return this.#receiveHeld(rule.window as Window);
+    const { address } = input;
     input.consume(n);
-    this.#holdWhole();
+    return this.#store(n, () => rule.window?.put(this.#at, address, n));
+  }
+
+  /** Receives more of what goes into the window: a large part for the spool does not go through memory. */
+  #receiveHeld(window: Window): Step {
+    const { input, fd } = this.channel;
+    const length = input.headersOnly ? window.spooledFrom(this.#at, this.#hold) : 0;
+    const spool = length < SPLICE_MIN ? undefined : window.spool;
+    if (spool === undefined) return this.#receive();
+    const step = this.flush();
+    if (step !== MORE) return step;
+    const n = spool.fill(fd, length);
+    if (n === WOULD_BLOCK) return WAIT_INPUT;
+    if (n === 0) return INPUT_ENDED;
+    return this.#store(n, () => spool.store(this.#at)) || CALLED;
+  }
+
+  /** Puts `n` bytes, which have left the socket, into the window. */
+  #store(n: number, store: () => void): Step {
+    const failure = this.#stream.spooling(() => {
+      store();
+      if (n === this.#hold) this.#holdWhole();
+    });
+    this.#hold -= n;
+    this.#at = add(this.#at, n);
+    if (failure !== undefined) this.#dropRest(failure.errno);
     return this.#moved();
   }
 

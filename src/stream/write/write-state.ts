@@ -1,23 +1,19 @@
 /** The state that all connections to a stream that is written share. */
+import { Memory } from "../../../ffi/memory.ts";
 import type { EndpointError } from "../../endpoint/error.ts";
 import type { Failure } from "../../messages/notice.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
-import {
-  backwardWrite,
-  clientCut,
-  describe,
-  readBack,
-  readerGone,
-  sinkFailed,
-} from "../failure.ts";
+import { backwardWrite, clientCut, describe, readBack } from "../failure.ts";
 import { START, type StreamEvent } from "../messages.ts";
 import { type Mover, ReconnectTracker } from "../reconnect.ts";
+import { Runs } from "../runs.ts";
+import { SpoolError, type SpoolFile } from "../spool-file.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
-import { Ranges } from "./ranges.ts";
 import { SentData } from "./sent-data.ts";
+import { SPOOL_PIECE } from "./window.ts";
 
 /** The handler of a connection whose payload may be on its way to the sink. */
 export interface Writer extends Mover {
@@ -34,7 +30,7 @@ export interface WriteStateOptions {
   readonly flushes: boolean;
 }
 
-export class WriteState {
+export abstract class WriteState {
   /** Set once the stream is broken. */
   failure: Failure | undefined;
   /** "first-bytes" has been posted, or the stream begins with a gap. */
@@ -46,11 +42,13 @@ export class WriteState {
   /** Undefined where clients may not come back. */
   readonly reconnects: ReconnectTracker | undefined;
   /** What WRITEs that were cut off would have brought, and no client has sent since. */
-  readonly #missing = new Ranges();
+  readonly #missing = new Runs();
   /** The first of these WRITEs, as the failure that it is if something stays missing. */
   #cutOff: Failure | undefined;
   /** Connections in the middle of a WRITE into the window; only where clients may come back. */
   readonly holding = new Set<Writer>();
+  /** Data of the spool that is queued, where clients may come back. */
+  #buffer: Memory | undefined;
   /** "read-back" has been posted. */
   #readBack = false;
   /** NBD_CMD_FLAG_FUA where clients may use it, else 0. */
@@ -195,34 +193,57 @@ export class WriteState {
    * @param limit the same as for `SequentialRule.advance`
    */
   advanceWindow(limit?: Offset): void {
-    const { emitter, rule } = this;
-    const start = rule.window?.start ?? rule.head;
-    let at = start;
-    const gap = rule.advance((address, length) => {
+    const { emitter, rule, sent } = this;
+    let at = rule.window?.start ?? rule.head;
+    const pushBytes = (address: number, length: number) => {
       emitter.pushBytes(address, length);
-      this.sent?.put(at, address, length);
+      sent?.put(at, address, length);
       at = add(at, length);
-    }, limit);
+    };
+    const gap = rule.advance(
+      {
+        pushBytes,
+        pushFile: (file, from, length) => {
+          if (sent === undefined) emitter.pushFile(file, from, length);
+          else this.#pushRead(file, from, length, pushBytes);
+        },
+      },
+      limit,
+    );
     emitter.pushZeroes(gap);
     emitter.markAnswered();
   }
 
-  /** The sink has failed: drops what is queued. */
-  endpointFailed(error: EndpointError): void {
-    const { sink, counters } = this.emitter;
-    this.#loseSink(sinkFailed(sink.name, error, counters.emitted));
+  /** The sink, or the spool, has failed. */
+  abstract endpointFailed(error: EndpointError): void;
+
+  /** Does something with what is held. @returns why that is not possible */
+  spooling(work: () => void): Failure | undefined {
+    try {
+      work();
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      this.endpointFailed(error);
+      return this.failure;
+    }
   }
 
-  /** The reader has closed its end. @param unread bytes that it left behind */
-  readerGone(unread: number): void {
-    const { sink, counters } = this.emitter;
-    this.#loseSink(readerGone(sink.name, counters.emitted, unread));
+  /** Queues what the spool has in [start, start + length), through memory: a client may send it again. */
+  #pushRead(
+    file: SpoolFile,
+    start: Offset,
+    length: Offset,
+    push: (address: number, length: number) => void,
+  ): void {
+    const buffer = (this.#buffer ??= new Memory(SPOOL_PIECE));
+    file.read(start, buffer, 0, Number(length));
+    push(buffer.at(0), Number(length));
   }
 
-  #loseSink(failure: Failure): void {
+  /** The sink is lost, or data for it. */
+  protected lost(failure: Failure): void {
     this.break(failure);
-    this.emitter.clear();
-    this.emitter.sink.close();
     this.writer?.sinkLost(failure.errno);
     this.writer = undefined;
   }

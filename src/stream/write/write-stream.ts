@@ -1,24 +1,19 @@
 /** A stream that is written: opens, polls, completes and closes its sink. */
-import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
-import { EndpointError } from "../../endpoint/error.ts";
+import type { EndpointError } from "../../endpoint/error.ts";
 import type { Sink } from "../../endpoint/sinks/sink.ts";
+import type { Failure } from "../../messages/notice.ts";
 import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { tooShort } from "../failure.ts";
 import type { Ended, ShortStream, StreamEvent } from "../messages.ts";
+import type { SpoolFile } from "../spool-file.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
-import { Emitter } from "./emitter.ts";
+import { Outlet } from "./outlet.ts";
 import { SequentialRule } from "./rule.ts";
 import { Window } from "./window.ts";
 import { WriteHandler } from "./write-handler.ts";
 import { WriteState, type WriteStateOptions } from "./write-state.ts";
-
-/**
- * Milliseconds between two checks of the unread bytes, at most: poll(2) does not report that a pipe is empty.
- * The first checks come sooner.
- */
-const DRAIN_INTERVAL = 5;
 
 interface WriteStreamOptions extends WriteStateOptions {
   readonly sink: Sink;
@@ -26,6 +21,8 @@ interface WriteStreamOptions extends WriteStateOptions {
   readonly size: Offset;
   /** Bytes of the window; 0 is none. */
   readonly window: number;
+  /** For what has no room in the window; the stream closes it. */
+  readonly spool?: SpoolFile | undefined;
   readonly counters: Counters;
   readonly post: (event: StreamEvent) => void;
 }
@@ -33,25 +30,27 @@ interface WriteStreamOptions extends WriteStateOptions {
 export class WriteStream extends WriteState implements Stream {
   /** Simple replies, and now and then a little more. */
   readonly repliesCapacity = 8192;
-  readonly #sink: Sink;
-  /** The reader has taken everything and left. */
-  #readerDone = false;
+  readonly #outlet: Outlet;
+  readonly #spool: SpoolFile | undefined;
   #short: ShortStream = "allow";
-  #drainInterval = 1;
 
   constructor(options: WriteStreamOptions) {
-    const { sink, size, window, counters, post } = options;
-    const rule = new SequentialRule(size, window > 0 ? new Window(window) : undefined);
-    super(rule, new Emitter(sink, counters), post, options);
-    this.#sink = sink;
+    const { sink, size, window, spool, counters, post } = options;
+    const held = window > 0 || spool !== undefined ? new Window(window, { spool }) : undefined;
+    let lost = (_: Failure) => {};
+    const outlet = new Outlet(sink, counters, spool?.folder ?? "", (failure) => lost(failure));
+    super(new SequentialRule(size, held), outlet.emitter, post, options);
+    lost = (failure) => this.lost(failure);
+    this.#outlet = outlet;
+    this.#spool = spool;
   }
 
   get isOpen(): boolean {
-    return this.#sink.fd >= 0;
+    return this.#outlet.isOpen;
   }
 
   get fd(): number {
-    return this.#readerDone ? -1 : this.#sink.fd;
+    return this.#outlet.fd;
   }
 
   get ready(): boolean {
@@ -78,35 +77,19 @@ export class WriteStream extends WriteState implements Stream {
   }
 
   open(): boolean {
-    this.emitter.ready = this.#sink.open();
-    return this.emitter.ready;
+    return this.#outlet.open();
   }
 
   events(wanted: boolean): number {
-    const awaited = !this.emitter.ready && (wanted || !this.emitter.idle);
-    this.emitter.counters.endpointAwaited = awaited;
-    return awaited ? POLLOUT : 0;
+    return this.#outlet.events(wanted);
   }
 
   reported(revents: number, finishing: boolean): void {
-    // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
-    if ((revents & (POLLERR | POLLHUP)) !== 0) {
-      try {
-        this.#readerLeft(this.#sink.unread(), finishing);
-      } catch (error) {
-        if (!(error instanceof EndpointError)) throw error;
-        this.endpointFailed(error);
-      }
-    } else if ((revents & POLLOUT) !== 0) {
-      this.emitter.ready = true;
-    }
+    this.#outlet.reported(revents, finishing || this.rule.head === this.rule.size);
   }
 
-  /** At the end of the stream, a reader that has taken everything may leave. */
-  #readerLeft(unread: number, finishing: boolean): void {
-    const last = finishing || this.rule.head === this.rule.size;
-    this.#readerDone = last && this.emitter.idle && unread === 0;
-    if (!this.#readerDone) this.readerGone(unread);
+  endpointFailed(error: EndpointError): void {
+    this.#outlet.failed(error);
   }
 
   processExited(): void {
@@ -121,15 +104,11 @@ export class WriteStream extends WriteState implements Stream {
 
   /** Emits the last zeroes, waits until the reader has taken everything, and closes the sink. */
   complete(): boolean {
-    if (!this.isOpen || !this.#flushAll()) return false;
-    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
-    this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
-    return false;
+    return this.isOpen && this.#flushAll() && this.#outlet.complete();
   }
 
   get completeInterval(): number {
-    if (this.emitter.idle) return this.#drainInterval;
-    return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
+    return this.#outlet.completeInterval;
   }
 
   /** Emits what the window holds, then the pending zeroes. @returns true when all is emitted */
@@ -148,8 +127,8 @@ export class WriteStream extends WriteState implements Stream {
   }
 
   close(): Ended {
-    const checksum = this.#sink.digest?.();
-    this.#sink.close();
+    const checksum = this.#outlet.close();
+    this.#spool?.close();
     const windowNeeded = this.rule.window?.needed ?? 0;
     return { windowNeeded, checksum, sourceEnded: false };
   }

@@ -113,7 +113,7 @@ test("bytes may be replaced where they are held, and nowhere else", () => {
   const window = new Window(MiB);
   const hold = (start: number, length: number) => {
     window.reserve(start, start + length);
-    window.put(start, Buffer.alloc(length, 1));
+    window.put(start, new Memory(Buffer.alloc(length, 1)).at(0), length);
     window.hold(start, start + length);
   };
   hold(100, 100);
@@ -127,7 +127,7 @@ test("bytes may be replaced where they are held, and nowhere else", () => {
 
 test("what scatters over very many places is held in a bounded time", () => {
   const memory = new Memory(BLOCK);
-  const window = new Window(2 ** 40, () => memory);
+  const window = new Window(2 ** 40, { allocate: () => memory });
   const PLACES = 20_000;
   for (let i = PLACES; i > 0; i--) {
     const at = 2 * i * BLOCK;

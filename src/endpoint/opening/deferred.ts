@@ -1,0 +1,84 @@
+/** A sink that is opened only when there is something for it: `--hold`. */
+import { statSync } from "node:fs";
+import { close } from "../../../ffi/fd.ts";
+import type { EndpointHandle, EndpointSpec } from "../spec.ts";
+import type { Endpoint, EndpointControl } from "./endpoint.ts";
+
+/**
+ * True for a sink that would notice to be opened, if nothing comes: a command would be started, and a listener
+ * have a connection.
+ */
+export function opensLate(spec: EndpointSpec): boolean {
+  switch (spec.kind) {
+    case "exec":
+    case "tcp":
+      return true;
+    case "path":
+      return statSync(spec.path, { throwIfNoEntry: false })?.isSocket() === true;
+    case "descriptor":
+      return false;
+  }
+}
+
+/** Does nothing until {@link open} is called; from then on it is what was opened. */
+export class DeferredSink implements EndpointControl {
+  readonly #open: (size: bigint) => Promise<Endpoint>;
+  #opened: Endpoint | undefined;
+  #cancelled = false;
+  #emitted: (() => number) | undefined;
+
+  /** @param open opens the endpoint, as `openEndpoint` does */
+  constructor(
+    readonly name: string,
+    open: (size: bigint) => Promise<Endpoint>,
+  ) {
+    this.#open = open;
+  }
+
+  /**
+   * @param size the stream's length in bytes, which is known by then
+   * @returns what the stream thread opens
+   * @throws as `openEndpoint`
+   */
+  async open(size: bigint): Promise<EndpointHandle> {
+    const opened = await this.#open(size);
+    this.#opened = opened;
+    if (this.#emitted !== undefined) opened.follow?.(this.#emitted);
+    if (this.#cancelled) await opened.cancel();
+    return opened.handle;
+  }
+
+  get hasExitStatus(): boolean {
+    return this.#opened?.hasExitStatus ?? false;
+  }
+
+  get killedBy(): NodeJS.Signals | number | undefined {
+    return this.#opened?.killedBy;
+  }
+
+  async cancel(): Promise<void> {
+    this.#cancelled = true;
+    await this.#opened?.cancel();
+  }
+
+  async waitForExit(stop: AbortSignal): Promise<string | undefined> {
+    return await this.#opened?.waitForExit(stop);
+  }
+
+  follow(emitted: () => number): void {
+    this.#emitted = emitted;
+  }
+
+  async describeExit(): Promise<string | undefined> {
+    return await this.#opened?.describeExit?.();
+  }
+
+  remove(): void {
+    this.#opened?.remove();
+  }
+}
+
+/** Closes a descriptor that the stream thread has not taken. */
+export function closeHandle(handle: EndpointHandle): void {
+  if (handle.kind !== "fifo") close(handle.fd);
+}

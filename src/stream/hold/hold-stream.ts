@@ -1,0 +1,126 @@
+/** A stream that is held back: an ordinary disk in the spool, which goes to the sink when its clients are done. */
+import type { EndpointError } from "../../endpoint/error.ts";
+import type { Sink } from "../../endpoint/sinks/sink.ts";
+import type { EndpointHandle } from "../../endpoint/spec.ts";
+import { min, type Offset, subtract } from "../../protocol/offset.ts";
+import type { Channel } from "../channel.ts";
+import type { Counters } from "../counters.ts";
+import type { Ended, ShortStream } from "../messages.ts";
+import type { RequestHandler, Stream } from "../stream.ts";
+import { Outlet } from "../write/outlet.ts";
+import { HoldHandler } from "./hold-handler.ts";
+import { HoldState, type HoldStateOptions } from "./hold-state.ts";
+
+interface HoldStreamOptions extends HoldStateOptions {
+  /** Undefined for one that {@link HoldStream.takeSink} brings. */
+  readonly sink: Sink | undefined;
+  readonly sinkOf: (endpoint: EndpointHandle) => Sink;
+  readonly counters: Counters;
+}
+
+export class HoldStream extends HoldState implements Stream {
+  /** Room for replies to small READs with their data. */
+  readonly repliesCapacity = 128 * 1024;
+  readonly ready = true;
+  /** As long as a client is connected, it may write anywhere. */
+  readonly full = false;
+  readonly #sinkOf: (endpoint: EndpointHandle) => Sink;
+  readonly #counters: Counters;
+  #outlet: Outlet | undefined;
+  /** Where the stream ends; undefined while clients may write. */
+  #until: Offset | undefined;
+  /** The position of what is emitted next. */
+  #head: Offset = 0;
+
+  constructor(options: HoldStreamOptions) {
+    super(options);
+    this.#sinkOf = options.sinkOf;
+    this.#counters = options.counters;
+    if (options.sink !== undefined) this.#outlet = this.#outletOf(options.sink);
+  }
+
+  #outletOf(sink: Sink): Outlet {
+    return new Outlet(sink, this.#counters, this.spool.folder, (failure) => this.break(failure));
+  }
+
+  takeSink(endpoint: EndpointHandle): void {
+    this.#outlet = this.#outletOf(this.#sinkOf(endpoint));
+  }
+
+  /** True without a sink: there is nothing to open yet. */
+  get isOpen(): boolean {
+    return this.#outlet?.isOpen ?? true;
+  }
+
+  get fd(): number {
+    return this.#outlet?.fd ?? -1;
+  }
+
+  get clientsReturn(): boolean {
+    return this.reconnects !== undefined;
+  }
+
+  get position(): string {
+    return `${this.moves} ${this.#head} ${this.#counters.emitted}`;
+  }
+
+  createHandler(channel: Channel): RequestHandler {
+    return new HoldHandler(channel, this);
+  }
+
+  open(): boolean {
+    return this.#outlet?.open() ?? true;
+  }
+
+  events(wanted: boolean): number {
+    return this.#outlet?.events(wanted) ?? -1;
+  }
+
+  reported(revents: number, finishing: boolean): void {
+    this.#outlet?.reported(revents, finishing && this.#head === this.#until);
+  }
+
+  endpointFailed(error: EndpointError): void {
+    if (this.#outlet === undefined) this.spoolFailed(error, this.#counters);
+    else this.#outlet.failed(error);
+  }
+
+  processExited(): void {
+    // Only a source's exit status matters before the end of the stream.
+  }
+
+  finish(short: ShortStream): void {
+    this.#until = short === "pad" ? this.size : min(this.end, this.size);
+  }
+
+  complete(): boolean {
+    if (this.#outlet?.isOpen !== true) return false;
+    const { emitter } = this.#outlet;
+    while (emitter.flush()) {
+      if (this.#head === this.#until) return this.#outlet.complete();
+      this.#queueNext(this.#until as Offset);
+    }
+    return false;
+  }
+
+  /** Queues the next hole or the next run of data; only while nothing is queued. */
+  #queueNext(until: Offset): void {
+    const { emitter } = this.#outlet as Outlet;
+    const [data, end] = this.spool.dataAt(this.#head);
+    const next = min(end ?? until, until);
+    const length = subtract(next, this.#head);
+    if (data) emitter.pushFile(this.spool, this.#head, length);
+    else emitter.pushZeroes(length);
+    this.#head = next;
+  }
+
+  get completeInterval(): number {
+    return this.#outlet?.completeInterval ?? Number.POSITIVE_INFINITY;
+  }
+
+  close(): Ended {
+    const checksum = this.#outlet?.close();
+    this.spool.close();
+    return { windowNeeded: 0, checksum, sourceEnded: false };
+  }
+}

@@ -1,0 +1,219 @@
+/** The file of `spool=`: a disk without a name, for data that is not streamed yet. */
+import { fstatSync } from "node:fs";
+import { ERRNO } from "../../ffi/constants.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { close } from "../../ffi/fd.ts";
+import {
+  allocate,
+  nextData,
+  nextHole,
+  pread,
+  punchHole,
+  pwrite,
+  seekTo,
+  zeroRange,
+} from "../../ffi/file.ts";
+import { Memory, pageSize } from "../../ffi/memory.ts";
+import { EndpointError } from "../endpoint/error.ts";
+import { Relay } from "../endpoint/relay.ts";
+import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import type { Counters } from "./counters.ts";
+import type { SpoolHandle } from "./messages.ts";
+
+/**
+ * The most pages of a file that the kernel keeps as one (its page cache is indexed by 6 bits a level, and one
+ * entry covers less than two levels). splice(2) lends the pages of a file to a pipe. To punch a hole into a part
+ * of what is kept as one overwrites that part with zeroes, even where a pipe has it, so holes are punched in
+ * multiples of this.
+ */
+const PAGES_AS_ONE = 2 ** 11;
+
+/** Bytes after which the disk that the file takes is measured again. */
+const MEASURED = 1024 * 1024;
+
+/** Bytes that get room on the disk in one call. */
+const ROOM_PER_CALL = 64 * 1024 * 1024;
+
+/** The spool has failed. */
+export class SpoolError extends EndpointError {}
+
+/** Calls on the file may wait for the disk. @throws SpoolError from every method that uses the file */
+export class SpoolFile {
+  readonly folder: string;
+  /** Its file system can make holes. */
+  readonly punches: boolean;
+  /** Zeroes that have room on the disk are quick. */
+  readonly zeroesInPlace: boolean;
+  #fd: number;
+  readonly #counters: Counters;
+  /** Allocated when zeroes are first written. */
+  #zeroes: Memory | undefined;
+  /** Allocated when a socket is first spliced into the file. */
+  #relay: Relay | undefined;
+  /** Bytes written since the last measurement. */
+  #unmeasured = 0;
+  /** A multiple of {@link #unit}, up to which everything is a hole. */
+  #punched: Offset = 0;
+  readonly #unit = PAGES_AS_ONE * pageSize();
+
+  constructor({ fd, folder, punches, zeroesInPlace }: SpoolHandle, counters: Counters) {
+    this.#fd = fd;
+    this.folder = folder;
+    this.punches = punches;
+    this.zeroesInPlace = zeroesInPlace;
+    this.#counters = counters;
+  }
+
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Writes bytes from memory at a position. */
+  write(at: Offset, address: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const [from, rest] = [address + done, length - done];
+      const n = spoolCall(() => pwrite(this.#fd, from, rest, add(at, done)));
+      this.#wrote(n);
+      done += n;
+    }
+  }
+
+  /**
+   * Takes up to `length` bytes from a socket, without copying them into this process; {@link store} is next.
+   *
+   * @returns bytes taken, 0 when the socket's peer has finished, or WOULD_BLOCK
+   * @throws SyscallError when the socket has failed
+   */
+  fill(socket: number, length: number): number {
+    return (this.#relay ??= spoolCall(() => new Relay())).fill(socket, length);
+  }
+
+  /** Writes at a position what {@link fill} has taken. */
+  store(at: Offset): void {
+    const relay = this.#relay as Relay;
+    this.#wrote(relay.held);
+    spoolCall(() => relay.drainAt(this.#fd, at));
+  }
+
+  #wrote(n: number): void {
+    this.#unmeasured += n;
+    if (this.#unmeasured >= MEASURED) this.measure();
+  }
+
+  /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
+  read(at: Offset, into: Memory, place: number, length: number): void {
+    let done = 0;
+    while (done < length) {
+      const [to, rest] = [into.at(place + done), length - done];
+      const n = spoolCall(() => pread(this.#fd, to, rest, add(at, done)));
+      if (n === 0) break;
+      done += n;
+    }
+    into.bytes.fill(0, place + done, place + length);
+  }
+
+  /** Makes zeroes of [at, at + length), as a hole. */
+  punch(at: Offset, length: Offset): void {
+    spoolCall(() => punchHole(this.#fd, at, length));
+    this.measure();
+  }
+
+  /**
+   * Makes zeroes of a part of [at, at + length), as large as is good for one turn.
+   *
+   * @param room the zeroes are to have room on the disk
+   * @returns its length in bytes
+   */
+  zero(at: Offset, length: number, room: boolean): number {
+    if (room) {
+      const part = Math.min(length, ROOM_PER_CALL);
+      if (!this.zeroesInPlace && !this.punches) return this.#writeZeroes(at, length);
+      spoolCall(() => {
+        if (this.zeroesInPlace) return zeroRange(this.#fd, at, part);
+        punchHole(this.#fd, at, part);
+        allocate(this.#fd, at, part);
+      });
+      this.measure();
+      return part;
+    }
+    if (this.punches) {
+      this.punch(at, length);
+      return length;
+    }
+    const [data, until] = this.dataAt(at);
+    const part = Number(min(subtract(until ?? add(at, length), at), length));
+    return data ? this.#writeZeroes(at, part) : part;
+  }
+
+  #writeZeroes(at: Offset, length: number): number {
+    const zeroes = (this.#zeroes ??= new Memory(MEASURED));
+    const part = Math.min(length, zeroes.length);
+    this.write(at, zeroes.at(0), part);
+    return part;
+  }
+
+  /** Sets the position from which a sink takes data. */
+  seek(at: Offset): void {
+    spoolCall(() => seekTo(this.#fd, at));
+  }
+
+  /**
+   * Lets a sink take data from the file's position on.
+   *
+   * @param take returns bytes taken, 0 at the end of the file, or WOULD_BLOCK
+   * @returns the same; never 0
+   */
+  give(take: (fd: number) => number): number {
+    return spoolCall(() => {
+      const n = take(this.#fd);
+      // All of it was written once.
+      if (n === 0) throw new SyscallError("splice", ERRNO.EIO);
+      return n;
+    });
+  }
+
+  /**
+   * Whether there is data at a position, or a hole, and up to where; undefined is for ever. Zeroes that were
+   * written count as data, and on some file systems a hole does, too.
+   */
+  dataAt(at: Offset): [data: boolean, until: Offset | undefined] {
+    return spoolCall(() => {
+      const data = nextData(this.#fd, at);
+      if (data === undefined || data > at) return [false, data];
+      return [true, nextHole(this.#fd, at)];
+    });
+  }
+
+  /** Everything before `end` has been streamed: gives its room on the disk back. */
+  release(end: Offset): void {
+    if (!this.punches) return;
+    const until = subtract(end, Number(BigInt(end) % BigInt(this.#unit)));
+    if (until <= this.#punched) return;
+    this.punch(this.#punched, subtract(until, this.#punched));
+    this.#punched = until;
+  }
+
+  /** Updates the counters by the room that the file takes on the disk. */
+  measure(): void {
+    this.#unmeasured = 0;
+    this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    this.measure();
+    close(this.#fd);
+    this.#fd = -1;
+    this.#relay?.close();
+    this.#relay = undefined;
+  }
+}
+
+/** Runs a call on the spool. @throws SpoolError in place of a SyscallError */
+function spoolCall<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw error instanceof SyscallError ? new SpoolError(error) : error;
+  }
+}

@@ -1,0 +1,120 @@
+/** The sink's side of a stream: opens, polls, completes and closes the sink, and notices its loss. */
+import { POLLERR, POLLHUP, POLLOUT } from "../../../ffi/constants.ts";
+import { EndpointError } from "../../endpoint/error.ts";
+import type { Sink } from "../../endpoint/sinks/sink.ts";
+import type { Failure } from "../../messages/notice.ts";
+import type { Counters } from "../counters.ts";
+import { readerGone, sinkFailed, spoolFailed } from "../failure.ts";
+import { SpoolError } from "../spool-file.ts";
+import { Emitter } from "./emitter.ts";
+
+/**
+ * Milliseconds between two checks of the unread bytes, at most: poll(2) does not report that a pipe is empty.
+ * The first checks come sooner.
+ */
+const DRAIN_INTERVAL = 5;
+
+/** A sink with its queue. */
+export class Outlet {
+  readonly emitter: Emitter;
+  readonly #sink: Sink;
+  readonly #spoolFolder: string;
+  readonly #onLoss: (failure: Failure) => void;
+  /** The reader has taken everything and left. */
+  #readerDone = false;
+  #drainInterval = 1;
+
+  /**
+   * @param spoolFolder where data for the sink may come from, for messages
+   * @param onLoss called when the sink, or the spool, is of no use any more
+   */
+  constructor(
+    sink: Sink,
+    counters: Counters,
+    spoolFolder: string,
+    onLoss: (failure: Failure) => void,
+  ) {
+    this.#sink = sink;
+    this.#spoolFolder = spoolFolder;
+    this.#onLoss = onLoss;
+    this.emitter = new Emitter(sink, counters);
+  }
+
+  get isOpen(): boolean {
+    return this.#sink.fd >= 0;
+  }
+
+  /** To poll; -1 when there is nothing to poll. */
+  get fd(): number {
+    return this.#readerDone ? -1 : this.#sink.fd;
+  }
+
+  open(): boolean {
+    this.emitter.ready = this.#sink.open();
+    return this.emitter.ready;
+  }
+
+  /** The events to poll for. @param wanted something waits for the sink */
+  events(wanted: boolean): number {
+    const awaited = !this.emitter.ready && (wanted || !this.emitter.idle);
+    this.emitter.counters.endpointAwaited = awaited;
+    return awaited ? POLLOUT : 0;
+  }
+
+  /** Takes `revents`. @param isLast nothing more comes: a reader that has taken everything may leave */
+  reported(revents: number, isLast: boolean): void {
+    // A pipe without a reader is POLLERR, a socket whose peer has closed POLLHUP.
+    if ((revents & (POLLERR | POLLHUP)) !== 0) {
+      try {
+        this.#readerLeft(this.#sink.unread(), isLast);
+      } catch (error) {
+        if (!(error instanceof EndpointError)) throw error;
+        this.failed(error);
+      }
+    } else if ((revents & POLLOUT) !== 0) {
+      this.emitter.ready = true;
+    }
+  }
+
+  #readerLeft(unread: number, isLast: boolean): void {
+    this.#readerDone = isLast && this.emitter.idle && unread === 0;
+    if (this.#readerDone) return;
+    this.#lose(readerGone(this.#sink.name, this.emitter.counters.emitted, unread));
+  }
+
+  /** A call on the sink, or on the spool, has failed: drops what is queued. */
+  failed(error: EndpointError): void {
+    const { counters } = this.emitter;
+    this.#lose(
+      error instanceof SpoolError
+        ? spoolFailed(this.#spoolFolder, error, counters)
+        : sinkFailed(this.#sink.name, error, counters.emitted),
+    );
+  }
+
+  #lose(failure: Failure): void {
+    this.#onLoss(failure);
+    this.emitter.clear();
+    this.#sink.close();
+  }
+
+  /** Waits until the reader has taken everything that was queued, and closes the sink. @returns true when that is done */
+  complete(): boolean {
+    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
+    this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
+    return false;
+  }
+
+  /** Milliseconds after which {@link complete} has to be called again. */
+  get completeInterval(): number {
+    if (this.emitter.idle) return this.#drainInterval;
+    return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
+  }
+
+  /** @returns the checksum in hex, if the sink has one */
+  close(): string | undefined {
+    const checksum = this.#sink.digest?.();
+    this.#sink.close();
+    return checksum;
+  }
+}
