@@ -16,9 +16,18 @@ export const DIGEST: Reader = "sha256sum";
 
 /** Fails if the stream is not the disk. */
 export function comparing(row: PipeRow, data: Data, files: BenchFiles): Reader {
+  if (row.image !== undefined) return comparingImage(data, row.image, files);
   if (row.countOnly === true) return counting(data.bytes);
   if (row.data === "sparse") return `cmp - ${Bun.$.escape(data.raw ?? "")}`;
   return `${counting(data.bytes)} ${Bun.$.escape(files.part)}`;
+}
+
+/** Fails if the stream is no image of the disk. */
+function comparingImage({ path, format }: Data, image: string, { folder }: BenchFiles): Reader {
+  const [found, wanted] = [join(folder, "found"), path].map((file) => Bun.$.escape(file));
+  const compare = `qemu-img compare -f ${image} -F ${format} ${found} ${wanted}`;
+  const script = `cat > ${found} && ${compare}; status=$?; rm -f ${found}; exit $status`;
+  return `sh -c ${Bun.$.escape(script)}`;
 }
 
 /** Fails if the stream is not that long. */

@@ -28,9 +28,10 @@ export function ours(
   args: readonly string[],
 ): string[] {
   const listen = [...(row.tcp === true ? ["-p", "0"] : []), ...tls(certificates)];
+  const size = bytes + (row.parameter === "pipe" ? (row.room ?? 0) : 0);
   return [
-    ...[...program, "run", `${row.parameter}=${target}`, `size=${bytes}`],
-    ...[...(row.args ?? []), ...args, ...listen, "-P", pidfile, "--", timed(client, "CLIENT")],
+    ...[...program, "run", `${row.parameter}=${target}`, `size=${size}`],
+    ...[...args, ...listen, "-P", pidfile, "--", timed(client, "CLIENT")],
   ];
 }
 

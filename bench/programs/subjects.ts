@@ -87,11 +87,13 @@ function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subjec
     };
   };
   const digest = row.digest === true;
+  const spool = row.spool === true ? [`spool=${files.folder}`] : [];
+  const told = [...spool, ...(row.args ?? [])];
   const found: Subject[] = [
     {
       column: "ours",
-      measured: own(DISCARD, digest ? ["--checksum", "sha256"] : []),
-      checked: own(check, digest ? ["--checksum", `sha256:${digestFile}`] : []),
+      measured: own(DISCARD, [...told, ...(digest ? ["--checksum", "sha256"] : [])]),
+      checked: own(check, [...told, ...(digest ? ["--checksum", `sha256:${digestFile}`] : [])]),
       ...(digest && {
         verify: ({ output }) => {
           verifyDigest(setting, output);
@@ -99,6 +101,8 @@ function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subjec
         },
       }),
     },
+    { column: "plain", measured: own(DISCARD, []), checked: own(check, []) },
+    ...throughFile(setting, check),
   ];
   if (peer === undefined) return found;
   const theirs = (reader: Reader): Ends => ({
@@ -115,6 +119,19 @@ function pipeSubjects(setting: Setting<PipeRow>, peer: Peer | undefined): Subjec
       ...(digest && { verify: ({ output }) => verifyDigest(setting, output) }),
     },
   ];
+}
+
+/** The client writes a file, which then goes into the FIFO. */
+function throughFile({ row, files, env }: Setting<PipeRow>, check: Reader): Subject[] {
+  if (row.fileClient === undefined) return [];
+  const file = join(files.folder, "between");
+  const script = `${row.fileClient} && cat "$FILE" > "$1"; status=$?; rm -f "$FILE"; exit $status`;
+  const through = (reader: Reader): Ends => ({
+    program: ({ stream }) => ["sh", "-c", script, "sh", stream],
+    env: { ...env, FILE: file },
+    other: fifoReader(reader),
+  });
+  return [{ column: "file", measured: through(DISCARD), checked: through(check) }];
 }
 
 /** @param text begins with a digest, as that of sha256sum */
@@ -135,7 +152,7 @@ function readSubjects(setting: Setting<ReadRow>, peer: Peer | undefined): Subjec
   };
   const own = both(
     "ours",
-    (client) => (places) => ours({ ...serving, client }, places, places.stream, []),
+    (client) => (places) => ours({ ...serving, client }, places, places.stream, row.args ?? []),
   );
   if (peer === undefined) return [own];
   const theirs = both(

@@ -72,12 +72,14 @@ export function ratio(result: Result, other: Column, figure: Figure): Spread | u
 
 /** True when a median is above its goal. */
 export function missed(result: Result): boolean {
-  const { nbdkit, limit, cpu } = result.row.goals ?? {};
+  const { nbdkit, limit, plain, file, cpu } = result.row.goals ?? {};
   const above = (goal: number | undefined, other: Column, figure: Figure) =>
     goal !== undefined && (ratio(result, other, figure)?.median ?? 0) > goal;
   return (
     above(nbdkit, "nbdkit", seconds) ||
     above(limit, "limit", seconds) ||
+    above(plain, "plain", seconds) ||
+    above(file, "file", seconds) ||
     above(cpu, "nbdkit", cpuOfServer)
   );
 }

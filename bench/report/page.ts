@@ -21,6 +21,8 @@ const RATIOS = [
   { head: "ours / limit", other: "limit", figure: seconds, goal: "limit" },
   { head: "ours / nbdcopy", other: "nbdcopy", figure: seconds, goal: undefined },
   { head: "ours / cat", other: "cat", figure: seconds, goal: undefined },
+  { head: "ours / plain", other: "plain", figure: seconds, goal: "plain" },
+  { head: "ours / file", other: "file", figure: seconds, goal: "file" },
   { head: "server's CPU, ours / nbdkit", other: "nbdkit", figure: cpuOfServer, goal: "cpu" },
 ] as const;
 

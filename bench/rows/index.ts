@@ -4,7 +4,15 @@ import { readRows } from "./reads.ts";
 import { requestRows } from "./requests.ts";
 import type { Row } from "./row.ts";
 import { sinkRows } from "./sinks.ts";
+import { spoolRows } from "./spool.ts";
 import { tlsRows } from "./tls.ts";
 
 /** A file of data is there from the first row that wants it to the last, so the order costs room. */
-export const rows: Row[] = [...imageRows, ...sinkRows, ...requestRows, ...readRows, ...tlsRows];
+export const rows: Row[] = [
+  ...imageRows,
+  ...sinkRows,
+  ...requestRows,
+  ...spoolRows,
+  ...readRows,
+  ...tlsRows,
+];

@@ -1,7 +1,7 @@
 /** What a row of the benchmark is. */
 
 /** The programs, in the order in which they run; "ours" is in every row. */
-export const COLUMNS = ["ours", "nbdkit", "nbdcopy", "cat", "limit"] as const;
+export const COLUMNS = ["ours", "plain", "nbdkit", "nbdcopy", "cat", "file", "limit"] as const;
 export type Column = (typeof COLUMNS)[number];
 
 /** See run/files.ts. */
@@ -16,6 +16,10 @@ export interface Goals {
   nbdkit?: number;
   /** Of the time that the client takes alone. */
   limit?: number;
+  /** Of the time of ours without what only this row tells it. */
+  plain?: number;
+  /** Of the time of a file in between. */
+  file?: number;
   /** Of the CPU time of nbdkit's server. */
   cpu?: number;
 }
@@ -60,6 +64,14 @@ export interface PipeRow extends Common {
   digest?: true;
   /** The client decides what it writes: check only how much arrives. */
   countOnly?: true;
+  /** The client of the column `file`: it writes the disk, or the image of it, to `$FILE`. */
+  fileClient?: string;
+  /** Ours gets `spool=`, in the folder in which the file of the column `file` is. */
+  spool?: true;
+  /** Bytes of the server's disk beyond those of the data. */
+  room?: number;
+  /** The stream is an image of this format, and not the disk in it. */
+  image?: "qcow2";
   /** What ours may exit with. */
   statuses?: readonly number[];
 }
