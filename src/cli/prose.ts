@@ -24,11 +24,11 @@ export const STATUSES: readonly Entry[] = [
   ["2", "The command line is wrong. Nothing was started."],
   [
     "3",
-    "The stream cannot begin: Bun is too old, or the sink or source, the address, the certificates, the pid file, a report or the image cannot be used. Also: the stream is complete, but a report of it could not be written. `check`: a check has failed.",
+    "The stream cannot begin: Bun is too old, or the sink or source, the address, the certificates, the pid file, a report, the folder of `spool=` or the image cannot be used. Also: the stream is complete, but a report of it could not be written. `check`: a check has failed.",
   ],
   [
     "4",
-    "The stream is truncated, though the command did not fail: stderr says why, and how far the stream got. `check`: no line works for the command.",
+    "The stream is truncated, though the command did not fail: stderr says why, and how far the stream got. That `spool=` has no room is such a reason, too. `check`: no line works for the command.",
   ],
   ["126,127", "The captive command, or qemu-img, cannot be executed or does not exist."],
   ["128+N", "Signal N has ended the program, such as SIGINT (130) or SIGTERM (143)."],
@@ -56,6 +56,9 @@ const DETAILS: Readonly<Record<string, string>> = {
   "window=SIZE":
     "With `pipe=`, data that comes ahead of its turn is held until the gap before it is filled. With " +
     "`read=`, the latest data is kept, so that clients can go back to it.",
+  "spool=DIR":
+    "The file has no name, and is gone with the program. It is sparse, and its room is given back as the stream " +
+    "goes out. If there is no room for more, the stream is truncated.",
   "--unix": "`run` makes a private socket with `-U -`, and without `-U`, `-p` and `-i`.",
   "--port": "0 lets the kernel choose. Without `-U` and `-p`, `serve` listens on port 10809.",
   "--exportname": "The empty name is served, too, unless there are several streams.",
@@ -63,6 +66,9 @@ const DETAILS: Readonly<Record<string, string>> = {
   "--pad":
     "Without `--pad` and `--no-pad`, `run` pads what is written, and `serve` treats a short stream as " +
     "truncated.",
+  "--hold":
+    "Until then the export is an ordinary disk, and neither a command, `tcp:` nor a Unix socket is opened: a client " +
+    "that fails leaves them untouched. With `serve`, the stream has the length of `size=` unless `--no-pad` is given.",
   "--tls-certificates": "nbdkit and qemu use the same names for these files.",
   "--max-connections": "The limit of `ulimit -n` applies, too.",
   "--idle-timeout":
@@ -82,6 +88,11 @@ export const PROSE: Prose = {
     "An NBD server whose disk is a stream. With `pipe=` (or `write=`), clients write the disk from " +
       "start to end, and what they write goes to a named pipe, a socket or a command, each " +
       "byte once and in order. What they leave out becomes zeroes. No temporary file is made.",
+    "Clients that write in another order need an option. With `window=`, data that comes ahead of its turn waits in " +
+      "memory. With `spool=DIR`, what finds no room there waits in a file in DIR, so clients may write each part " +
+      "once, in any order. With `--hold` as well, the whole disk is in that file, and is streamed when the clients " +
+      "are done. Until then they may also write again and read back, as qemu-img does to make a qcow2; then give " +
+      "`--no-pad`, and a `size=` with room for it.",
     "With `read=`, clients read the disk from start to end, and its data comes from a pipe, a " +
       "socket, a file or a command. A client can skip parts, but it cannot go back, except within the " +
       "first 1 MiB and the last `window=` bytes. Most clients need `size=`.",

@@ -6,6 +6,7 @@ import { type Block, blocksOf, documentedBlock, sessionOf } from "../support/doc
 import { qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { ROOT } from "../support/program.ts";
+import { ANY_ORDER } from "../support/scenes/any-order.ts";
 import { CHECKING } from "../support/scenes/checking.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
@@ -42,6 +43,7 @@ const SCENES = [
   CHECKING,
   LIBRARY,
   MANY_STREAMS,
+  ANY_ORDER,
 ].flat();
 
 /** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */

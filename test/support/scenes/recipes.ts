@@ -35,7 +35,7 @@ const FORWARD = {
   commands: { ssh: SSH },
   replaced: () => [SMALL],
 } as const;
-const TO_S3 = { block: "aws s3 cp - s3:", commands: { aws: AWS } } as const;
+const TO_S3 = { block: "aws s3 cp - s3://bucket/disk.raw", commands: { aws: AWS } } as const;
 const TO_RCLONE = {
   block: "rclone rcat",
   // The real one with a folder as its remote, where it is installed.

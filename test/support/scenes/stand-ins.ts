@@ -23,6 +23,12 @@ export const AWS = service({
   "s3 cp s3://bucket/disk.raw -": "cat bucket/disk.raw\n",
 });
 
+/** An upload of what has a size of its own, which was told. */
+export const AWS_SIZED = `
+[ "\${*% *}" = "s3 cp - s3://bucket/disk.qcow2 --expected-size" ] && [ $# = 6 ] || exit 97
+mkdir -p bucket && cat > .upload && [ "$(stat -c %s .upload)" = "$6" ] && mv .upload bucket/disk.qcow2
+`;
+
 export const GCLOUD = service({ "storage cp - gs://bucket/disk.raw": upload("bucket/disk.raw") });
 
 export const RCLONE = service({
