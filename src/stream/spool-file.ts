@@ -28,8 +28,10 @@ import type { SpoolHandle } from "./messages.ts";
  */
 const PAGES_AS_ONE = 2 ** 11;
 
-/** Bytes after which the disk that the file takes is measured again. */
+/** Bytes after which the disk that the file takes is measured again, at most. */
 const MEASURED = 1024 * 1024;
+/** The same at first, so that what is shown of a small file is not far off. */
+const FIRST_MEASURED = 4096;
 
 /** Bytes that get room on the disk in one call. */
 const ROOM_PER_CALL = 64 * 1024 * 1024;
@@ -52,6 +54,8 @@ export class SpoolFile {
   #relay: Relay | undefined;
   /** Bytes written since the last measurement. */
   #unmeasured = 0;
+  /** Bytes after which it is measured; they double up to {@link MEASURED}. */
+  #interval = FIRST_MEASURED;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
   readonly #unit = PAGES_AS_ONE * pageSize();
@@ -96,8 +100,11 @@ export class SpoolFile {
   }
 
   #wrote(n: number): void {
+    this.#counters.addStored(n);
     this.#unmeasured += n;
-    if (this.#unmeasured >= MEASURED) this.measure();
+    if (this.#unmeasured < this.#interval) return;
+    this.#interval = Math.min(MEASURED, 2 * this.#interval);
+    this.measure();
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -114,6 +121,8 @@ export class SpoolFile {
 
   /** Makes zeroes of [at, at + length), as a hole. */
   punch(at: Offset, length: Offset): void {
+    // The most that it has taken is before.
+    if (this.#unmeasured > 0) this.measure();
     spoolCall(() => punchHole(this.#fd, at, length));
     this.measure();
   }
@@ -204,6 +213,7 @@ export class SpoolFile {
     this.measure();
     close(this.#fd);
     this.#fd = -1;
+    this.#counters.spooled = 0;
     this.#relay?.close();
     this.#relay = undefined;
   }
