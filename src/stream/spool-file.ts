@@ -28,10 +28,8 @@ import type { SpoolHandle } from "./messages.ts";
  */
 const PAGES_AS_ONE = 2 ** 11;
 
-/** Bytes after which the disk that the file takes is measured again, at most. */
+/** Bytes after which the disk that the file takes is measured again. */
 const MEASURED = 1024 * 1024;
-/** The same at first, so that what is shown of a small file is not far off. */
-const FIRST_MEASURED = 4096;
 
 /** Bytes that get room on the disk in one call. */
 const ROOM_PER_CALL = 64 * 1024 * 1024;
@@ -54,8 +52,6 @@ export class SpoolFile {
   #relay: Relay | undefined;
   /** Bytes written since the last measurement. */
   #unmeasured = 0;
-  /** Bytes after which it is measured; they double up to {@link MEASURED}. */
-  #interval = FIRST_MEASURED;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
   readonly #unit = PAGES_AS_ONE * pageSize();
@@ -95,16 +91,15 @@ export class SpoolFile {
   /** Writes at a position what {@link fill} has taken. */
   store(at: Offset): void {
     const relay = this.#relay as Relay;
-    this.#wrote(relay.held);
+    const { held } = relay;
     spoolCall(() => relay.drainAt(this.#fd, at));
+    this.#wrote(held);
   }
 
   #wrote(n: number): void {
     this.#counters.addStored(n);
     this.#unmeasured += n;
-    if (this.#unmeasured < this.#interval) return;
-    this.#interval = Math.min(MEASURED, 2 * this.#interval);
-    this.measure();
+    if (this.#unmeasured >= MEASURED) this.measure();
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -122,7 +117,7 @@ export class SpoolFile {
   /** Makes zeroes of [at, at + length), as a hole. */
   punch(at: Offset, length: Offset): void {
     // The most that it has taken is before.
-    if (this.#unmeasured > 0) this.measure();
+    this.remeasure();
     spoolCall(() => punchHole(this.#fd, at, length));
     this.measure();
   }
@@ -206,6 +201,11 @@ export class SpoolFile {
   measure(): void {
     this.#unmeasured = 0;
     this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+  }
+
+  /** Does so if the file has been written since the last time. */
+  remeasure(): void {
+    if (this.#unmeasured > 0) this.measure();
   }
 
   close(): void {

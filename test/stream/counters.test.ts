@@ -27,10 +27,10 @@ function spooling(
 }
 
 describe("the counters of a spool", () => {
-  test("tell of a small file what it takes, too", () => {
-    spooling((_, write, counters) => {
-      expect(counters.spooled).toBe(0);
+  test("tell of a small file what it takes, when there is time for that", () => {
+    spooling((spool, write, counters) => {
       write(0, 64 * KiB);
+      spool.remeasure();
       expect(counters.spooled).toBeGreaterThanOrEqual(64 * KiB);
     });
   });
