@@ -73,7 +73,8 @@ const DETAILS: Readonly<Record<string, string>> = {
     "The summary has the checksum, too. The line is in the format of sha256sum(1), sha512sum(1), " +
     "md5sum(1) or b2sum(1). It names the file of `pipe=PATH` or `read=PATH`, and otherwise standard " +
     "input.",
-  "--progress-fd": "Instead of `size=`, an image or file whose size is known will do.",
+  "--progress-fd":
+    "Instead of `size=`, an image or file whose size is known will do, and so will `--hold`.",
   "--single": "They have to be a socket.",
 };
 
