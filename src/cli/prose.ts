@@ -137,7 +137,7 @@ export const PROSE: Prose = {
     [
       "NBD_STREAMING_SIZE",
       "Set for the command of `pipe=exec:` and `read=exec:`: the length of the stream in bytes, if " +
-        "it is known.",
+        "it is known. With `--hold` it always is.",
     ],
     [
       "NBD_STREAMING_EXPORT",

@@ -213,12 +213,16 @@ async function makeSpool({
   spool: folder,
   hold,
   dryRun,
+  log,
 }: HostOptions): Promise<SpoolHandle | undefined> {
   if (folder === undefined || dryRun === true) return undefined;
   // Loaded only if it is needed, because loading takes time.
-  const { FolderError, makeUnnamed } = await import("../files/unnamed.ts");
+  const { describeFileSystem, FolderError, makeUnnamed } = await import("../files/unnamed.ts");
   try {
-    return { ...makeUnnamed(folder, !hold), folder };
+    const file = makeUnnamed(folder, !hold);
+    const holes = file.punches ? "" : ", without holes";
+    log.verbose(`the spool is in ${folder}: ${describeFileSystem(file.fd)}${holes}`);
+    return { ...file, folder };
   } catch (error) {
     if (!(error instanceof FolderError)) throw error;
     const { message: why, hint } = error;
