@@ -175,29 +175,32 @@ describe("a stream that is held", () => {
     expect(look(60).state).toBe("waiting for a client");
   });
 
+  /** More than the time of which the rate is the mean. */
+  const LONG = Array.from({ length: 8 }, () => 300);
+
   test("then has the rate, the length and the time left of what goes out, and of nothing before", () => {
-    const one = held(300, 300, 300);
+    const one = held(...LONG);
     const { stream, watch } = one;
     streaming(one, 500n);
-    stream.elapsed = 3;
+    stream.elapsed = 8;
     const still = { phase: "streaming", size: 500, rate: 0, remaining: undefined };
-    expect(watch.look(3)).toMatchObject({ ...still, state: "waiting for a reader" });
+    expect(watch.look(8)).toMatchObject({ ...still, state: "waiting for a reader" });
     stream.stage = "ending";
     stream.sincePhase = 2;
-    stream.elapsed = 5;
+    stream.elapsed = 10;
     stream.counters.addData(100);
     const moving = { streamed: 100, rate: 50, remaining: 8, state: undefined };
-    expect(watch.look(5)).toMatchObject(moving);
+    expect(watch.look(10)).toMatchObject(moving);
   });
 
   test("has a rate from the moment that its clients are done, even if that was between two looks", () => {
-    const one = held(300, 300, 300);
+    const one = held(...LONG);
     const { stream, watch } = one;
     streaming(one, 500n);
     stream.sincePhase = 0.5;
-    stream.elapsed = 4;
+    stream.elapsed = 9;
     stream.counters.addData(100);
-    expect(watch.look(4)).toMatchObject({ rate: 200, remaining: 2 });
+    expect(watch.look(9)).toMatchObject({ rate: 200, remaining: 2 });
   });
 
   test.each([
