@@ -79,7 +79,8 @@ const DETAILS: Readonly<Record<string, string>> = {
     "The summary has the checksum, too. The line is in the format of sha256sum(1), sha512sum(1), " +
     "md5sum(1) or b2sum(1). It names the file of `pipe=PATH` or `read=PATH`, and otherwise standard " +
     "input.",
-  "--progress-fd": "Instead of `size=`, an image or file whose size is known will do.",
+  "--progress-fd":
+    "Instead of `size=`, an image or file whose size is known will do, and so will `--hold`.",
   "--single": "They have to be a socket.",
 };
 
@@ -147,7 +148,7 @@ export const PROSE: Prose = {
     [
       "NBD_STREAMING_SIZE",
       "Set for the command of `pipe=exec:` and `read=exec:`: the length of the stream in bytes, if " +
-        "it is known.",
+        "it is known. With `--hold` it always is.",
     ],
     [
       "NBD_STREAMING_EXPORT",

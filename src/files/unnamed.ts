@@ -1,5 +1,5 @@
 /** A file without a name, in a folder that the user gave. */
-import { fstatSync, unlinkSync } from "node:fs";
+import { fstatSync, statfsSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ERRNO, O_CREAT, O_EXCL, O_RDWR } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
@@ -27,6 +27,32 @@ export interface UnnamedFile {
   readonly punches: boolean;
   /** FALLOC_FL_ZERO_RANGE. */
   readonly zeroesInPlace: boolean;
+}
+
+/** The file systems that a folder for large files may be on, by the magic number of statfs(2) (linux/magic.h). */
+const FILE_SYSTEMS: Record<number, string> = {
+  0xef53: "ext4",
+  0x58465342: "XFS",
+  0x9123683e: "Btrfs",
+  0x2fc12fc1: "ZFS",
+  0xf2f52010: "F2FS",
+  0xca451a4e: "bcachefs",
+  0x01021994: "tmpfs",
+  0x794c7630: "overlayfs",
+  0x65735546: "FUSE",
+  0x6969: "NFS",
+  0xff534d42: "CIFS",
+  0xfe534d42: "SMB",
+  0x00c36400: "CephFS",
+};
+
+/** The file system of an open file and the room that it has for this user, for the log. */
+export function describeFileSystem(fd: number): string {
+  const { type, bavail, bsize } = statfsSync(`/proc/self/fd/${fd}`);
+  // Some machines give it as a signed number.
+  const magic = type >>> 0;
+  const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
+  return `${name}, ${bavail * bsize} bytes free`;
 }
 
 /**

@@ -110,12 +110,11 @@ async function hostStream<Options extends HostOptions>(
   nbd: NbdServer,
   body: (stream: HostedStream<Options>) => Promise<Verdict>,
 ): Promise<StreamResult> {
-  const { direction } = options;
   const spool = await aboutStream(options, () => makeSpool(options));
   const endpoint = await aboutStream(options, () => prepare(options, spool));
   return await cleaningUp(
     async () => {
-      const { server, size } = await begin(options, endpoint, spool, nbd);
+      const server = await begin(options, endpoint, spool, nbd);
       const { stopSignal, observer } = options;
       endpoint.follow?.(() => server.counters.emitted);
       const unsubscribe = stopSignal.subscribe(() => server.poke());
@@ -123,7 +122,7 @@ async function hostStream<Options extends HostOptions>(
       await cleaningUp(
         async () => {
           await nbd.listening;
-          observer.watch(server, { direction, size }, { uri: server.uri, serverUri: nbd.uri() });
+          observer.watch(server, { uri: server.uri, serverUri: nbd.uri() });
           verdict = await body({
             server,
             options,
@@ -180,7 +179,7 @@ async function begin(
   endpoint: Endpoint | DeferredSink,
   spool: SpoolHandle | undefined,
   nbd: NbdServer,
-): Promise<{ server: StreamServer; size: bigint | undefined }> {
+): Promise<StreamServer> {
   const opened = endpoint instanceof DeferredSink ? undefined : endpoint;
   try {
     const size = options.size ?? opened?.length;
@@ -191,7 +190,7 @@ async function begin(
     await nbd.prepared();
     const { hasExitStatus: awaitsExit } = endpoint;
     const plan = planOf(options, { size, endpoint: opened?.handle, spool, awaitsExit });
-    return { server: new StreamServer({ ...options, endpoint, plan, nbd }), size };
+    return new StreamServer({ ...options, endpoint, plan, nbd });
   } catch (error) {
     return await cleaningUp<never>(
       () => {
@@ -214,12 +213,16 @@ async function makeSpool({
   spool: folder,
   hold,
   dryRun,
+  log,
 }: HostOptions): Promise<SpoolHandle | undefined> {
   if (folder === undefined || dryRun === true) return undefined;
   // Loaded only if it is needed, because loading takes time.
-  const { FolderError, makeUnnamed } = await import("../files/unnamed.ts");
+  const { describeFileSystem, FolderError, makeUnnamed } = await import("../files/unnamed.ts");
   try {
-    return { ...makeUnnamed(folder, !hold), folder };
+    const file = makeUnnamed(folder, !hold);
+    const holes = file.punches ? "" : ", without holes";
+    log.verbose(`the spool is in ${folder}: ${describeFileSystem(file.fd)}${holes}`);
+    return { ...file, folder };
   } catch (error) {
     if (!(error instanceof FolderError)) throw error;
     const { message: why, hint } = error;

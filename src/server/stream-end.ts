@@ -6,7 +6,6 @@ import type { Notice } from "../messages/notice.ts";
 import { NoticeError } from "../messages/notice-error.ts";
 import type { Entrance } from "../net/address.ts";
 import { signalStatus } from "../process/signals.ts";
-import type { Offset } from "../protocol/offset.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import { decideExitStatus, endedBy, type Verdict } from "./exit-status.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -90,6 +89,10 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
+  if (server.phase === "holding") {
+    const length = await heldLength(stream);
+    if (length !== undefined) server.beginStreaming(length);
+  }
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint);
     if (stopSignal.caught !== undefined) return stopped(stopSignal);
@@ -112,20 +115,27 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
+/** The length in bytes of a stream that is held; undefined if it has ended, or is stopped, before that is known. */
+async function heldLength({ server, options }: RunningStream): Promise<bigint | undefined> {
+  const { stopSignal, short } = options;
+  // The answer may have to wait for a slow disk.
+  for (;;) {
+    const end = (await server.status())?.end;
+    if (end !== undefined) return BigInt(short === "pad" ? (server.size ?? end) : end);
+    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
+  }
+}
+
 /** Opens the sink of a stream that was held. @returns why that is not possible; undefined if it is open */
 async function openNow(
   { server, options }: RunningStream,
   sink: DeferredSink,
 ): Promise<Notice | undefined> {
-  const { stopSignal, short } = options;
-  let end: Offset | undefined;
-  // The answer may have to wait for a slow disk.
-  while (end === undefined) {
-    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
-    end = (await server.status())?.end;
-  }
+  const { length } = server;
+  const isOver = server.state.ended || options.stopSignal.caught !== undefined;
+  if (isOver || length === undefined) return undefined;
   try {
-    const handle = await sink.open(BigInt(short === "pad" ? (server.size ?? end) : end));
+    const handle = await sink.open(length);
     if (server.state.ended) closeHandle(handle);
     else server.sinkOpened(handle);
     return undefined;

@@ -1,7 +1,7 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
-import type { EndpointHandle } from "../endpoint/spec.ts";
+import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
 import type { Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
@@ -26,7 +26,7 @@ import { NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import { Condition } from "./condition.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import type { Log } from "../log.ts";
-import type { Stage } from "./observer.ts";
+import type { Phase, Stage } from "./observer.ts";
 import type { Verdict } from "./exit-status.ts";
 import type { NbdServer, StreamExport } from "./nbd-server.ts";
 import { OpenTimer, ReconnectTimer } from "./timers.ts";
@@ -65,6 +65,8 @@ export class StreamServer implements StreamExport {
   #started: number | undefined;
   /** The endpoint is open, or comes when the clients are done. */
   opened: boolean;
+  /** When the clients of a stream that is held were done, by performance.now(), and its length from then on. */
+  #streaming: { readonly since: number; readonly length: bigint } | undefined;
   /** The last event of the stream thread; undefined before. */
   end: Ended | undefined;
   #nextId = 1;
@@ -158,9 +160,36 @@ export class StreamServer implements StreamExport {
     return this.accepted > 0 && this.negotiating().count === 0 && this.open === 0;
   }
 
+  get direction(): Direction {
+    return this.#options.plan.direction;
+  }
+
+  /** The {@link size}, or the length that a stream without a size, or without padding, turns out to have. */
+  get length(): bigint | undefined {
+    return this.#streaming?.length ?? this.size;
+  }
+
+  get phase(): Phase | undefined {
+    const { hold, dryRun } = this.#options.plan;
+    if (!hold || dryRun === true) return undefined;
+    return this.#streaming === undefined ? "holding" : "streaming";
+  }
+
   get stage(): Stage {
-    if (this.#finishing || this.state.ended) return "ending";
-    if (!this.opened) return "opening";
+    if (this.state.ended) return "ending";
+    switch (this.phase) {
+      case "holding":
+        // Its clients need no sink.
+        return this.#clientStage;
+      case "streaming":
+        return this.opened ? "ending" : "opening";
+      case undefined:
+        if (this.#finishing) return "ending";
+        return this.opened ? this.#clientStage : "opening";
+    }
+  }
+
+  get #clientStage(): Stage {
     return this.open === 0 ? "deserted" : "running";
   }
 
@@ -172,6 +201,11 @@ export class StreamServer implements StreamExport {
   /** Seconds since the first client came; 0 before. */
   get elapsed(): number {
     return this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
+  }
+
+  get phaseElapsed(): number {
+    if (this.#streaming === undefined) return this.elapsed;
+    return (performance.now() - this.#streaming.since) / 1000;
   }
 
   get counters(): Counters {
@@ -238,6 +272,14 @@ export class StreamServer implements StreamExport {
   /** Waits a short time until everything that has happened up to now is in the state. */
   sync(): Promise<void> {
     return this.#thread.sync();
+  }
+
+  /** The clients of a stream that is held are done. @param length in bytes, of what is streamed now */
+  beginStreaming(length: bigint): void {
+    this.#log.verbose(`the clients are done: ${length} bytes are streamed now`);
+    this.#streaming = { since: performance.now(), length };
+    // From now on the sink is waited for.
+    if (this.#options.plan.endpoint === undefined) this.opened = false;
   }
 
   /** The sink of a stream that was held is there. */

@@ -253,7 +253,10 @@ export class Engine {
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
     if (limit === 0 || this.#hasWork) poll.wait(0);
-    else if (!this.#busyPoll.spin(poll)) this.#busyPoll.sleep(poll, this.#timeout(limit));
+    else if (!this.#busyPoll.spin(poll)) {
+      this.#stream.beforeSleep?.();
+      this.#busyPoll.sleep(poll, this.#timeout(limit));
+    }
     this.woken = poll.revents(0) !== 0;
     if (endpointAt >= 0) this.#stream.reported(poll.revents(endpointAt), finishing);
     for (let i = 0; i < this.#connections.length; i++) {

@@ -91,11 +91,13 @@ export class SpoolFile {
   /** Writes at a position what {@link fill} has taken. */
   store(at: Offset): void {
     const relay = this.#relay as Relay;
-    this.#wrote(relay.held);
+    const { held } = relay;
     spoolCall(() => relay.drainAt(this.#fd, at));
+    this.#wrote(held);
   }
 
   #wrote(n: number): void {
+    this.#counters.addStored(n);
     this.#unmeasured += n;
     if (this.#unmeasured >= MEASURED) this.measure();
   }
@@ -114,6 +116,8 @@ export class SpoolFile {
 
   /** Makes zeroes of [at, at + length), as a hole. */
   punch(at: Offset, length: Offset): void {
+    // The most that it has taken is before.
+    this.remeasure();
     spoolCall(() => punchHole(this.#fd, at, length));
     this.measure();
   }
@@ -199,11 +203,17 @@ export class SpoolFile {
     this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
   }
 
+  /** Does so if the file has been written since the last time. */
+  remeasure(): void {
+    if (this.#unmeasured > 0) this.measure();
+  }
+
   close(): void {
     if (this.#fd < 0) return;
     this.measure();
     close(this.#fd);
     this.#fd = -1;
+    this.#counters.spooled = 0;
     this.#relay?.close();
     this.#relay = undefined;
   }

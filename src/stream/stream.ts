@@ -42,6 +42,8 @@ export interface Stream {
   reported(revents: number, finishing: boolean): void;
   /** The endpoint has failed. */
   endpointFailed(error: EndpointError): void;
+  /** Nothing can be done for now, and the thread is about to sleep. */
+  beforeSleep?(): void;
   /** The process of the source has ended. @param problem undefined if it has succeeded */
   processExited(problem: string | undefined): void;
   /** No client can come back any more: missing data breaks the stream now. */

@@ -15,13 +15,15 @@ setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 
+const FULL = 24 * MiB + 512;
+
 const images = tempFolder();
 afterAll(() => images[Symbol.dispose]());
 
 let full: Image;
 let sparse: Image;
 beforeAll(async () => {
-  full = await rawImage(images.file("full.raw"), 24 * MiB + 512);
+  full = await rawImage(images.file("full.raw"), FULL);
   sparse = await sparseImage(images.file("sparse.qcow2"));
 });
 
@@ -197,6 +199,19 @@ describe("a command as the sink", () => {
     { title: "is told no size where none is known", words: copy, told: "nothing" },
   ])("$title", async ({ words, told }) => {
     expect(await run(tell, words())).toMatchObject({ status: 0, stdout: `${told}\n` });
+  });
+
+  /** A stream that is held. */
+  const held = (...words: string[]) => [`spool=${images.path}`, "--hold", ...words, ...copy()];
+
+  test.each([
+    { title: "nobody has given a size", words: () => held(), told: FULL },
+    { title: "is padded", words: () => held("size=32M"), told: 32 * MiB },
+    { title: "is not padded", words: () => held("size=32M", "--no-pad"), told: FULL },
+  ])("is told the exact length of a stream that is held, of which $title", async (is) => {
+    const count = 'exec:wc -c | tr -d "\\n"; echo " of ${NBD_STREAMING_SIZE-nothing}"';
+    const told = `${is.told} of ${is.told}\n`;
+    expect(await run(count, is.words())).toMatchObject({ status: 0, stdout: told });
   });
 
   test("is not told the size of another stream", async () => {

@@ -85,6 +85,10 @@ export class HoldStream extends HoldState implements Stream {
     else this.#outlet.failed(error);
   }
 
+  beforeSleep(): void {
+    this.spool.remeasure();
+  }
+
   processExited(): void {
     // Only a source's exit status matters before the end of the stream.
   }

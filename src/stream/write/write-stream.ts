@@ -92,6 +92,10 @@ export class WriteStream extends WriteState implements Stream {
     this.#outlet.failed(error);
   }
 
+  beforeSleep(): void {
+    this.#spool?.remeasure();
+  }
+
   processExited(): void {
     // Only a source's exit status matters before the end of the stream.
   }
