@@ -210,12 +210,8 @@ async function begin(
 }
 
 /** Makes the file of `spool=`. @throws UserError */
-async function makeSpool({
-  spool: folder,
-  hold,
-  dryRun,
-}: HostOptions): Promise<SpoolHandle | undefined> {
-  if (folder === undefined || dryRun === true) return undefined;
+async function makeSpool({ spool: folder, hold }: HostOptions): Promise<SpoolHandle | undefined> {
+  if (folder === undefined) return undefined;
   // Loaded only if it is needed, because loading takes time.
   const { FolderError, makeUnnamed } = await import("../files/unnamed.ts");
   try {
