@@ -74,7 +74,7 @@ export function diagnose(trials: readonly Trial[], asked: AskedLine): ClientFind
   const good = trials.findLast(works);
   const common = { readsBack: (good ?? last).survey.readsBack.requests > 0, trials };
   if (good === undefined) {
-    const impossible = last.mode === "hold";
+    const impossible = last.mode === "hold" && !last.spoolFailed;
     return { streams: false, line: null, why: whyNot(last), impossible, ...NOTHING, ...common };
   }
   const needs = needsOf(good, asked.spool);

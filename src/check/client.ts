@@ -82,7 +82,8 @@ function nextAttempt(
 ): Attempt | undefined {
   const [first] = trials as [Trial];
   const last = trials.at(-1) as Trial;
-  const { mode, size, survey } = last;
+  const { mode, size, survey, spoolFailed } = last;
+  if (spoolFailed) return undefined;
   if (!works(last)) {
     if (mode === "window" && survey.undecided) return { mode: "spool", size };
     if (mode !== "hold" && needsHold(last)) return { mode: "hold", size };
@@ -140,7 +141,8 @@ async function tryOut(
   if (findings === undefined) throw new Error("the stream thread has not told what it saw");
   const status = commandStatus ?? signalStatus("SIGKILL");
   const problem = why === undefined ? null : textOf(why, vocabulary);
-  return { mode, size, status, problem, format, survey: findings };
+  const spoolFailed = why?.code === "SPOOL_FAILED";
+  return { mode, size, status, problem, format, spoolFailed, survey: findings };
 }
 
 /** True when the client does what only an ordinary disk can take, or may have failed because of that. */

@@ -48,6 +48,8 @@ export interface Trial {
   readonly problem: string | null;
   /** The image format that the disk begins like; null for none, and where it was not kept. */
   readonly format: string | null;
+  /** The spool has failed, as where it has no room: it is not known whether the command works. */
+  readonly spoolFailed: boolean;
   readonly survey: DryRunFindings;
 }
 

@@ -144,6 +144,11 @@ describe("that no line was found", () => {
     ["a command that fails for itself", trial({}, FAILED), false],
     ["one that writes nothing", trial({ writes: NONE }), false],
     ["one that would have to be held, which was not tried", trial(BACK, FAILED), false],
+    [
+      "one for which there was no room",
+      trial(BACK, { ...FAILED, mode: "hold", spoolFailed: true }),
+      false,
+    ],
     ["one that fails on an ordinary disk", trial(BACK, { ...FAILED, mode: "hold" }), true],
   ])("of %s is told from what is impossible", (_, one, impossible) => {
     expect(diagnose([one], ASKED)).toMatchObject({ line: null, impossible });

@@ -1,11 +1,12 @@
 /** Dry runs of real clients: what they find, and that the line which they end with works. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
-import type { ClientFindings } from "../../src/check/report.ts";
+import type { ClientFindings, Report } from "../../src/check/report.ts";
 import { check, said, typed } from "../support/check.ts";
 import { digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
-import { runProgram, startProgram } from "../support/program.ts";
+import { PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -267,6 +268,30 @@ test("a client that reads far ahead is run again with a spool, which answers it"
   // 128 MiB would do, and four times as many are safe.
   expect(report.client).toMatchObject({ window: 512 * MiB, spool: null });
 });
+
+const isolated = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]);
+test.skipIf(isolated.status !== 0)(
+  "a folder without room for the disk is told, once, and is not taken for the client's fault",
+  async () => {
+    using scratch = tempFolder();
+    const steps = 'mkdir full && mount -t tmpfs -o size=1M none full && exec "$@"';
+    const words = ["check", "--json", "spool=full", "--", "qemu-img", "convert", "-O", "qcow2"];
+    const program = [...PROGRAM, ...words, disk.path, "$nbd"];
+    await using running = start(["unshare", "-Urm", "sh", "-c", steps, "sh", ...program], {
+      cwd: scratch.path,
+    });
+    const { stdout } = await running.ended();
+    const { client } = JSON.parse(stdout) as Report;
+    expect(client?.trials.map(({ mode, spoolFailed }) => [mode, spoolFailed])).toEqual([
+      ["window", false],
+      ["hold", true],
+    ]);
+    expect(client).toMatchObject({ streams: false, impossible: false });
+    expect(client?.why).toMatch(
+      /^spool=full has no room for more, .*: name a folder with more room$/,
+    );
+  },
+);
 
 test("an image that has to grow has no line, and that is why", async () => {
   const { status, report } = await check([

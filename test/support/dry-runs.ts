@@ -32,8 +32,8 @@ const SURVEY: DryRunFindings = {
 
 /** A dry run of a client in order that has succeeded, but for what is given. */
 export function dryRun(survey: Partial<DryRunFindings> = {}, more: Partial<Trial> = {}): Trial {
-  const ended = { mode: "window", size: null, status: 0, problem: null, format: null } as const;
-  return { ...ended, survey: { ...SURVEY, ...survey }, ...more };
+  const ended = { status: 0, problem: null, format: null, spoolFailed: false };
+  return { mode: "window", size: null, ...ended, survey: { ...SURVEY, ...survey }, ...more };
 }
 
 /** The command has failed. */

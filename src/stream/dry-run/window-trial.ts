@@ -85,7 +85,12 @@ export class WindowTrial {
     if (this.#over) return;
     if (plan.kind === "hold") this.#hold(add(offset, plan.skip), plan.emit);
     else rule.claim();
-    while (rule.windowIsNext) rule.advance(nowhere);
+    this.#advance();
+  }
+
+  /** Lets go by what is next in sequence. */
+  #advance(): void {
+    while (this.#rule.windowIsNext) this.#rule.advance(nowhere);
   }
 
   #plan(offset: Offset, length: number): void {
@@ -119,10 +124,15 @@ export class WindowTrial {
 
   /** A WRITE_ZEROES. @returns false when it is late */
   zero(offset: Offset, length: Offset): boolean {
-    if (this.#over || this.#rule.zero(offset, length) === NBD_OK) return true;
-    this.alive = false;
-    if (this.#keeps) this.#rule.zero(offset, length, true);
-    return false;
+    if (this.#over) return true;
+    const rule = this.#rule;
+    const late = rule.zero(offset, length) !== NBD_OK;
+    if (late) {
+      this.alive = false;
+      if (this.#keeps) rule.zero(offset, length, true);
+    }
+    this.#advance();
+    return !late;
   }
 
   /** A READ. @returns the same as `SequentialRule.read` */

@@ -144,6 +144,14 @@ describe("a client out of order", () => {
     expect(log.findings.spool).toBeUndefined();
   });
 
+  test("has no spool if it writes into zeroes that have let go by what is behind them", () => {
+    const log = recorded([MiB, MiB]);
+    expect(zero(log, 0, MiB)).toBe(NBD_OK);
+    expect(log.findings.spool).toEqual({ needed: MiB });
+    expect(write(log, 0, 512)).toBe(NBD_OK);
+    expect(log.findings).toMatchObject({ spool: undefined, window: { size: MiB } });
+  });
+
   test("has no window if it goes back to what was written in order", () => {
     const { findings } = recorded([0, MiB], [2 * MiB, MiB], [512 * KiB, 512]);
     expect(findings).toMatchObject({ window: undefined, undecided: false, scattered: false });
