@@ -17,6 +17,7 @@ import {
   type StreamThreadData,
 } from "./stream/messages.ts";
 import { DryRunStream } from "./stream/dry-run/dry-run-stream.ts";
+import { HoldDryRun } from "./stream/dry-run/hold-dry-run.ts";
 import { HoldStream } from "./stream/hold/hold-stream.ts";
 import { ReadStream } from "./stream/read/read-stream.ts";
 import { SpoolFile } from "./stream/spool-file.ts";
@@ -120,11 +121,13 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
     return checksum === undefined ? sink : new ChecksumSink(sink, checksum);
   };
   const sink = plan.endpoint === undefined ? undefined : sinkOf(plan.endpoint);
+  const spool = plan.spool === undefined ? undefined : new SpoolFile(plan.spool, counters);
   if (plan.dryRun === true) {
     sink?.close();
-    return new DryRunStream({ size, window, counters, post });
+    return plan.hold
+      ? new HoldDryRun({ spool: spool as SpoolFile, size, counters, post })
+      : new DryRunStream({ size, window, spool, counters, post });
   }
-  const spool = plan.spool === undefined ? undefined : new SpoolFile(plan.spool, counters);
   if (plan.hold) {
     return new HoldStream({
       spool: spool as SpoolFile,

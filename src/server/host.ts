@@ -212,10 +212,9 @@ async function begin(
 async function makeSpool({
   spool: folder,
   hold,
-  dryRun,
   log,
 }: HostOptions): Promise<SpoolHandle | undefined> {
-  if (folder === undefined || dryRun === true) return undefined;
+  if (folder === undefined) return undefined;
   // Loaded only if it is needed, because loading takes time.
   const { describeFileSystem, FolderError, makeUnnamed } = await import("../files/unnamed.ts");
   try {

@@ -41,7 +41,10 @@ export interface FlowSettings {
   readonly exact: boolean;
   /** When written: nothing is emitted before the good end. It needs a spool. */
   readonly hold: boolean;
-  /** When written: only records what the clients do; nothing gets to the endpoint. */
+  /**
+   * When written: only records what the clients do; nothing gets to the endpoint. With a spool, READs get the
+   * replies of a stream that has it.
+   */
   readonly dryRun?: boolean;
 }
 
@@ -280,11 +283,15 @@ export interface DryRunFindings {
    */
   readonly window:
     { readonly size: number; readonly needed: number; readonly largest: number } | undefined;
+  /** The same for a `spool=`, and the most bytes that were ahead of their turn at once. */
+  readonly spool: { readonly needed: number } | undefined;
   /**
-   * A larger window would have given the client other replies, after which it may have gone on in another
-   * way.
+   * A larger window, or a spool, would have given the client other replies, after which it may have gone on in
+   * another way.
    */
   readonly undecided: boolean;
-  /** The client scatters its data over more places than are tracked; larger windows may suffice. */
+  /** The client scatters its data over more places than are tracked in windows; larger ones may suffice. */
   readonly scattered: boolean;
+  /** Bytes on the disk that the data took at most; only of a dry run with `hold`. */
+  readonly held?: number;
 }

@@ -181,13 +181,16 @@ export class Window {
     }
   }
 
-  /** Copies bytes over data that is held in memory; leaves out those whose position is not held. */
+  /**
+   * Copies bytes over data that is held; leaves out those whose position is not held.
+   *
+   * @throws SpoolError
+   */
   overwrite(at: Offset, bytes: Uint8Array): void {
+    const memory = new Memory(bytes);
     this.#runs.each(at, add(at, bytes.length), (from, to) => {
-      eachBlock(BLOCK, from, to, (key, place, length) => {
-        const done = Number(subtract(add(blockStart(key, BLOCK), place), at));
-        this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
-      });
+      const done = Number(subtract(from, at));
+      this.put(from, memory.at(done), Number(subtract(to, from)));
     });
   }
 
