@@ -84,11 +84,16 @@ async function runStream(data: StreamThreadData, inbox: Inbox): Promise<void> {
     receive: () => inbox.take() as Command | undefined,
     post,
   });
-  while (!engine.over) {
-    engine.turn();
-    if (!engine.woken) continue;
-    // Each command is posted first, and then the descriptor is signalled.
-    await inbox.delivery(wake.clear());
+  try {
+    while (!engine.over) {
+      engine.turn();
+      if (!engine.woken) continue;
+      // Each command is posted first, and then the descriptor is signalled.
+      await inbox.delivery(wake.clear());
+    }
+  } catch (error) {
+    engine.abandon();
+    throw error;
   }
 }
 
