@@ -8,6 +8,7 @@ import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts"
 import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { planOf, type SpoolHandle } from "../stream/messages.ts";
+import type { EndSignal } from "../process/signals.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
@@ -139,11 +140,8 @@ async function hostStream<Options extends HostOptions>(
           if (!server.state.ended) server.abort();
         },
         () => server.close(),
-        // A thread that has died before it opened the endpoint has not taken the descriptor.
         () => {
-          const { crash } = server.state;
-          const isLeft = crash !== undefined && !server.opened && "handle" in endpoint;
-          if (isLeft) closeHandle(endpoint.handle);
+          if (server.stillborn) closeUntaken(endpoint, spool);
         },
         unsubscribe,
         () => observer.end(),
@@ -198,15 +196,15 @@ async function begin(
         throw error;
       },
       () => endpoint.cancel(),
-      // No stream thread closes these, and the process at the other end would wait for ever.
-      () => {
-        if (opened !== undefined) closeHandle(opened.handle);
-      },
-      () => {
-        if (spool !== undefined) close(spool.fd);
-      },
+      () => closeUntaken(endpoint, spool),
     );
   }
+}
+
+/** Closes what no stream thread closes; the process at the other end would wait for ever. */
+function closeUntaken(endpoint: Endpoint | DeferredSink, spool: SpoolHandle | undefined): void {
+  if (spool !== undefined) close(spool.fd);
+  if (!(endpoint instanceof DeferredSink)) closeHandle(endpoint.handle);
 }
 
 /** Makes the file of `spool=`. @throws UserError */
@@ -236,19 +234,23 @@ async function prepare(
   try {
     const isLate = hold && dryRun !== true && opensLate(spec);
     if (!isLate) return await openOrExplain(options);
-    return new DeferredSink(endpointText(spec), (size) => openOrExplain({ ...options, size }));
+    const open = (size: bigint, stop: AbortSignal) => openOrExplain({ ...options, size }, stop);
+    return new DeferredSink(endpointText(spec), open);
   } catch (error) {
     if (spool !== undefined) close(spool.fd);
     throw error;
   }
 }
 
-async function openOrExplain(options: HostOptions): Promise<Endpoint> {
+/** @param late of a stream that has begun: ends the attempt in place of a signal. @throws UserError */
+async function openOrExplain(options: HostOptions, late?: AbortSignal): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
+  const raise = (signal: EndSignal) => stopSignal.raise(signal);
+  const stop = late ?? stopSignal.stop;
   try {
-    return await openEndpoint(spec, direction, { size, exportName }, stopSignal);
+    return await openEndpoint(spec, direction, { size, exportName }, { stop, raise });
   } catch (error) {
-    if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
+    if (late === undefined && stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const unusable = error instanceof UnusableError;
     throw new NoticeError("ERR_PIPE", {
       code: "ENDPOINT_UNUSABLE",

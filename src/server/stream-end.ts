@@ -90,13 +90,13 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
-  if (endpoint instanceof DeferredSink) {
-    const problem = await openNow(stream, endpoint);
-    if (stopSignal.caught !== undefined) return stopped(stopSignal);
-    if (problem !== undefined) return decide(problem);
-  }
   server.finish(size === undefined ? "allow" : short);
   const stop = noTimeLeft(stream);
+  if (endpoint instanceof DeferredSink) {
+    const problem = await openNow(stream, endpoint, stop);
+    const isCut = stop.aborted && stopSignal.caught !== undefined;
+    if (problem !== undefined) return isCut ? stopped(stopSignal) : decide(problem);
+  }
   await server.until(() => state.ended || stop.aborted);
   if (!state.ended) return stopSignal.caught === undefined ? decide() : stopped(stopSignal);
   const late = decide();
@@ -112,21 +112,29 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
-/** Opens the sink of a stream that was held. @returns why that is not possible; undefined if it is open */
+/**
+ * Opens the sink of a stream that was held, once no client can change it, and nothing that a client was to send
+ * again is missing.
+ *
+ * @param stop ends the attempt
+ * @returns why that is not possible; undefined if it is open, or if the stream has ended
+ */
 async function openNow(
   { server, options }: RunningStream,
   sink: DeferredSink,
+  stop: AbortSignal,
 ): Promise<Notice | undefined> {
-  const { stopSignal, short } = options;
+  const { state } = server;
   let end: Offset | undefined;
   // The answer may have to wait for a slow disk.
   while (end === undefined) {
-    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
+    if (state.ended || state.failure !== undefined || stop.aborted) return undefined;
     end = (await server.status())?.end;
   }
   try {
-    const handle = await sink.open(BigInt(short === "pad" ? (server.size ?? end) : end));
-    if (server.state.ended) closeHandle(handle);
+    const length = options.short === "pad" ? (server.size ?? end) : end;
+    const handle = await sink.open(BigInt(length), stop);
+    if (state.ended) closeHandle(handle);
     else server.sinkOpened(handle);
     return undefined;
   } catch (error) {

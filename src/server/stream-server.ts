@@ -147,6 +147,11 @@ export class StreamServer implements StreamExport {
     return this.#nbd.negotiating(this.info, accepted);
   }
 
+  /** True when the stream thread has died before it had taken the descriptors of its plan. */
+  get stillborn(): boolean {
+    return this.state.crash !== undefined && !this.#thread.begun;
+  }
+
   /** True when the stream has moved up to its size. */
   get isThrough(): boolean {
     const { size } = this;
