@@ -1,7 +1,7 @@
 /** Sets up everything that streams need, and cleans up behind them. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
-import { closeHandle, DeferredSink, opensLate } from "../endpoint/opening/deferred.ts";
+import { closeHandle, DeferredSink, openLate, opensLate } from "../endpoint/opening/deferred.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
@@ -246,9 +246,10 @@ async function prepare(
 async function openOrExplain(options: HostOptions, late?: AbortSignal): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
   const raise = (signal: EndSignal) => stopSignal.raise(signal);
-  const stop = late ?? stopSignal.stop;
+  const facts = { size, exportName };
   try {
-    return await openEndpoint(spec, direction, { size, exportName }, { stop, raise });
+    if (late !== undefined) return await openLate(spec, facts, { stop: late, raise });
+    return await openEndpoint(spec, direction, facts, { stop: stopSignal.stop, raise });
   } catch (error) {
     if (late === undefined && stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const unusable = error instanceof UnusableError;

@@ -2,7 +2,10 @@
 import { statSync } from "node:fs";
 import { close } from "../../../ffi/fd.ts";
 import type { EndpointHandle, EndpointSpec } from "../spec.ts";
+import type { StreamFacts } from "./command.ts";
+import { connectUnix } from "./connect.ts";
 import type { Endpoint, EndpointControl } from "./endpoint.ts";
+import { openEndpoint } from "./open.ts";
 
 /**
  * True for a sink that would notice to be opened, if nothing comes: a command would be started, and a listener
@@ -18,6 +21,22 @@ export function opensLate(spec: EndpointSpec): boolean {
     case "descriptor":
       return false;
   }
+}
+
+/**
+ * Opens a sink for which {@link opensLate} has held.
+ *
+ * @param attempt as for `openEndpoint`
+ * @throws as `openEndpoint`
+ */
+export async function openLate(
+  spec: EndpointSpec,
+  facts: StreamFacts,
+  attempt: Parameters<typeof openEndpoint>[3],
+): Promise<Endpoint> {
+  // Whatever has the name by now: where there is nothing, a FIFO would be made and wait for a reader.
+  if (spec.kind === "path") return connectUnix(spec.path);
+  return await openEndpoint(spec, "write", facts, attempt);
 }
 
 /** Does nothing until {@link open} is called; from then on it is what was opened. */
