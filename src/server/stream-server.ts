@@ -1,4 +1,5 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
+import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { EndpointHandle } from "../endpoint/spec.ts";
@@ -299,6 +300,11 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
+    if (this.state.ended) {
+      close(client.fd);
+      released();
+      return;
+    }
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;
