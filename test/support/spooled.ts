@@ -1,11 +1,11 @@
 /** Streams with a folder for what is not streamed yet: `spool=`, and `--hold`. */
-import { existsSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import type { RawClient } from "./nbd-client.ts";
 import { eventually } from "./program.ts";
 import { DATA, type Trial } from "./trial.ts";
 
 /** The trial's own folder, which is to be empty at the end, as its program names it. */
-export const FOLDER = "../own";
+const FOLDER = "../own";
 
 /** Options with which everything that is ahead of its turn, or everything at all, goes into {@link FOLDER}. */
 export const SPOOL = [`spool=${FOLDER}`, "window=0", `size=${DATA.length}`];
@@ -78,11 +78,4 @@ export function wasStarted(trial: Trial): boolean {
 /** Makes a folder's file system write what it has in memory, which may fail. */
 export function syncAll(path: string): void {
   Bun.spawnSync(["sync", "-f", path]);
-}
-
-/** The whole disk as a file, for real clients. */
-export function imageOf(trial: Trial): string {
-  const path = trial.file("disk.raw");
-  if (!existsSync(path)) writeFileSync(path, DATA);
-  return path;
 }
