@@ -378,6 +378,36 @@ describe.each(SIGNALS)("%s", (signal) => {
   });
 });
 
+const isolated =
+  process.getuid?.() === 0 && Bun.spawnSync(["unshare", "-m", "mount", "--help"]).success;
+
+test.skipIf(!isolated)(
+  "a signal does not wait for a name server that does not answer (needs root, unshare)",
+  async () => {
+    // Nobody else has this address, and nobody reads what comes to it.
+    const address = `127.${process.pid & 127}.${(process.pid >> 7) & 127}.53`;
+    const silent = await Bun.udpSocket({ hostname: address, port: 53 });
+    using folder = tempFolder();
+    const servers = folder.file("resolv.conf");
+    writeFileSync(servers, `nameserver ${address}\noptions timeout:30 attempts:5\n`);
+    const mount = `mount --bind ${servers} /etc/resolv.conf`;
+    const line = `exec unshare -m sh -c '${mount} && exec "$@"' sh "$@"`;
+    try {
+      const sink = { path: "tcp:nowhere.example:1" };
+      await using trial = await Trial.serve(sink, { args: HOLD, line });
+      using client = await trial.client();
+      expect(await writeAll(client, DATA)).toBe(0);
+      client.disconnect();
+      await trial.program.saying(/client 1 ended: disconnected/);
+      await Bun.sleep(100);
+      trial.program.process.kill("SIGTERM");
+      await trial.fails({ status: 143, message: /truncated: ended by SIGTERM$/, bytes: 0 });
+    } finally {
+      silent.close();
+    }
+  },
+);
+
 test("a client that comes while the sink is opened finds no export any more", async () => {
   await using server = await silentListener();
   await using trial = await Trial.serve({ path: `tcp:127.0.0.1:${server.port}` }, { args: HOLD });
