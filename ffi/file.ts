@@ -11,8 +11,9 @@ import {
   SEEK_HOLE,
   SEEK_SET,
   SPLICE_F_MOVE,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
 } from "./constants.ts";
-import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
+import { checked, lastErrno, SyscallError } from "./errno.ts";
 import { open } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
@@ -35,9 +36,16 @@ export function pread(fd: number, address: number, length: number, at: FileOffse
   return checked("pread", () => Number(libc.pread(fd, address as Pointer, length, at)));
 }
 
-/** pwrite(2). @returns bytes written */
+/** pwrite(2). @returns bytes written, at least 1 */
 export function pwrite(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+  return advanced("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+}
+
+/** As {@link checked}, for calls that are repeated until all is written: one that writes nothing would be for ever. */
+function advanced(syscall: string, call: () => number): number {
+  const n = checked(syscall, call);
+  if (n === 0) throw new SyscallError(syscall, ERRNO.EIO);
+  return n;
 }
 
 /** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */
@@ -86,17 +94,31 @@ function allocateBy(mode: number, fd: number, at: FileOffset, length: FileOffset
   checked("fallocate", () => libc.fallocate(fd, mode, at, length));
 }
 
+/** A position behind everything that a file system can store. */
+const FAR = 2n ** 62n;
+
+/**
+ * Asks whether the kernel has failed to write to the disk what was written to the file since it was opened: it
+ * reports that once, and may forget the data. Waits for nothing, and writes nothing: there is nothing at the
+ * position that it names (sync_file_range(2), SYNC_FILE_RANGE_WAIT_BEFORE).
+ *
+ * @throws SyscallError EIO, ENOSPC or EDQUOT if so
+ */
+export function reportLostWrites(fd: number): void {
+  const range = () => libc.sync_file_range(fd, FAR, 1, SYNC_FILE_RANGE_WAIT_BEFORE);
+  checked("sync_file_range", range);
+}
+
 const position = new Memory(8);
 
 /**
  * splice(2) from a pipe, which is not empty, to a position of a file. Waits for the disk.
  *
- * @returns bytes moved
+ * @returns bytes moved, at least 1
  */
 export function spliceInto(pipe: number, fd: number, at: FileOffset, length: number): number {
   position.view.setBigInt64(0, BigInt(at), true);
-  let n: number;
-  do n = Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE));
-  while (n < 0 && interrupted("splice"));
-  return n;
+  return advanced("splice", () =>
+    Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE)),
+  );
 }

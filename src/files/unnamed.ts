@@ -6,6 +6,7 @@ import { SyscallError } from "../../ffi/errno.ts";
 import { close, open, truncate } from "../../ffi/fd.ts";
 import { openUnnamed, punchHole, pwrite, zeroRange } from "../../ffi/file.ts";
 import { Memory } from "../../ffi/memory.ts";
+import { messageOf } from "../errors.ts";
 
 /** Bytes before the first ones that are written as a test: far more than file systems allocate at once. */
 const GAP = 16 * 1024 * 1024;
@@ -95,7 +96,13 @@ function openInFolder(folder: string): number {
 function openAndUnlink(folder: string): number {
   const path = join(folder, `.nbd-streaming-${crypto.randomUUID()}`);
   const fd = open(path, O_CREAT | O_EXCL | O_RDWR, 0o600);
-  unlinkSync(path);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    close(fd);
+    const why = `a file cannot be removed from it (${messageOf(error)})`;
+    throw new FolderError(why, "name a folder that you may write to");
+  }
   return fd;
 }
 

@@ -89,17 +89,17 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
+  server.finish(size === undefined ? "allow" : short);
+  const stop = noTimeLeft(stream);
   if (server.phase === "holding") {
-    const length = await heldLength(stream);
+    const length = await heldLength(stream, stop);
     if (length !== undefined) server.beginStreaming(length);
   }
   if (endpoint instanceof DeferredSink) {
-    const problem = await openNow(stream, endpoint);
-    if (stopSignal.caught !== undefined) return stopped(stopSignal);
-    if (problem !== undefined) return decide(problem);
+    const problem = await openNow(stream, endpoint, stop);
+    const isCut = stop.aborted && stopSignal.caught !== undefined;
+    if (problem !== undefined) return isCut ? stopped(stopSignal) : decide(problem);
   }
-  server.finish(size === undefined ? "allow" : short);
-  const stop = noTimeLeft(stream);
   await server.until(() => state.ended || stop.aborted);
   if (!state.ended) return stopSignal.caught === undefined ? decide() : stopped(stopSignal);
   const late = decide();
@@ -115,28 +115,41 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
-/** The length in bytes of a stream that is held; undefined if it has ended, or is stopped, before that is known. */
-async function heldLength({ server, options }: RunningStream): Promise<bigint | undefined> {
-  const { stopSignal, short } = options;
+/**
+ * The length in bytes of a stream that is held, once no client can change it; undefined if it has ended, or is
+ * stopped, before that is known.
+ *
+ * @param stop ends the attempt
+ */
+async function heldLength(
+  { server, options }: RunningStream,
+  stop: AbortSignal,
+): Promise<bigint | undefined> {
+  const { state } = server;
   // The answer may have to wait for a slow disk.
-  for (;;) {
+  while (!state.ended && state.failure === undefined && !stop.aborted) {
     const end = (await server.status())?.end;
-    if (end !== undefined) return BigInt(short === "pad" ? (server.size ?? end) : end);
-    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
+    if (end !== undefined) return BigInt(options.short === "pad" ? (server.size ?? end) : end);
   }
+  return undefined;
 }
 
-/** Opens the sink of a stream that was held. @returns why that is not possible; undefined if it is open */
+/**
+ * Opens the sink of a stream that was held, once nothing that a client was to send again is missing.
+ *
+ * @param stop ends the attempt
+ * @returns why that is not possible; undefined if it is open, or if the stream has ended
+ */
 async function openNow(
-  { server, options }: RunningStream,
+  { server }: RunningStream,
   sink: DeferredSink,
+  stop: AbortSignal,
 ): Promise<Notice | undefined> {
-  const { length } = server;
-  const isOver = server.state.ended || options.stopSignal.caught !== undefined;
-  if (isOver || length === undefined) return undefined;
+  const { state, length, phase } = server;
+  if (phase !== "streaming" || length === undefined) return undefined;
   try {
-    const handle = await sink.open(length);
-    if (server.state.ended) closeHandle(handle);
+    const handle = await sink.open(length, stop);
+    if (state.ended) closeHandle(handle);
     else server.sinkOpened(handle);
     return undefined;
   } catch (error) {

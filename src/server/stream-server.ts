@@ -1,4 +1,5 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
+import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
@@ -147,6 +148,11 @@ export class StreamServer implements StreamExport {
   /** Clients that negotiate, and may be this stream's. @param accepted counts only so many, the first ones */
   negotiating(accepted?: number): Negotiating {
     return this.#nbd.negotiating(this.info, accepted);
+  }
+
+  /** True when the stream thread has died before it had taken the descriptors of its plan. */
+  get stillborn(): boolean {
+    return this.state.crash !== undefined && !this.#thread.begun;
   }
 
   /** True when the stream has moved up to its size. */
@@ -336,6 +342,11 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
+    if (this.state.ended) {
+      close(client.fd);
+      released();
+      return;
+    }
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;

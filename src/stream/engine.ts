@@ -237,6 +237,19 @@ export class Engine {
     this.#options.post({ type: "ended", ...this.#stream.close() });
   }
 
+  /** Closes everything, in place of a regular end: an error of the program has come out of {@link turn}. */
+  abandon(): void {
+    const steps = [...this.#connections, ...this.#idle].map((one) => () => one.close());
+    this.#state = "over";
+    for (const step of [...steps, () => this.#idle.close(), () => this.#stream.close()]) {
+      try {
+        step();
+      } catch {
+        // The first error is the one to tell of.
+      }
+    }
+  }
+
   #wait(limit: number): void {
     const poll = this.#poll;
     const { fd } = this.#stream;

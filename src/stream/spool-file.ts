@@ -10,6 +10,7 @@ import {
   pread,
   punchHole,
   pwrite,
+  reportLostWrites,
   seekTo,
   zeroRange,
 } from "../../ffi/file.ts";
@@ -54,12 +55,15 @@ export class SpoolFile {
   #unmeasured = 0;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
+  /** Room is given back. */
+  #releases: boolean;
   readonly #unit = PAGES_AS_ONE * pageSize();
 
   constructor({ fd, folder, punches, zeroesInPlace }: SpoolHandle, counters: Counters) {
     this.#fd = fd;
     this.folder = folder;
     this.punches = punches;
+    this.#releases = punches;
     this.zeroesInPlace = zeroesInPlace;
     this.#counters = counters;
   }
@@ -99,7 +103,17 @@ export class SpoolFile {
   #wrote(n: number): void {
     this.#counters.addStored(n);
     this.#unmeasured += n;
-    if (this.#unmeasured >= MEASURED) this.measure();
+    if (this.#unmeasured < MEASURED) return;
+    this.measure();
+    this.check();
+  }
+
+  /**
+   * Asks whether what was written has been lost on its way to the disk, which shows nowhere else: reading it gives
+   * zeroes, or what was there before. Called before a stream is taken for complete, and now and then.
+   */
+  check(): void {
+    spoolCall(() => reportLostWrites(this.#fd));
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -190,17 +204,27 @@ export class SpoolFile {
 
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
-    if (!this.punches) return;
+    if (!this.#releases) return;
     const until = subtract(end, Number(BigInt(end) % BigInt(this.#unit)));
     if (until <= this.#punched) return;
-    this.punch(this.#punched, subtract(until, this.#punched));
-    this.#punched = until;
+    try {
+      this.punch(this.#punched, subtract(until, this.#punched));
+      this.#punched = until;
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      // A hole may need room, too, and nothing is lost without it.
+      this.#releases = false;
+    }
   }
 
   /** Updates the counters by the room that the file takes on the disk. */
   measure(): void {
     this.#unmeasured = 0;
-    this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+    try {
+      this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+    } catch {
+      // Only a figure is missing. A disk that fails shows where the data is concerned.
+    }
   }
 
   /** Does so if the file has been written since the last time. */

@@ -13,6 +13,7 @@ import {
   NBD_EINVAL,
   NBD_ENOSPC,
   NBD_ENOTSUP,
+  NBD_ESHUTDOWN,
   NBD_OK,
 } from "../../protocol/constants.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
@@ -90,7 +91,7 @@ export class HoldHandler implements RequestHandler, Changer {
         channel.reply(channel.allows(NBD_CMD_FLAG_FUA) ? this.#failure : NBD_EINVAL);
         break;
       case NBD_CMD_BLOCK_STATUS:
-        channel.replyBlockStatus(this.#stream.advertised, (at) => this.#stream.spool.dataAt(at));
+        this.#blockStatus();
         break;
       default:
         channel.reply(NBD_EINVAL);
@@ -98,9 +99,10 @@ export class HoldHandler implements RequestHandler, Changer {
     return MORE;
   }
 
-  /** The `NBD_E*` of a stream that is broken; NBD_OK of one that is not. */
+  /** The `NBD_E*` of a stream that is broken, or that its clients have left; NBD_OK of any other. */
   get #failure(): number {
-    return this.#stream.failure?.errno ?? NBD_OK;
+    const { failure, isFinal } = this.#stream;
+    return failure?.errno ?? (isFinal ? NBD_ESHUTDOWN : NBD_OK);
   }
 
   refused(error: number): void {
@@ -174,7 +176,7 @@ export class HoldHandler implements RequestHandler, Changer {
     const end = add(this.#at, this.#left);
     if (stream.isOvertaken(this, this.#at, end)) return YIELD;
     const n = Math.min(this.#left, input.available);
-    const isStored = this.#status === NBD_OK && stream.failure === undefined;
+    const isStored = this.#status === NBD_OK && this.#failure === NBD_OK;
     if (n > 0) {
       const { address } = input;
       const inside = Number(subtract(stream.inside(this.#at, n), this.#at));
@@ -221,8 +223,12 @@ export class HoldHandler implements RequestHandler, Changer {
     return this.#moved();
   }
 
-  /** Uses the spool, whose failure becomes the reply. */
+  /** Changes the disk, unless it must not change any more; a failure becomes the reply. */
   #spooling(work: () => void): void {
+    if (this.#failure !== NBD_OK) {
+      this.#status = this.#failure;
+      return;
+    }
     try {
       work();
     } catch (error) {
@@ -352,6 +358,18 @@ export class HoldHandler implements RequestHandler, Changer {
       replies.refuse(request, this.#failure, "the spool cannot be read");
     }
     return MORE;
+  }
+
+  #blockStatus(): void {
+    const { request, replies } = this.channel;
+    const { advertised, spool } = this.#stream;
+    try {
+      this.channel.replyBlockStatus(advertised, (at) => spool.dataAt(at));
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      this.#stream.endpointFailed(error);
+      replies.refuse(request, this.#failure, "the spool cannot be read");
+    }
   }
 
   #replyRead(offset: Offset, length: number): void {

@@ -41,6 +41,8 @@ export abstract class HoldState {
   end: Offset = 0;
   /** Where the data in the spool ends. */
   dataEnd: Offset = 0;
+  /** The clients are done, so the disk changes no more. */
+  isFinal = false;
   /** How often the disk has changed. */
   moves = 0;
   readonly post: (event: StreamEvent) => void;
@@ -72,7 +74,7 @@ export abstract class HoldState {
   abstract endpointFailed(error: EndpointError): void;
 
   protected spoolFailed(error: EndpointError, counters: Counters): void {
-    this.break(spoolFailed(this.spool.folder, error, counters));
+    this.break(spoolFailed(this.spool, error, counters));
   }
 
   /** A WRITE or WRITE_ZEROES is refused: the stream lacks its data. */

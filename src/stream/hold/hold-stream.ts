@@ -40,7 +40,7 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   #outletOf(sink: Sink): Outlet {
-    return new Outlet(sink, this.#counters, this.spool.folder, (failure) => this.break(failure));
+    return new Outlet(sink, this.#counters, this.spool, (failure) => this.break(failure));
   }
 
   takeSink(endpoint: EndpointHandle): void {
@@ -94,6 +94,7 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   finish(short: ShortStream): void {
+    this.isFinal = true;
     this.#until = short === "pad" ? this.size : min(this.end, this.size);
   }
 

@@ -5,7 +5,7 @@ import type { Sink } from "../../endpoint/sinks/sink.ts";
 import type { Failure } from "../../messages/notice.ts";
 import type { Counters } from "../counters.ts";
 import { readerGone, sinkFailed, spoolFailed } from "../failure.ts";
-import { SpoolError } from "../spool-file.ts";
+import { SpoolError, type SpoolFile } from "../spool-file.ts";
 import { Emitter } from "./emitter.ts";
 
 /**
@@ -18,24 +18,24 @@ const DRAIN_INTERVAL = 5;
 export class Outlet {
   readonly emitter: Emitter;
   readonly #sink: Sink;
-  readonly #spoolFolder: string;
+  readonly #spool: SpoolFile | undefined;
   readonly #onLoss: (failure: Failure) => void;
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
 
   /**
-   * @param spoolFolder where data for the sink may come from, for messages
+   * @param spool where data for the sink may come from
    * @param onLoss called when the sink, or the spool, is of no use any more
    */
   constructor(
     sink: Sink,
     counters: Counters,
-    spoolFolder: string,
+    spool: SpoolFile | undefined,
     onLoss: (failure: Failure) => void,
   ) {
     this.#sink = sink;
-    this.#spoolFolder = spoolFolder;
+    this.#spool = spool;
     this.#onLoss = onLoss;
     this.emitter = new Emitter(sink, counters);
   }
@@ -87,7 +87,7 @@ export class Outlet {
     const { counters } = this.emitter;
     this.#lose(
       error instanceof SpoolError
-        ? spoolFailed(this.#spoolFolder, error, counters)
+        ? spoolFailed(this.#spool as SpoolFile, error, counters)
         : sinkFailed(this.#sink.name, error, counters.emitted),
     );
   }
@@ -98,8 +98,14 @@ export class Outlet {
     this.#sink.close();
   }
 
-  /** Waits until the reader has taken everything that was queued, and closes the sink. @returns true when that is done */
+  /**
+   * Waits until the reader has taken everything that was queued, and closes the sink.
+   *
+   * @returns true when that is done
+   * @throws EndpointError of the sink, and of the spool if not all that came from it was what had been put there
+   */
   complete(): boolean {
+    this.#spool?.check();
     if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
     this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
     return false;

@@ -38,7 +38,7 @@ export class WriteStream extends WriteState implements Stream {
     const { sink, size, window, spool, counters, post } = options;
     const held = window > 0 || spool !== undefined ? new Window(window, { spool }) : undefined;
     let lost = (_: Failure) => {};
-    const outlet = new Outlet(sink, counters, spool?.folder ?? "", (failure) => lost(failure));
+    const outlet = new Outlet(sink, counters, spool, (failure) => lost(failure));
     super(new SequentialRule(size, held), outlet.emitter, post, options);
     lost = (failure) => this.lost(failure);
     this.#outlet = outlet;
