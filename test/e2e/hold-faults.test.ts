@@ -427,7 +427,9 @@ test.each(MODES)("SIGUSR1 asks for progress at any time ($mode)", async ({ args 
     using client = await trial.client();
     expect(await writeAhead(client)).toBe(0);
     trial.program.process.kill("SIGUSR1");
-    await trial.program.saying(/: 0%, 0 B of 8.00 MiB/);
+    await trial.program.saying(
+      args.includes("--hold") ? /: holding \S+ MiB/ : /: 0%, 0 B of 8.00 MiB/,
+    );
     expect(await writePart(client, 512, HALF)).toBe(0);
     finish(client);
   }
