@@ -17,6 +17,7 @@ import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
 import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import { placeIn } from "./blocks.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
 
@@ -187,7 +188,7 @@ export class SpoolFile {
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
     if (!this.punches) return;
-    const until = subtract(end, Number(BigInt(end) % BigInt(this.#unit)));
+    const until = subtract(end, placeIn(end, this.#unit));
     if (until <= this.#punched) return;
     this.punch(this.#punched, subtract(until, this.#punched));
     this.#punched = until;

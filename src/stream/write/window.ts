@@ -66,12 +66,12 @@ export class Window {
 
   /** Where the first held run starts; undefined when nothing is held. */
   get start(): Offset | undefined {
-    return this.#runs.first?.start;
+    return this.#runs.start;
   }
 
   /** Where the last held run ends; undefined when nothing is held. */
   get end(): Offset | undefined {
-    return this.#runs.last?.end;
+    return this.#runs.end;
   }
 
   /** Bytes that are held. */
@@ -181,13 +181,16 @@ export class Window {
     }
   }
 
-  /** Copies bytes over data that is held in memory; leaves out those whose position is not held. */
+  /**
+   * Copies bytes over data that is held; leaves out those whose position is not held.
+   *
+   * @throws SpoolError
+   */
   overwrite(at: Offset, bytes: Uint8Array): void {
+    const memory = new Memory(bytes);
     this.#runs.each(at, add(at, bytes.length), (from, to) => {
-      eachBlock(BLOCK, from, to, (key, place, length) => {
-        const done = Number(subtract(add(blockStart(key, BLOCK), place), at));
-        this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
-      });
+      const done = Number(subtract(from, at));
+      this.put(from, memory.at(done), Number(subtract(to, from)));
     });
   }
 
@@ -225,28 +228,28 @@ export class Window {
    */
   countNeeded(offset: Offset): void {
     if (this.#blocks.size * BLOCK <= this.needed) return;
-    const index = this.#runs.indexAt(offset);
-    if (index === this.#runs.count) return;
-    this.needed = Math.max(this.needed, this.#blocksFrom(index) * BLOCK);
+    const run = this.#runs.at(offset);
+    if (run === undefined) return;
+    this.needed = Math.max(this.needed, this.#blocksFrom(run.start) * BLOCK);
   }
 
-  /** Blocks in which the run of this index lies, or one behind it. */
-  #blocksFrom(index: number): number {
+  /** Blocks in which the run lies that starts at `start`, or one behind it. */
+  #blocksFrom(start: Offset): number {
     const runs = this.#runs;
     // All blocks without those below are quicker to count, unless some hold nothing yet.
-    if (index > runs.count / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
-    const below = runs.slice(0, index);
-    const last = below.at(-1);
-    const first = blockOf((runs.slice(index, index + 1)[0] as Run).start, BLOCK);
-    const shared = last !== undefined && lastBlockOf(last) === first;
-    return this.#blocks.size - blocksOf(below) + (shared ? 1 : 0);
+    if (runs.countBelow(start) > runs.count / 2 || this.#arriving.size > 0) {
+      return blocksOf(runs, start, runs.end as Offset).count;
+    }
+    const below = blocksOf(runs, 0, start);
+    const isShared = below.last === blockOf(start, BLOCK);
+    return this.#blocks.size - below.count + (isShared ? 1 : 0);
   }
 
   /** Drops the data below `head`. */
   trim(head: Offset): void {
-    const runs = this.#runs;
-    for (let first = runs.first; first !== undefined && first.start < head; first = runs.first) {
-      this.#drop(first.start, min(first.end, head), this.#free);
+    for (let start = this.start; start !== undefined && start < head; start = this.start) {
+      const { end } = this.#runs.at(start) as Run;
+      this.#drop(start, min(end, head), this.#free);
     }
   }
 
@@ -258,8 +261,9 @@ export class Window {
    */
   shift(target: ShiftTarget, limit?: Offset): Offset {
     this.#recycle();
-    const { start, end: runEnd } = this.#runs.first as Run;
-    const last = min(runEnd, limit ?? runEnd);
+    const run = this.runAt(0) as Run;
+    const { start } = run;
+    const last = min(run.end, limit ?? run.end);
     const spooled = this.#spooled.at(start);
     if (this.spool !== undefined && spooled !== undefined && spooled.start <= start) {
       const end = min(min(last, spooled.end), add(start, SPOOL_PIECE));
@@ -333,19 +337,15 @@ export class Window {
   }
 }
 
-function lastBlockOf({ end }: Run): Offset {
-  return blockOf(subtract(end, 1), BLOCK);
-}
-
-/** The number of blocks of runs, which are in order and disjoint. */
-function blocksOf(runs: readonly Run[]): number {
-  let blocks = 0;
+/** The number of blocks in which the parts of runs in [start, end) lie, and the last of them. */
+function blocksOf(runs: Runs, start: Offset, end: Offset): { count: number; last: Offset } {
+  let count = 0;
   let last: Offset = -1;
-  for (const run of runs) {
-    const first = blockOf(run.start, BLOCK);
-    const end = lastBlockOf(run);
-    blocks += Number(subtract(end, first)) + (first === last ? 0 : 1);
-    last = end;
-  }
-  return blocks;
+  runs.each(start, end, (from, to) => {
+    const first = blockOf(from, BLOCK);
+    const isShared = first === last;
+    last = blockOf(subtract(to, 1), BLOCK);
+    count += Number(subtract(last, first)) + (isShared ? 0 : 1);
+  });
+  return { count, last };
 }
