@@ -1,8 +1,10 @@
 /** A stream that is written, through the real engine into a real FIFO. */
+import { dirname } from "node:path";
 import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { close, open, read } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { FifoSink } from "../../src/endpoint/sinks/pipe-sink.ts";
+import { makeUnnamed } from "../../src/files/unnamed.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
@@ -11,6 +13,7 @@ import {
 } from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
+import { SpoolFile } from "../../src/stream/spool-file.ts";
 import { WriteStream } from "../../src/stream/write/write-stream.ts";
 import { EngineFixture } from "./engine.ts";
 import { encodeRequest } from "./wire.ts";
@@ -24,6 +27,8 @@ export interface StreamOptions {
   /** False leaves the FIFO without a reader until {@link StreamFixture.openReader}. */
   readonly reader?: boolean;
   readonly window?: number;
+  /** There is a spool, in TMPDIR. */
+  readonly spool?: boolean;
   /** Bytes that a client which comes back may repeat. */
   readonly remembered?: number;
   readonly idleTimeout?: number;
@@ -41,13 +46,18 @@ export class StreamFixture extends EngineFixture {
     size = toOffset(UNBOUNDED_SIZE),
     reader = true,
     window = 0,
+    spool: spools = false,
     remembered = 0,
     idleTimeout,
     flushes = true,
   }: StreamOptions = {}) {
     super(({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteStream({ sink, size, window, remembered, flushes, counters, post });
+      const folder = dirname(path);
+      const spool = spools
+        ? new SpoolFile({ ...makeUnnamed(folder, true), folder }, counters)
+        : undefined;
+      return new WriteStream({ sink, size, window, spool, remembered, flushes, counters, post });
     }, idleTimeout);
     if (reader) {
       this.openReader();
