@@ -238,6 +238,7 @@ export abstract class WriteState {
   ): void {
     const buffer = (this.#buffer ??= new Memory(SPOOL_PIECE));
     file.read(start, buffer, 0, Number(length));
+    file.release(add(start, length));
     push(buffer.at(0), Number(length));
   }
 

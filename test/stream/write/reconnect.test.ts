@@ -146,8 +146,7 @@ function payload(index: number, length: number): Buffer {
 }
 
 function diskOf(requests: readonly Request[]): Buffer {
-  const last = requests.at(-1) as Request;
-  const disk = Buffer.alloc(last.offset + last.length);
+  const disk = Buffer.alloc(Math.max(...requests.map(({ offset, length }) => offset + length)));
   for (const [index, { kind, offset, length }] of requests.entries()) {
     if (kind === "write") payload(index, length).copy(disk, offset);
   }
@@ -164,35 +163,45 @@ function play(stream: StreamFixture, client: Client, happenings: readonly Event[
   }
 }
 
+/** The same requests in any order. */
+const shuffled = script.chain((requests) =>
+  fc.shuffledSubarray(requests, { minLength: requests.length }),
+);
+
 describe("a client that comes back", () => {
-  test("what comes out is the disk, however often and whenever the connection was lost", () => {
-    fc.assert(
-      fc.property(script, events, (requests, happenings) => {
-        // As the stream thread makes it: what was in flight comes back in any order.
-        using stream = new StreamFixture({
-          window: REMEMBERED,
-          remembered: REMEMBERED,
-        });
-        const client = new Client(stream, requests);
-        play(stream, client, happenings);
-        stream.stalled = false;
-        stream.until(() => {
-          client.hear();
-          client.send(16);
-          return client.done;
-        });
-        expect(client.errors).toEqual([]);
-        client.leave();
-        stream.settle();
-        expect(stream.broken).toBeUndefined();
-        const out = finish(stream);
-        const want = diskOf(requests);
-        expect(out.length).toBe(want.length);
-        expect(out.equals(want)).toBeTrue();
-      }),
-      { seed: SEED, numRuns: RUNS },
-    );
-  });
+  test.each([
+    // As the stream thread makes it: what was in flight comes back in any order.
+    ["in order", script, { window: REMEMBERED }],
+    ["in order, with a spool", script, { window: REMEMBERED, spool: true }],
+    ["in any order, with a spool", shuffled, { window: REMEMBERED, spool: true }],
+    ["in any order, with a spool for nearly all", shuffled, { window: 128 * 1024, spool: true }],
+  ])(
+    "makes the disk, however often and whenever the connection was lost: %s",
+    (_, requested, options) => {
+      fc.assert(
+        fc.property(requested, events, (requests, happenings) => {
+          using stream = new StreamFixture({ ...options, remembered: REMEMBERED });
+          const client = new Client(stream, requests);
+          play(stream, client, happenings);
+          stream.stalled = false;
+          stream.until(() => {
+            client.hear();
+            client.send(16);
+            return client.done;
+          });
+          expect(client.errors).toEqual([]);
+          client.leave();
+          stream.settle();
+          expect(stream.broken).toBeUndefined();
+          const out = finish(stream);
+          const want = diskOf(requests);
+          expect(out.length).toBe(want.length);
+          expect(out.equals(want)).toBeTrue();
+        }),
+        { seed: SEED, numRuns: RUNS },
+      );
+    },
+  );
 });
 
 describe("a WRITE below the head", () => {
