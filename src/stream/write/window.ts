@@ -111,7 +111,9 @@ export class Window {
     if (this.#blocks.has(key)) return;
     const from = blockStart(key, BLOCK);
     if (this.#spooled.has(from)) return;
-    if (this.spool === undefined || (this.#blocks.size + 1) * BLOCK <= this.size) {
+    // What is on its way to the sink takes memory, too.
+    const taken = this.#blocks.size + this.#leaving.length;
+    if (this.spool === undefined || (taken + 1) * BLOCK <= this.size) {
       this.#blocks.set(key, this.#free.pop() ?? this.#allocate());
       return;
     }
