@@ -204,6 +204,26 @@ describe("a client that comes back", () => {
   );
 });
 
+test("what a client may repeat takes no room in the spool once it is out", () => {
+  using stream = new StreamFixture({ window: 64 * 1024, remembered: MiB, spool: true });
+  const peer = stream.connect();
+  const part = 8 * MiB;
+  const data = pseudoRandom(MiB, 4);
+  let most = 0;
+  for (let start = 0; start < 6 * part; start += 2 * part) {
+    for (const from of [start + part, start]) {
+      for (let at = from; at < from + part; at += MiB) {
+        expect(ask(stream, peer, encodeWrite(at, data))).toBe(0);
+        most = Math.max(most, stream.counters.spooled);
+      }
+    }
+    stream.until(() => stream.counters.emitted === start + 2 * part);
+  }
+  expect(most).toBeGreaterThan(part - MiB);
+  expect(most).toBeLessThan(2 * part);
+  expect(stream.counters.spooled).toBeLessThan(MiB);
+});
+
 describe("a WRITE below the head", () => {
   const KiB = 1024;
   const DATA = pseudoRandom(256 * KiB, 9);
