@@ -32,12 +32,24 @@ export function openUnnamed(folder: string): number {
 
 /** pread(2). @returns bytes read, 0 behind the end of the file */
 export function pread(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pread", () => Number(libc.pread(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pread(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pread"));
+  return moved("pread", n);
 }
 
 /** pwrite(2). @returns bytes written */
 export function pwrite(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pwrite(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pwrite"));
+  return moved("pwrite", n);
+}
+
+/** Neither call waits for anything but the disk. */
+function moved(syscall: string, n: number): number {
+  if (n < 0) throw new SyscallError(syscall, ERRNO.EAGAIN);
+  return n;
 }
 
 /** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */

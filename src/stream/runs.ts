@@ -95,6 +95,11 @@ export class Runs {
     return count;
   }
 
+  /** The end of the run in which `offset` lies; undefined when it is not in the set. */
+  endAt(offset: Offset): Offset | undefined {
+    return this.has(offset) ? this.#chunks[this.#chunk]?.ends[this.#index] : undefined;
+  }
+
   /** True when `offset` is in the set. */
   has(offset: Offset): boolean {
     const chunk = this.#find(offset);

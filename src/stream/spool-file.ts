@@ -71,11 +71,14 @@ export class SpoolFile {
 
   /** Writes bytes from memory at a position. */
   write(at: Offset, address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const [from, rest] = [address + done, length - done];
-      const n = spoolCall(() => pwrite(this.#fd, from, rest, add(at, done)));
-      this.#wrote(n);
-      done += n;
+    try {
+      for (let done = 0; done < length;) {
+        const n = pwrite(this.#fd, address + done, length - done, add(at, done));
+        this.#wrote(n);
+        done += n;
+      }
+    } catch (error) {
+      throw toSpoolError(error);
     }
   }
 
@@ -215,6 +218,10 @@ function spoolCall<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw error instanceof SyscallError ? new SpoolError(error) : error;
+    throw toSpoolError(error);
   }
+}
+
+function toSpoolError(error: unknown): unknown {
+  return error instanceof SyscallError ? new SpoolError(error) : error;
 }

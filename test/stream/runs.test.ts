@@ -78,6 +78,8 @@ function expectSame(runs: Runs, model: Model, start: number, end: number): void 
   expect(runs.at(from)).toEqual(all.find((run) => run.end > from));
   expect(runs.countBelow(from)).toBe(all.filter((run) => run.end <= from).length);
   expect(runs.has(from)).toBe(model.has(start));
+  const around = all.find((run) => run.start <= from && run.end > from);
+  expect(runs.endAt(from)).toBe(around?.end as Offset);
   expect(runs.overlaps(from, to)).toBe(model.some(start, end));
   if (start < end) expect(runs.covers(from, to)).toBe(model.every(start, end));
 }

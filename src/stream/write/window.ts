@@ -95,16 +95,17 @@ export class Window {
   }
 
   /**
-   * Takes the memory for [start, end), where it fits, until {@link hold} or {@link forget}.
+   * Takes the memory for [start, end), which is not empty, where it fits, until {@link hold} or {@link forget}.
    *
    * @param out the sink has taken what the last shift gave out, so its memory may be used again
    */
   reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
-    eachBlock(BLOCK, start, end, (key) => {
+    const last = blockOf(subtract(end, 1), BLOCK);
+    for (let key = blockOf(start, BLOCK); key <= last; key = add(key, 1)) {
       this.#reserveBlock(key);
       this.#arriving.set(key, (this.#arriving.get(key) ?? 0) + 1);
-    });
+    }
   }
 
   #reserveBlock(key: Offset): void {
@@ -128,19 +129,24 @@ export class Window {
    * @throws SpoolError
    */
   put(at: Offset, address: number, length: number): void {
-    const from = (position: Offset) => address + Number(subtract(position, at));
-    this.#eachPart(at, add(at, length), {
-      inMemory: (block, place, part, position) =>
-        block.copyFromAddress(from(position), part, place),
-      inSpool: (spool, position, part) => spool.write(position, from(position), part),
-    });
+    for (let done = 0; done < length;) {
+      const position = add(at, done);
+      let part = this.spooledFrom(position, length - done);
+      if (part > 0) {
+        this.spool?.write(position, address + done, part);
+      } else {
+        const place = placeIn(position, BLOCK);
+        part = Math.min(length - done, BLOCK - place);
+        this.#block(blockOf(position, BLOCK)).copyFromAddress(address + done, part, place);
+      }
+      done += part;
+    }
   }
 
   /** How many bytes of [at, at + length), which is reserved, go into the spool before others do not. */
   spooledFrom(at: Offset, length: number): number {
-    const run = this.#spooled.at(at);
-    if (run === undefined || run.start > at) return 0;
-    return Number(min(subtract(run.end, at), length));
+    const end = this.#spooled.endAt(at);
+    return end === undefined ? 0 : Number(min(subtract(end, at), length));
   }
 
   /** A copy of what was put into [start, end), which is reserved. @throws SpoolError */
@@ -203,7 +209,8 @@ export class Window {
   /** Counts [start, end), which was reserved, as held. */
   hold(start: Offset, end: Offset): void {
     this.#runs.add(start, end);
-    eachBlock(BLOCK, start, end, (key) => this.#arrived(key));
+    const last = blockOf(subtract(end, 1), BLOCK);
+    for (let key = blockOf(start, BLOCK); key <= last; key = add(key, 1)) this.#arrived(key);
   }
 
   /** A WRITE into [start, end) did not arrive completely: releases what only it has reserved. */
@@ -266,14 +273,17 @@ export class Window {
     const run = this.runAt(0) as Run;
     const { start } = run;
     const last = min(run.end, limit ?? run.end);
-    const spooled = this.#spooled.at(start);
-    if (this.spool !== undefined && spooled !== undefined && spooled.start <= start) {
-      const end = min(min(last, spooled.end), add(start, SPOOL_PIECE));
+    const spooledEnd = this.#spooled.endAt(start);
+    if (this.spool !== undefined && spooledEnd !== undefined) {
+      const end = min(min(last, spooledEnd), add(start, SPOOL_PIECE));
       target.pushFile(this.spool, start, subtract(end, start));
       this.#drop(start, end, this.#leaving);
       return end;
     }
-    const end = min(min(last, spooled?.start ?? last), add(start, BLOCK * MAX_PIECES));
+    const end = min(
+      min(last, this.#spooled.at(start)?.start ?? last),
+      add(start, BLOCK * MAX_PIECES),
+    );
     eachBlock(BLOCK, start, end, (key, place, length) => {
       target.pushBytes(this.#block(key).at(place), length);
     });

@@ -98,6 +98,7 @@ export abstract class WriteState {
   /** A client has sent data for [start, end). A gap over a missing range does not fill it. */
   supplied(by: Writer, start: Offset, end: Offset): void {
     this.#missing.remove(start, end);
+    if (this.holding.size === 0) return;
     for (const other of this.holding) if (other !== by) other.supplied(start, end);
   }
 
@@ -223,10 +224,15 @@ export abstract class WriteState {
       work();
       return undefined;
     } catch (error) {
-      if (!(error instanceof SpoolError)) throw error;
-      this.endpointFailed(error);
-      return this.failure;
+      return this.spoolFailed(error);
     }
+  }
+
+  /** Takes what was caught when something was done with what is held. @throws it, unless the spool has failed */
+  spoolFailed(error: unknown): Failure | undefined {
+    if (!(error instanceof SpoolError)) throw error;
+    this.endpointFailed(error);
+    return this.failure;
   }
 
   /** Queues what the spool has in [start, start + length), through memory: a client may send it again. */
