@@ -309,7 +309,9 @@ export class WriteHandler implements RequestHandler, Writer {
       input.headersOnly = request.payload >= SPLICE_MIN;
     } else {
       // Data that may have to be compared has to go through memory.
-      this.#recent.add(request.offset, add(request.offset, request.payload));
+      const end = add(request.offset, request.payload);
+      this.#recent.add(request.offset, end);
+      this.#stream.latest?.add(request.offset, end);
     }
     this.streamed = true;
   }

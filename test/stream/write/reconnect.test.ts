@@ -180,7 +180,7 @@ describe("a client that comes back", () => {
     (_, requested, options) => {
       fc.assert(
         fc.property(requested, events, (requests, happenings) => {
-          using stream = new StreamFixture({ ...options, remembered: REMEMBERED });
+          using stream = new StreamFixture({ remembered: REMEMBERED, ...options });
           const client = new Client(stream, requests);
           play(stream, client, happenings);
           stream.stalled = false;
@@ -202,6 +202,53 @@ describe("a client that comes back", () => {
       );
     },
   );
+});
+
+describe("what goes out of the spool may be far more than is remembered:", () => {
+  const KiB = 1024;
+  const PIECE = 256 * KiB;
+  const COUNT = 40;
+  const data = (piece: number) => pseudoRandom(PIECE, piece + 1);
+  const write = (piece: number) => encodeWrite(piece * PIECE, data(piece));
+
+  /** A client writes all but the first piece, that one last, and is lost before it hears of that. */
+  function lost(window: number) {
+    const stream = new StreamFixture({ window, spool: true, remembered: MiB });
+    const peer = stream.connect();
+    for (let piece = 1; piece < COUNT; piece++) expect(ask(stream, peer, write(piece))).toBe(0);
+    peer.deaf = true;
+    peer.send(write(0));
+    stream.until(() => stream.counters.emitted === COUNT * PIECE);
+    peer.dead = true;
+    return { stream, peer: stream.connect() };
+  }
+
+  test.each([64 * KiB, 2 * MiB])(
+    "with a window of %d bytes, a client may repeat what it has sent last, wherever that is",
+    (window) => {
+      const { stream, peer } = lost(window);
+      using _ = stream;
+      for (const piece of [0, COUNT - 1, COUNT - 2]) {
+        expect(ask(stream, peer, write(piece))).toBe(0);
+      }
+      peer.send(DISC);
+      const whole = Buffer.concat(Array.from({ length: COUNT }, (_, piece) => data(piece)));
+      expect(finish(stream).equals(whole)).toBeTrue();
+      expect(stream.broken).toBeUndefined();
+    },
+  );
+
+  test.each([
+    ["other data", encodeWrite(0, data(7))],
+    ["what it has sent long before", write(5)],
+    ["zeroes", encodeRequest(NBD_CMD_WRITE_ZEROES, 5 * PIECE, PIECE)],
+    ["zeroes beside what is remembered", encodeRequest(NBD_CMD_WRITE_ZEROES, PIECE - 1, 2)],
+  ])("%s there are a backward write", (_, request) => {
+    const { stream, peer } = lost(64 * KiB);
+    using _s = stream;
+    expect(ask(stream, peer, request)).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
+  });
 });
 
 test("what a client may repeat takes no room in the spool once it is out", () => {
