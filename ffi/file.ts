@@ -13,7 +13,7 @@ import {
   SPLICE_F_MOVE,
   SYNC_FILE_RANGE_WAIT_BEFORE,
 } from "./constants.ts";
-import { checked, lastErrno, SyscallError } from "./errno.ts";
+import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { open } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
@@ -33,19 +33,30 @@ export function openUnnamed(folder: string): number {
 
 /** pread(2). @returns bytes read, 0 behind the end of the file */
 export function pread(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pread", () => Number(libc.pread(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pread(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pread"));
+  return moved("pread", n);
 }
 
 /** pwrite(2). @returns bytes written, at least 1 */
 export function pwrite(fd: number, address: number, length: number, at: FileOffset): number {
-  return advanced("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pwrite(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pwrite"));
+  return advanced("pwrite", n);
 }
 
-/** As {@link checked}, for calls that are repeated until all is written: one that writes nothing would be for ever. */
-function advanced(syscall: string, call: () => number): number {
-  const n = checked(syscall, call);
-  if (n === 0) throw new SyscallError(syscall, ERRNO.EIO);
+/** Neither call waits for anything but the disk. */
+function moved(syscall: string, n: number): number {
+  if (n < 0) throw new SyscallError(syscall, ERRNO.EAGAIN);
   return n;
+}
+
+/** The same for calls that are repeated until all is written: one that writes nothing would be for ever. */
+function advanced(syscall: string, n: number): number {
+  if (n === 0) throw new SyscallError(syscall, ERRNO.EIO);
+  return moved(syscall, n);
 }
 
 /** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */
@@ -118,7 +129,8 @@ const position = new Memory(8);
  */
 export function spliceInto(pipe: number, fd: number, at: FileOffset, length: number): number {
   position.view.setBigInt64(0, BigInt(at), true);
-  return advanced("splice", () =>
-    Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE)),
-  );
+  let n: number;
+  do n = Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE));
+  while (n < 0 && interrupted("splice"));
+  return advanced("splice", n);
 }

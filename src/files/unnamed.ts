@@ -11,6 +11,8 @@ import { messageOf } from "../errors.ts";
 /** Bytes before the first ones that are written as a test: far more than file systems allocate at once. */
 const GAP = 16 * 1024 * 1024;
 
+const NO_ROOM: readonly number[] = [ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG];
+
 /** Why a folder cannot have such a file, and what to do about it. */
 export class FolderError extends Error {
   constructor(
@@ -70,16 +72,24 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     const missing = error.errno === ERRNO.ENOENT || error.errno === ERRNO.ENOTDIR;
-    const hint = missing ? "make the folder first" : "name a folder that you may write to";
-    throw new FolderError(error.message, hint);
+    const other = missing ? "make the folder first" : "name a folder that you may write to";
+    throw noSuchFile(error, other);
   }
   try {
     return { fd, ...tryOut(fd, mustPunch) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FolderError(error.message, "name a folder with room in it");
+    throw noSuchFile(error, "name another folder");
   }
+}
+
+/** @param other what to do about it if there is room */
+function noSuchFile({ errno, message }: SyscallError, other: string): FolderError {
+  return new FolderError(
+    message,
+    NO_ROOM.includes(errno) ? "name a folder with room in it" : other,
+  );
 }
 
 function openInFolder(folder: string): number {

@@ -18,6 +18,7 @@ import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
 import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import { placeIn } from "./blocks.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
 
@@ -74,11 +75,14 @@ export class SpoolFile {
 
   /** Writes bytes from memory at a position. */
   write(at: Offset, address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const [from, rest] = [address + done, length - done];
-      const n = spoolCall(() => pwrite(this.#fd, from, rest, add(at, done)));
-      this.#wrote(n);
-      done += n;
+    try {
+      for (let done = 0; done < length;) {
+        const n = pwrite(this.#fd, address + done, length - done, add(at, done));
+        this.#wrote(n);
+        done += n;
+      }
+    } catch (error) {
+      throw toSpoolError(error);
     }
   }
 
@@ -205,7 +209,7 @@ export class SpoolFile {
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
     if (!this.#releases) return;
-    const until = subtract(end, Number(BigInt(end) % BigInt(this.#unit)));
+    const until = subtract(end, placeIn(end, this.#unit));
     if (until <= this.#punched) return;
     try {
       this.punch(this.#punched, subtract(until, this.#punched));
@@ -248,6 +252,10 @@ function spoolCall<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw error instanceof SyscallError ? new SpoolError(error) : error;
+    throw toSpoolError(error);
   }
+}
+
+function toSpoolError(error: unknown): unknown {
+  return error instanceof SyscallError ? new SpoolError(error) : error;
 }
