@@ -111,7 +111,7 @@ function openAndUnlink(folder: string): number {
   } catch (error) {
     close(fd);
     const why = `a file cannot be removed from it (${messageOf(error)})`;
-    throw new FolderError(why, "name a folder that you may write to");
+    throw new FolderError(why, "remove that file, and name another folder");
   }
   return fd;
 }
