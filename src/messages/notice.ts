@@ -42,6 +42,8 @@ interface Failures {
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
   OTHER_FAILED: { exportName: string; emitted: number };
+  /** A client came when the clients were taken to be done, and the stream that was held was on its way. */
+  CLIENT_LATE: { emitted: number };
 }
 
 /** A request to read back what has gone by, because of which a client may fail. */

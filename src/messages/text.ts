@@ -82,6 +82,10 @@ const TEXTS: Texts = {
     `ended with the stream at byte ${emitted}, because ${exportName} has failed ` +
     `(${v.given("failFast", true)}): see why that failed`,
 
+  CLIENT_LATE: ({ emitted }, v) =>
+    `a client has come when the others had left and the stream was on its way, at byte ${emitted}: ` +
+    `use ${v.given("keep", true)}, and stop it when all clients are done, or have run start them`,
+
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
   REFUSED_PAST_END({ request, size }, v) {

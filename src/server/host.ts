@@ -7,6 +7,7 @@ import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
+import type { EndSignal } from "../process/signals.ts";
 import { planOf, type SpoolHandle } from "../stream/messages.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
@@ -236,19 +237,26 @@ async function prepare(
   try {
     const isLate = hold && dryRun !== true && opensLate(spec);
     if (!isLate) return await openOrExplain(options);
-    return new DeferredSink(endpointText(spec), (size) => openOrExplain({ ...options, size }));
+    return new DeferredSink(endpointText(spec), (size, stop) =>
+      openOrExplain({ ...options, size }, stop),
+    );
   } catch (error) {
     if (spool !== undefined) close(spool.fd);
     throw error;
   }
 }
 
-async function openOrExplain(options: HostOptions): Promise<Endpoint> {
+/** @param stop aborts the attempt */
+async function openOrExplain(
+  options: HostOptions,
+  stop = options.stopSignal.stop,
+): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
+  const raise = (signal: EndSignal) => stopSignal.raise(signal);
   try {
-    return await openEndpoint(spec, direction, { size, exportName }, stopSignal);
+    return await openEndpoint(spec, direction, { size, exportName }, { stop, raise });
   } catch (error) {
-    if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
+    if (stop.aborted) throw endedBefore(stopSignal.caught ?? "SIGTERM");
     const unusable = error instanceof UnusableError;
     throw new NoticeError("ERR_PIPE", {
       code: "ENDPOINT_UNUSABLE",

@@ -1,8 +1,9 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
+import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { EndpointHandle } from "../endpoint/spec.ts";
-import type { Notice, Words } from "../messages/notice.ts";
+import type { Failure, Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
   type ConnectionEnd,
@@ -73,6 +74,12 @@ export class StreamServer implements StreamExport {
   /** The functions that take the answers to "evict-idle". */
   #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
+  /** The stream fails if a client comes. */
+  #closed = false;
+  #givenUp = false;
+  /** When a client has left last, and one that had moved the stream, by performance.now(). */
+  lastLeft = Number.NEGATIVE_INFINITY;
+  lastMoverLeft = Number.NEGATIVE_INFINITY;
   readonly #reconnectTimer: ReconnectTimer;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
@@ -210,24 +217,44 @@ export class StreamServer implements StreamExport {
    */
   async dismiss(whom: "all" | "silent"): Promise<void> {
     this.#nbd.remove(this.info);
+    await this.dismissOnly(whom);
+  }
+
+  /** The same, but others may still come. */
+  async dismissOnly(whom: "all" | "silent"): Promise<void> {
     this.#thread.send({ type: "dismiss", whom });
     await this.sync();
   }
 
   /** Another stream has failed, and this one is not to go on without it. */
   giveUp(exportName: string): void {
-    this.state.failure ??= {
-      code: "OTHER_FAILED",
-      exportName,
-      emitted: this.counters.emitted,
-      errno: NBD_ESHUTDOWN,
-    };
+    this.#giveUp({ code: "OTHER_FAILED", exportName, ...this.#emitted });
+  }
+
+  /**
+   * The clients are done with a stream that was held, which may be on its way soon: nobody may change it.
+   *
+   * @param late what a client that comes nevertheless does: it fails the stream, or finds no server
+   */
+  closeToClients(late: "fails" | "refused"): void {
+    this.#closed = true;
+    if (late === "refused") this.#nbd.remove(this.info);
+    if (this.open > 0) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+  }
+
+  get #emitted() {
+    return { emitted: this.counters.emitted, errno: NBD_ESHUTDOWN };
+  }
+
+  #giveUp(failure: Failure): void {
+    this.#givenUp ||= this.state.failure === undefined;
+    this.state.failure ??= failure;
     this.poke();
   }
 
-  /** True where the stream ends because of another one. */
+  /** True where the stream is broken by what its thread does not know of. */
   get isGivenUp(): boolean {
-    return this.state.failure?.code === "OTHER_FAILED";
+    return this.#givenUp;
   }
 
   /** Gives up a client that was lost and has not come back. */
@@ -245,11 +272,20 @@ export class StreamServer implements StreamExport {
     this.#thread.send({ type: "sink", endpoint });
   }
 
-  /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
+  /**
+   * Begins to complete the stream, without new clients; then `state.ended` becomes true. Of a stream that was
+   * held, `state.atEnd` does, and then {@link confirmEnd} is to be called.
+   */
   finish(short: ShortStream): void {
-    this.#nbd.remove(this.info);
+    if (!this.#closed) this.#nbd.remove(this.info);
     this.#finishing = true;
     this.#thread.send({ type: "finish", short });
+  }
+
+  /** Lets the reader of a stream that was held see its end. Clients find no server from now on. */
+  confirmEnd(): void {
+    this.#nbd.remove(this.info);
+    this.#thread.send({ type: "end" });
   }
 
   /** Ends the stream at once, as truncated. */
@@ -294,12 +330,18 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
+    if (this.#closed) {
+      close(client.fd);
+      released();
+      return this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+    }
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, client });
+    this.poke();
   }
 
   /** Its data, even what it sent right behind the option, is in no stream. */
@@ -329,6 +371,8 @@ export class StreamServer implements StreamExport {
       case "closed":
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
+        this.lastLeft = performance.now();
+        if (event.streamed) this.lastMoverLeft = this.lastLeft;
         this.state.streamed ||= event.streamed;
         if (event.streamed && isLoss(event.end)) this.#reconnectTimer.lost();
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
@@ -336,6 +380,9 @@ export class StreamServer implements StreamExport {
         break;
       case "evicted":
         this.#evictions.shift()?.(event.found);
+        break;
+      case "at-end":
+        this.state.atEnd = true;
         break;
       case "resumed":
         this.#reconnectTimer.returned();

@@ -26,6 +26,8 @@ export interface StreamState {
   leftBehind: Notice | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
+  /** A stream that was held is out, and its reader waits for the end. */
+  atEnd: boolean;
   /** The stream thread has ended. */
   ended: boolean;
 }
@@ -43,6 +45,7 @@ export function initialState(): StreamState {
     awaited: false,
     leftBehind: undefined,
     sourceEnded: false,
+    atEnd: false,
     ended: false,
   };
 }

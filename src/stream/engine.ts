@@ -108,6 +108,9 @@ export class Engine {
         this.#stream.finish(command.short);
         this.#state = "finishing";
         break;
+      case "end":
+        this.#stream.confirmEnd?.();
+        break;
       case "sink":
         this.#stream.takeSink?.(command.endpoint);
         break;

@@ -128,6 +128,8 @@ export type Command =
   | { readonly type: "end-reconnect" }
   /** All clients are gone and all is well: emit what is pending. */
   | { readonly type: "finish"; readonly short: ShortStream }
+  /** Answers "at-end". */
+  | { readonly type: "end" }
   /** The sink that was not opened with the stream is ready to be opened now. */
   | { readonly type: "sink"; readonly endpoint: EndpointHandle }
   /** Post "synced", after the events of everything that has happened before. */
@@ -184,6 +186,8 @@ export type StreamEvent =
   | { readonly type: "source-ended" }
   /** The source is longer than the stream's size. */
   | ({ readonly type: "surplus" } & Surplus)
+  /** All of a stream that was held is out, and read as far as that is known: its reader sees the end after "end". */
+  | { readonly type: "at-end" }
   /** Answers "sync". */
   | { readonly type: "synced" }
   /** Answers "get-status". */

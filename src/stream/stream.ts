@@ -48,6 +48,8 @@ export interface Stream {
   endReconnect(): void;
   /** The clients are gone. {@link complete} is called from now on. */
   finish(short: ShortStream): void;
+  /** From now on, the reader of a stream that was held may see its end. */
+  confirmEnd?(): void;
   /** Completes the stream as far as possible now. @returns true when it is complete. @throws EndpointError */
   complete(): boolean;
   /** Milliseconds after which {@link complete} has to be called again, if nothing else happens. */

@@ -83,6 +83,7 @@ export const SAMPLES: Samples = {
   ],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
   OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda", emitted: 4096 }],
+  CLIENT_LATE: [{ code: "CLIENT_LATE", errno: 108, emitted: 4096 }],
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [

@@ -22,7 +22,7 @@ export function opensLate(spec: EndpointSpec): boolean {
 
 /** Does nothing until {@link open} is called; from then on it is what was opened. */
 export class DeferredSink implements EndpointControl {
-  readonly #open: (size: bigint) => Promise<Endpoint>;
+  readonly #open: (size: bigint, stop: AbortSignal) => Promise<Endpoint>;
   #opened: Endpoint | undefined;
   #cancelled = false;
   #emitted: (() => number) | undefined;
@@ -30,18 +30,19 @@ export class DeferredSink implements EndpointControl {
   /** @param open opens the endpoint, as `openEndpoint` does */
   constructor(
     readonly name: string,
-    open: (size: bigint) => Promise<Endpoint>,
+    open: (size: bigint, stop: AbortSignal) => Promise<Endpoint>,
   ) {
     this.#open = open;
   }
 
   /**
    * @param size the stream's length in bytes, which is known by then
+   * @param stop aborts the attempt
    * @returns what the stream thread opens
    * @throws as `openEndpoint`
    */
-  async open(size: bigint): Promise<EndpointHandle> {
-    const opened = await this.#open(size);
+  async open(size: bigint, stop: AbortSignal): Promise<EndpointHandle> {
+    const opened = await this.#open(size, stop);
     this.#opened = opened;
     if (this.#emitted !== undefined) opened.follow?.(this.#emitted);
     if (this.#cancelled) await opened.cancel();

@@ -20,6 +20,8 @@ export class Outlet {
   readonly #sink: Sink;
   readonly #spoolFolder: string;
   readonly #onLoss: (failure: Failure) => void;
+  /** The reader had taken everything when {@link complete} was called last. */
+  isTaken = false;
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
@@ -98,9 +100,15 @@ export class Outlet {
     this.#sink.close();
   }
 
-  /** Waits until the reader has taken everything that was queued, and closes the sink. @returns true when that is done */
-  complete(): boolean {
-    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
+  /**
+   * Waits until the reader has taken everything that was queued, and closes the sink.
+   *
+   * @param mayEnd false while the reader must not see the end
+   * @returns true when that is done
+   */
+  complete(mayEnd = true): boolean {
+    this.isTaken = this.#sink.unread() === 0;
+    if (this.isTaken && mayEnd && this.#sink.complete()) return true;
     this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
     return false;
   }
