@@ -7,8 +7,8 @@ import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
-import type { EndSignal } from "../process/signals.ts";
 import { planOf, type SpoolHandle } from "../stream/messages.ts";
+import type { EndSignal } from "../process/signals.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
@@ -237,26 +237,23 @@ async function prepare(
   try {
     const isLate = hold && dryRun !== true && opensLate(spec);
     if (!isLate) return await openOrExplain(options);
-    return new DeferredSink(endpointText(spec), (size, stop) =>
-      openOrExplain({ ...options, size }, stop),
-    );
+    const open = (size: bigint, stop: AbortSignal) => openOrExplain({ ...options, size }, stop);
+    return new DeferredSink(endpointText(spec), open);
   } catch (error) {
     if (spool !== undefined) close(spool.fd);
     throw error;
   }
 }
 
-/** @param stop aborts the attempt */
-async function openOrExplain(
-  options: HostOptions,
-  stop = options.stopSignal.stop,
-): Promise<Endpoint> {
+/** @param late of a stream that has begun: ends the attempt in place of a signal. @throws UserError */
+async function openOrExplain(options: HostOptions, late?: AbortSignal): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
   const raise = (signal: EndSignal) => stopSignal.raise(signal);
+  const stop = late ?? stopSignal.stop;
   try {
     return await openEndpoint(spec, direction, { size, exportName }, { stop, raise });
   } catch (error) {
-    if (stop.aborted) throw endedBefore(stopSignal.caught ?? "SIGTERM");
+    if (late === undefined && stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const unusable = error instanceof UnusableError;
     throw new NoticeError("ERR_PIPE", {
       code: "ENDPOINT_UNUSABLE",

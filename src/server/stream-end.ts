@@ -98,14 +98,13 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
+  server.finish(size === undefined ? "allow" : short);
   const stop = noTimeLeft(stream, isHeld);
   const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint, stop);
-    if (stop.aborted) return cutShort();
-    if (problem !== undefined) return decide(problem);
+    if (problem !== undefined) return stop.aborted ? cutShort() : decide(problem);
   }
-  server.finish(size === undefined ? "allow" : short);
   await server.until(() => state.ended || stop.aborted || state.atEnd);
   if (state.atEnd && !state.ended && !stop.aborted) {
     if (mayBeEarly) await untilChosen(server, () => state.ended || stop.aborted);
@@ -128,29 +127,31 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
 }
 
 /**
- * Opens the sink of a stream that was held.
+ * Opens the sink of a stream that was held, once no client can change it, and nothing that a client was to send
+ * again is missing.
  *
- * @returns why that is not possible; undefined if it is open, or not needed any more
+ * @param stop ends the attempt
+ * @returns why that is not possible; undefined if it is open, or if the stream has ended
  */
 async function openNow(
   { server, options }: RunningStream,
   sink: DeferredSink,
   stop: AbortSignal,
 ): Promise<Notice | undefined> {
-  const { short } = options;
+  const { state } = server;
   let end: Offset | undefined;
   // The answer may have to wait for a slow disk.
   while (end === undefined) {
-    if (server.state.ended || stop.aborted) return undefined;
+    if (state.ended || state.failure !== undefined || stop.aborted) return undefined;
     end = (await server.status())?.end;
   }
   try {
-    const handle = await sink.open(BigInt(short === "pad" ? (server.size ?? end) : end), stop);
-    if (server.state.ended) closeHandle(handle);
+    const length = options.short === "pad" ? (server.size ?? end) : end;
+    const handle = await sink.open(BigInt(length), stop);
+    if (state.ended) closeHandle(handle);
     else server.sinkOpened(handle);
     return undefined;
   } catch (error) {
-    if (stop.aborted) return undefined;
     if (!(error instanceof NoticeError)) throw error;
     return error.notice;
   }

@@ -37,7 +37,7 @@ export class DeferredSink implements EndpointControl {
 
   /**
    * @param size the stream's length in bytes, which is known by then
-   * @param stop aborts the attempt
+   * @param stop ends an attempt that takes long
    * @returns what the stream thread opens
    * @throws as `openEndpoint`
    */
