@@ -391,7 +391,7 @@ export class StreamServer implements StreamExport {
         this.state.failure ??= event.failure;
         break;
       case "refused":
-        this.state.refused ??= event;
+        this.state.refused ??= { ...event, held: this.#options.hold };
         break;
       case "read-back":
         this.state.readBack = event;
