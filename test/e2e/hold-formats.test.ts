@@ -145,8 +145,8 @@ describe.each(GROWING)("an image that grows (%s %s %s)", (...words) => {
     truncateSync(disk, 2 ** 40);
     await using server = start(["qemu-nbd", "-t", "-k", socket, "-f", "raw", disk]);
     await eventually(() => existsSync(socket), "qemu-nbd to listen");
-    const line = convert(disks.fragmented, words).with(-1, `nbd+unix:///?socket=${socket}`);
-    await using client = start(line);
+    const uri = `nbd+unix:///?socket=${socket}`;
+    await using client = start(convert(disks.fragmented, words, uri));
     expect((await client.ended()).status).toBe(1);
     server.process.kill();
   });
@@ -181,8 +181,8 @@ describe("the program's own words", () => {
   });
 });
 
-function convert(disk: Image, words: readonly string[]): string[] {
-  return ["qemu-img", "convert", "-f", "qcow2", "-O", ...words, disk.path, "$nbd"];
+function convert(disk: Image, words: readonly string[], target = "$nbd"): string[] {
+  return ["qemu-img", "convert", "-f", "qcow2", "-O", ...words, disk.path, target];
 }
 
 async function convertIntoFile(

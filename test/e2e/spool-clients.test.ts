@@ -170,7 +170,7 @@ describe.each(WINDOWS)("with $memory", ({ window }) => {
       using place = tempFolder();
       const jobs = verifying("--rw=randwrite", `--bs=${bs}`, "--size=32M");
       const words = [`spool=${place.path}`, ...window, "size=32M"];
-      const captive = ["--", ...fio(...jobs, "--do_verify=0")];
+      const captive = fio(...jobs, "--do_verify=0");
       const out = place.file("disk");
       const run = ["run", `pipe=exec:cat > '${out}'`, ...words, ...captive];
       const { status, stderr } = await runProgram(run, { cwd: place.path });

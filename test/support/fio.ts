@@ -4,8 +4,8 @@
 export const FIO = Bun.which("fio") !== null;
 
 /**
- * A captive command that runs jobs of fio's nbd engine. That leaves without NBD_CMD_DISC, so qemu-nbd is
- * between, which does not. The command's working directory has the socket.
+ * Words behind `run pipe=SINK` for a command that runs jobs of fio's nbd engine. That leaves without NBD_CMD_DISC, so qemu-nbd is
+ * between, which does not. The working directory has the socket.
  */
 export function fio(...jobs: readonly string[]): string[] {
   const line = `
@@ -13,7 +13,7 @@ export function fio(...jobs: readonly string[]): string[] {
     until [ -S fio.sock ]; do kill -0 $server && sleep 0.05 || exit 1; done
     fio --ioengine=nbd --uri="nbd+unix:///?socket=$PWD/fio.sock" "$@"; status=$?
     kill $server && wait $server && exit $status`;
-  return ["sh", "-c", line, "sh", ...jobs];
+  return ["--", "sh", "-c", line, "sh", ...jobs];
 }
 
 /** Words for a job whose blocks can be told by what they contain. */
