@@ -47,6 +47,9 @@ export interface StreamServerOptions extends HostOptions {
   readonly nbd: NbdServer;
 }
 
+/** A client that comes when the others are done: it fails the stream, or finds no server. */
+type LateClient = "fails" | "refused";
+
 /**
  * Takes clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
  * state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
@@ -74,8 +77,8 @@ export class StreamServer implements StreamExport {
   /** The functions that take the answers to "evict-idle". */
   #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
-  /** The stream fails if a client comes. */
-  #closed = false;
+  /** What a client does that comes now; undefined as long as clients may come. */
+  #late: LateClient | undefined;
   #givenUp = false;
   /** When a client has left last, and one that had moved the stream, by performance.now(). */
   lastLeft = Number.NEGATIVE_INFINITY;
@@ -231,13 +234,9 @@ export class StreamServer implements StreamExport {
     this.#giveUp({ code: "OTHER_FAILED", exportName, ...this.#emitted });
   }
 
-  /**
-   * The clients are done with a stream that was held, which may be on its way soon: nobody may change it.
-   *
-   * @param late what a client that comes nevertheless does: it fails the stream, or finds no server
-   */
-  closeToClients(late: "fails" | "refused"): void {
-    this.#closed = true;
+  /** The clients are done with a stream that was held, which may be on its way soon: nobody may change it. */
+  closeToClients(late: LateClient): void {
+    this.#late = late;
     if (late === "refused") this.#nbd.remove(this.info);
     if (this.open > 0) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
   }
@@ -273,13 +272,14 @@ export class StreamServer implements StreamExport {
   }
 
   /**
-   * Begins to complete the stream, without new clients; then `state.ended` becomes true. Of a stream that was
-   * held, `state.atEnd` does, and then {@link confirmEnd} is to be called.
+   * Begins to complete the stream, without new clients; then `state.ended` becomes true. If clients could fail
+   * it, `state.atEnd` does before that, and then {@link confirmEnd} is to be called.
    */
   finish(short: ShortStream): void {
-    if (!this.#closed) this.#nbd.remove(this.info);
+    const asks = this.#late === "fails";
+    if (!asks) this.#nbd.remove(this.info);
     this.#finishing = true;
-    this.#thread.send({ type: "finish", short });
+    this.#thread.send({ type: "finish", short, asks });
   }
 
   /** Lets the reader of a stream that was held see its end. Clients find no server from now on. */
@@ -330,7 +330,7 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
-    if (this.#closed) {
+    if (this.#late !== undefined) {
       close(client.fd);
       released();
       return this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });

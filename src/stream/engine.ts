@@ -105,7 +105,7 @@ export class Engine {
         break;
       case "finish":
         this.#stream.endReconnect();
-        this.#stream.finish(command.short);
+        this.#stream.finish(command.short, command.asks === true);
         this.#state = "finishing";
         break;
       case "end":

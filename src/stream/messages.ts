@@ -126,8 +126,11 @@ export type Command =
   | { readonly type: "evict-idle" }
   /** No lost client can come back any more. */
   | { readonly type: "end-reconnect" }
-  /** All clients are gone and all is well: emit what is pending. */
-  | { readonly type: "finish"; readonly short: ShortStream }
+  /**
+   * All clients are gone and all is well: emit what is pending. `asks`: of a stream that is held, "at-end" is
+   * posted before its reader can see the end.
+   */
+  | { readonly type: "finish"; readonly short: ShortStream; readonly asks?: boolean }
   /** Answers "at-end". */
   | { readonly type: "end" }
   /** The sink that was not opened with the stream is ready to be opened now. */

@@ -110,6 +110,32 @@ describe("a client that comes back soon", () => {
   });
 });
 
+describe("a client that says nothing", () => {
+  test("is dismissed when the others are done, and others can still come", async () => {
+    await using trial = await holding("command", "--idle-timeout=0.3");
+    using silent = await trial.client();
+    await trial.program.saying(/client 1 connected/);
+    using first = await trial.client();
+    expect(await first.write(0, DATA.subarray(0, MiB))).toBe(0);
+    first.disconnect();
+    await silent.closed();
+    using second = await trial.client();
+    for (let at = MiB; at < DATA.length; at += MiB) {
+      expect(await second.write(at, DATA.subarray(at, at + MiB))).toBe(0);
+    }
+    second.disconnect();
+    await trial.completes(DATA);
+  });
+
+  test("and negotiates when the others are done is waited for only as long as it speaks", async () => {
+    await using trial = await holding("command");
+    using silent = await RawClient.negotiating(trial.socket);
+    await writeAndLeave(trial);
+    await trial.completes(DATA);
+    await silent.closed();
+  });
+});
+
 test("clients that only ask, again and again, do not keep a stream from its end for ever", async () => {
   await using trial = await holding("command");
   await writeAndLeave(trial);

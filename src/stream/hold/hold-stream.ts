@@ -31,8 +31,8 @@ export class HoldStream extends HoldState implements Stream {
   #until: Offset | undefined;
   /** The position of what is emitted next. */
   #head: Offset = 0;
-  /** Everything is out: the reader may see the end. */
-  #end: "asked" | "confirmed" | undefined;
+  /** The reader may see the end, "asks" and "asked" only when {@link confirmEnd} was called. */
+  #end: "asks" | "asked" | "confirmed" = "confirmed";
 
   constructor(options: HoldStreamOptions) {
     super(options);
@@ -91,7 +91,8 @@ export class HoldStream extends HoldState implements Stream {
     // Only a source's exit status matters before the end of the stream.
   }
 
-  finish(short: ShortStream): void {
+  finish(short: ShortStream, asks: boolean): void {
+    if (asks) this.#end = "asks";
     this.#until = short === "pad" ? this.size : min(this.end, this.size);
   }
 
@@ -107,7 +108,7 @@ export class HoldStream extends HoldState implements Stream {
 
   #finished(outlet: Outlet): boolean {
     if (outlet.complete(this.#end === "confirmed")) return true;
-    if (outlet.isTaken && this.#end === undefined) {
+    if (outlet.isTaken && this.#end === "asks") {
       this.#end = "asked";
       this.post({ type: "at-end" });
     }
