@@ -18,6 +18,8 @@ const ERROR_GRACE = 400;
 export const SIGNAL_GRACE = 500;
 /** Milliseconds until a signal is known here that other processes got at the same time. */
 const SIGNAL_DELAY = 20;
+/** Milliseconds for clients that negotiate to choose a stream, when a held one is at its end. */
+const CHOICE_GRACE = 500;
 
 /**
  * The regular end of a stream: clients that are done, or a captive command that has exited. A stop signal, a
@@ -35,6 +37,8 @@ export interface EndCondition {
    * @returns true if the stream may be complete in spite of a stop signal
    */
   drain(): Promise<boolean>;
+  /** True where a client that comes when a held stream is on its way shows that the clients were not done. */
+  mayBeEarly?(): boolean;
   /** The captive command has failed: its own status, and why. */
   commandFailure?(): Verdict | undefined;
   /** A problem with how the clients have left that the state of the stream does not show. */
@@ -48,6 +52,7 @@ interface RunningStream {
     readonly direction: Direction;
     readonly entrance: Entrance;
     readonly short: ShortStream;
+    readonly hold: boolean;
     readonly dryRun?: boolean;
     readonly stopSignal: StopSignal;
     readonly exportName: string | undefined;
@@ -86,22 +91,31 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,
     });
+  const isHeld = options.hold && options.dryRun !== true;
+  const mayBeEarly = isHeld && condition.mayBeEarly?.() === true;
+  if (isHeld) server.closeToClients(mayBeEarly ? "fails" : "refused");
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
   server.finish(size === undefined ? "allow" : short);
-  const stop = noTimeLeft(stream);
-  if (server.phase === "holding") {
+  const stop = noTimeLeft(stream, isHeld);
+  const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
+  if (isHeld) {
     const length = await heldLength(stream, stop);
     if (length !== undefined) server.beginStreaming(length);
   }
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint, stop);
-    const isCut = stop.aborted && stopSignal.caught !== undefined;
-    if (problem !== undefined) return isCut ? stopped(stopSignal) : decide(problem);
+    if (problem !== undefined) return stop.aborted ? cutShort() : decide(problem);
   }
-  await server.until(() => state.ended || stop.aborted);
-  if (!state.ended) return stopSignal.caught === undefined ? decide() : stopped(stopSignal);
+  await server.until(() => state.ended || stop.aborted || state.atEnd);
+  if (state.atEnd && !state.ended && !stop.aborted) {
+    if (mayBeEarly) await untilChosen(server, () => state.ended || stop.aborted);
+    // Without another turn of the event loop in between, in which a client might come.
+    if (!state.ended && !server.isGivenUp && !stop.aborted) server.confirmEnd();
+    await server.until(() => state.ended || stop.aborted);
+  }
+  if (!state.ended) return cutShort();
   const late = decide();
   if (late.why !== undefined) return late;
   // The rest of the source is not needed, so the exit status of its process does not matter.
@@ -158,14 +172,25 @@ async function openNow(
   }
 }
 
+/** Waits until clients that are connected already have chosen a stream, which may be this one. */
+async function untilChosen(server: StreamServer, over: () => boolean): Promise<void> {
+  await server.acceptAll();
+  const { accepted } = server;
+  const isChosen = () => server.isGivenUp || server.negotiating(accepted).count === 0;
+  await server.until(() => over() || isChosen(), CHOICE_GRACE);
+}
+
 /**
- * Aborted when the end of a complete stream has no time left: after a signal, or where the stream is not to go
- * on without another one. nbdcopy sends one signal at this
- * point, and then waits. A signal from others means to end soon, and a second one to end now.
+ * Aborted when the end of a complete stream has no time left: after a signal, or where the stream is broken by
+ * what its thread does not know of. nbdcopy sends one signal at this point, and then waits. A signal from others
+ * means to end soon, and a second one to end now.
+ *
+ * @param isHeld nothing of the stream is out yet: where a signal has brought about its end, it has all the time
  */
-function noTimeLeft({ server, options }: RunningStream): AbortSignal {
+function noTimeLeft({ server, options }: RunningStream, isHeld: boolean): AbortSignal {
   const { stopSignal, entrance } = options;
-  const grace = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
+  const isAsked = entrance.kind === "activated" || (isHeld && stopSignal.caught !== undefined);
+  const grace = isAsked ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
     await server.until(() => server.isGivenUp || stopSignal.caught !== undefined);

@@ -105,8 +105,11 @@ export class Engine {
         break;
       case "finish":
         this.#stream.endReconnect();
-        this.#stream.finish(command.short);
+        this.#stream.finish(command.short, command.asks === true);
         this.#state = "finishing";
+        break;
+      case "end":
+        this.#stream.confirmEnd?.();
         break;
       case "sink":
         this.#stream.takeSink?.(command.endpoint);

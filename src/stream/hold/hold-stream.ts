@@ -31,6 +31,8 @@ export class HoldStream extends HoldState implements Stream {
   #until: Offset | undefined;
   /** The position of what is emitted next. */
   #head: Offset = 0;
+  /** The reader may see the end, "asks" and "asked" only when {@link confirmEnd} was called. */
+  #end: "asks" | "asked" | "confirmed" = "confirmed";
 
   constructor(options: HoldStreamOptions) {
     super(options);
@@ -93,8 +95,9 @@ export class HoldStream extends HoldState implements Stream {
     // Only a source's exit status matters before the end of the stream.
   }
 
-  finish(short: ShortStream): void {
+  finish(short: ShortStream, asks: boolean): void {
     this.isFinal = true;
+    if (asks) this.#end = "asks";
     this.#until = short === "pad" ? this.size : min(this.end, this.size);
   }
 
@@ -102,10 +105,23 @@ export class HoldStream extends HoldState implements Stream {
     if (this.#outlet?.isOpen !== true) return false;
     const { emitter } = this.#outlet;
     while (emitter.flush()) {
-      if (this.#head === this.#until) return this.#outlet.complete();
+      if (this.#head === this.#until) return this.#finished(this.#outlet);
       this.#queueNext(this.#until as Offset);
     }
     return false;
+  }
+
+  #finished(outlet: Outlet): boolean {
+    if (outlet.complete(this.#end === "confirmed")) return true;
+    if (outlet.isTaken && this.#end === "asks") {
+      this.#end = "asked";
+      this.post({ type: "at-end" });
+    }
+    return false;
+  }
+
+  confirmEnd(): void {
+    this.#end = "confirmed";
   }
 
   /** Queues the next hole or the next run of data; only while nothing is queued. */
@@ -120,7 +136,8 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   get completeInterval(): number {
-    return this.#outlet?.completeInterval ?? Number.POSITIVE_INFINITY;
+    if (this.#outlet === undefined || this.#end === "asked") return Number.POSITIVE_INFINITY;
+    return this.#outlet.completeInterval;
   }
 
   close(): Ended {

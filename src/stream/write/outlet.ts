@@ -20,6 +20,8 @@ export class Outlet {
   readonly #sink: Sink;
   readonly #spool: SpoolFile | undefined;
   readonly #onLoss: (failure: Failure) => void;
+  /** The reader had taken everything when {@link complete} was called last. */
+  isTaken = false;
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
@@ -101,12 +103,14 @@ export class Outlet {
   /**
    * Waits until the reader has taken everything that was queued, and closes the sink.
    *
+   * @param mayEnd false while the reader must not see the end
    * @returns true when that is done
    * @throws EndpointError of the sink, and of the spool if not all that came from it was what had been put there
    */
-  complete(): boolean {
+  complete(mayEnd = true): boolean {
     this.#spool?.check();
-    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
+    this.isTaken = this.#sink.unread() === 0;
+    if (this.isTaken && mayEnd && this.#sink.complete()) return true;
     this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
     return false;
   }
