@@ -38,6 +38,7 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
         settles: hold,
         idleLimit: idleTimeout ?? Number.POSITIVE_INFINITY,
       }),
+    endsBySignal: keep,
     mayBeEarly: () => stopSignal.caught === undefined && entrance.kind !== "single",
     isGone: () => server.open === 0,
     async drain() {

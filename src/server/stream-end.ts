@@ -37,6 +37,8 @@ export interface EndCondition {
    * @returns true if the stream may be complete in spite of a stop signal
    */
   drain(): Promise<boolean>;
+  /** A stop signal is that end, so that a held stream, of which nothing is out by then, has all the time. */
+  readonly endsBySignal?: boolean;
   /** True where a client that comes when a held stream is on its way shows that the clients were not done. */
   mayBeEarly?(): boolean;
   /** The captive command has failed: its own status, and why. */
@@ -98,7 +100,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
   server.finish(size === undefined ? "allow" : short);
-  const stop = noTimeLeft(stream, isHeld);
+  const stop = noTimeLeft(stream, isHeld && condition.endsBySignal === true);
   const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
   if (isHeld) {
     const length = await heldLength(stream, stop);
@@ -185,12 +187,12 @@ async function untilChosen(server: StreamServer, over: () => boolean): Promise<v
  * what its thread does not know of. nbdcopy sends one signal at this point, and then waits. A signal from others
  * means to end soon, and a second one to end now.
  *
- * @param isHeld nothing of the stream is out yet: where a signal has brought about its end, it has all the time
+ * @param isPatient a signal that has come already leaves all the time
  */
-function noTimeLeft({ server, options }: RunningStream, isHeld: boolean): AbortSignal {
+function noTimeLeft({ server, options }: RunningStream, isPatient: boolean): AbortSignal {
   const { stopSignal, entrance } = options;
-  const isAsked = entrance.kind === "activated" || (isHeld && stopSignal.caught !== undefined);
-  const grace = isAsked ? undefined : SIGNAL_GRACE;
+  const hasTime = entrance.kind === "activated" || (isPatient && stopSignal.caught !== undefined);
+  const grace = hasTime ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
     await server.until(() => server.isGivenUp || stopSignal.caught !== undefined);
