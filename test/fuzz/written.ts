@@ -160,7 +160,8 @@ function expected(oracle: Oracle, one: Found, script: Script): number | Uint8Arr
       return oracle.read(offset, length);
     }
     case NBD_CMD_BLOCK_STATUS:
-      if (!script.allocation || length === 0 || !only(NBD_CMD_FLAG_REQ_ONE)) return EINVAL;
+      if (!script.allocation || length === 0) return EINVAL;
+      if (!only(NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_FUA)) return EINVAL;
       // The reply itself is looked at where it is taken.
       return end > disk ? EINVAL : 0;
     default:
