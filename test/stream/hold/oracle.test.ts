@@ -72,7 +72,7 @@ function steps(room: number, starts: readonly number[]): fc.Arbitrary<Step[]> {
     clips: fc.integer({ min: 0, max: 12 }),
     sectors: fc.boolean(),
   });
-  return fc.array(record, { minLength: 1, maxLength: 40 }).map((records) =>
+  return fc.array(record, { minLength: 1, maxLength: 40, size: "max" }).map((records) =>
     records.map(({ type, flags, client, at, length, clips, sectors }): Step => {
       const unit = sectors ? 512 : 1;
       const place = Math.floor(at / unit) * unit;
