@@ -77,7 +77,12 @@ function runInTurn(
     leave(stream, peer, script, i + 1, random.chance(0.5));
     if (cut === undefined || cut.whole || !admits(model, cut)) continue;
     stream.settle();
-    require(stream.broken === "CLIENT_CUT", `the stream is ${stream.broken ?? "whole"}`);
+    // What has come of it may be behind the end, and is refused at once.
+    const isRefused = cut.payload
+      .subarray(Math.max(0, model.size - cut.offset))
+      .some((byte) => byte !== 0);
+    const how = isRefused ? stream.event("refused")?.type : stream.broken;
+    require(how === (isRefused ? "refused" : "CLIENT_CUT"), `the stream is ${how ?? "whole"}`);
     require(stream.output.length === 0, "a part of a truncated stream came out");
     return;
   }
