@@ -488,6 +488,7 @@ const SUBJECTS: Record<string, readonly string[]> = {
   "test/stream/write": [...FLOW, "extended", "sink", "spool-oracle", "structured"],
   "test/stream/read": [...FLOW, "end", "extended", "source"],
   "test/stream/dry-run": ["oracle"],
+  "test/stream/hold": ["end", "oracle", "reconnect", "requests"],
   "test/cli": ["certificates", "reference", "setup", "usage"],
 };
 

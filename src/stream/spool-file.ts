@@ -36,6 +36,9 @@ const MEASURED = 1024 * 1024;
 /** Bytes that get room on the disk in one call. */
 const ROOM_PER_CALL = 64 * 1024 * 1024;
 
+/** Bytes of data that are made a hole in one call. */
+const HOLE_PER_CALL = 2 ** 30;
+
 /** The spool has failed. */
 export class SpoolError extends EndpointError {}
 
@@ -146,30 +149,35 @@ export class SpoolFile {
    * @param room the zeroes are to have room on the disk
    * @returns its length in bytes
    */
-  zero(at: Offset, length: number, room: boolean): number {
-    if (room) {
-      const part = Math.min(length, ROOM_PER_CALL);
-      if (!this.zeroesInPlace && !this.punches) return this.#writeZeroes(at, length);
-      spoolCall(() => {
-        if (this.zeroesInPlace) return zeroRange(this.#fd, at, part);
-        punchHole(this.#fd, at, part);
-        allocate(this.#fd, at, part);
-      });
-      this.measure();
-      return part;
-    }
-    if (this.punches) {
-      this.punch(at, length);
-      return length;
-    }
-    const [data, until] = this.dataAt(at);
-    const part = Number(min(subtract(until ?? add(at, length), at), length));
-    return data ? this.#writeZeroes(at, part) : part;
+  zero(at: Offset, length: Offset, room: boolean): Offset {
+    return room ? this.#zeroWithRoom(at, length) : this.#zeroWithout(at, length);
   }
 
-  #writeZeroes(at: Offset, length: number): number {
+  #zeroWithRoom(at: Offset, length: Offset): number {
+    if (!this.zeroesInPlace && !this.punches) return this.#writeZeroes(at, length);
+    const part = Number(min(length, ROOM_PER_CALL));
+    spoolCall(() => {
+      if (this.zeroesInPlace) return zeroRange(this.#fd, at, part);
+      punchHole(this.#fd, at, part);
+      allocate(this.#fd, at, part);
+    });
+    this.measure();
+    return part;
+  }
+
+  #zeroWithout(at: Offset, length: Offset): Offset {
+    const [data, until = add(at, length)] = this.dataAt(at);
+    const run = min(subtract(until, at), length);
+    if (!this.punches) return data ? this.#writeZeroes(at, run) : run;
+    // A hole takes no time, however long it is, but may have room on the disk to give back.
+    const part = data ? min(length, HOLE_PER_CALL) : run;
+    this.punch(at, part);
+    return part;
+  }
+
+  #writeZeroes(at: Offset, length: Offset): number {
     const zeroes = (this.#zeroes ??= new Memory(MEASURED));
-    const part = Math.min(length, zeroes.length);
+    const part = Number(min(length, zeroes.length));
     this.write(at, zeroes.at(0), part);
     return part;
   }

@@ -262,7 +262,7 @@ describe("zeroes", () => {
       const expectZeroes = around(spool);
       const [start, end] = [100_001, 2 * MiB + 77];
       for (let at = start; at < end;) {
-        const n = spool.file.zero(at, end - at, room);
+        const n = Number(spool.file.zero(at, end - at, room));
         expect(n).toBeGreaterThan(0);
         expect(n).toBeLessThanOrEqual(end - at);
         at += n;

@@ -27,8 +27,6 @@ export class HoldStream extends HoldState implements Stream {
   readonly #sinkOf: (endpoint: EndpointHandle) => Sink;
   readonly #counters: Counters;
   #outlet: Outlet | undefined;
-  /** Where the stream ends; undefined while clients may write. */
-  #until: Offset | undefined;
   /** The position of what is emitted next. */
   #head: Offset = 0;
   /** The reader may see the end, "asks" and "asked" only when {@link confirmEnd} was called. */
@@ -79,7 +77,7 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   reported(revents: number, finishing: boolean): void {
-    this.#outlet?.reported(revents, finishing && this.#head === this.#until);
+    this.#outlet?.reported(revents, finishing && this.#head === this.until);
   }
 
   endpointFailed(error: EndpointError): void {
@@ -96,19 +94,14 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   finish(short: ShortStream, asks: boolean): void {
-    this.isFinal = true;
     if (asks) this.#end = "asks";
-    this.#until = short === "pad" ? this.size : min(this.end, this.size);
+    this.until = short === "pad" ? this.size : min(this.end, this.size);
   }
 
   complete(): boolean {
-    if (this.#outlet?.isOpen !== true) return false;
-    const { emitter } = this.#outlet;
-    while (emitter.flush()) {
-      if (this.#head === this.#until) return this.#finished(this.#outlet);
-      this.#queueNext(this.#until as Offset);
-    }
-    return false;
+    const outlet = this.#outlet;
+    if (outlet?.isOpen !== true) return false;
+    return outlet.emitAll(() => this.#queueNext()) && this.#finished(outlet);
   }
 
   #finished(outlet: Outlet): boolean {
@@ -124,15 +117,18 @@ export class HoldStream extends HoldState implements Stream {
     this.#end = "confirmed";
   }
 
-  /** Queues the next hole or the next run of data; only while nothing is queued. */
-  #queueNext(until: Offset): void {
+  /** Queues the next hole or the next run of data. @returns false at the end of the stream */
+  #queueNext(): boolean {
+    const until = this.until as Offset;
+    const at = this.#head;
+    if (at === until) return false;
     const { emitter } = this.#outlet as Outlet;
-    const [data, end] = this.spool.dataAt(this.#head);
-    const next = min(end ?? until, until);
-    const length = subtract(next, this.#head);
-    if (data) emitter.pushFile(this.spool, this.#head, length);
+    const [data, end] = this.spool.dataAt(at);
+    this.#head = min(end ?? until, until);
+    const length = subtract(this.#head, at);
+    if (data) emitter.pushFile(this.spool, at, length);
     else emitter.pushZeroes(length);
-    this.#head = next;
+    return true;
   }
 
   get completeInterval(): number {

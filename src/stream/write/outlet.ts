@@ -14,6 +14,13 @@ import { Emitter } from "./emitter.ts";
  */
 const DRAIN_INTERVAL = 5;
 
+/**
+ * The most bytes, and things that are queued one by one, between two looks at signals and clients: a file
+ * takes everything at once.
+ */
+const BYTES_PER_TURN = 64 * 1024 * 1024;
+const RUNS_PER_TURN = 256;
+
 /** A sink with its queue. */
 export class Outlet {
   readonly emitter: Emitter;
@@ -25,6 +32,8 @@ export class Outlet {
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
+  /** {@link emitAll} goes on at once. */
+  #interrupted = false;
 
   /**
    * @param spool where data for the sink may come from
@@ -101,6 +110,25 @@ export class Outlet {
   }
 
   /**
+   * Emits what is queued, and then what `queueNext` queues, again and again.
+   *
+   * @param queueNext returns false when there is nothing more
+   * @returns true then; false when the sink would block, or others have their turn first
+   * @throws EndpointError
+   */
+  emitAll(queueNext: () => boolean): boolean {
+    const { emitter } = this;
+    const limit = emitter.counters.emitted + BYTES_PER_TURN;
+    this.#interrupted = false;
+    for (let runs = RUNS_PER_TURN; emitter.flush(); runs--) {
+      this.#interrupted = runs === 0 || emitter.counters.emitted >= limit;
+      if (this.#interrupted) return false;
+      if (!queueNext()) return true;
+    }
+    return false;
+  }
+
+  /**
    * Waits until the reader has taken everything that was queued, and closes the sink.
    *
    * @param mayEnd false while the reader must not see the end
@@ -115,8 +143,9 @@ export class Outlet {
     return false;
   }
 
-  /** Milliseconds after which {@link complete} has to be called again. */
+  /** Milliseconds after which {@link emitAll} or {@link complete} has to be called again. */
   get completeInterval(): number {
+    if (this.#interrupted) return 0;
     if (this.emitter.idle) return this.#drainInterval;
     return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
   }
