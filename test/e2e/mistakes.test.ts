@@ -72,7 +72,7 @@ const MISTAKES: Record<string, Mistake> = {
   "another output format, which qemu-img makes": {
     wrong: "nbd-streaming run pipe=disk.fifo -- qemu-img convert -O qcow2 disk.qcow2 '$nbd'",
     status: 1,
-    says: /no window= keeps that; have it write raw data in order \(-O raw\)/,
+    says: /use --hold with spool=DIR, .*, or have it write raw data in order \(-O raw\)$/,
     right: "nbd-streaming run pipe=disk.fifo -- qemu-img convert -O raw disk.qcow2 '$nbd'",
   },
   "size= that is too small": {
