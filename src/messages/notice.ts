@@ -58,7 +58,10 @@ export interface FailedCommand {
   readonly image: string | undefined;
   /** The stream's name, if it is one of several. */
   readonly exportName?: string | undefined;
+  /** It has found the server, or the disk as a file. */
   readonly connected: boolean;
+  /** Nothing was to be streamed before its end. */
+  readonly held: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;
 }
@@ -73,10 +76,11 @@ interface Reasons {
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};
   NOTHING_MOVED: {};
-  /** `exportName` is undefined for the only stream of a command. */
-  NEVER_CONNECTED: { exportName: string | undefined };
-  /** `processes` are written as `name (process id)`. */
+  /** `exportName` is undefined for the only stream of a command; `held`: its disk is a file, too, and empty. */
+  NEVER_CONNECTED: { exportName: string | undefined; held: boolean };
+  /** `processes` are written as `name (process id)`. `held`: nothing was to be streamed yet. */
   LEFT_BEHIND: {
+    held: boolean;
     processes: readonly string[];
     client: "connected" | "negotiating" | undefined;
     emitted: number;
@@ -90,6 +94,8 @@ interface Reasons {
   };
   /** The process of an endpoint has failed. */
   ENDPOINT_FAILED: { problem: string };
+  /** A program that has the path of a held stream's disk has made it longer than the stream is to be. */
+  SPOOL_TOO_LONG: { length: bigint; size: bigint };
   STOPPED: { signal: string };
   STOPPED_BEFORE_STORED: { signal: string };
 }
@@ -160,6 +166,10 @@ interface Complaints {
   EXACT_WRITTEN: {};
   SPOOL_READ: {};
   HOLD_WITHOUT_SPOOL: {};
+  /** A command wants the path of a disk: of a stream that is not held, that no stream has, or of one of several. */
+  SPOOL_NOT_HELD: { variable: string };
+  SPOOL_OF_NONE: { variable: string };
+  SPOOL_OF_SEVERAL: {};
   /** A folder cannot have the spool. */
   SPOOL_UNUSABLE: { folder: string; why: string; hint: string };
   EXPORT_NAME: { most: number };

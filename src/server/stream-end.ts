@@ -48,6 +48,7 @@ interface RunningStream {
     readonly direction: Direction;
     readonly entrance: Entrance;
     readonly short: ShortStream;
+    readonly hold: boolean;
     readonly dryRun?: boolean;
     readonly stopSignal: StopSignal;
     readonly exportName: string | undefined;
@@ -82,6 +83,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       state,
       size,
       exportName: options.several === undefined ? undefined : options.exportName,
+      held: options.hold,
       completedBy: condition.completedBy,
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,
@@ -91,7 +93,10 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   if (early.why !== undefined && options.dryRun !== true) return early;
   if (server.phase === "holding") {
     const length = await heldLength(stream);
-    if (length !== undefined) server.beginStreaming(length);
+    // What a program has written into the file by its path is never cut off.
+    const isTooLong = length !== undefined && size !== undefined && length > size;
+    if (isTooLong) return decide({ code: "SPOOL_TOO_LONG", length, size });
+    if (length !== undefined) server.beginStreaming(short === "pad" ? (size ?? length) : length);
   }
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint);
@@ -115,13 +120,13 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
-/** The length in bytes of a stream that is held; undefined if it has ended, or is stopped, before that is known. */
+/** Where the data of a stream that is held ends, in bytes; undefined if it has ended, or is stopped, before that is known. */
 async function heldLength({ server, options }: RunningStream): Promise<bigint | undefined> {
-  const { stopSignal, short } = options;
+  const { stopSignal } = options;
   // The answer may have to wait for a slow disk.
   for (;;) {
     const end = (await server.status())?.end;
-    if (end !== undefined) return BigInt(short === "pad" ? (server.size ?? end) : end);
+    if (end !== undefined) return BigInt(end);
     if (server.state.ended || stopSignal.caught !== undefined) return undefined;
   }
 }

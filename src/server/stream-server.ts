@@ -190,7 +190,7 @@ export class StreamServer implements StreamExport {
   }
 
   get #clientStage(): Stage {
-    return this.open === 0 ? "deserted" : "running";
+    return this.open === 0 && !this.state.filled ? "deserted" : "running";
   }
 
   /** Where clients of this machine can connect; undefined where the server has no address. */
@@ -224,6 +224,20 @@ export class StreamServer implements StreamExport {
   /** Checks the conditions again, after an event outside of the server. */
   poke(): void {
     this.#conditions.poke();
+  }
+
+  /**
+   * What the captive command has written into the disk as a file.
+   *
+   * @param length of the file @param room that it takes on the disk; both in bytes
+   */
+  filled(length: bigint, room: number): void {
+    const { state, counters } = this;
+    state.filled = length > 0n;
+    if (state.filled) this.#started ??= performance.now();
+    // Nobody else counts what the command writes. Where it is also a client, the stream thread does.
+    if (!state.connected) counters.addStored(Math.max(0, room - counters.spooled));
+    counters.spooled = room;
   }
 
   /** Waits until every connection in the kernel's queue is accepted, or refused. */

@@ -16,7 +16,7 @@ import {
 import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
-import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
 
@@ -66,6 +66,11 @@ export class SpoolFile {
 
   get fd(): number {
     return this.#fd;
+  }
+
+  /** The file's length in bytes: behind all data, also that of a program that has the file's path. */
+  get length(): Offset {
+    return toOffset(fstatSync(this.#fd, { bigint: true }).size);
   }
 
   /** Writes bytes from memory at a position. */

@@ -12,7 +12,7 @@ const VARIABLES = {
 
 describe("captiveVariables", () => {
   test("of a Unix socket have its path and no port", () => {
-    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, ["a/b"])).toEqual({
+    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, [{ name: "a/b" }])).toEqual({
       nbd: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       uri: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       unixsocket: "/run/my disk/x",
@@ -26,13 +26,17 @@ describe("captiveVariables", () => {
 
   test("have one for the only export, too, if a variable can have its name", () => {
     const uri = "nbd+unix:///vda?socket=/run/x";
-    expect(captiveVariables(at, ["vda"])).toMatchObject({ uri, uri_vda: uri, nbd_vda: uri });
-    const keys = Object.keys(captiveVariables(at, ["disk 1"]));
+    expect(captiveVariables(at, [{ name: "vda" }])).toMatchObject({
+      uri,
+      uri_vda: uri,
+      nbd_vda: uri,
+    });
+    const keys = Object.keys(captiveVariables(at, [{ name: "disk 1" }]));
     expect(keys.filter((key) => key.includes("_"))).toEqual([]);
   });
 
   test("have one for each of several exports, and name the server", () => {
-    expect(captiveVariables(at, ["vda", "disk 1", "vdb"])).toEqual({
+    expect(captiveVariables(at, [{ name: "vda" }, { name: "disk 1" }, { name: "vdb" }])).toEqual({
       nbd: "nbd+unix:///?socket=/run/x",
       uri: "nbd+unix:///?socket=/run/x",
       nbd_vda: "nbd+unix:///vda?socket=/run/x",
@@ -47,7 +51,9 @@ describe("captiveVariables", () => {
   });
 
   test("of a TCP port have the port and no path", () => {
-    expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [""])).toEqual({
+    expect(
+      captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [{ name: "" }]),
+    ).toEqual({
       nbd: "nbd://127.0.0.1:4711/",
       uri: "nbd://127.0.0.1:4711/",
       unixsocket: "",

@@ -22,9 +22,16 @@ const command = {
   image: undefined,
   exportName: undefined,
   connected: true,
+  held: false,
   emitted: 4096,
 } as const;
-const left = { code: "LEFT_BEHIND", processes: [], client: undefined, emitted: 4096 } as const;
+const left = {
+  code: "LEFT_BEHIND",
+  processes: [],
+  client: undefined,
+  emitted: 4096,
+  held: false,
+} as const;
 const compressed = { code: "COMPRESSED", name: "zstd", by: "zstd -dc" } as const;
 const image = { code: "IMAGE_FORMAT", format: "qcow2" } as const;
 const listening = { code: "CANNOT_LISTEN", where: "there", message: "it went wrong" } as const;
@@ -93,14 +100,18 @@ export const SAMPLES: Samples = {
   CLIENT_LEFT: [{ code: "CLIENT_LEFT" }],
   NOTHING_MOVED: [{ code: "NOTHING_MOVED" }],
   NEVER_CONNECTED: [
-    { code: "NEVER_CONNECTED", exportName: undefined },
-    { code: "NEVER_CONNECTED", exportName: "vda" },
-    { code: "NEVER_CONNECTED", exportName: "disk 1" },
+    { code: "NEVER_CONNECTED", exportName: undefined, held: false },
+    { code: "NEVER_CONNECTED", exportName: "vda", held: false },
+    { code: "NEVER_CONNECTED", exportName: "disk 1", held: false },
+    { code: "NEVER_CONNECTED", exportName: undefined, held: true },
+    { code: "NEVER_CONNECTED", exportName: "vda", held: true },
+    { code: "NEVER_CONNECTED", exportName: "disk 1", held: true },
   ],
   LEFT_BEHIND: [
     { ...left, client: "connected", size: undefined },
     { ...left, client: "negotiating", processes: ["sleep (7)"], size: 8192n },
     { ...left, processes: ["sleep (7)"], size: 8192n },
+    { ...left, processes: ["sleep (7)"], size: undefined, held: true },
     { ...left, processes: ["a (1)", "b (2)", "c (3)", "d (4)", "e (5)"], size: undefined },
   ],
   COMMAND_FAILED: [
@@ -109,6 +120,8 @@ export const SAMPLES: Samples = {
     { ...failed, command: { ...command, connected: false } },
     { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
+    { ...failed, command: { ...command, emitted: 0, held: true } },
+    { ...failed, command: { ...command, emitted: 0, held: true, connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },
     { ...failed, command: { ...command, image: "disk.qcow2", direction: "read" } },
@@ -116,6 +129,7 @@ export const SAMPLES: Samples = {
     { ...failed, command, readBack: { request: READ, needed: 100 * 2 ** 20 } },
     { ...failed, command: undefined, readBack: { request: READ, needed: 5 * GiB } },
   ],
+  SPOOL_TOO_LONG: [{ code: "SPOOL_TOO_LONG", length: 8192n, size: 4096n }],
   ENDPOINT_FAILED: [{ code: "ENDPOINT_FAILED", problem: "exec:false failed with status 1" }],
   STOPPED: [{ code: "STOPPED", signal: "SIGTERM" }],
   STOPPED_BEFORE_STORED: [{ code: "STOPPED_BEFORE_STORED", signal: "SIGTERM" }],
@@ -200,6 +214,9 @@ export const SAMPLES: Samples = {
   FORMAT_UNKNOWN: [{ code: "FORMAT_UNKNOWN", image: "disk" }],
   EXACT_WRITTEN: [{ code: "EXACT_WRITTEN" }],
   SPOOL_READ: [{ code: "SPOOL_READ" }],
+  SPOOL_NOT_HELD: [{ code: "SPOOL_NOT_HELD", variable: "spool" }],
+  SPOOL_OF_NONE: [{ code: "SPOOL_OF_NONE", variable: "spool_vdx" }],
+  SPOOL_OF_SEVERAL: [{ code: "SPOOL_OF_SEVERAL" }],
   HOLD_WITHOUT_SPOOL: [{ code: "HOLD_WITHOUT_SPOOL" }],
   SPOOL_UNUSABLE: [
     {

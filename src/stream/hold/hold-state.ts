@@ -38,9 +38,7 @@ export abstract class HoldState {
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
   /** Where the last WRITE or WRITE_ZEROES ends. */
-  end: Offset = 0;
-  /** Where the data in the spool ends. */
-  dataEnd: Offset = 0;
+  #changedEnd: Offset = 0;
   /** How often the disk has changed. */
   moves = 0;
   readonly post: (event: StreamEvent) => void;
@@ -59,6 +57,11 @@ export abstract class HoldState {
     this.advertised = advertisedSize(size);
     this.post = post;
     if (reconnect) this.reconnects = new ReconnectTracker(post);
+  }
+
+  /** Where the stream ends if no more comes: behind what clients have asked for, and what is in the file. */
+  get end(): Offset {
+    return max(this.#changedEnd, this.spool.length);
   }
 
   /** Breaks the stream. Only the first reason counts. */
@@ -103,7 +106,7 @@ export abstract class HoldState {
 
   /** A WRITE or WRITE_ZEROES has changed [start, end). */
   changed(by: Changer, start: Offset, end: Offset): void {
-    this.end = max(this.end, end);
+    this.#changedEnd = max(this.#changedEnd, end);
     this.trimmed(by, start, end);
   }
 

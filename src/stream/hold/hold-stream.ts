@@ -94,6 +94,8 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   finish(short: ShortStream): void {
+    // A program that has the file's path does not count what it writes.
+    this.spool.measure();
     this.#until = short === "pad" ? this.size : min(this.end, this.size);
   }
 
