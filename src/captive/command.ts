@@ -79,6 +79,12 @@ function isSet(name: string, text: string): boolean {
   return new RegExp(`(^|[\\s;&|({])(${name}=|(for|read)\\s([^;\\n]*\\s)?${name}\\b)`).test(text);
 }
 
+/** True when a word that is no text for a shell has a variable. */
+function isTold(variable: string, command: CaptiveCommand): boolean {
+  if (typeof command === "string") return false;
+  return command.some((word) => !/\s/.test(word) && referencesOf(word).includes(variable));
+}
+
 /** What is to be known of a stream to tell whether a command finds its disk as a file. */
 interface MayHold {
   readonly exportName?: string | undefined;
@@ -91,6 +97,8 @@ export function requireHeld(command: CaptiveCommand, streams: readonly MayHold[]
     const [, name] = /^spool_(.*)$/.exec(variable) ?? [];
     if (name === undefined && streams.length > 1) throw optionError({ code: "SPOOL_OF_SEVERAL" });
     const stream = streams.find((one) => name === undefined || one.exportName === name);
+    // A text for a shell may have such a variable from elsewhere.
+    if (stream === undefined && !isTold(variable, command)) continue;
     if (stream === undefined) throw optionError({ code: "SPOOL_OF_NONE", variable });
     if (stream.hold !== true) throw optionError({ code: "SPOOL_NOT_HELD", variable });
   }
