@@ -122,7 +122,8 @@ function grows(format: string | null): boolean {
   return format === "vmdk" || format === "vhdx";
 }
 
-const GROWS = "such an image has to grow, and a disk over NBD does not: make it in a file";
+const GROWS =
+  "such an image has to grow, and a disk over NBD does not: have it made in '$spool', with --hold";
 
 function whyNot(trial: Trial): string {
   const { mode, format, problem, survey } = trial;
