@@ -107,6 +107,10 @@ async function withCommand(
       await command.streamEnded(failed, stream.options.stopSignal.caught);
       await cancelled;
     },
+    // Other streams may go on for long, and this one's disk is not needed any more.
+    () => {
+      if (command.status !== undefined) stream.options.spoolPath?.release();
+    },
   );
 }
 
@@ -209,8 +213,9 @@ function commandExited(
       if (status === undefined || status === 0) return undefined;
       const { emitted } = server.counters;
       const exportName = several === undefined ? undefined : options.exportName;
-      const connected = state.connected || state.filled;
-      const failed = { direction, image, exportName, connected, held: hold, emitted };
+      const { connected, filled } = state;
+      const facts = { connected, filled, held: hold, emitted };
+      const failed = { direction, image, exportName, ...facts };
       return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
     },
   };

@@ -56,6 +56,14 @@ export class SpoolPath implements Disposable {
     return found.length === 0 && isAlone === false ? "unseen" : found;
   }
 
+  /** Lets the file go; the path leads nowhere from now on. */
+  release(): void {
+    if (this.#file < 0) return;
+    this.shut();
+    close(this.#file);
+    this.#file = -1;
+  }
+
   [Symbol.dispose](): void {
     for (const fd of [this.#file, this.#door, this.#wall]) if (fd >= 0) close(fd);
     this.#file = this.#door = this.#wall = -1;

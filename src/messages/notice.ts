@@ -58,8 +58,9 @@ export interface FailedCommand {
   readonly image: string | undefined;
   /** The stream's name, if it is one of several. */
   readonly exportName?: string | undefined;
-  /** It has found the server, or the disk as a file. */
   readonly connected: boolean;
+  /** It has written into the disk as a file. */
+  readonly filled: boolean;
   /** Nothing was to be streamed before its end. */
   readonly held: boolean;
   /** Bytes that were streamed. */
@@ -71,8 +72,8 @@ interface Reasons {
   /** READER_GONE where it is known how the reader's process ended. */
   READER_ENDED: { failure: Failure; how: string };
   CRASHED: { message: string };
-  /** A WRITE or WRITE_ZEROES was refused. */
-  REFUSED_PAST_END: { request: string; size: bigint | undefined };
+  /** A WRITE or WRITE_ZEROES was refused. `held`: the command could have written into the disk as a file. */
+  REFUSED_PAST_END: { request: string; size: bigint | undefined; held: boolean };
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};
   NOTHING_MOVED: {};

@@ -84,9 +84,10 @@ const TEXTS: Texts = {
 
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
-  REFUSED_PAST_END({ request, size }, v) {
+  REFUSED_PAST_END({ request, size, held }, v) {
     const end = size === undefined ? v.name("size") : v.size(size);
-    return `${request} goes past the end: ${end} is too small for the client's disk`;
+    const other = held ? ", or the client wants a file that can grow: give it $spool" : "";
+    return `${request} goes past the end: ${end} is too small for the client's disk${other}`;
   },
   REFUSED_FLAGS: ({ request }) => `${request} was refused: it has flags that were not negotiated`,
   CLIENT_LEFT: () => "a client left without NBD_CMD_DISC: see why it died, and start again",
@@ -322,12 +323,15 @@ function windowAdvice(needed: number): string {
 /** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
-  const { direction, image, exportName, connected, held, emitted } = command;
+  const { direction, image, exportName, connected, filled, held, emitted } = command;
   const writesNothing = direction === "write" && emitted === 0;
   const large = `${v.name("size")} is large enough`;
   if (image === undefined) {
     const given = reference(exportName, held, v);
-    if (!connected) return `see its message, and whether it is given ${given}`;
+    if (!connected && !filled) return `see its message, and whether it is given ${given}`;
+    const file = held && !filled ? fileOf(exportName) : undefined;
+    if (file !== undefined)
+      return `see its message; if it wants a file that can grow, give it ${file}`;
     if (held) return "see its message";
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`

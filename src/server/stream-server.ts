@@ -233,11 +233,15 @@ export class StreamServer implements StreamExport {
    */
   filled(length: bigint, room: number): void {
     const { state, counters } = this;
-    state.filled = length > 0n;
-    if (state.filled) this.#started ??= performance.now();
-    // Nobody else counts what the command writes. Where it is also a client, the stream thread does.
-    if (!state.connected) counters.addStored(Math.max(0, room - counters.spooled));
+    // The stream thread may have closed the file.
+    if (state.ended) return;
+    const grown = Math.max(0, room - counters.spooled);
     counters.spooled = room;
+    // What a client writes gets into the file, too, and the stream thread counts that.
+    state.filled = length > 0n && !state.connected;
+    if (!state.filled) return;
+    counters.addStored(grown);
+    this.#started ??= performance.now();
   }
 
   /** Waits until every connection in the kernel's queue is accepted, or refused. */

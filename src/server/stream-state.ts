@@ -63,7 +63,7 @@ export function commandFailure(
 ): Notice {
   const { failure, refused, readBack } = state;
   if (failure !== undefined) return failure;
-  if (refused !== undefined) return refusal(refused, undefined);
+  if (refused !== undefined) return refusal(refused, undefined, command?.held === true);
   return { code: "COMMAND_FAILED", command, status, readBack };
 }
 
@@ -90,7 +90,9 @@ export function incompleteReason(
 ): Notice | undefined {
   if (state.crash !== undefined) return { code: "CRASHED", message: state.crash.message };
   if (state.failure !== undefined) return state.failure;
-  if (state.refused !== undefined) return refusal(state.refused, size);
+  if (state.refused !== undefined) {
+    return refusal(state.refused, size, held && completedBy === "command");
+  }
   if (state.leftBehind !== undefined) return state.leftBehind;
   // A command may hide that its client has died, perhaps before its first request.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
@@ -104,8 +106,9 @@ export function incompleteReason(
 function refusal(
   { request, error }: NonNullable<StreamState["refused"]>,
   size: bigint | undefined,
+  held: boolean,
 ): Notice {
   return error === NBD_ENOSPC
-    ? { code: "REFUSED_PAST_END", request, size }
+    ? { code: "REFUSED_PAST_END", request, size, held }
     : { code: "REFUSED_FLAGS", request };
 }

@@ -73,6 +73,11 @@ export class SpoolFile {
     return toOffset(fstatSync(this.#fd, { bigint: true }).size);
   }
 
+  /** When the file was last changed, in nanoseconds since the epoch. */
+  get changed(): bigint {
+    return fstatSync(this.#fd, { bigint: true }).mtimeNs;
+  }
+
   /** Writes bytes from memory at a position. */
   write(at: Offset, address: number, length: number): void {
     for (let done = 0; done < length;) {

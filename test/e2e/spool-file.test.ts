@@ -211,6 +211,20 @@ describe("nothing is streamed", () => {
     );
   });
 
+  test.each([
+    ["without size=", [], /if it wants a file that can grow, give it \$spool\n/],
+    ["with size=", ["size=1G"], /or the client wants a file that can grow: give it \$spool\n/],
+  ])("of a qemu-img that wants a disk over NBD to grow, %s", async (_, options, why) => {
+    await expectNothing(`qemu-img convert -f raw -O vmdk ${DISK} $nbd`, 1, why, ...options);
+  });
+
+  const ROOT = process.getuid?.() === 0 && Bun.which("setpriv") !== null;
+
+  test.skipIf(!ROOT)("of another user's command, which may not open the file", () => {
+    const other = "setpriv --reuid=65534 --clear-groups";
+    return expectNothing(`${other} sh -c 'echo x > "$spool"'`, 2, /Permission denied/);
+  });
+
   test("of a command that a signal ends", () => {
     return expectNothing("echo all > $spool; kill -9 $$", 137, /the command failed/);
   });
@@ -238,9 +252,10 @@ describe("a process that the command leaves behind", () => {
   const inBackground = (script: string, env = "") =>
     `${env} setsid -f sh -c '${script}' x "$spool" >&2`;
 
-  test("is waited for as long as it may write", async () => {
-    const script = "exec 3> $1; sleep 0.2; echo late >&3";
-    await expectStreamed(inBackground(script), Buffer.from("late\n"));
+  test("is waited for as long as it writes", async () => {
+    const lines = Array.from({ length: 60 }, (_, i) => `${i + 1}\n`).join("");
+    const script = "for i in $(seq 60); do echo $i >&3; sleep 0.02; done";
+    await expectStreamed(inBackground(`exec 3> $1; ${script}`), Buffer.from(lines));
   });
 
   test("truncates the stream if it does not end", async () => {
@@ -264,8 +279,8 @@ describe("a process that the command leaves behind", () => {
 
   test("truncates the stream if it only has the file mapped", async () => {
     const map =
-      "const m = Bun.mmap(process.argv[1]); console.error(process.pid); setInterval(() => m[0]++, 9)";
-    const bun = `env -i setsid -f "${process.execPath}" -e '${map}' "$spool" 2> pid`;
+      "const m = Bun.mmap(process.argv[1]); console.log(process.pid); setInterval(() => m[0]++, 9)";
+    const bun = `env -i setsid -f "${process.execPath}" -e '${map}' "$spool" > pid 2> /dev/null`;
     using made = await run(`truncate -s 1M $spool; ${bun}; until [ -s pid ]; do sleep 0.02; done`);
     process.kill(Number(made.read("pid").toString()), "SIGKILL");
     expect(made.ended.status, made.ended.stderr).toBe(4);

@@ -22,6 +22,7 @@ const command = {
   image: undefined,
   exportName: undefined,
   connected: true,
+  filled: false,
   held: false,
   emitted: 4096,
 } as const;
@@ -93,8 +94,9 @@ export const SAMPLES: Samples = {
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [
-    { code: "REFUSED_PAST_END", request: WRITE, size: undefined },
-    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n },
+    { code: "REFUSED_PAST_END", request: WRITE, size: undefined, held: false },
+    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n, held: false },
+    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n, held: true },
   ],
   REFUSED_FLAGS: [{ code: "REFUSED_FLAGS", request: WRITE }],
   CLIENT_LEFT: [{ code: "CLIENT_LEFT" }],
@@ -121,6 +123,8 @@ export const SAMPLES: Samples = {
     { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
     { ...failed, command: { ...command, emitted: 0, held: true } },
+    { ...failed, command: { ...command, emitted: 0, held: true, exportName: "disk 1" } },
+    { ...failed, command: { ...command, emitted: 0, held: true, connected: false, filled: true } },
     { ...failed, command: { ...command, emitted: 0, held: true, connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },

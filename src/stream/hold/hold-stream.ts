@@ -61,7 +61,8 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   get position(): string {
-    return `${this.moves} ${this.#head} ${this.#counters.emitted}`;
+    // A program that has the file's path moves the stream, too.
+    return `${this.moves} ${this.#head} ${this.#counters.emitted} ${this.spool.changed}`;
   }
 
   createHandler(channel: Channel): RequestHandler {
