@@ -166,7 +166,7 @@ describe("what else makes a file", () => {
     bytes.fill(0x22, 0, 4096);
     const lines = [
       `head -c ${3 * MiB} /dev/zero | tr '\\0' '\\021' > $spool`,
-      "qemu-io -f raw -c 'write -P 0x22 0 4k' -c 'write -z 1M 1M' -c 'read -P 0x11 2M 1M' $nbd >&2",
+      "qemu-io -f raw -c 'write -P 0x22 0 4k' -c 'write -z -u 1M 1M' -c 'read -P 0x11 2M 1M' $nbd >&2",
     ];
     await expectStreamed(lines.join(" && "), bytes, "size=8M", "--no-pad");
   });
