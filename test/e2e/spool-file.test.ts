@@ -5,7 +5,14 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from "node:path";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, type Ended, PROGRAM, runProgram, startProgram } from "../support/program.ts";
+import {
+  command,
+  type Ended,
+  eventually,
+  PROGRAM,
+  runProgram,
+  startProgram,
+} from "../support/program.ts";
 import { failing, NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { tempFolder } from "../support/temp.ts";
 import { GATE, Trial } from "../support/trial.ts";
@@ -270,11 +277,14 @@ describe("a process that the command leaves behind", () => {
 
   /** It has no environment by which it would be found. */
   test("truncates the stream, and is ended, if only the file tells of it", async () => {
-    const why = /it has left sleep \(\d+\) running/;
-    const script = "exec 3>> $1; touch open; exec sleep 299.5";
+    const script = "exec 3>> $1; touch open; exec sleep 300";
     const opened = "until [ -e open ]; do sleep 0.02; done";
-    await expectNothing(`${inBackground(script, "env -i")}; ${opened}`, 4, why);
-    expect(spawnSync("pgrep", ["-f", "sleep 299.5"]).status).toBe(1);
+    using made = await run(`echo part > $spool; ${inBackground(script, "env -i")}; ${opened}`);
+    expect(made.ended.status, made.ended.stderr).toBe(4);
+    const [, pid] = /it has left sleep \((\d+)\) running/.exec(made.ended.stderr) ?? [];
+    expect(pid, made.ended.stderr).toBeDefined();
+    await eventually(() => !existsSync(`/proc/${pid}/exe`), "its end");
+    expect(made.started).toBeFalse();
   });
 
   test("truncates the stream if it only has the file mapped", async () => {
