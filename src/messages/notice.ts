@@ -38,6 +38,8 @@ interface Failures {
    * more.
    */
   SPOOL_FAILED: { folder: string; why: string; full: boolean; spooled: number; emitted: number };
+  /** A program that has the path of a held stream's disk has made it longer than the stream is to be. */
+  SPOOL_TOO_LONG: { length: Offset; size: Offset };
   /** Another stream goes to the same pipe. */
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
@@ -95,8 +97,6 @@ interface Reasons {
   };
   /** The process of an endpoint has failed. */
   ENDPOINT_FAILED: { problem: string };
-  /** A program that has the path of a held stream's disk has made it longer than the stream is to be. */
-  SPOOL_TOO_LONG: { length: bigint; size: bigint };
   STOPPED: { signal: string };
   STOPPED_BEFORE_STORED: { signal: string };
 }

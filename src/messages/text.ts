@@ -75,6 +75,9 @@ const TEXTS: Texts = {
       ? `${v.given("spool", folder)} has no room for more, ${when} (${why}): name a folder with more room`
       : `${v.given("spool", folder)} failed ${when}: ${why}; see to its disk, or name another folder`;
   },
+  SPOOL_TOO_LONG: ({ length, size }, v) =>
+    `the command has made a file of ${length} bytes, more than ${v.size(size)}: ` +
+    `give a larger ${v.name("size")}, or none`,
   SINK_TAKEN: ({ sink }) =>
     `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
 
@@ -125,9 +128,6 @@ const TEXTS: Texts = {
     return `${failed}, after ${request}, which had gone by: ${remedy}`;
   },
   ENDPOINT_FAILED: ({ problem }) => problem,
-  SPOOL_TOO_LONG: ({ length, size }, v) =>
-    `the command has made a file of ${length} bytes, more than ${v.size(size)}: ` +
-    `leave out ${v.name("size")}, or give a larger one`,
   STOPPED: ({ signal }) => `ended by ${signal}`,
   STOPPED_BEFORE_STORED: ({ signal }) =>
     `ended by ${signal} before the image was on the disk: it is as it was before`,

@@ -6,6 +6,7 @@ import type { Notice } from "../messages/notice.ts";
 import { NoticeError } from "../messages/notice-error.ts";
 import type { Entrance } from "../net/address.ts";
 import { signalStatus } from "../process/signals.ts";
+import { spoolTooLong } from "../stream/failure.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import { decideExitStatus, endedBy, type Verdict } from "./exit-status.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -95,7 +96,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
     const length = await heldLength(stream);
     // What a program has written into the file by its path is never cut off.
     const isTooLong = length !== undefined && size !== undefined && length > size;
-    if (isTooLong) return decide({ code: "SPOOL_TOO_LONG", length, size });
+    if (isTooLong) return decide(spoolTooLong(length, size));
     if (length !== undefined) server.beginStreaming(short === "pad" ? (size ?? length) : length);
   }
   if (endpoint instanceof DeferredSink) {

@@ -204,7 +204,7 @@ describe("the length of a stream that a command makes as a file", () => {
 
   test.each(["--pad", "--no-pad"])("is never cut off to size=, with %s", async (pad) => {
     const why =
-      /the command has made a file of 3 bytes, more than size=2: leave out size=, or give a larger one\n/;
+      /the command has made a file of 3 bytes, more than size=2: give a larger size=, or none\n/;
     await expectNothing(ABC, 4, why, "size=2", pad);
   });
 });

@@ -8,6 +8,7 @@ import type { Counters } from "../counters.ts";
 import type { Ended, ShortStream } from "../messages.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
 import { Outlet } from "../write/outlet.ts";
+import { spoolTooLong } from "../failure.ts";
 import { HoldHandler } from "./hold-handler.ts";
 import { HoldState, type HoldStateOptions } from "./hold-state.ts";
 
@@ -97,6 +98,9 @@ export class HoldStream extends HoldState implements Stream {
   finish(short: ShortStream): void {
     // A program that has the file's path does not count what it writes.
     this.spool.measure();
+    const { length } = this.spool;
+    // Nor is it ever cut off.
+    if (length > this.size) this.break(spoolTooLong(length, this.size));
     this.#until = short === "pad" ? this.size : min(this.end, this.size);
   }
 

@@ -51,6 +51,18 @@ test("it ends where the file ends, which may get shorter, and longer than the st
   expect(made.stream.end).toBe(1);
 });
 
+test("a file that is longer than the stream is to be breaks it at the finish, and is never cut off", () => {
+  for (const short of ["pad", "allow", "fail"] as const) {
+    using made = held(4096);
+    truncateSync(made.path, 4096);
+    made.stream.finish(short);
+    expect(made.stream.failure).toBeUndefined();
+    truncateSync(made.path, 4097);
+    made.stream.finish(short);
+    expect(made.stream.failure).toMatchObject({ code: "SPOOL_TOO_LONG", length: 4097, size: 4096 });
+  }
+});
+
 test("what the file takes on the disk is known at the finish, though nobody has counted it", () => {
   using made = held(4096);
   writeFileSync(made.path, Buffer.alloc(2 ** 20, 1));
