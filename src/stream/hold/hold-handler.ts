@@ -15,7 +15,7 @@ import {
   NBD_ENOTSUP,
   NBD_OK,
 } from "../../protocol/constants.ts";
-import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import { SPLICE_MIN } from "../input.ts";
 import { keepFromFtl } from "../no-ftl.ts";
@@ -211,6 +211,9 @@ export class HoldHandler implements RequestHandler, Changer {
 
   /** Stores `n` bytes of the payload. @param input has them; undefined if they have left the socket */
   #store(n: number, store: () => void, input?: Channel["input"]): Step {
+    const stream = this.#stream;
+    // Even if the rest never comes.
+    stream.dataEnd = max(stream.dataEnd, stream.inside(this.#at, n));
     this.#spooling(store);
     input?.consume(n);
     this.#left -= n;

@@ -39,6 +39,8 @@ export abstract class HoldState {
   readonly advertised: Offset;
   /** Where the last WRITE or WRITE_ZEROES ends. */
   #changedEnd: Offset = 0;
+  /** Where the data that clients have written into the spool ends. */
+  dataEnd: Offset = 0;
   /** How often the disk has changed. */
   moves = 0;
   readonly post: (event: StreamEvent) => void;
@@ -59,9 +61,13 @@ export abstract class HoldState {
     if (reconnect) this.reconnects = new ReconnectTracker(post);
   }
 
-  /** Where the stream ends if no more comes: behind what clients have asked for, and what is in the file. */
+  /**
+   * Where the stream ends if no more comes: behind what clients have asked for, and at the end of the file if a
+   * program that has its path has made it longer than they have.
+   */
   get end(): Offset {
-    return max(this.#changedEnd, this.spool.length);
+    const { length } = this.spool;
+    return length > this.dataEnd ? max(this.#changedEnd, length) : this.#changedEnd;
   }
 
   /** Breaks the stream. Only the first reason counts. */
