@@ -1,4 +1,5 @@
 /** The stream thread: puts an endpoint, a stream and the engine together, and runs them to the end. */
+import { close } from "../ffi/fd.ts";
 import { WakeUp } from "../ffi/poll.ts";
 import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
@@ -85,11 +86,28 @@ async function runStream(data: StreamThreadData, inbox: Inbox): Promise<void> {
     receive: () => inbox.take() as Command | undefined,
     post,
   });
-  while (!engine.over) {
-    engine.turn();
-    if (!engine.woken) continue;
-    // Each command is posted first, and then the descriptor is signalled.
+  try {
+    while (!engine.over) {
+      engine.turn();
+      if (!engine.woken) continue;
+      // Each command is posted first, and then the descriptor is signalled.
+      await inbox.delivery(wake.clear());
+    }
+  } catch (error) {
+    engine.abandon();
     await inbox.delivery(wake.clear());
+    discardAll(inbox);
+    throw error;
+  }
+}
+
+/** Closes what came for a stream that has died. */
+function discardAll(inbox: Inbox): void {
+  for (;;) {
+    const command = inbox.take() as Command | undefined;
+    if (command === undefined) return;
+    if (command.type === "connection") close(command.client.fd);
+    if (command.type === "sink") createSink(command.endpoint).close();
   }
 }
 

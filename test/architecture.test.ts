@@ -485,9 +485,10 @@ const FLOW = ["clients", "data", "oracle", "reconnect", "requests"];
  * by what its clients do, through the engine, and the command line by what it answers.
  */
 const SUBJECTS: Record<string, readonly string[]> = {
-  "test/stream/write": [...FLOW, "extended", "sink", "structured"],
+  "test/stream/write": [...FLOW, "extended", "sink", "spool-oracle", "structured"],
   "test/stream/read": [...FLOW, "end", "extended", "source"],
   "test/stream/dry-run": ["oracle"],
+  "test/stream/hold": ["end", "oracle", "reconnect", "requests"],
   "test/cli": ["certificates", "reference", "setup", "usage"],
 };
 

@@ -128,8 +128,8 @@ export const PROSE: Prose = {
       "End the stream as truncated, together with the captive command and all that it has started. If " +
         "the data is complete and the reader only has to take the rest, the first signal leaves a short " +
         "time for that; the second ends it at once. With `serve --keep`, a signal is the " +
-        "regular end of the stream once a client has been there and none is connected. A signal that was " +
-        "ignored at the start stays ignored.",
+        "regular end of the stream once a client has been there and none is connected; a stream with " +
+        "`--hold` then has as long as it needs. A signal that was ignored at the start stays ignored.",
     ],
     ["SIGUSR1", "Prints a line of progress."],
     [

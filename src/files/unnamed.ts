@@ -6,9 +6,12 @@ import { SyscallError } from "../../ffi/errno.ts";
 import { close, open, truncate } from "../../ffi/fd.ts";
 import { openUnnamed, punchHole, pwrite, zeroRange } from "../../ffi/file.ts";
 import { Memory } from "../../ffi/memory.ts";
+import { messageOf } from "../errors.ts";
 
 /** Bytes before the first ones that are written as a test: far more than file systems allocate at once. */
 const GAP = 16 * 1024 * 1024;
+
+const NO_ROOM: readonly number[] = [ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG];
 
 /** Why a folder cannot have such a file, and what to do about it. */
 export class FolderError extends Error {
@@ -69,16 +72,24 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     const missing = error.errno === ERRNO.ENOENT || error.errno === ERRNO.ENOTDIR;
-    const hint = missing ? "make the folder first" : "name a folder that you may write to";
-    throw new FolderError(error.message, hint);
+    const other = missing ? "make the folder first" : "name a folder that you may write to";
+    throw noSuchFile(error, other);
   }
   try {
     return { fd, ...tryOut(fd, mustPunch) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FolderError(error.message, "name a folder with room in it");
+    throw noSuchFile(error, "name another folder");
   }
+}
+
+/** @param other what to do about it if there is room */
+function noSuchFile({ errno, message }: SyscallError, other: string): FolderError {
+  return new FolderError(
+    message,
+    NO_ROOM.includes(errno) ? "name a folder with room in it" : other,
+  );
 }
 
 function openInFolder(folder: string): number {
@@ -95,7 +106,13 @@ function openInFolder(folder: string): number {
 function openAndUnlink(folder: string): number {
   const path = join(folder, `.nbd-streaming-${crypto.randomUUID()}`);
   const fd = open(path, O_CREAT | O_EXCL | O_RDWR, 0o600);
-  unlinkSync(path);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    close(fd);
+    const why = `a file cannot be removed from it (${messageOf(error)})`;
+    throw new FolderError(why, "remove that file, and name another folder");
+  }
   return fd;
 }
 

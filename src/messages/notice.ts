@@ -44,6 +44,8 @@ interface Failures {
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
   OTHER_FAILED: { exportName: string; emitted: number };
+  /** A client came when the clients were taken to be done, and the stream that was held was on its way. */
+  CLIENT_LATE: { emitted: number };
 }
 
 /** A request to read back what has gone by, because of which a client may fail. */
@@ -74,7 +76,7 @@ interface Reasons {
   /** READER_GONE where it is known how the reader's process ended. */
   READER_ENDED: { failure: Failure; how: string };
   CRASHED: { message: string };
-  /** A WRITE or WRITE_ZEROES was refused. `held`: the command could have written into the disk as a file. */
+  /** A WRITE or WRITE_ZEROES was refused. `held`: the stream is one that takes images. */
   REFUSED_PAST_END: { request: string; size: bigint | undefined; held: boolean };
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};

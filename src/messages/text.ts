@@ -85,11 +85,15 @@ const TEXTS: Texts = {
     `ended with the stream at byte ${emitted}, because ${exportName} has failed ` +
     `(${v.given("failFast", true)}): see why that failed`,
 
+  CLIENT_LATE: ({ emitted }, v) =>
+    `a client has come when the others had left and the stream was on its way, at byte ${emitted}: ` +
+    `use ${v.given("keep", true)}, and stop it when all clients are done, or have run start them`,
+
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
   REFUSED_PAST_END({ request, size, held }, v) {
     const end = size === undefined ? v.name("size") : v.size(size);
-    const other = held ? ", or the client wants a file that can grow: give it $spool" : "";
+    const other = held ? `, or ${GROWING}: with run that is $spool` : "";
     return `${request} goes past the end: ${end} is too small for the client's disk${other}`;
   },
   REFUSED_FLAGS: ({ request }) => `${request} was refused: it has flags that were not negotiated`,
@@ -298,6 +302,9 @@ function fileOf(exportName: string | undefined): string | undefined {
   return /^[A-Za-z0-9_]+$/.test(exportName) ? `$spool_${exportName}` : undefined;
 }
 
+/** Why qemu-img(1) cannot write some formats: it needs more room than a disk has, whatever that has. */
+const GROWING = "its image is one that grows (VMDK, VHDX, QED), and needs a file";
+
 /** The options for a client that writes again, or reads back. */
 function heldBack(v: Vocabulary): string {
   return `${v.given("hold", true)} with ${v.name("spool", "DIR")}`;
@@ -330,8 +337,7 @@ function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): strin
     const given = reference(exportName, held, v);
     if (!connected && !filled) return `see its message, and whether it is given ${given}`;
     const file = held && !filled ? fileOf(exportName) : undefined;
-    if (file !== undefined)
-      return `see its message; if it wants a file that can grow, give it ${file}`;
+    if (file !== undefined) return `see its message, and whether ${large}, or ${GROWING}: ${file}`;
     if (held) return "see its message";
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`

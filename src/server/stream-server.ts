@@ -1,8 +1,9 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
+import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
-import type { Notice, Words } from "../messages/notice.ts";
+import type { Failure, Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
   type ConnectionEnd,
@@ -46,6 +47,9 @@ export interface StreamServerOptions extends HostOptions {
   readonly nbd: NbdServer;
 }
 
+/** A client that comes when the others are done: it fails the stream, or finds no server. */
+type LateClient = "fails" | "refused";
+
 /**
  * Takes clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
  * state with {@link until}, ends the stream with {@link finish} or {@link abort}, and then calls
@@ -75,6 +79,12 @@ export class StreamServer implements StreamExport {
   /** The functions that take the answers to "evict-idle". */
   #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
+  /** What a client does that comes now; undefined as long as clients may come. */
+  #late: LateClient | undefined;
+  #givenUp = false;
+  /** When a client has left last, and one that had moved the stream, by performance.now(). */
+  lastLeft = Number.NEGATIVE_INFINITY;
+  lastMoverLeft = Number.NEGATIVE_INFINITY;
   readonly #reconnectTimer: ReconnectTimer;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
@@ -147,6 +157,11 @@ export class StreamServer implements StreamExport {
   /** Clients that negotiate, and may be this stream's. @param accepted counts only so many, the first ones */
   negotiating(accepted?: number): Negotiating {
     return this.#nbd.negotiating(this.info, accepted);
+  }
+
+  /** True when the stream thread has died before it had taken the descriptors of its plan. */
+  get stillborn(): boolean {
+    return this.state.crash !== undefined && !this.#thread.begun;
   }
 
   /** True when the stream has moved up to its size. */
@@ -262,24 +277,40 @@ export class StreamServer implements StreamExport {
    */
   async dismiss(whom: "all" | "silent"): Promise<void> {
     this.#nbd.remove(this.info);
+    await this.dismissOnly(whom);
+  }
+
+  /** The same, but others may still come. */
+  async dismissOnly(whom: "all" | "silent"): Promise<void> {
     this.#thread.send({ type: "dismiss", whom });
     await this.sync();
   }
 
   /** Another stream has failed, and this one is not to go on without it. */
   giveUp(exportName: string): void {
-    this.state.failure ??= {
-      code: "OTHER_FAILED",
-      exportName,
-      emitted: this.counters.emitted,
-      errno: NBD_ESHUTDOWN,
-    };
+    this.#giveUp({ code: "OTHER_FAILED", exportName, ...this.#emitted });
+  }
+
+  /** The clients are done with a stream that was held, which may be on its way soon: nobody may change it. */
+  closeToClients(late: LateClient): void {
+    this.#late = late;
+    if (late === "refused") this.#nbd.remove(this.info);
+    if (this.open > 0) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+  }
+
+  get #emitted() {
+    return { emitted: this.counters.emitted, errno: NBD_ESHUTDOWN };
+  }
+
+  #giveUp(failure: Failure): void {
+    this.#givenUp ||= this.state.failure === undefined;
+    this.state.failure ??= failure;
     this.poke();
   }
 
-  /** True where the stream ends because of another one. */
+  /** True where the stream is broken by what its thread does not know of. */
   get isGivenUp(): boolean {
-    return this.state.failure?.code === "OTHER_FAILED";
+    return this.#givenUp;
   }
 
   /** Gives up a client that was lost and has not come back. */
@@ -305,11 +336,21 @@ export class StreamServer implements StreamExport {
     this.#thread.send({ type: "sink", endpoint });
   }
 
-  /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
+  /**
+   * Begins to complete the stream, without new clients; then `state.ended` becomes true. If clients could fail
+   * it, `state.atEnd` does before that, and then {@link confirmEnd} is to be called.
+   */
   finish(short: ShortStream): void {
-    this.#nbd.remove(this.info);
+    const asks = this.#late === "fails";
+    if (!asks) this.#nbd.remove(this.info);
     this.#finishing = true;
-    this.#thread.send({ type: "finish", short });
+    this.#thread.send({ type: "finish", short, asks });
+  }
+
+  /** Lets the reader of a stream that was held see its end. Clients find no server from now on. */
+  confirmEnd(): void {
+    this.#nbd.remove(this.info);
+    this.#thread.send({ type: "end" });
   }
 
   /** Ends the stream at once, as truncated. */
@@ -354,12 +395,24 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
+    if (this.state.ended) {
+      close(client.fd);
+      released();
+      return;
+    }
+    if (this.#late !== undefined) {
+      close(client.fd);
+      released();
+      this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+      return;
+    }
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, client });
+    this.poke();
   }
 
   /** Its data, even what it sent right behind the option, is in no stream. */
@@ -389,6 +442,8 @@ export class StreamServer implements StreamExport {
       case "closed":
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
+        this.lastLeft = performance.now();
+        if (event.streamed) this.lastMoverLeft = this.lastLeft;
         this.state.streamed ||= event.streamed;
         if (event.streamed && isLoss(event.end)) this.#reconnectTimer.lost();
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
@@ -397,6 +452,9 @@ export class StreamServer implements StreamExport {
       case "evicted":
         this.#evictions.shift()?.(event.found);
         break;
+      case "at-end":
+        this.state.atEnd = true;
+        break;
       case "resumed":
         this.#reconnectTimer.returned();
         break;
@@ -404,7 +462,7 @@ export class StreamServer implements StreamExport {
         this.state.failure ??= event.failure;
         break;
       case "refused":
-        this.state.refused ??= event;
+        this.state.refused ??= { ...event, held: this.#options.hold };
         break;
       case "read-back":
         this.state.readBack = event;

@@ -9,7 +9,8 @@ export interface StreamState {
   /** The stream thread died of a bug in the program. */
   crash: Error | undefined;
   /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
-  refused: { readonly request: string; readonly error: number } | undefined;
+  refused:
+    { readonly request: string; readonly error: number; readonly held?: boolean } | undefined;
   /** The first request to read what had gone by. */
   readBack: ReadBack | undefined;
   /** A client has reached the transmission phase. */
@@ -28,6 +29,8 @@ export interface StreamState {
   leftBehind: Notice | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
+  /** A stream that was held is out, and its reader waits for the end. */
+  atEnd: boolean;
   /** The stream thread has ended. */
   ended: boolean;
 }
@@ -46,6 +49,7 @@ export function initialState(): StreamState {
     awaited: false,
     leftBehind: undefined,
     sourceEnded: false,
+    atEnd: false,
     ended: false,
   };
 }
@@ -63,7 +67,7 @@ export function commandFailure(
 ): Notice {
   const { failure, refused, readBack } = state;
   if (failure !== undefined) return failure;
-  if (refused !== undefined) return refusal(refused, undefined, command?.held === true);
+  if (refused !== undefined) return refusal(refused, undefined);
   return { code: "COMMAND_FAILED", command, status, readBack };
 }
 
@@ -90,9 +94,7 @@ export function incompleteReason(
 ): Notice | undefined {
   if (state.crash !== undefined) return { code: "CRASHED", message: state.crash.message };
   if (state.failure !== undefined) return state.failure;
-  if (state.refused !== undefined) {
-    return refusal(state.refused, size, held && completedBy === "command");
-  }
+  if (state.refused !== undefined) return refusal(state.refused, size);
   if (state.leftBehind !== undefined) return state.leftBehind;
   // A command may hide that its client has died, perhaps before its first request.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
@@ -104,9 +106,8 @@ export function incompleteReason(
 }
 
 function refusal(
-  { request, error }: NonNullable<StreamState["refused"]>,
+  { request, error, held = false }: NonNullable<StreamState["refused"]>,
   size: bigint | undefined,
-  held: boolean,
 ): Notice {
   return error === NBD_ENOSPC
     ? { code: "REFUSED_PAST_END", request, size, held }

@@ -105,8 +105,11 @@ export class Engine {
         break;
       case "finish":
         this.#stream.endReconnect();
-        this.#stream.finish(command.short);
+        this.#stream.finish(command.short, command.asks === true);
         this.#state = "finishing";
+        break;
+      case "end":
+        this.#stream.confirmEnd?.();
         break;
       case "sink":
         this.#stream.takeSink?.(command.endpoint);
@@ -235,6 +238,19 @@ export class Engine {
     this.#idle.close();
     this.#state = "over";
     this.#options.post({ type: "ended", ...this.#stream.close() });
+  }
+
+  /** Closes everything, in place of a regular end: an error of the program has come out of {@link turn}. */
+  abandon(): void {
+    const steps = [...this.#connections, ...this.#idle].map((one) => () => one.close());
+    this.#state = "over";
+    for (const step of [...steps, () => this.#idle.close(), () => this.#stream.close()]) {
+      try {
+        step();
+      } catch {
+        // The first error is the one to tell of.
+      }
+    }
   }
 
   #wait(limit: number): void {

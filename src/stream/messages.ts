@@ -129,8 +129,13 @@ export type Command =
   | { readonly type: "evict-idle" }
   /** No lost client can come back any more. */
   | { readonly type: "end-reconnect" }
-  /** All clients are gone and all is well: emit what is pending. */
-  | { readonly type: "finish"; readonly short: ShortStream }
+  /**
+   * All clients are gone and all is well: emit what is pending. `asks`: of a stream that is held, "at-end" is
+   * posted before its reader can see the end.
+   */
+  | { readonly type: "finish"; readonly short: ShortStream; readonly asks?: boolean }
+  /** Answers "at-end". */
+  | { readonly type: "end" }
   /** The sink that was not opened with the stream is ready to be opened now. */
   | { readonly type: "sink"; readonly endpoint: EndpointHandle }
   /** Post "synced", after the events of everything that has happened before. */
@@ -187,6 +192,8 @@ export type StreamEvent =
   | { readonly type: "source-ended" }
   /** The source is longer than the stream's size. */
   | ({ readonly type: "surplus" } & Surplus)
+  /** All of a stream that was held is out, and read as far as that is known: its reader sees the end after "end". */
+  | { readonly type: "at-end" }
   /** Answers "sync". */
   | { readonly type: "synced" }
   /** Answers "get-status". */

@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
+import { scattered } from "../support/client-commands.ts";
+import { holedImage, type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
 import { digestListener } from "../support/listeners.ts";
 import { command, type Ended, runProgram } from "../support/program.ts";
 import { digestFile, SHA256 } from "../support/reader.ts";
@@ -22,12 +23,20 @@ afterAll(() => images[Symbol.dispose]());
 
 let full: Image;
 let sparse: Image;
+let holed: Image;
 beforeAll(async () => {
   full = await rawImage(images.file("full.raw"), FULL);
   sparse = await sparseImage(images.file("sparse.qcow2"));
+  holed = await holedImage(images.file("holed.raw"));
 });
 
-/** Two real clients: one that writes data only, and one that leaves most of the disk to zeroes. */
+/** Room for what comes out of order: hardly any in memory. */
+const spool = () => [`spool=${images.path}`, "window=256K"];
+
+/**
+ * Two real clients: one that writes data only, and one that leaves most of the disk to zeroes. And one that writes
+ * in no order, so that nearly all goes through a file.
+ */
 const TRANSFERS = [
   {
     client: "nbdcopy of a full disk",
@@ -38,6 +47,16 @@ const TRANSFERS = [
     client: "qemu-img of a sparse disk",
     image: () => sparse,
     words: () => ["-f", "qcow2", sparse.path],
+  },
+  {
+    client: "a full disk in no order, with a spool",
+    image: () => full,
+    words: () => [...spool(), ...scattered(full.path)],
+  },
+  {
+    client: "a disk with holes in no order, with a spool",
+    image: () => holed,
+    words: () => [...spool(), ...scattered(holed.path)],
   },
 ];
 

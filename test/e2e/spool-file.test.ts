@@ -219,8 +219,12 @@ describe("nothing is streamed", () => {
   });
 
   test.each([
-    ["without size=", [], /if it wants a file that can grow, give it \$spool\n/],
-    ["with size=", ["size=1G"], /or the client wants a file that can grow: give it \$spool\n/],
+    ["without size=", [], /is one that grows \(VMDK, VHDX, QED\), and needs a file: \$spool\n/],
+    [
+      "with size=",
+      ["size=1G"],
+      /is one that grows \(VMDK, VHDX, QED\), and needs a file: with run that is \$spool\n/,
+    ],
   ])("of a qemu-img that wants a disk over NBD to grow, %s", async (_, options, why) => {
     await expectNothing(`qemu-img convert -f raw -O vmdk ${DISK} $nbd`, 1, why, ...options);
   });

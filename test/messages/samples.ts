@@ -92,6 +92,7 @@ export const SAMPLES: Samples = {
   SPOOL_TOO_LONG: [{ code: "SPOOL_TOO_LONG", errno: 28, length: 8192, size: 4096 }],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
   OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda", emitted: 4096 }],
+  CLIENT_LATE: [{ code: "CLIENT_LATE", errno: 108, emitted: 4096 }],
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [

@@ -15,7 +15,8 @@ import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
 import { SpoolFile } from "../../src/stream/spool-file.ts";
 import { WriteStream } from "../../src/stream/write/write-stream.ts";
-import { EngineFixture } from "./engine.ts";
+import type { Stream } from "../../src/stream/stream.ts";
+import { EngineFixture, type StreamParts } from "./engine.ts";
 import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
 import { decodeReply } from "./replies.ts";
@@ -33,6 +34,8 @@ export interface StreamOptions {
   readonly remembered?: number;
   readonly idleTimeout?: number;
   readonly flushes?: boolean;
+  /** Another stream into the same FIFO. */
+  readonly make?: (parts: StreamParts) => Stream;
 }
 
 /** An engine, its FIFO with a reader, and clients. */
@@ -50,15 +53,16 @@ export class StreamFixture extends EngineFixture {
     remembered = 0,
     idleTimeout,
     flushes = true,
-  }: StreamOptions = {}) {
-    super(({ path, counters, post }) => {
+    make = ({ path, counters, post }) => {
       const sink = new FifoSink(path);
       const folder = dirname(path);
       const spool = spools
         ? new SpoolFile({ ...makeUnnamed(folder, true), folder }, counters)
         : undefined;
       return new WriteStream({ sink, size, window, spool, remembered, flushes, counters, post });
-    }, idleTimeout);
+    },
+  }: StreamOptions = {}) {
+    super(make, idleTimeout);
     if (reader) {
       this.openReader();
       this.engine.turn(0);

@@ -114,7 +114,8 @@ export class DryRunHandler implements RequestHandler {
         break;
       case NBD_CMD_BLOCK_STATUS: {
         const end = add(request.offset, request.length);
-        this.#channel.replyBlockStatus(this.#log.advertised, (at) => this.#log.dataAt(at, end));
+        const dataAt = (at: Offset) => this.#log.dataAt(at, end);
+        this.#channel.replyBlockStatus(this.#log.advertised, NBD_CMD_FLAG_FUA, dataAt);
         break;
       }
       default:

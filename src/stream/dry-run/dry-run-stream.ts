@@ -73,8 +73,8 @@ export class DryRunStream implements Stream {
   /** The spool has failed. */
   endpointFailed(error: EndpointError): void {
     const { spool, counters, post } = this.#options;
-    if (this.failure !== undefined) return;
-    this.failure = spoolFailed(spool?.folder ?? "", error, counters);
+    if (this.failure !== undefined || spool === undefined) return;
+    this.failure = spoolFailed(spool, error, counters);
     post({ type: "broken", failure: this.failure });
   }
 

@@ -55,10 +55,10 @@ test("a file that is longer than the stream is to be breaks it at the finish, an
   for (const short of ["pad", "allow", "fail"] as const) {
     using made = held(4096);
     truncateSync(made.path, 4096);
-    made.stream.finish(short);
+    made.stream.finish(short, false);
     expect(made.stream.failure).toBeUndefined();
     truncateSync(made.path, 4097);
-    made.stream.finish(short);
+    made.stream.finish(short, false);
     expect(made.stream.failure).toMatchObject({ code: "SPOOL_TOO_LONG", length: 4097, size: 4096 });
   }
 });
@@ -66,6 +66,6 @@ test("a file that is longer than the stream is to be breaks it at the finish, an
 test("what the file takes on the disk is known at the finish, though nobody has counted it", () => {
   using made = held(4096);
   writeFileSync(made.path, Buffer.alloc(2 ** 20, 1));
-  made.stream.finish("allow");
+  made.stream.finish("allow", false);
   expect(made.counters.mostSpooled).toBeGreaterThanOrEqual(2 ** 20);
 });
