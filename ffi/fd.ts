@@ -75,6 +75,11 @@ export function dup(fd: number): number {
   return checked("dup", () => libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
 }
 
+/** Puts another open file in the place of a descriptor, at once, close-on-exec (dup3(2)). */
+export function replace(fd: number, by: number): void {
+  checked("dup3", () => libc.dup3(by, fd, O_CLOEXEC), String(fd));
+}
+
 /** True for a descriptor that children do not inherit (F_GETFD, FD_CLOEXEC). */
 export function closesOnExec(fd: number): boolean {
   return (checked("fcntl", () => libc.fcntl(fd, F_GETFD, 0)) & FD_CLOEXEC) !== 0;
@@ -124,10 +129,25 @@ export function lock(fd: number, subject: string): void {
  * @returns undefined where the file system has no leases, or the file is another user's
  */
 export function hasNoWriter(fd: number): boolean | undefined {
-  // A process that opens the file for writing in between waits for the release, and the kernel signals
+  return canLease(fd, F_RDLCK);
+}
+
+/**
+ * True when nobody has a file open, or mapped, but by duplicates of this descriptor: takes a write lease on it
+ * and releases it (fcntl(2), F_SETLEASE).
+ *
+ * @param fd open for writing
+ * @returns as {@link hasNoWriter}
+ */
+export function isOpenNowhereElse(fd: number): boolean | undefined {
+  return canLease(fd, F_WRLCK);
+}
+
+function canLease(fd: number, kind: number): boolean | undefined {
+  // A process that opens the file in between, and may not have it, waits for the release, and the kernel signals
   // this process: by default with SIGIO, which would end it, so by SIGURG, which is ignored.
   libc.fcntl(fd, F_SETSIG, constants.signals.SIGURG);
-  if (libc.fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
+  if (libc.fcntl(fd, F_SETLEASE, kind) < 0) {
     return lastErrno() === ERRNO.EAGAIN ? false : undefined;
   }
   libc.fcntl(fd, F_SETLEASE, F_UNLCK);

@@ -30,6 +30,7 @@ const SYMBOLS = {
   open: { args: ["ptr", "i32", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   dup: { args: ["i32"], returns: "i32" },
+  dup3: { args: ["i32", "i32", "i32"], returns: "i32" },
   // The last argument is a number or an address.
   fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
   isatty: { args: ["i32"], returns: "i32" },

@@ -1,6 +1,7 @@
 /** Waits for the clients that a command has left behind, and for processes that may become clients. */
 import { readFileSync } from "node:fs";
 import type { Notice } from "../messages/notice.ts";
+import type { SpoolPath } from "../files/spool-path.ts";
 import { processes, statOf } from "../process/proc.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
 import { drain, type Remaining } from "../server/drain.ts";
@@ -21,6 +22,12 @@ function nameOf(pid: number): string | undefined {
   }
 }
 
+/** A process's name and number; none if it has ended. */
+function called(pid: number): string[] {
+  const name = nameOf(pid);
+  return name === undefined ? [] : [`${name} (${pid})`];
+}
+
 function lives(pid: number): boolean {
   const [state = "X"] = statOf(pid) ?? [];
   return state !== "Z" && state !== "X";
@@ -29,21 +36,23 @@ function lives(pid: number): boolean {
 /** The processes of a tree whose command has ended. */
 export class Survivors {
   readonly #tree: ProcessTree;
+  readonly #spool: SpoolPath | undefined;
   #known: readonly number[] = [];
 
-  constructor(tree: ProcessTree) {
+  /** @param spool the stream's disk as a file: whoever has it open has not ended with the command */
+  constructor(tree: ProcessTree, spool?: SpoolPath) {
     this.#tree = tree;
+    this.#spool = spool;
   }
 
-  /** The living ones, as `name (process id)`; none if /proc is not readable. */
+  /** The living ones, as `name (process id)`; if /proc is not readable, none but who has the file open. */
   list(): string[] {
     // Searches all of /proc only when no known process lives.
     this.#known = this.#known.filter(lives);
     if (this.#known.length === 0) this.#known = this.#find();
-    return this.#known.flatMap((pid) => {
-      const name = nameOf(pid);
-      return name === undefined ? [] : [`${name} (${pid})`];
-    });
+    if (this.#known.length > 0) return this.#known.flatMap(called);
+    const users = this.#spool?.users() ?? [];
+    return users === "unseen" ? ["a process that has $spool open"] : users.flatMap(called);
   }
 
   #find(): readonly number[] {
@@ -89,9 +98,10 @@ export async function drainCaptive(
 /** @returns undefined where only a lost client was waited for, which is reported otherwise */
 function leftBehind(
   { connected, negotiating, processes: left }: Remaining,
-  { size, counters }: StreamServer,
+  { size, counters, phase }: StreamServer,
 ): Notice | undefined {
   const client = connected ? "connected" : negotiating ? "negotiating" : undefined;
   if (client === undefined && left.length === 0) return undefined;
-  return { code: "LEFT_BEHIND", processes: left, client, emitted: counters.emitted, size };
+  const held = phase === "holding";
+  return { code: "LEFT_BEHIND", processes: left, client, emitted: counters.emitted, size, held };
 }

@@ -1,5 +1,6 @@
 /** `run`: a private server, and the command that is its client. */
 import { cleaningUp } from "../clean-up.ts";
+import { SpoolPath } from "../files/spool-path.ts";
 import { messageOf } from "../errors.ts";
 import { signalAll } from "../process/proc.ts";
 import { ProcessTree } from "../process/process-tree.ts";
@@ -19,11 +20,20 @@ import { PrivateFolder } from "./private-folder.ts";
 /** The environment variable by which the command's processes are found. */
 const MARK = "NBD_STREAMING_COMMAND";
 
+/** Milliseconds between two looks at what the command has written into a disk as a file. */
+const MEASURE_INTERVAL = 200;
+
 /** Milliseconds between the signal that asks processes to end and SIGKILL. */
 const KILL_GRACE = 300;
 
 /** A stream of the command. */
-export type CaptiveStream = Omit<HostOptions, "entrance">;
+export type CaptiveStream = Omit<HostOptions, "entrance" | "onSpool">;
+
+/** The same while it runs. */
+interface RunningStream extends HostOptions {
+  /** Its disk as a file, if it is held. */
+  readonly spoolPath: SpoolPath | undefined;
+}
 
 export interface RunOptions {
   /** At least one; what the server needs is the same in all of them. */
@@ -54,17 +64,22 @@ export interface CaptiveResult {
 export async function run(options: RunOptions): Promise<CaptiveResult> {
   const { log } = options.streams[0] as CaptiveStream;
   const folder = options.address === undefined ? new PrivateFolder() : undefined;
+  const held = new DisposableStack();
   let command: Command | undefined;
   return await cleaningUp(
     async () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      const streams = options.streams.map((stream) => ({ ...stream, entrance }));
+      const streams = options.streams.map((stream): RunningStream => {
+        const spoolPath = stream.hold ? held.use(new SpoolPath()) : undefined;
+        return { ...stream, entrance, spoolPath, onSpool: (fd) => spoolPath?.open(fd) };
+      });
       const results = await host(streams, async (stream, nbd) => {
-        command ??= new Command(options, nbd.address ?? entrance);
+        command ??= new Command(options, streams, nbd.address ?? entrance);
         return await withCommand(command, stream, options);
       });
       return { results, commandStatus: command?.status };
     },
+    () => held.dispose(),
     () => {
       const left = folder?.remove();
       if (left !== undefined) log.warn(left);
@@ -74,7 +89,7 @@ export async function run(options: RunOptions): Promise<CaptiveResult> {
 
 async function withCommand(
   command: Command,
-  stream: HostedStream,
+  stream: HostedStream<RunningStream>,
   options: RunOptions,
 ): Promise<Verdict> {
   const { server } = stream;
@@ -92,6 +107,10 @@ async function withCommand(
       await command.streamEnded(failed, stream.options.stopSignal.caught);
       await cancelled;
     },
+    // Other streams may go on for long, and this one's disk is not needed any more.
+    () => {
+      if (command.status !== undefined) stream.options.spoolPath?.release();
+    },
   );
 }
 
@@ -105,12 +124,13 @@ class Command {
   #left: number;
   #failed = false;
 
-  constructor(options: RunOptions, address: Address) {
-    this.#left = options.streams.length;
-    this.tree = spawn(
-      options,
-      captiveVariables(address, namesOf(options.streams), options.streams[0]?.security),
-    );
+  constructor(options: RunOptions, streams: readonly RunningStream[], address: Address) {
+    this.#left = streams.length;
+    const exports = streams.map(({ exportName: name = "", spoolPath }) => {
+      return { name, spool: spoolPath?.path };
+    });
+    const files = streams.flatMap(({ spoolPath }) => spoolPath?.target ?? []);
+    this.tree = spawn(options, captiveVariables(address, exports, streams[0]?.security), files);
     const child = this.tree.child;
     void child.exited.then(() => {
       const { signalCode, exitCode } = child;
@@ -133,12 +153,8 @@ class Command {
   }
 }
 
-/** The names of the exports; one that is not given is empty. */
-function namesOf(streams: readonly CaptiveStream[]): string[] {
-  return streams.map(({ exportName = "" }) => exportName);
-}
-
-function spawn(options: RunOptions, variables: Variables): ProcessTree {
+/** @param files that only the command and its descendants open, as links in /proc show them */
+function spawn(options: RunOptions, variables: Variables, files: readonly string[]): ProcessTree {
   const { streams, outputTaken = false } = options;
   const cmd = options.command(variables);
   // The command must not use a standard input or output that is a stream.
@@ -153,6 +169,7 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
       cmd,
       env: { ...process.env, ...variables },
       stdio: [stdin, stdout, 2],
+      files,
     });
   } catch (error) {
     const missing = (error as { code?: string }).code === "ENOENT";
@@ -162,15 +179,24 @@ function spawn(options: RunOptions, variables: Variables): ProcessTree {
 
 function commandExited(
   command: Command,
-  { server, options }: HostedStream,
+  { server, options }: HostedStream<RunningStream>,
   { image }: RunOptions,
 ): EndCondition {
-  const { stopSignal, direction, dryRun, several, hold: held } = options;
+  const { stopSignal, direction, dryRun, several, hold, spoolPath } = options;
   const { state } = server;
   const hasExited = () => command.status !== undefined;
+  const measure = () => {
+    if (spoolPath === undefined) return;
+    const { length, room } = spoolPath.measure();
+    server.filled(length, room);
+  };
   return {
     completedBy: "command",
-    done: (isOver) => server.until(() => isOver() || hasExited()),
+    async done(isOver) {
+      const timer = spoolPath && setInterval(measure, MEASURE_INTERVAL);
+      await server.until(() => isOver() || hasExited());
+      clearInterval(timer);
+    },
     isGone: hasExited,
     async drain() {
       const isStopped = () => stopSignal.caught !== undefined;
@@ -178,7 +204,8 @@ function commandExited(
       const over = () => isStopped() || state.ended || isLost(state);
       // The command may have failed because of an error that the stream thread is about to report.
       if (command.status !== 0) await server.sync();
-      else await drainCaptive(server, new Survivors(command.tree), over);
+      else await drainAll(server, new Survivors(command.tree, spoolPath), spoolPath, over);
+      measure();
       return false;
     },
     commandFailure() {
@@ -186,11 +213,26 @@ function commandExited(
       if (status === undefined || status === 0) return undefined;
       const { emitted } = server.counters;
       const exportName = several === undefined ? undefined : options.exportName;
-      const { connected } = state;
-      const failed = { direction, image, exportName, connected, emitted, held };
+      const { connected, filled } = state;
+      const facts = { connected, filled, held: hold, emitted };
+      const failed = { direction, image, exportName, ...facts };
       return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
     },
   };
+}
+
+/** Waits for all that may still change the stream, from then on also its disk as a file. */
+async function drainAll(
+  server: StreamServer,
+  survivors: Survivors,
+  spoolPath: SpoolPath | undefined,
+  over: () => boolean,
+): Promise<void> {
+  await drainCaptive(server, survivors, over);
+  spoolPath?.shut();
+  // Somebody may have opened it just before.
+  if (spoolPath?.users().length === 0 || server.state.leftBehind !== undefined) return;
+  await drainCaptive(server, survivors, over);
 }
 
 /** True when the stream is known to be truncated. */

@@ -63,7 +63,7 @@ export function ends({ end }: DryRunFindings): boolean {
 
 /** The exit status of a real stream: the command's own if it has failed by itself. */
 export function statusOf({ streams, readsBack, trials }: ClientFindings): number {
-  if (streams) return EXIT.COMPLETE;
+  if (streams !== false) return EXIT.COMPLETE;
   const { status } = trials.at(-1) as Trial;
   return status !== 0 && !readsBack ? status : EXIT.TRUNCATED;
 }
@@ -80,6 +80,14 @@ export function diagnose(trials: readonly Trial[], asked: AskedLine): ClientFind
   const needs = needsOf(good, asked.spool);
   const line = runLine(asked, needs);
   return { streams: true, line, why: null, impossible: false, ...needs, ...common };
+}
+
+/** A command that writes into the disk as a file: only `--hold` has that, so there is nothing to find out. */
+export function untried(asked: AskedLine): ClientFindings {
+  const needs = { ...NOTHING, spool: asked.spool ?? USUAL_FOLDER, hold: true };
+  const common = { readsBack: false, trials: [] };
+  const line = runLine(asked, needs);
+  return { streams: null, line, why: null, impossible: false, ...needs, ...common };
 }
 
 const NOTHING: Needs = { size: null, window: 0, spool: null, hold: false, noPad: false, room: 0 };
@@ -114,7 +122,8 @@ function grows(format: string | null): boolean {
   return format === "vmdk" || format === "vhdx";
 }
 
-const GROWS = "such an image has to grow, and a disk over NBD does not: make it in a file";
+const GROWS =
+  "such an image has to grow, and a disk over NBD does not: have it made in '$spool', with --hold";
 
 function whyNot(trial: Trial): string {
   const { mode, format, problem, survey } = trial;
@@ -142,6 +151,16 @@ export function clientItems(
 ) {
   const { trials, why } = findings;
   const found = new ItemList("client");
+  if (findings.streams === null) {
+    found.add(
+      "note",
+      "try",
+      "not tried: only --hold with spool=DIR gives a command the file $spool",
+    );
+    const unusable = folder?.problem;
+    if (unusable !== undefined) found.add("failed", "spool=", unusable);
+    return found.items;
+  }
   for (const trial of trials) addTrial(found, trial, disks, why !== null);
   const { mode, survey } = trials.findLast(works) ?? (trials.at(-1) as Trial);
   if (wroteSomething(survey)) {
@@ -193,7 +212,7 @@ function addOrder(found: ItemList, survey: DryRunFindings): void {
 function addWindow(found: ItemList, survey: DryRunFindings, findings: ClientFindings): void {
   const { streams, window, spool } = findings;
   const { window: fit } = survey;
-  if (fit === undefined || spool !== null || !streams) return;
+  if (fit === undefined || spool !== null || streams !== true) return;
   if (window === 0) return found.add("ok", "window=", "not needed");
   const perhaps = "not needed this time, but the order may be another one next time";
   const needed = `needed: ${formatSize(fit.size)} has room, of which ${fit.needed} bytes had to be held at once`;

@@ -1,6 +1,6 @@
 /** `check -- COMMAND`: dry runs of a client, which tell whether it streams, and by which line. */
 import { statSync } from "node:fs";
-import { captiveWords, commandOf } from "../captive/command.ts";
+import { captiveWords, commandOf, spoolsOf } from "../captive/command.ts";
 import { imageSize } from "../captive/qemu-img.ts";
 import { run } from "../captive/run.ts";
 import { UserError } from "../errors.ts";
@@ -23,6 +23,7 @@ import {
   endsEarly,
   fits,
   statusOf,
+  untried,
   works,
   wroteSomething,
 } from "./advice.ts";
@@ -55,6 +56,11 @@ export async function checkClient(
   context: CheckContext,
 ): Promise<{ findings: ClientFindings; items: readonly Item[]; status: number }> {
   const path = spool ?? USUAL_FOLDER;
+  if (spoolsOf(commandOf(command)).length > 0) {
+    const findings = untried({ command, sink, spool });
+    const items = clientItems(findings, [], inspectFolder(path));
+    return { findings, items, status: statusOf(findings) };
+  }
   const trials: Trial[] = [];
   const disks = await disksAmong(command, context.stopSignal.stop);
   let folder: SpoolFolder | undefined;

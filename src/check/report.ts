@@ -55,8 +55,8 @@ export interface Trial {
 
 /** The names are those of the JSON form; sizes are in bytes. */
 export interface ClientFindings {
-  /** The command can be streamed by {@link line}. */
-  readonly streams: boolean;
+  /** The command can be streamed by {@link line}; null for one that was not tried. */
+  readonly streams: boolean | null;
   /** The line to use; null when none works. */
   readonly line: string | null;
   /** Why none works; null when one does. */

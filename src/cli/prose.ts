@@ -10,6 +10,10 @@ export const VARIABLES: readonly Entry[] = [
     "$nbd_NAME, $uri_NAME",
     "The URI of the stream that is called NAME, if that has only letters, digits and _. With several streams, $nbd and $uri are without a name.",
   ],
+  [
+    "$spool",
+    "With `--hold`: the path of the disk as a file, which is streamed if the command succeeds. With several streams, $spool_NAME.",
+  ],
   ["$exportname", "The name given by -e, or empty; also empty with several streams."],
   ["$tls", "off, on or require."],
 ];
@@ -68,7 +72,7 @@ const DETAILS: Readonly<Record<string, string>> = {
     "truncated.",
   "--hold":
     "Until then the export is an ordinary disk, and neither a command, `tcp:` nor a Unix socket is opened: a client " +
-    "that fails leaves them untouched. With `serve`, the stream has the length of `size=` unless `--no-pad` is given.",
+    "or command that fails leaves them untouched. With `serve`, the stream has the length of `size=` unless `--no-pad` is given.",
   "--tls-certificates": "nbdkit and qemu use the same names for these files.",
   "--max-connections": "The limit of `ulimit -n` applies, too.",
   "--idle-timeout":
@@ -93,7 +97,8 @@ export const PROSE: Prose = {
       "memory. With `spool=DIR`, what finds no room there waits in a file in DIR, so clients may write each part " +
       "once, in any order. With `--hold` as well, the whole disk is in that file, and is streamed when the clients " +
       "are done. Until then they may also write again and read back, as qemu-img does to make a qcow2; then give " +
-      "`--no-pad`, and a `size=` with room for it.",
+      "`--no-pad`, and a `size=` with room for it. Or the command of `run` writes into that file itself, by its path " +
+      "`$spool`: any program that makes a file can be streamed like that, and the stream has the length of the file.",
     "With `read=`, clients read the disk from start to end, and its data comes from a pipe, a " +
       "socket, a file or a command. A client can skip parts, but it cannot go back, except within the " +
       "first 1 MiB and the last `window=` bytes. Most clients need `size=`.",
@@ -155,7 +160,7 @@ export const PROSE: Prose = {
       "Set for the command of `pipe=exec:` and `read=exec:`: the name given by `-e`, if there is one.",
     ],
     [
-      "nbd, uri, nbd_NAME, uri_NAME, unixsocket, port, exportname, tls",
+      "nbd, uri, spool, nbd_NAME, uri_NAME, spool_NAME, unixsocket, port, exportname, tls",
       "Set for the captive command, as `$nbd` and so on.",
     ],
   ],

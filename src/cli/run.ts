@@ -46,7 +46,7 @@ export const runCommand = defineCommand({
     const { parameters, rest } = parseParameters(args._);
     const client = parseClient(context.captive, rest, parameters, args);
     const listen = parseAddress(args);
-    if (listen === undefined) requireReference(context.captive);
+    if (listen === undefined) requireReference(context.captive, args.hold);
     requireNames(context.captive, args.exportname === undefined ? [] : [args.exportname]);
     const { settings, output } = await resolveStream(parameters, args, context, (stream) =>
       resolveRun({ ...stream, ...client, listen }),

@@ -144,9 +144,10 @@ const ABOUT_ITSELF = /(^|\s)(--version|--help|-h|-V)(\s|$)/;
  * Refuses a client that cannot find a private socket: its `$nbd` was not in single quotes, so the shell
  * has replaced it with nothing.
  *
+ * @param held there is also a file
  * @throws UserError ERR_USAGE
  */
-export function requireReference(captive: readonly string[] | undefined): void {
+export function requireReference(captive: readonly string[] | undefined, held = false): void {
   const [, client] = CLIENT.exec(captive?.[0] ?? "") ?? [];
   if (captive === undefined || client === undefined) return;
   // In a command line for the shell, any variable may hold it.
@@ -156,7 +157,8 @@ export function requireReference(captive: readonly string[] | undefined): void {
       : captive.some((word) => referencesOf(word).length > 0);
   if (told || captive.some((word) => ABOUT_ITSELF.test(word))) return;
   throw usageError(
-    `${client} is not told where the server is: put $nbd or $uri among its words in single quotes, ` +
+    `${client} is not told where the server is: ` +
+      `put $nbd${held ? ", $uri or $spool" : " or $uri"} among its words in single quotes, ` +
       "'$nbd', or the shell replaces it first",
   );
 }

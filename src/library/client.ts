@@ -25,7 +25,7 @@ export interface ClientOptions {
   /**
    * The client. A string is a command line for the shell. Words are executed without one, and
    * `$nbd`, `$uri`, `$unixsocket`, `$port`, `$exportname` and `$tls` in them stand for the server;
-   * in both cases they are in its environment.
+   * in both cases they are in its environment. With `hold` there is also `$spool`, the path of the disk as a file.
    */
   readonly command?: CaptiveCommand | undefined;
   /** The image that qemu-img(1) is to copy into the stream of `pipe`, or to make of that of `read`. */

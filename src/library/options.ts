@@ -1,4 +1,5 @@
 /** The options of `serve` and `run`, and the settings of a stream that they are resolved to, once. */
+import { requireHeld } from "../captive/command.ts";
 import { imagePath } from "../captive/qemu-img.ts";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { releaseFifo } from "../endpoint/opening/fifo.ts";
@@ -171,9 +172,16 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   });
 }
 
-/** @throws as {@link resolveServe} */
-export function resolveRun(options: RunOptions): ResolvedRun {
+/**
+ * @param streams all streams of the command
+ * @throws as {@link resolveServe}
+ */
+export function resolveRun(
+  options: RunOptions,
+  streams: readonly Pick<StreamOptions, "exportName" | "hold">[] = [options],
+): ResolvedRun {
   return resolving(options, (endpoint) => {
+    if (options.command !== undefined) requireHeld(options.command, streams);
     const { image, listen } = options;
     const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.run;
     const files = namedFiles(endpoint, listen, image);

@@ -62,7 +62,8 @@ export function resolveServeStreams(options: ServeStreamsOptions): ResolvedServe
 /** Several streams of `run`. @throws as {@link resolveServe}, naming the stream */
 export function resolveRunStreams(options: RunStreamsOptions): ResolvedRun[] {
   const { streams, common } = commonOf(options);
-  return resolvingStreams(streams, (own) => resolveRun({ ...common, ...own }));
+  const all = streams.map((own) => ({ ...common, ...own }));
+  return resolvingStreams(streams, (own) => resolveRun({ ...common, ...own }, all));
 }
 
 /** The options that are for all streams. There is room for two clients of each, unless the user says otherwise. */

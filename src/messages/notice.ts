@@ -38,6 +38,8 @@ interface Failures {
    * more.
    */
   SPOOL_FAILED: { folder: string; why: string; full: boolean; spooled: number; emitted: number };
+  /** A program that has the path of a held stream's disk has made it longer than the stream is to be. */
+  SPOOL_TOO_LONG: { length: Offset; size: Offset };
   /** Another stream goes to the same pipe. */
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
@@ -61,10 +63,12 @@ export interface FailedCommand {
   /** The stream's name, if it is one of several. */
   readonly exportName?: string | undefined;
   readonly connected: boolean;
+  /** It has written into the disk as a file. */
+  readonly filled: boolean;
+  /** Nothing was to be streamed before its end. */
+  readonly held: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;
-  /** The stream was to be held until the command had succeeded. */
-  readonly held: boolean;
 }
 
 /** By code, why a stream is truncated, {@link Failures} aside. */
@@ -77,10 +81,11 @@ interface Reasons {
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};
   NOTHING_MOVED: {};
-  /** `exportName` is undefined for the only stream of a command. */
-  NEVER_CONNECTED: { exportName: string | undefined };
-  /** `processes` are written as `name (process id)`. */
+  /** `exportName` is undefined for the only stream of a command; `held`: its disk is a file, too, and empty. */
+  NEVER_CONNECTED: { exportName: string | undefined; held: boolean };
+  /** `processes` are written as `name (process id)`. `held`: nothing was to be streamed yet. */
   LEFT_BEHIND: {
+    held: boolean;
     processes: readonly string[];
     client: "connected" | "negotiating" | undefined;
     emitted: number;
@@ -164,6 +169,10 @@ interface Complaints {
   EXACT_WRITTEN: {};
   SPOOL_READ: {};
   HOLD_WITHOUT_SPOOL: {};
+  /** A command wants the path of a disk: of a stream that is not held, that no stream has, or of one of several. */
+  SPOOL_NOT_HELD: { variable: string };
+  SPOOL_OF_NONE: { variable: string };
+  SPOOL_OF_SEVERAL: {};
   /** A folder cannot have the spool. */
   SPOOL_UNUSABLE: { folder: string; why: string; hint: string };
   EXPORT_NAME: { most: number };

@@ -75,6 +75,9 @@ const TEXTS: Texts = {
       ? `${v.given("spool", folder)} has no room for more, ${when} (${why}): name a folder with more room`
       : `${v.given("spool", folder)} failed ${when}: ${why}; see to its disk, or name another folder`;
   },
+  SPOOL_TOO_LONG: ({ length, size }, v) =>
+    `the command has made a file of ${length} bytes, more than ${v.size(size)}: ` +
+    `give a larger ${v.name("size")}, or none`,
   SINK_TAKEN: ({ sink }) =>
     `another nbd-streaming writes to ${sink}: name a pipe of its own for each stream`,
 
@@ -90,23 +93,26 @@ const TEXTS: Texts = {
   CRASHED: ({ message }) => message,
   REFUSED_PAST_END({ request, size, held }, v) {
     const end = size === undefined ? v.name("size") : v.size(size);
-    const other = held ? `, or ${GROWING}` : "";
+    const other = held ? `, or ${GROWING}: with run that is $spool` : "";
     return `${request} goes past the end: ${end} is too small for the client's disk${other}`;
   },
   REFUSED_FLAGS: ({ request }) => `${request} was refused: it has flags that were not negotiated`,
   CLIENT_LEFT: () => "a client left without NBD_CMD_DISC: see why it died, and start again",
   NOTHING_MOVED: () => "the client has left and has not moved the stream",
-  NEVER_CONNECTED: ({ exportName }, v) =>
-    exportName === undefined
-      ? `the command has ended without connecting: pass it ${v.reference()}`
-      : `the command has ended without a client of this stream: pass one ${v.reference(exportName)}`,
-  LEFT_BEHIND({ processes, client, emitted, size }, v) {
+  NEVER_CONNECTED({ exportName, held }, v) {
+    const what = exportName === undefined ? "connecting" : "a client of this stream";
+    const spool = held ? fileOf(exportName) : undefined;
+    const file = spool === undefined ? "" : `, and has written nothing into ${spool}`;
+    const whom = exportName === undefined ? "it" : "one";
+    return `the command has ended without ${what}${file}: pass ${whom} ${reference(exportName, held, v)}`;
+  },
+  LEFT_BEHIND({ processes, client, emitted, size, held }, v) {
     const what: string[] = [];
     if (processes.length > 0) what.push(`it has left ${listOf(processes)} running`);
     if (client !== undefined) what.push(`a client that it left behind is still ${client}`);
     const ended = `the command has ended, but ${what.join(", and ")}`;
     const wait = `wait for ${processes.length > 1 ? "them" : "it"} in the command`;
-    if (client !== undefined) return `${ended}: ${wait}`;
+    if (client !== undefined || held) return `${ended}: ${wait}`;
     const end = size === undefined ? "" : ` of ${v.size(size)}`;
     const other =
       size === undefined ? `, or give ${v.name("size")} if the stream is complete without` : "";
@@ -242,6 +248,12 @@ const TEXTS: Texts = {
   EXACT_WRITTEN: (_, v) =>
     `${v.given("exact", true)} needs ${v.name("read")}: clients cannot write past ${v.name("size")}`,
   SPOOL_READ: (_, v) => `${v.name("spool")} is for ${v.name("pipe")}: what is read is never ahead`,
+  SPOOL_NOT_HELD: ({ variable }, v) =>
+    `$${variable} is the file of a stream that is held back: use ${heldBack(v)}, a folder with room for it`,
+  SPOOL_OF_NONE: ({ variable }) =>
+    `$${variable} is for a stream of that name, and there is none: write another name`,
+  SPOOL_OF_SEVERAL: () =>
+    "$spool is the file of the only stream: write $spool_NAME, with the name of one of the streams",
   HOLD_WITHOUT_SPOOL: (_, v) =>
     `${v.given("hold", true)} needs ${v.name("spool", "DIR")}, a folder with room for the whole disk`,
   SPOOL_UNUSABLE: ({ folder, why, hint }, v) =>
@@ -278,6 +290,18 @@ function parameter(direction: "write" | "read"): "pipe" | "read" {
   return direction === "write" ? "pipe" : "read";
 }
 
+/** How a command is told where the server is, or also the file that a stream is until then. */
+function reference(exportName: string | undefined, held: boolean, v: Vocabulary): string {
+  const file = held ? fileOf(exportName) : undefined;
+  return file === undefined ? v.reference(exportName) : `${v.reference(exportName)}, or ${file}`;
+}
+
+/** The variable for the disk as a file; undefined for a name that no variable can have. */
+function fileOf(exportName: string | undefined): string | undefined {
+  if (exportName === undefined) return "$spool";
+  return /^[A-Za-z0-9_]+$/.test(exportName) ? `$spool_${exportName}` : undefined;
+}
+
 /** Why qemu-img(1) cannot write some formats: it needs more room than a disk has, whatever that has. */
 const GROWING = "its image is one that grows (VMDK, VHDX, QED), and needs a file";
 
@@ -306,12 +330,15 @@ function windowAdvice(needed: number): string {
 /** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
-  const { direction, image, exportName, connected, emitted, held } = command;
+  const { direction, image, exportName, connected, filled, held, emitted } = command;
   const writesNothing = direction === "write" && emitted === 0;
   const large = `${v.name("size")} is large enough`;
   if (image === undefined) {
-    if (!connected) return `see its message, and whether it is given ${v.reference(exportName)}`;
-    if (held) return `see its message, and whether ${large}, or ${GROWING}`;
+    const given = reference(exportName, held, v);
+    if (!connected && !filled) return `see its message, and whether it is given ${given}`;
+    const file = held && !filled ? fileOf(exportName) : undefined;
+    if (file !== undefined) return `see its message, and whether ${large}, or ${GROWING}: ${file}`;
+    if (held) return "see its message";
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`
       : "see its message";

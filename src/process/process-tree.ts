@@ -4,6 +4,7 @@ import { Child } from "./child.ts";
 import {
   descendants,
   hasMark,
+  hasOpen,
   livingProcesses,
   readsPipe,
   type Relations,
@@ -22,6 +23,8 @@ export interface ProcessTreeOptions {
   readonly group?: boolean;
   /** Either end, in this process, of a pipe that only the command and its descendants read. */
   readonly pipe?: number;
+  /** Files that only the command and its descendants open, as links in /proc show them. */
+  readonly files?: readonly string[];
 }
 
 /** How often {@link ProcessTree.kill} looks for processes that were started in the meantime. */
@@ -36,8 +39,8 @@ function killAll(): void {
 }
 
 /**
- * Orphans are found by a mark in the environment, which all descendants inherit, and by the pipe from
- * this process that they read, for one started without an environment (`env -i …`).
+ * Orphans are found by a mark in the environment, which all descendants inherit, and, for one started without an
+ * environment (`env -i …`), by the pipe from this process that they read, or a file that only they have open.
  */
 export class ProcessTree {
   /** The command itself. */
@@ -45,6 +48,7 @@ export class ProcessTree {
   readonly #name: string;
   readonly #mark = crypto.randomUUID();
   readonly #pipe: string | undefined;
+  readonly #files: readonly string[];
   readonly #startTime: number;
   readonly #group: number | undefined;
 
@@ -54,9 +58,13 @@ export class ProcessTree {
    * @param name of the environment variable for the mark, which is added to those of outer trees
    * @throws an error with a code when the command cannot be executed: ENOENT, EACCES, EAGAIN
    */
-  constructor(name: string, { cmd, env, stdio, group = false, pipe }: ProcessTreeOptions) {
+  constructor(
+    name: string,
+    { cmd, env, stdio, group = false, pipe, files = [] }: ProcessTreeOptions,
+  ) {
     this.#name = name;
     this.#pipe = pipe === undefined ? undefined : readlinkSync(`/proc/self/fd/${pipe}`);
+    this.#files = files;
     const marks = [env[name], this.#mark].filter(Boolean).join(" ");
     this.child = new Child({
       file: fileOf(cmd[0] as string, env["PATH"]),
@@ -170,9 +178,13 @@ export class ProcessTree {
     if (pid === process.pid) return false;
     if (this.#group === group && this.child.ownsPid) return true;
     if (hasMark(pid, this.#name, this.#mark)) return true;
-    // A process older than the command is a service that was passed the pipe by another program.
     const pipe = this.#pipe;
-    return pipe !== undefined && (startTime(pid) ?? 0) >= this.#startTime && readsPipe(pid, pipe);
+    if (pipe === undefined && this.#files.length === 0) return false;
+    // A process older than the command is a service that was passed the pipe or the file by another program.
+    if ((startTime(pid) ?? 0) < this.#startTime) return false;
+    return (
+      (pipe !== undefined && readsPipe(pid, pipe)) || this.#files.some((file) => hasOpen(pid, file))
+    );
   }
 }
 

@@ -20,6 +20,8 @@ export interface StreamEnd {
   readonly size: bigint | undefined;
   /** Its name, if it is one of several, for messages. */
   readonly exportName?: string | undefined;
+  /** Its disk is a file, too, for messages. */
+  readonly held?: boolean;
   /** The captive command has failed: its own status, and why. */
   readonly commandFailure?: Verdict | undefined;
   /** Another problem, such as a failed command of `exec:`. */
@@ -33,10 +35,10 @@ export interface StreamEnd {
  * @throws the error that has ended the stream thread
  */
 export function decideExitStatus(end: StreamEnd): Verdict {
-  const { state, completedBy, size, exportName, commandFailure, problem } = end;
+  const { state, completedBy, size, exportName, held, commandFailure, problem } = end;
   if (commandFailure !== undefined) return commandFailure;
   if (state.crash !== undefined) throw state.crash;
-  const why = incompleteReason(state, completedBy, size, exportName) ?? problem;
+  const why = incompleteReason(state, completedBy, size, exportName, held) ?? problem;
   return { status: why === undefined ? EXIT.COMPLETE : EXIT.TRUNCATED, why };
 }
 

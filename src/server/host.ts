@@ -211,6 +211,7 @@ async function makeSpool({
   spool: folder,
   hold,
   log,
+  onSpool,
 }: HostOptions): Promise<SpoolHandle | undefined> {
   if (folder === undefined) return undefined;
   // Loaded only if it is needed, because loading takes time.
@@ -219,6 +220,12 @@ async function makeSpool({
     const file = makeUnnamed(folder, !hold);
     const holes = file.punches ? "" : ", without holes";
     log.verbose(`the spool is in ${folder}: ${describeFileSystem(file.fd)}${holes}`);
+    try {
+      onSpool?.(file.fd);
+    } catch (error) {
+      close(file.fd);
+      throw new FolderError(messageOf(error), "raise ulimit -n");
+    }
     return { ...file, folder };
   } catch (error) {
     if (!(error instanceof FolderError)) throw error;

@@ -60,6 +60,8 @@ export interface StreamContext {
 }
 
 export interface HostOptions extends StreamSettings, StreamContext {
+  /** Takes the descriptor of the spool, which stays the stream's, before clients can come. */
+  readonly onSpool?: ((fd: number) => void) | undefined;
   /** A warning about a stream that begins with these bytes. */
   readonly doubts?: (start: Uint8Array) => Notice | undefined;
 }

@@ -89,6 +89,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       state,
       size,
       exportName: options.several === undefined ? undefined : options.exportName,
+      held: options.hold,
       completedBy: condition.completedBy,
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,
@@ -104,7 +105,8 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
   if (isHeld) {
     const length = await heldLength(stream, stop);
-    if (length !== undefined) server.beginStreaming(length);
+    // A disk that is too long has broken the stream at the finish.
+    if (length !== undefined && state.failure === undefined) server.beginStreaming(length);
   }
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint, stop);

@@ -205,7 +205,7 @@ export class StreamServer implements StreamExport {
   }
 
   get #clientStage(): Stage {
-    return this.open === 0 ? "deserted" : "running";
+    return this.open === 0 && !this.state.filled ? "deserted" : "running";
   }
 
   /** Where clients of this machine can connect; undefined where the server has no address. */
@@ -239,6 +239,24 @@ export class StreamServer implements StreamExport {
   /** Checks the conditions again, after an event outside of the server. */
   poke(): void {
     this.#conditions.poke();
+  }
+
+  /**
+   * What the captive command has written into the disk as a file.
+   *
+   * @param length of the file @param room that it takes on the disk; both in bytes
+   */
+  filled(length: bigint, room: number): void {
+    const { state, counters } = this;
+    // The stream thread may have closed the file.
+    if (state.ended) return;
+    const grown = Math.max(0, room - counters.spooled);
+    counters.spooled = room;
+    // What a client writes gets into the file, too, and the stream thread counts that.
+    state.filled = length > 0n && !state.connected;
+    if (!state.filled) return;
+    counters.addStored(grown);
+    this.#started ??= performance.now();
   }
 
   /** Waits until every connection in the kernel's queue is accepted, or refused. */

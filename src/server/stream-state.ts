@@ -15,6 +15,8 @@ export interface StreamState {
   readBack: ReadBack | undefined;
   /** A client has reached the transmission phase. */
   connected: boolean;
+  /** The captive command has written into the disk as a file (`--hold`). */
+  filled: boolean;
   /** A client that moved the stream has left. */
   streamed: boolean;
   /** A client that moved the stream has left without NBD_CMD_DISC. */
@@ -40,6 +42,7 @@ export function initialState(): StreamState {
     refused: undefined,
     readBack: undefined,
     connected: false,
+    filled: false,
     streamed: false,
     dropped: false,
     abandoned: false,
@@ -80,12 +83,14 @@ export type CompletedBy =
  *
  * @param size the stream's length, for the message
  * @param exportName its name, if it is one of several
+ * @param held its disk is a file, too
  */
 export function incompleteReason(
   state: StreamState,
   completedBy: CompletedBy,
   size: bigint | undefined,
   exportName?: string,
+  held = false,
 ): Notice | undefined {
   if (state.crash !== undefined) return { code: "CRASHED", message: state.crash.message };
   if (state.failure !== undefined) return state.failure;
@@ -94,7 +99,9 @@ export function incompleteReason(
   // A command may hide that its client has died, perhaps before its first request.
   const diedEarly = completedBy === "command" && state.abandoned && !state.streamed;
   if (state.dropped || diedEarly) return { code: "CLIENT_LEFT" };
-  if (completedBy === "command" && !state.connected) return { code: "NEVER_CONNECTED", exportName };
+  if (completedBy === "command" && !state.connected && !state.filled) {
+    return { code: "NEVER_CONNECTED", exportName, held };
+  }
   return undefined;
 }
 

@@ -75,6 +75,11 @@ export function spoolFailed(spool: SpoolFile, error: EndpointError, counters: Co
   return { code: "SPOOL_FAILED", errno: full ? NBD_ENOSPC : NBD_EIO, ...facts };
 }
 
+/** A disk that a program has made longer than the stream is to be, by its path. */
+export function spoolTooLong(length: Offset, size: Offset): Failure {
+  return { code: "SPOOL_TOO_LONG", errno: NBD_ENOSPC, length, size };
+}
+
 /** A reader that went away. @param unread bytes that it left in the pipe, if that is known */
 export function readerGone(sink: string, emitted: number, unread = 0): Failure {
   return { code: "READER_GONE", errno: NBD_ESHUTDOWN, sink, emitted, unread };

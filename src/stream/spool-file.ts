@@ -17,7 +17,7 @@ import {
 import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
-import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
 import { placeIn } from "./blocks.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
@@ -74,6 +74,16 @@ export class SpoolFile {
 
   get fd(): number {
     return this.#fd;
+  }
+
+  /** The file's length in bytes: behind all data, also that of a program that has the file's path. */
+  get length(): Offset {
+    return toOffset(fstatSync(this.#fd, { bigint: true }).size);
+  }
+
+  /** When the file was last changed, in nanoseconds since the epoch. */
+  get changed(): bigint {
+    return fstatSync(this.#fd, { bigint: true }).mtimeNs;
   }
 
   /** Writes bytes from memory at a position. */

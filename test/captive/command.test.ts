@@ -1,5 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { captiveVariables, captiveWords, commandOf } from "../../src/captive/command.ts";
+import {
+  captiveVariables,
+  captiveWords,
+  commandOf,
+  requireHeld,
+  spoolsOf,
+} from "../../src/captive/command.ts";
 
 const VARIABLES = {
   nbd: "nbd+unix:///?socket=/run/x",
@@ -12,7 +18,7 @@ const VARIABLES = {
 
 describe("captiveVariables", () => {
   test("of a Unix socket have its path and no port", () => {
-    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, ["a/b"])).toEqual({
+    expect(captiveVariables({ kind: "unix", path: "/run/my disk/x" }, [{ name: "a/b" }])).toEqual({
       nbd: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       uri: "nbd+unix:///a%2Fb?socket=/run/my%20disk/x",
       unixsocket: "/run/my disk/x",
@@ -26,13 +32,17 @@ describe("captiveVariables", () => {
 
   test("have one for the only export, too, if a variable can have its name", () => {
     const uri = "nbd+unix:///vda?socket=/run/x";
-    expect(captiveVariables(at, ["vda"])).toMatchObject({ uri, uri_vda: uri, nbd_vda: uri });
-    const keys = Object.keys(captiveVariables(at, ["disk 1"]));
+    expect(captiveVariables(at, [{ name: "vda" }])).toMatchObject({
+      uri,
+      uri_vda: uri,
+      nbd_vda: uri,
+    });
+    const keys = Object.keys(captiveVariables(at, [{ name: "disk 1" }]));
     expect(keys.filter((key) => key.includes("_"))).toEqual([]);
   });
 
   test("have one for each of several exports, and name the server", () => {
-    expect(captiveVariables(at, ["vda", "disk 1", "vdb"])).toEqual({
+    expect(captiveVariables(at, [{ name: "vda" }, { name: "disk 1" }, { name: "vdb" }])).toEqual({
       nbd: "nbd+unix:///?socket=/run/x",
       uri: "nbd+unix:///?socket=/run/x",
       nbd_vda: "nbd+unix:///vda?socket=/run/x",
@@ -46,8 +56,22 @@ describe("captiveVariables", () => {
     });
   });
 
+  test("have the path of a disk as a file only where there is one", () => {
+    const one = captiveVariables(at, [{ name: "vda", spool: "/proc/1/fd/7" }]);
+    expect(one).toMatchObject({ spool: "/proc/1/fd/7", spool_vda: "/proc/1/fd/7" });
+    expect(captiveVariables(at, [{ name: "", spool: "/proc/1/fd/7" }])).toMatchObject({
+      spool: "/proc/1/fd/7",
+    });
+    expect(Object.keys(captiveVariables(at, [{ name: "vda" }]))).not.toContain("spool");
+    const two = captiveVariables(at, [{ name: "vda", spool: "/proc/1/fd/7" }, { name: "vdb" }]);
+    const spools = Object.entries(two).filter(([name]) => name.startsWith("spool"));
+    expect(spools).toEqual([["spool_vda", "/proc/1/fd/7"]]);
+  });
+
   test("of a TCP port have the port and no path", () => {
-    expect(captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [""])).toEqual({
+    expect(
+      captiveVariables({ kind: "tcp", host: "127.0.0.1", port: 4711 }, [{ name: "" }]),
+    ).toEqual({
       nbd: "nbd://127.0.0.1:4711/",
       uri: "nbd://127.0.0.1:4711/",
       unixsocket: "",
@@ -55,6 +79,67 @@ describe("captiveVariables", () => {
       exportname: "",
       tls: "off",
     });
+  });
+});
+
+describe("the disk as a file", () => {
+  test.each<[string | string[], string[]]>([
+    [["cp", "a", "$spool"], ["spool"]],
+    [["cp", "a", "--to=${spool}"], ["spool"]],
+    [
+      ["cp", "$spool_a", "$spool_b", "$spool_a"],
+      ["spool_a", "spool_b"],
+    ],
+    ['cp a "$spool"', ["spool"]],
+    [["sh", "-c", "cp a $spool"], ["spool"]],
+    [["cp", "a", "$nbd"], []],
+    [["cp", "a", "$spooled"], []],
+    ["spool=x; cp a $spool", []],
+    ["export spool=x && cp a $spool", []],
+    ["for spool in a b; do cp a $spool; done", []],
+    ["read -r spool < x; cp a $spool", []],
+    [["sh", "-c", "spool=x; cp a $spool"], []],
+    ["cp a ${spool:-b}", []],
+  ])("%j wants %j", (command, names) => {
+    expect(spoolsOf(command)).toEqual(names);
+  });
+
+  const why = (
+    command: string | string[],
+    ...streams: { exportName?: string; hold?: boolean }[]
+  ) => {
+    try {
+      requireHeld(command, streams);
+      return undefined;
+    } catch (error) {
+      return (error as { notice: { code: string } }).notice.code;
+    }
+  };
+  const WORDS = ["cp", "a", "$spool"];
+  const OWN = ["cp", "a", "$spool_a"];
+
+  test("is there if the stream is held", () => {
+    expect(why(WORDS, { hold: true })).toBeUndefined();
+    expect(why(WORDS, { hold: true, exportName: "a" })).toBeUndefined();
+    expect(why(OWN, { hold: true, exportName: "a" })).toBeUndefined();
+    expect(why(OWN, { hold: true, exportName: "a" }, { exportName: "b" })).toBeUndefined();
+    expect(why(["cp", "a", "$nbd"], {})).toBeUndefined();
+  });
+
+  test("is not there if the stream is not held", () => {
+    expect(why(WORDS, {})).toBe("SPOOL_NOT_HELD");
+    expect(why(OWN, { exportName: "a" }, { exportName: "b", hold: true })).toBe("SPOOL_NOT_HELD");
+  });
+
+  test("has to be named among several", () => {
+    const both = [
+      { hold: true, exportName: "a" },
+      { hold: true, exportName: "b" },
+    ];
+    expect(why(WORDS, ...both)).toBe("SPOOL_OF_SEVERAL");
+    expect(why(["cp", "a", "$spool_c"], ...both)).toBe("SPOOL_OF_NONE");
+    // It may come from elsewhere.
+    expect(why("cp a $spool_c", ...both)).toBeUndefined();
   });
 });
 

@@ -1,9 +1,14 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { O_RDWR } from "../../ffi/constants.ts";
+import { close, open } from "../../ffi/fd.ts";
 import { Survivors } from "../../src/captive/drain.ts";
+import { SpoolPath } from "../../src/files/spool-path.ts";
+import { makeUnnamed } from "../../src/files/unnamed.ts";
 import { signalAll } from "../../src/process/proc.ts";
 import { ProcessTree } from "../../src/process/process-tree.ts";
 import { LIMIT } from "../support/limit.ts";
-import { eventually } from "../support/program.ts";
+import { eventually, start } from "../support/program.ts";
+import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -46,6 +51,31 @@ test("one that has taken the place of those that were known is found", async () 
     "the last one",
   );
   expect(last()).toEqual([`sleep (${left.tree.members()[0]})`]);
+});
+
+test("who has the disk open as a file is left, whoever that is", async () => {
+  using folder = tempFolder();
+  const { fd } = makeUnnamed(folder.path, false);
+  using spool = new SpoolPath();
+  spool.open(fd);
+  const tree = new ProcessTree("NBD_STREAMING_TEST", {
+    cmd: ["/bin/true"],
+    env: {},
+    stdio: ["null", "null", "null"],
+  });
+  await tree.child.exited;
+  const survivors = new Survivors(tree, spool);
+  expect(survivors.list()).toEqual([]);
+  await using other = start(["sh", "-c", `exec 3<>${spool.path}; echo open >&2; exec sleep 300`]);
+  await other.saying(/open/);
+  await eventually(() => survivors.list().join() === `sleep (${other.process.pid})`, "its name");
+  other.process.kill("SIGKILL");
+  await eventually(() => survivors.list().length === 0, "its end");
+  const own = open(spool.path as string, O_RDWR);
+  expect(survivors.list()).toEqual(["a process that has $spool open"]);
+  close(own);
+  expect(survivors.list()).toEqual([]);
+  close(fd);
 });
 
 test("where /proc does not tell, there is nobody", () => {

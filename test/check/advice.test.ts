@@ -219,7 +219,7 @@ test("an image that has to grow is told from a command that fails for itself", (
   const whyNot = (format: string | null) =>
     diagnose([trial({}, { ...FAILED, mode: "hold", format })], ASKED).why;
   expect(whyNot("vmdk")).toBe(
-    `${FAILED.problem}; such an image has to grow, and a disk over NBD does not: make it in a file`,
+    `${FAILED.problem}; such an image has to grow, and a disk over NBD does not: have it made in '$spool', with --hold`,
   );
   expect(whyNot("qcow2")).toBe(FAILED.problem);
 });

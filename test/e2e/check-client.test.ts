@@ -304,8 +304,46 @@ test("an image that has to grow has no line, and that is why", async () => {
   );
   expect(growing?.length).toBeGreaterThan(0);
   expect(said(report, "try")).toContainEqual(
-    expect.stringMatching(/; such an image has to grow, /),
+    expect.stringMatching(
+      /; such an image has to grow, .*: have it made in '\$spool', with --hold$/,
+    ),
   );
+});
+
+describe("a command that writes into $spool", () => {
+  const grow = ["qemu-img", "convert", "-O", "vmdk", "disk.qcow2", "$spool"];
+
+  test("is not run, and gets its line", async () => {
+    using scratch = tempFolder();
+    const words = ["check", `spool=${scratch.path}`, "--", 'touch ran; cp disk.raw "$spool"'];
+    const { status, stdout } = await runProgram(words, { cwd: scratch.path });
+    expect(status).toBe(0);
+    expect(stdout).toBe(
+      "client\n" +
+        "  note     try  not tried: only --hold with spool=DIR gives a command the file $spool\n\n" +
+        `nbd-streaming run pipe=disk.fifo spool=${scratch.path} --hold -- 'touch ran; cp disk.raw "$spool"'\n`,
+    );
+    expect(readdirSync(scratch.path)).toEqual([]);
+  });
+
+  test("is neither found to stream nor not to", async () => {
+    const { status, report } = await check(["--", ...grow]);
+    expect(status).toBe(0);
+    expect(report.ok).toBeTrue();
+    expect(report.client).toMatchObject({
+      ...{ streams: null, why: null, impossible: false, trials: [] },
+      ...{ size: null, window: 0, spool: "/var/tmp", hold: true, noPad: false, room: 0 },
+      line: "nbd-streaming run pipe=disk.fifo spool=/var/tmp --hold -- qemu-img convert -O vmdk disk.qcow2 '$spool'",
+    });
+  });
+
+  test("has failed where the folder cannot have the file", async () => {
+    const { status, report } = await check(["spool=/nonexistent", "--", ...grow]);
+    expect(status).toBe(3);
+    expect(said(report, "spool=")).toEqual([
+      "failed: /nonexistent: open /nonexistent: No such file or directory; make the folder first",
+    ]);
+  });
 });
 
 test("a size= that is too small is told from a client that does not stream", async () => {

@@ -72,8 +72,22 @@ const MISTAKES: Record<string, Mistake> = {
   "another output format, which qemu-img makes": {
     wrong: "nbd-streaming run pipe=disk.fifo -- qemu-img convert -O qcow2 disk.qcow2 '$nbd'",
     status: 1,
-    says: /use --hold with spool=DIR, .*, or have it write raw data in order \(-O raw\)$/,
+    says: /use --hold with spool=DIR, which keeps that, or have it write raw data in order \(-O raw\)/,
     right: "nbd-streaming run pipe=disk.fifo -- qemu-img convert -O raw disk.qcow2 '$nbd'",
+  },
+  "$spool without --hold": {
+    wrong: "nbd-streaming run pipe=disk.fifo -- qemu-img convert -O raw disk.qcow2 '$spool'",
+    status: 2,
+    says: /^\$spool is the file of a stream that is held back: use --hold with spool=DIR, a folder /,
+    right:
+      "nbd-streaming run pipe=disk.fifo --hold spool=. -- qemu-img convert -O raw disk.qcow2 '$spool'",
+  },
+  "$spool in double quotes": {
+    wrong: `nbd-streaming run pipe=disk.fifo --hold spool=. -- qemu-img convert -O raw disk.qcow2 "$spool"`,
+    status: 2,
+    says: /: put \$nbd, \$uri or \$spool among its words in single quotes/,
+    right:
+      "nbd-streaming run pipe=disk.fifo --hold spool=. -- qemu-img convert -O raw disk.qcow2 '$spool'",
   },
   "size= that is too small": {
     wrong: "nbd-streaming run pipe=disk.fifo size=1M disk.qcow2",

@@ -9,8 +9,10 @@ import {
   dup,
   hasNoWriter,
   isLocked,
+  isOpenNowhereElse,
   open,
   read,
+  replace,
   seekBy,
   setNonBlocking,
   write,
@@ -215,6 +217,42 @@ describe("hasNoWriter", () => {
     using descriptors = new Descriptors();
     expect(hasNoWriter(descriptors.keep(open("/dev/null", O_RDONLY)))).toBeUndefined();
   });
+});
+
+describe("isOpenNowhereElse", () => {
+  test("tells whether somebody else has the file open, or mapped, and leaves it to all", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    writeFileSync(folder.file("file"), "x");
+    const fd = descriptors.keep(open(folder.file("file"), O_RDWR));
+    expect(isOpenNowhereElse(fd)).toBeTrue();
+    descriptors.keep(dup(fd));
+    expect(isOpenNowhereElse(fd)).toBeTrue();
+    for (const mode of [O_RDONLY, O_RDWR]) {
+      // No lease is left that this would have to wait for (SIGIO).
+      const other = descriptors.keep(open(folder.file("file"), mode));
+      expect(isOpenNowhereElse(fd)).toBeFalse();
+      descriptors.close(other);
+      expect(isOpenNowhereElse(fd)).toBeTrue();
+    }
+  });
+
+  test("does not know of what is no file", () => {
+    using descriptors = new Descriptors();
+    expect(isOpenNowhereElse(descriptors.keep(open("/dev/null", O_RDWR)))).toBeUndefined();
+  });
+});
+
+test("replace puts another file in the place of a descriptor, which no child inherits", () => {
+  using folder = tempFolder();
+  using descriptors = new Descriptors();
+  writeFileSync(folder.file("old"), "old");
+  writeFileSync(folder.file("new"), "new");
+  const fd = descriptors.keep(open(folder.file("old"), O_RDONLY));
+  replace(fd, descriptors.keep(open(folder.file("new"), O_RDONLY)));
+  expect(readFileSync(`/proc/self/fd/${fd}`, "utf8")).toBe("new");
+  expect(flagsOf(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
+  expect(thrownBy(() => replace(fd, 999_999))).toMatchObject({ code: "EBADF" });
 });
 
 test("isLocked tells whether somebody has a lock on a byte", () => {

@@ -22,10 +22,17 @@ const command = {
   image: undefined,
   exportName: undefined,
   connected: true,
+  filled: false,
+  held: false,
+  emitted: 4096,
+} as const;
+const left = {
+  code: "LEFT_BEHIND",
+  processes: [],
+  client: undefined,
   emitted: 4096,
   held: false,
 } as const;
-const left = { code: "LEFT_BEHIND", processes: [], client: undefined, emitted: 4096 } as const;
 const compressed = { code: "COMPRESSED", name: "zstd", by: "zstd -dc" } as const;
 const image = { code: "IMAGE_FORMAT", format: "qcow2" } as const;
 const listening = { code: "CANNOT_LISTEN", where: "there", message: "it went wrong" } as const;
@@ -82,6 +89,7 @@ export const SAMPLES: Samples = {
       emitted: 4096,
     },
   ],
+  SPOOL_TOO_LONG: [{ code: "SPOOL_TOO_LONG", errno: 28, length: 8192, size: 4096 }],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
   OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda", emitted: 4096 }],
   CLIENT_LATE: [{ code: "CLIENT_LATE", errno: 108, emitted: 4096 }],
@@ -96,14 +104,18 @@ export const SAMPLES: Samples = {
   CLIENT_LEFT: [{ code: "CLIENT_LEFT" }],
   NOTHING_MOVED: [{ code: "NOTHING_MOVED" }],
   NEVER_CONNECTED: [
-    { code: "NEVER_CONNECTED", exportName: undefined },
-    { code: "NEVER_CONNECTED", exportName: "vda" },
-    { code: "NEVER_CONNECTED", exportName: "disk 1" },
+    { code: "NEVER_CONNECTED", exportName: undefined, held: false },
+    { code: "NEVER_CONNECTED", exportName: "vda", held: false },
+    { code: "NEVER_CONNECTED", exportName: "disk 1", held: false },
+    { code: "NEVER_CONNECTED", exportName: undefined, held: true },
+    { code: "NEVER_CONNECTED", exportName: "vda", held: true },
+    { code: "NEVER_CONNECTED", exportName: "disk 1", held: true },
   ],
   LEFT_BEHIND: [
     { ...left, client: "connected", size: undefined },
     { ...left, client: "negotiating", processes: ["sleep (7)"], size: 8192n },
     { ...left, processes: ["sleep (7)"], size: 8192n },
+    { ...left, processes: ["sleep (7)"], size: undefined, held: true },
     { ...left, processes: ["a (1)", "b (2)", "c (3)", "d (4)", "e (5)"], size: undefined },
   ],
   COMMAND_FAILED: [
@@ -113,6 +125,9 @@ export const SAMPLES: Samples = {
     { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
     { ...failed, command: { ...command, emitted: 0, held: true } },
+    { ...failed, command: { ...command, emitted: 0, held: true, exportName: "disk 1" } },
+    { ...failed, command: { ...command, emitted: 0, held: true, connected: false, filled: true } },
+    { ...failed, command: { ...command, emitted: 0, held: true, connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },
     { ...failed, command: { ...command, image: "disk.qcow2", direction: "read" } },
@@ -204,6 +219,9 @@ export const SAMPLES: Samples = {
   FORMAT_UNKNOWN: [{ code: "FORMAT_UNKNOWN", image: "disk" }],
   EXACT_WRITTEN: [{ code: "EXACT_WRITTEN" }],
   SPOOL_READ: [{ code: "SPOOL_READ" }],
+  SPOOL_NOT_HELD: [{ code: "SPOOL_NOT_HELD", variable: "spool" }],
+  SPOOL_OF_NONE: [{ code: "SPOOL_OF_NONE", variable: "spool_vdx" }],
+  SPOOL_OF_SEVERAL: [{ code: "SPOOL_OF_SEVERAL" }],
   HOLD_WITHOUT_SPOOL: [{ code: "HOLD_WITHOUT_SPOOL" }],
   SPOOL_UNUSABLE: [
     {

@@ -66,7 +66,7 @@ test("a text stays as it is", () => {
 });
 
 /** Failures of a stream that had not begun, or whose end is the size. */
-const NOWHERE = new Set(["NO_READER", "NO_WRITER", "SINK_TAKEN", "SURPLUS"]);
+const NOWHERE = new Set(["NO_READER", "NO_WRITER", "SINK_TAKEN", "SPOOL_TOO_LONG", "SURPLUS"]);
 /** What the kernel says has to do: there is no telling what is wrong with a sink. */
 const HELPLESS = new Set(["SINK_FULL", "SINK_FAILED"]);
 

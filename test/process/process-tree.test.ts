@@ -1,12 +1,12 @@
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
 import { signalAll } from "../../src/process/proc.ts";
 import { ProcessTree } from "../../src/process/process-tree.ts";
 import { LIMIT } from "../support/limit.ts";
-import { command, eventually } from "../support/program.ts";
+import { command, eventually, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -142,4 +142,31 @@ test("nobody in a pipeline sees the death of another one", async () => {
   expect(await tree.waitForExit(5000)).toBe(true);
   expect(existsSync(marker)).toBe(false);
   tree.release();
+});
+
+test("an orphan without an environment is found by a file that only the command opens", async () => {
+  const file = folder.file("opened");
+  const older = folder.file("older");
+  writeFileSync(file, "");
+  await using service = start(["sh", "-c", `exec 3< ${file}; echo $$ > ${older}; exec sleep 300`]);
+  await pidIn(older);
+  // A process is known by when it started, in clock ticks.
+  await Bun.sleep(50);
+  const pid = folder.file("opener");
+  const tree = new ProcessTree(NAME, {
+    cmd: [
+      "/bin/sh",
+      "-c",
+      `env -i setsid /bin/sh -c 'exec 3>>${file}; echo $$ > ${pid}; exec /bin/sleep 300' &`,
+    ],
+    env: { PATH: process.env["PATH"] },
+    stdio: ["null", "null", "null"],
+    files: [file],
+  });
+  const orphan = await pidIn(pid);
+  await tree.child.exited;
+  expect(tree.members()).toEqual([orphan]);
+  tree.kill();
+  await eventually(() => tree.members().length === 0, "its end");
+  expect(service.process.exitCode).toBeNull();
 });

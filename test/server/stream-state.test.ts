@@ -14,6 +14,7 @@ const GOOD: StreamState = {
   refused: undefined,
   readBack: undefined,
   connected: true,
+  filled: false,
   streamed: true,
   dropped: false,
   abandoned: false,
@@ -29,6 +30,7 @@ const LEFT = {
   processes: [],
   client: "connected",
   emitted: 7,
+  held: false,
   size: 1024n,
 } as const;
 

@@ -319,7 +319,7 @@ export class HoldHandler implements RequestHandler, Changer {
     this.#status = NBD_OK;
     this.#zeroAt = offset;
     // Behind the data there is a hole already.
-    this.#zeroEnd = this.#allocates ? end : max(offset, min(end, stream.dataEnd));
+    this.#zeroEnd = this.#allocates ? end : max(offset, min(end, stream.spool.length));
     stream.changed(this, this.#zeroEnd, end);
     if (this.#zeroAt === this.#zeroEnd) this.#complete();
     return MORE;

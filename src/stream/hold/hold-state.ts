@@ -40,8 +40,8 @@ export abstract class HoldState {
   /** The size of the disk in bytes: whole sectors. */
   readonly advertised: Offset;
   /** Where the last WRITE or WRITE_ZEROES ends. */
-  end: Offset = 0;
-  /** Where the data in the spool ends. */
+  #changedEnd: Offset = 0;
+  /** Where the data that clients have written into the spool ends. */
   dataEnd: Offset = 0;
   /** How often the disk has changed. */
   moves = 0;
@@ -63,6 +63,15 @@ export abstract class HoldState {
     this.advertised = advertisedSize(size);
     this.post = post;
     if (reconnect) this.reconnects = new ReconnectTracker(post);
+  }
+
+  /**
+   * Where the stream ends if no more comes: behind what clients have asked for, and at the end of the file if a
+   * program that has its path has made it longer than they have.
+   */
+  get end(): Offset {
+    const { length } = this.spool;
+    return length > this.dataEnd ? max(this.#changedEnd, length) : this.#changedEnd;
   }
 
   /** The `NBD_E*` for all requests once the stream is broken, or goes out; NBD_OK before. */
@@ -152,7 +161,7 @@ export abstract class HoldState {
 
   /** A WRITE or WRITE_ZEROES up to a position is complete. */
   lengthen(end: Offset): void {
-    this.end = max(this.end, min(end, this.size));
+    this.#changedEnd = max(this.#changedEnd, min(end, this.size));
   }
 
   /** How many of `length` bytes are in the stream, whose last sector may be advertised as longer. */

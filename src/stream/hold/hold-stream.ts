@@ -8,6 +8,7 @@ import type { Counters } from "../counters.ts";
 import type { Ended, ShortStream } from "../messages.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
 import { Outlet } from "../write/outlet.ts";
+import { spoolTooLong } from "../failure.ts";
 import { HoldHandler } from "./hold-handler.ts";
 import { HoldState, type HoldStateOptions } from "./hold-state.ts";
 
@@ -61,7 +62,8 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   get position(): string {
-    return `${this.moves} ${this.#head} ${this.#counters.emitted}`;
+    // A program that has the file's path moves the stream, too.
+    return `${this.moves} ${this.#head} ${this.#counters.emitted} ${this.spool.changed}`;
   }
 
   createHandler(channel: Channel): RequestHandler {
@@ -95,6 +97,11 @@ export class HoldStream extends HoldState implements Stream {
 
   finish(short: ShortStream, asks: boolean): void {
     if (asks) this.#end = "asks";
+    // A program that has the file's path does not count what it writes.
+    this.spool.measure();
+    const { length } = this.spool;
+    // Nor is it ever cut off.
+    if (length > this.size) this.break(spoolTooLong(length, this.size));
     this.until = short === "pad" ? this.size : min(this.end, this.size);
   }
 

@@ -1,6 +1,6 @@
 /** What clients need that do not write from start to end: docs/any-order.md, and recipes that use it. */
 import { expect } from "bun:test";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { digestDisk } from "../copied.ts";
 import { documentedBlock } from "../documented.ts";
 import {
@@ -31,10 +31,11 @@ const CONNECTIONS = {
   replaced: () => [SMALL],
 } as const;
 const SERVER = { document: PAGE, block: "serve --hold" } as const;
+const LINKED = { document: RECIPES, block: 'ln -s "$spool"', needs: ["zstd"] } as const;
 const MKFS = {
   document: RECIPES,
   block: "mkfs.ext4",
-  needs: ["zstd", "qemu-storage-daemon", "mkfs.ext4", "e2fsck"],
+  needs: ["zstd", "mkfs.ext4", "e2fsck"],
   before: (stage: Stage) => stage.shell("mkdir folder && echo hello > folder/file"),
 } as const;
 
@@ -71,6 +72,36 @@ function qcow2(document: string): Scene[] {
       after: (stage) => expect(existsSync(stage.file("disk.qcow2"))).toBeFalse(),
     },
   ];
+}
+
+/** Expects an image that has the disk. @param compressed it is in what zstd has made */
+async function expectImage(stage: Stage, format: string, name: string, compressed: boolean) {
+  if (compressed) await stage.shell(`zstd -q -d ${name}.zst`);
+  expect(await digestDisk(stage.file(name), format)).toBe(stage.masters.sha256);
+}
+
+/** Images of other formats that qemu-img makes in a file. */
+function images(): Scene[] {
+  return [
+    { document: PAGE, block: "-O vhdx", format: "vhdx", name: "disk.vhdx", compressed: true },
+    { document: RECIPES, block: "-O vhdx", format: "vhdx", name: "disk.vhdx" },
+    { document: RECIPES, block: "-O vdi", format: "vdi", name: "disk.vdi", compressed: true },
+    {
+      document: RECIPES,
+      block: "-O vpc -o force_size",
+      format: "vpc",
+      name: "disk.vhd",
+      compressed: true,
+    },
+    { document: RECIPES, block: "subformat=streamOptimized", format: "vmdk", name: "disk.vmdk" },
+  ].map(({ document, block, format, name, compressed = false }) => ({
+    document,
+    block,
+    ...(compressed ? { needs: ["zstd"] } : { commands: { ssh: SSH } }),
+    title: `makes a ${format} in a file`,
+    before: withImage,
+    after: (stage) => expectImage(stage, format, name, compressed),
+  }));
 }
 
 /** A client in any order, and one with several connections, in each document that has them. */
@@ -139,15 +170,28 @@ export const ANY_ORDER: readonly Scene[] = [
     status: 1,
     after: (stage) => expect(existsSync(stage.file("bucket"))).toBeFalse(),
   },
+  ...images(),
   {
-    document: RECIPES,
-    block: "-O vdi disk.qcow2",
-    needs: ["zstd"],
-    title: "makes a VDI",
+    ...LINKED,
+    title: "makes a VMDK that knows its name",
     before: withImage,
     async after(stage) {
-      await stage.shell("zstd -q -d disk.vdi.zst && qemu-img check disk.vdi");
-      expect(await digestDisk(stage.file("disk.vdi"), "vdi")).toBe(stage.masters.sha256);
+      expect(existsSync(stage.file("disk.vmdk"))).toBeFalse();
+      await expectImage(stage, "vmdk", "disk.vmdk", true);
+      await stage.shell(`grep -a '^RW .* SPARSE "disk.vmdk"$' disk.vmdk`);
+    },
+  },
+  {
+    ...LINKED,
+    title: "leaves a VMDK alone that is there",
+    before(stage) {
+      withImage(stage);
+      writeFileSync(stage.file("disk.vmdk"), "precious");
+    },
+    status: 1,
+    after(stage) {
+      expect(readFileSync(stage.file("disk.vmdk"), "utf8")).toBe("precious");
+      expect(existsSync(stage.file("disk.vmdk.zst"))).toBeFalse();
     },
   },
   {
