@@ -104,9 +104,8 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   const stop = noTimeLeft(stream, isHeld && condition.endsBySignal === true);
   const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
   if (isHeld) {
-    const length = await heldLength(stream, stop);
-    // A disk that is too long has broken the stream at the finish.
-    if (length !== undefined && state.failure === undefined) server.beginStreaming(length);
+    const isBroken = () => state.ended || state.failure !== undefined;
+    await server.until(() => server.phase === "streaming" || isBroken() || stop.aborted);
   }
   if (endpoint instanceof DeferredSink) {
     const problem = await openNow(stream, endpoint, stop);
@@ -131,25 +130,6 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   if (problem === undefined) return decide();
   const isStopped = stop.aborted && stopSignal.caught !== undefined;
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
-}
-
-/**
- * The length in bytes of a stream that is held, once no client can change it; undefined if it has ended, or is
- * stopped, before that is known.
- *
- * @param stop ends the attempt
- */
-async function heldLength(
-  { server, options }: RunningStream,
-  stop: AbortSignal,
-): Promise<bigint | undefined> {
-  const { state } = server;
-  // The answer may have to wait for a slow disk.
-  while (!state.ended && state.failure === undefined && !stop.aborted) {
-    const end = (await server.status())?.end;
-    if (end !== undefined) return BigInt(options.short === "pad" ? (server.size ?? end) : end);
-  }
-  return undefined;
 }
 
 /**

@@ -324,7 +324,7 @@ export class StreamServer implements StreamExport {
   }
 
   /** The clients of a stream that is held are done. @param length in bytes, of what is streamed now */
-  beginStreaming(length: bigint): void {
+  #beginStreaming(length: bigint): void {
     this.#log.verbose(`the clients are done: ${length} bytes are streamed now`);
     this.#streaming = { since: performance.now(), length };
     // From now on the sink is waited for.
@@ -454,6 +454,9 @@ export class StreamServer implements StreamExport {
         break;
       case "at-end":
         this.state.atEnd = true;
+        break;
+      case "streaming":
+        this.#beginStreaming(BigInt(event.length));
         break;
       case "resumed":
         this.#reconnectTimer.returned();

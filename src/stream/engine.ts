@@ -134,7 +134,7 @@ export class Engine {
   }
 
   #status(): StreamStatus {
-    const { full, position, end } = this.#stream;
+    const { full, position } = this.#stream;
     const moved = position !== this.#position;
     this.#position = position;
     let active = 0;
@@ -151,7 +151,7 @@ export class Engine {
       latest = Math.max(latest, waitsForClient ? idleSince : performance.now());
     }
     const silence = performance.now() - latest;
-    return { full, moved, active, repeated, waitsForEndpoint, end, silence };
+    return { full, moved, active, repeated, waitsForEndpoint, silence };
   }
 
   /** Ends connections; {@link #reap} posts their "closed". */

@@ -178,6 +178,8 @@ export type StreamEvent =
       /** True when the client moved the stream, and no later one has taken its place. */
       readonly streamed: boolean;
     }
+  /** A stream that was held goes out now. `length`: its bytes. */
+  | { readonly type: "streaming"; readonly length: Offset }
   /** All clients that were lost have come back. */
   | { readonly type: "resumed" }
   /** The stream is broken. Sent once. */
@@ -217,8 +219,6 @@ export interface StreamStatus {
   readonly repeated: number;
   /** A client waits for the endpoint. */
   readonly waitsForEndpoint: boolean;
-  /** The length in bytes that the stream has if no more comes; only of a stream that is held. */
-  readonly end?: Offset | undefined;
   /** Milliseconds since a client last sent something; Infinity if there is no client. */
   readonly silence: number;
 }

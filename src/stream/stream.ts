@@ -4,7 +4,6 @@ import type { EndpointHandle } from "../endpoint/spec.ts";
 import type { Channel } from "./channel.ts";
 import type { Failure } from "../messages/notice.ts";
 import type { Ended, ShortStream } from "./messages.ts";
-import type { Offset } from "../protocol/offset.ts";
 import type { Step } from "./step.ts";
 
 /** A stream with its endpoint, shared by all connections. */
@@ -24,8 +23,6 @@ export interface Stream {
   readonly full: boolean;
   /** The stream's position, with what is pending or held, as a text that changes when it moves. */
   readonly position: string;
-  /** The length in bytes if no more comes; only of a stream that is held. */
-  readonly end?: Offset | undefined;
   /** Bytes of replies that a connection may collect before they have to be sent. */
   readonly repliesCapacity: number;
   /** Clients whose connection is lost may come back and go on. */

@@ -133,7 +133,9 @@ describe.each(GROWING)("an image that grows (%s %s %s)", (...words) => {
       const { status, stderr } = await runProgram([...run, ...convert(disks.fragmented, words)]);
       expect(status).toBe(1);
       expect(stderr).toMatch(/qemu-img: .*\n/);
-      expect(stderr).toMatch(/truncated: .*, or its image is one that grows .* needs a file: (with run that is )?\$spool\n$/);
+      expect(stderr).toMatch(
+        /truncated: .*, or its image is one that grows .* needs a file: (with run that is )?\$spool\n$/,
+      );
       expect(readdirSync(place.path)).toEqual([]);
     },
   );

@@ -103,6 +103,7 @@ export class HoldStream extends HoldState implements Stream {
     // Nor is it ever cut off.
     if (length > this.size) this.break(spoolTooLong(length, this.size));
     this.until = short === "pad" ? this.size : min(this.end, this.size);
+    if (this.failure === undefined) this.post({ type: "streaming", length: this.until });
   }
 
   complete(): boolean {
