@@ -11,7 +11,7 @@ import { Qmp } from "./qmp.ts";
 const QEMU = "qemu-system-x86_64";
 
 /** Programs without which there is no machine. */
-const MACHINE_NEEDS = [QEMU, "qemu-img", "stdbuf"] as const;
+export const MACHINE_NEEDS = [QEMU, "qemu-img", "stdbuf"] as const;
 
 /** Those that are missing: tests with machines are skipped by their names. */
 export const MACHINE_MISSING = MACHINE_NEEDS.filter((tool) => Bun.which(tool) === null);
@@ -27,7 +27,7 @@ export interface Written {
 /**
  * A machine whose disks are the images `NAME.qcow2` in a folder. Each is virtio-blk: the block node has the
  * disk's NAME, and the device has the id `NAME-device`. The folder is its working directory, so files and
- * sockets in QMP commands are relative to it. `using` kills it.
+ * sockets in QMP commands are relative to it. Others have a monitor at `qmp.sock` there. `using` kills it.
  */
 export class Machine implements AsyncDisposable {
   /** The end of what `qemu-io` has printed, and nobody has taken. */
@@ -58,12 +58,14 @@ export class Machine implements AsyncDisposable {
 
   /** Starts a machine with these disks, and waits until its monitor answers. */
   static async start(folder: string, disks: readonly string[]): Promise<Machine> {
-    const monitor = join(folder, "qmp.sock");
+    const monitor = join(folder, "own-qmp.sock");
     const child = Bun.spawn({
       // stdio would keep what qemu-io prints until there is more.
       cmd: [
         ...["stdbuf", "-oL", QEMU, "-S", "-display", "none", "-nodefaults", "-no-user-config"],
         ...["-machine", "q35,accel=tcg", "-m", "8", "-qmp", `unix:${monitor},server=on,wait=off`],
+        // A monitor talks with one client at a time: this one is for others.
+        ...["-qmp", "unix:qmp.sock,server=on,wait=off"],
         ...disks.flatMap((name) => [
           "-blockdev",
           `driver=qcow2,node-name=${name},file.driver=file,file.filename=${name}.qcow2`,
