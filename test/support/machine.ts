@@ -104,6 +104,7 @@ export class Machine implements AsyncDisposable {
     byte: number,
     limit = WAIT_LIMIT,
   ): Promise<Written> {
+    if (byte < 0 || byte > 255) throw new RangeError(`${byte} is no byte`);
     const begin = performance.now();
     await this.#io(disk, `aio_write -P ${byte} ${offset} ${length}`);
     const answer = await this.#taken(/^(?:wrote .*|aio_write failed: .*)\n/m, limit);
