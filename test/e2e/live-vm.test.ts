@@ -1,11 +1,13 @@
 /** What docs/live-vm.md says of QEMU and of the program beside its command lines, with a real machine. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { documentedBlock } from "../support/documented.ts";
 import { LIMIT } from "../support/limit.ts";
 import { begin, closeExports, hide, openExports, show } from "../support/live-backup.ts";
 import { MACHINE_MISSING } from "../support/machine.ts";
 import { ModelledMachine } from "../support/machine-disks.ts";
 import { type Ended, type Running, runProgram, startProgram } from "../support/program.ts";
+import { shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -284,3 +286,33 @@ withMachine("what is shown can be read again and again, and then anew", SIZES, a
   }
   expect(await guest.lost()).toEqual([]);
 });
+
+test.skipIf(why !== "" || Bun.which("python3") === null)(
+  `check gives the line for a push, and that works${why}`,
+  async () => {
+    using folder = tempFolder();
+    await using guest = await ModelledMachine.start(folder.path, ONE);
+    await guest.write("vda", 0, SIZES.vda, 1);
+    const cwd = folder.path;
+    await shell(documentedBlock("docs/live-vm.md", "cat > qmp.py").text, [], { cwd });
+    const server = { type: "unix", path: "SOCKET" };
+    const node = { driver: "nbd", "node-name": "vda-push", server };
+    const steps = [
+      { execute: "blockdev-add", arguments: node },
+      { execute: "blockdev-backup", arguments: jobs(guest)[0] },
+      { event: "BLOCK_JOB_COMPLETED", job: "vda-job" },
+      { execute: "blockdev-del", arguments: { "node-name": "vda-push" } },
+    ];
+    writeFileSync(folder.file("push"), steps.map((step) => JSON.stringify(step)).join("\n"));
+    const line = 'sed "s|SOCKET|$unixsocket|" push | python3 qmp.py qmp.sock';
+    const { status, stdout, stderr } = await runProgram(["check", "size=16M", "--", line], { cwd });
+    expect(status, stdout + stderr).toBe(0);
+    const [advice = ""] = stdout.match(/^nbd-streaming run .*$/m) ?? [];
+    const backup = advice
+      .replace("nbd-streaming", "program")
+      .replace("pipe=disk.fifo", "pipe=exec:'cat > vda.raw'");
+    const ended = await shell(backup, [], { cwd });
+    expect(ended.status, ended.stderr).toBe(0);
+    expectOutputs(guest, guest.models);
+  },
+);
