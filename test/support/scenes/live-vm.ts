@@ -1,6 +1,14 @@
 /** What docs/live-vm.md has, with a real machine: its guest writes meanwhile. */
 import { expect } from "bun:test";
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { documentedBlock } from "../documented.ts";
 import { MACHINE_NEEDS } from "../machine.ts";
@@ -26,7 +34,11 @@ const END = `{"event": "BLOCK_JOB_CANCELLED", "job": "vda-job"}`;
 const RESTORE = "size=64M vda-restored.qcow2";
 const FILTER = `"copy-before-write"`;
 const FILTER_END = `"value": "vda"}}`;
-const INCREMENT = "since-1";
+const INCREMENT = `"sync": "bitmap"`;
+const CHANGED_BEGIN = `"bitmaps": ["since-0"]}}`;
+const CHANGED = "x-dirty-bitmap";
+const CHANGED_GOOD = `"name": "since-0"}}\nEND`;
+const CHANGED_BAD = "block-dirty-bitmap-merge";
 const JOINED = "zstd -q -d vda.1.qcow2.zst";
 const PUSH = "vdb-push";
 const MIRROR = "blockdev-mirror";
@@ -127,11 +139,29 @@ async function withFull(stage: Stage, live: Live): Promise<void> {
   live.then = live.guest.instant();
 }
 
+/** Shows what has changed since, and the guest goes on, also where nothing had changed. */
+async function withChanges(stage: Stage, live: Live): Promise<void> {
+  await withFull(stage, live);
+  await run(stage, CHANGED_BEGIN);
+  await live.guest.write("vda", 41 * MiB, 65536, 201);
+  await live.guest.write("vda", 50 * MiB, 65536, 202);
+}
+
+/** The end of a backup of the first disk alone. */
+async function endOf({ guest }: Live): Promise<void> {
+  const { qmp } = guest.machine;
+  await qmp.execute("nbd-server-stop");
+  await qmp.execute("block-job-cancel", { device: "vda-job" });
+  await qmp.event("BLOCK_JOB_CANCELLED", { device: "vda-job" });
+}
+
 /** The bitmaps of the machine's first disk. */
 async function bitmaps({ guest }: Live): Promise<string[]> {
-  type Disk = { inserted: { "dirty-bitmaps"?: { name: string }[] } };
-  const [disk] = await guest.machine.qmp.execute<Disk[]>("query-block");
-  return (disk?.inserted["dirty-bitmaps"] ?? []).map(({ name }) => name);
+  type Node = { "node-name": string; "dirty-bitmaps"?: { name: string }[] };
+  const { qmp } = guest.machine;
+  const nodes = await qmp.execute<Node[]>("query-named-block-nodes", { flat: true });
+  const disk = nodes.find((node) => node["node-name"] === "vda");
+  return (disk?.["dirty-bitmaps"] ?? []).map(({ name }) => name).toSorted();
 }
 
 const LIVE_SCENES: readonly LiveScene[] = [
@@ -263,6 +293,51 @@ const LIVE_SCENES: readonly LiveScene[] = [
     async after(_, live) {
       await live.overwrite();
       await live.expectUnharmed();
+    },
+  },
+  {
+    block: CHANGED_BEGIN,
+    title: "begins another bitmap, and shows the old one",
+    before: withFull,
+    async after(stage, live) {
+      expect(await bitmaps(live)).toEqual(["since-0", "since-1"]);
+      await live.expectShown(stage, "vda");
+    },
+  },
+  {
+    block: CHANGED,
+    title: "streams what has changed as a qcow2, which gives the disk with the full backup",
+    needs: ["zstd"],
+    before: (stage, live) => withChanges(stage, live),
+    async after(stage, live) {
+      expect(statSync(stage.file("vda.1.qcow2.zst")).size).toBeLessThan(MiB);
+      await run(stage, JOINED);
+      await stage.shell("qemu-img convert -O raw vda-restored.qcow2 restored");
+      await live.expectPrinted(stage, "vda", "cat restored");
+    },
+  },
+  {
+    block: CHANGED_GOOD,
+    title: "goes on with the new bitmap",
+    before: (stage, live) => withChanges(stage, live).then(() => endOf(live)),
+    after: async (_, live) => expect(await bitmaps(live)).toEqual(["since-1"]),
+  },
+  {
+    block: CHANGED_BAD,
+    title: "goes on with the old bitmap, which has both",
+    before: (stage, live) => withChanges(stage, live).then(() => endOf(live)),
+    async after(_, live) {
+      expect(await bitmaps(live)).toEqual(["since-0"]);
+      const { machine } = live.guest;
+      const sum = { node: "vda", name: "since-0" };
+      type Digest = { sha256: string };
+      const digest = () => machine.qmp.execute<Digest>("x-debug-block-dirty-bitmap-sha256", sum);
+      const before = await digest();
+      // What was recorded by the other is in it, and it records again.
+      await live.guest.write("vda", 50 * MiB, 65536, 7);
+      expect(await digest()).toEqual(before);
+      await live.guest.write("vda", 52 * MiB, 65536, 7);
+      expect(await digest()).not.toEqual(before);
     },
   },
   {
