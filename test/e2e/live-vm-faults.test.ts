@@ -66,7 +66,8 @@ function pulling({ machine }: ModelledMachine): Running {
     })
     .join(" & ");
   const streams = KEEPING.flatMap(([disk, sink]) => ["-e", disk, `size=${SIZES[disk]}`, sink]);
-  const options = { cwd: machine.folder, env: ENV };
+  // Where its socket is left when it is killed.
+  const options = { cwd: machine.folder, env: { ...ENV, TMPDIR: machine.folder } };
   return startProgram(["run", ...streams, "--", `${copy} && wait $!`], options);
 }
 
