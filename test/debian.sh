@@ -28,6 +28,10 @@ for tool in zstd openssl curl; do
   command -v $tool >/dev/null || wanted="$wanted $tool"
 done
 command -v borg >/dev/null || wanted="$wanted borgbackup"
+command -v restic >/dev/null || wanted="$wanted restic"
+
+# Running machines whose disks are backed up; without it, their tests are skipped.
+command -v qemu-system-x86_64 >/dev/null || wanted="$wanted qemu-system-x86"
 
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo

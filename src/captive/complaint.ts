@@ -13,7 +13,8 @@ interface Named {
 /** What the user can do, by the cause; undefined where qemu-img's words say all there is. */
 const REMEDIES = {
   /** Another process has it open, by qemu's file locks. */
-  locked: () => "end the program that uses it first",
+  locked: () =>
+    "end the program that uses it first, or see docs/live-vm.md if that is a running machine",
   missing: () => "check its name",
   forbidden: () => "run this as a user who may read it",
   /** A folder, or something else in which one cannot seek. */

@@ -47,9 +47,11 @@ describe("the remedy", () => {
   const said = (reason: string, image: string) =>
     `qemu-img: Could not open '${image}': ${reason}\n`;
 
-  test("for an image in use is to end the program that uses it", () => {
+  test("for an image in use is to end the program that uses it, or to ask a machine for its disk", () => {
     const locked = `Failed to get shared "write" lock\nIs another process using the image [d]?`;
-    expect(remedy(said(locked, "d"), "d")).toBe("end the program that uses it first");
+    expect(remedy(said(locked, "d"), "d")).toBe(
+      "end the program that uses it first, or see docs/live-vm.md if that is a running machine",
+    );
   });
 
   test("for a driver that is missing is to install it, whatever the release says", () => {

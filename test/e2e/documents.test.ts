@@ -11,6 +11,7 @@ import { CHECKING } from "../support/scenes/checking.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
+import { LIVE_VM } from "../support/scenes/live-vm.ts";
 import { makeMasters, type Masters, SIZE } from "../support/scenes/masters.ts";
 import { MANY_STREAMS } from "../support/scenes/many-streams.ts";
 import { MORE_RECIPES } from "../support/scenes/more-recipes.ts";
@@ -44,6 +45,7 @@ const SCENES = [
   LIBRARY,
   MANY_STREAMS,
   ANY_ORDER,
+  LIVE_VM,
 ].flat();
 
 /** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */

@@ -294,7 +294,7 @@ test("an image in use is told, and can be streamed afterwards", async () => {
   await desk.fails(
     `${holder}\n${held}\n${run}\ns=$?; kill $holder; wait $holder; exit $s`,
     3,
-    /^cannot read disk.qcow2: .*lock.*; end the program that uses it first$/,
+    /^cannot read disk.qcow2: .*lock.*; end the program that uses it first, or see docs\/live-vm.md .*$/,
   );
   await desk.succeeds(run);
 });
