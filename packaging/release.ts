@@ -25,6 +25,9 @@ const machines = Object.keys(MACHINES) as Machine[];
 const binaryName = (target: string) => `nbd-streaming-${target}`;
 const place = (name: string) => join(DIST, name);
 
+// What is made has modes that do not depend on who makes it.
+process.umask(0o022);
+
 let failed = false;
 const made: string[] = [];
 

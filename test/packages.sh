@@ -67,6 +67,7 @@ rm disk.raw disk.qcow2 digest said
 JOB
 }
 
+# shellcheck disable=SC2016 # the backquotes are the page's
 commit=$(sed -n 's/.*from commit `\([0-9a-f]*\)`.*/\1/p' "$dist/RELEASE.md")
 names_commit() { # ROOT
   local said
@@ -130,7 +131,7 @@ musl() {
 
 lint() {
   for package in "$dist"/*.deb; do
-    lintian --allow-root --fail-on error --no-tag-display-limit --display-level error "$package"
+    lintian --allow-root --fail-on error --tag-display-limit 0 --display-level error "$package"
   done
   rpmlint -c packaging/rpm/rpmlint.toml "$dist"/*.rpm >"$place/log" || { cat "$place/log"; return 1; }
   say "lintian, rpmlint" "no errors"

@@ -48,7 +48,7 @@ export function makeDeb(path: string, binary: string, machine: Machine, commit: 
         ...["-Zxz", "-z1", "--threads-max=1"],
         ...["--build", folder, path],
       ],
-      { SOURCE_DATE_EPOCH: String(commit.time) },
+      { env: { SOURCE_DATE_EPOCH: String(commit.time) } },
     );
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -26,13 +26,19 @@ export function releasedCommit(): Commit {
   return { name, time: Number(run(["git", "log", "-1", "--format=%ct"]).trim()) };
 }
 
-/** Runs a tool in the project's folder. @returns its standard output @throws Error if it fails */
-export function run(cmd: readonly string[], env: Record<string, string> = {}): string {
+interface RunOptions {
+  /** Default: the project's folder. */
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a tool. @returns its standard output @throws Error if it fails */
+export function run(cmd: readonly string[], { cwd = ROOT, env }: RunOptions = {}): string {
   const [tool = ""] = cmd;
   if (Bun.which(tool) === null) throw new Error(`there is no ${tool}: install it`);
   const { success, stdout, stderr } = Bun.spawnSync({
     cmd: [...cmd],
-    cwd: ROOT,
+    cwd,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -1,7 +1,7 @@
 /** A package for Fedora, RHEL, openSUSE and others, made by rpmbuild(8). */
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   DESCRIPTION,
   type Machine,
@@ -56,7 +56,7 @@ export function makeRpm(path: string, binary: string, machine: Machine, commit: 
         ...macros.flatMap(([name, value]) => ["--define", `${name} ${value}`]),
         spec,
       ],
-      { SOURCE_DATE_EPOCH: String(commit.time), LC_ALL: "C" },
+      { env: { SOURCE_DATE_EPOCH: String(commit.time), LC_ALL: "C" } },
     );
     copyFileSync(join(folder, "RPMS", MACHINES[machine].rpm, rpmName(machine)), path);
   } finally {
@@ -107,6 +107,9 @@ ${listed(files)}
 `;
 }
 
+/** Of shells, which may not be there: who has a folder, too, does not lose it with this package. */
+const SHARED = ["bash-completion/completions", "zsh/site-functions", "fish/vendor_completions.d"];
+
 /** The folders that are the package's own go with it. */
 function listed(files: readonly PackagedFile[]): string {
   const own = [DOC, LICENCES];
@@ -115,9 +118,11 @@ function listed(files: readonly PackagedFile[]): string {
     return path.startsWith(LICENCES) ? "%license " : "";
   };
   const others = files.filter(({ path }) => !own.some((folder) => path.startsWith(`${folder}/`)));
-  return [...own, ...others.map(({ path }) => path)]
-    .map((path) => `${kind(path)}"/${path}"\n`)
-    .join("");
+  const shared = SHARED.flatMap((path) => [dirname(path), path]);
+  return [
+    ...shared.map((path) => `%dir "/usr/share/${path}"\n`),
+    ...[...own, ...others.map(({ path }) => path)].map((path) => `${kind(path)}"/${path}"\n`),
+  ].join("");
 }
 
 function script(file: string): string {
