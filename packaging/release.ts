@@ -1,13 +1,14 @@
 /**
  * Makes all that a release has, in dist/, from the commit that is checked out; or the parts that are named:
- * `tarball`, `binaries`, `packages` (of binaries), `bill`.
+ * `tarball`, `binaries`, `packages` (of binaries), `bill` (with the licences).
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { makeBinary, TARGETS } from "./binary.ts";
 import { debName, makeDeb } from "./deb/package.ts";
 import { type Machine, MACHINES } from "./files/about.ts";
+import { licencesOfBinary } from "./files/licences.ts";
 import { type Commit, releasedCommit, ROOT } from "./release/commit.ts";
 import { makeNotes, NOTES } from "./release/notes.ts";
 import { BILL, makeBill } from "./release/sbom.ts";
@@ -16,6 +17,8 @@ import { makeTarball, TARBALL } from "./release/tarball.ts";
 import { makeRpm, rpmName } from "./rpm/package.ts";
 
 const DIST = join(ROOT, "dist");
+/** They go with the binaries, which contain what is under them; packages have them inside. */
+const LICENCES = "LICENCES.txt";
 
 const PARTS = ["tarball", "binaries", "packages", "bill"] as const;
 const { positionals } = parseArgs({ allowPositionals: true });
@@ -59,7 +62,10 @@ async function makeAll(): Promise<void> {
     }
   }
   if (wanted.has("packages")) await makePackages(commit);
-  if (wanted.has("bill")) await make(BILL, () => makeBill(place(BILL), commit));
+  if (wanted.has("bill")) {
+    await make(BILL, () => makeBill(place(BILL), commit));
+    await make(LICENCES, () => writeFileSync(place(LICENCES), licencesOfBinary()));
+  }
   sum(DIST, made);
   makeNotes(place(NOTES), [...made, SUMS], commit);
   for (const name of [SUMS, NOTES]) console.log(`dist/${name}`);

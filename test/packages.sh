@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs what `bun run release` has made in bare systems of their own, does the main job there, and removes
-# it. As root, on Debian, with a mirror to be reached. ROOTS=FOLDER keeps the bare systems for the next time.
+# it. As root, on Debian, with a mirror to be reached. ROOTS=FOLDER keeps the bare systems for the next time;
+# words such as trixie:arm64 try only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dist=$PWD/dist
@@ -100,12 +101,15 @@ debian() { # SUITE MACHINE
 rpm_package() { # SUITE, which has been used for the .deb, RPM'S MACHINE, DEBIAN'S MACHINE
   local name="rpm $2" root=$place/$1-$3
   local package=$dist/nbd-streaming-$version-1.$2.rpm
+  # Every system with rpm has this folder.
+  mkdir -p "$root/usr/share/licenses"
   files "$root" >"$place/before"
   # What it needs is there, but rpm does not know.
-  rpm --root "$root" --ignorearch --nodeps -i "$package"
+  local rpm=(rpm --root "$root" --dbpath /var/lib/rpm --nodeps)
+  "${rpm[@]}" --ignorearch -i "$package" 2>"$place/log" || { cat "$place/log"; return 1; }
   names_commit "$root"
   main_job "$root"
-  rpm --root "$root" --nodeps -e nbd-streaming
+  "${rpm[@]}" -e nbd-streaming 2>"$place/log" || { cat "$place/log"; return 1; }
   files "$root" | diff "$place/before" - || fail "$name" "leaves something behind"
   mkdir "$place/$2"
   (cd "$place/$2" && rpm2cpio "$package" | cpio -idm --quiet)
@@ -137,10 +141,15 @@ lint() {
   say "lintian, rpmlint" "no errors"
 }
 
+# SUITE:MACHINE, to try only some.
+systems=${*:-bookworm:amd64 trixie:amd64 trixie:arm64}
 lint
 musl
-debian bookworm amd64
-debian trixie amd64
-rpm_package trixie x86_64 amd64
-debian trixie arm64
-rpm_package trixie aarch64 arm64
+for system in $systems; do
+  suite=${system%:*} machine=${system#*:}
+  debian "$suite" "$machine"
+  case $machine in
+    amd64) rpm_package "$suite" x86_64 amd64 ;;
+    arm64) rpm_package "$suite" aarch64 arm64 ;;
+  esac
+done

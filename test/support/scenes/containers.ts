@@ -9,9 +9,9 @@ import type { Scene } from "./stage.ts";
 const DOCUMENT = "docs/kubernetes.md";
 
 const RUN = `
-[ "$1 $2 $3 $4" = "run --rm --init --userns=keep-id" ] || exit 97
-[ "$5 $6" = "--user $(id -u)" ] && [ "$7 $8" = "-v $PWD:/data" ] && [ "$9" = nbd-streaming ] || exit 97
-shift 9
+[ "$1 $2 $3" = "run --rm --userns=keep-id" ] && [ "$4 $5" = "--user $(id -u)" ] || exit 97
+[ "$6 $7" = "-v $PWD:/data" ] && [ "$8" = nbd-streaming ] || exit 97
+shift 8
 exec nbd-streaming "$@"
 `;
 
