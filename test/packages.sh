@@ -135,7 +135,7 @@ musl() {
 
 lint() {
   for package in "$dist"/*.deb; do
-    lintian --allow-root --fail-on error --tag-display-limit 0 --display-level error "$package"
+    TMPDIR=$place lintian --allow-root --fail-on error --tag-display-limit 0 --display-level error "$package"
   done
   rpmlint -c packaging/rpm/rpmlint.toml "$dist"/*.rpm >"$place/log" || { cat "$place/log"; return 1; }
   say "lintian, rpmlint" "no errors"
