@@ -17,6 +17,9 @@ command -v tmux >/dev/null || wanted="$wanted tmux"
 command -v strace >/dev/null || wanted="$wanted strace"
 PATH="$PATH:/usr/sbin:/sbin" command -v nbd-client >/dev/null || wanted="$wanted nbd-client"
 
+# What makes the package for other distributions; without it, its tests are skipped.
+command -v rpmbuild >/dev/null || wanted="$wanted rpm"
+
 # What shows the man page and uses the completions; without it, their tests are skipped.
 for tool in zsh fish; do
   command -v $tool >/dev/null || wanted="$wanted $tool"

@@ -1,6 +1,6 @@
 /** What the files at the top of the project tell about it agrees with each other. */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
 
@@ -77,10 +77,94 @@ describe("CHANGELOG", () => {
   }
 });
 
+describe("the workflows", () => {
+  const names = readdirSync(join(ROOT, ".github/workflows"));
+  const texts = names.map((name) => read(`.github/workflows/${name}`));
+  const parsed = texts.map((text) => Bun.YAML.parse(text) as Workflow);
+  const steps = parsed.flatMap(({ jobs }) => Object.values(jobs).flatMap((job) => job.steps));
+
+  test("may only read what is in the repository, but for the jobs that say why", () => {
+    for (const { permissions, jobs } of parsed) {
+      expect(permissions).toEqual({ contents: "read" });
+      for (const job of Object.values(jobs)) expect(job["timeout-minutes"]).toBeGreaterThan(0);
+    }
+    const writing = parsed.flatMap(({ jobs }) =>
+      Object.entries(jobs).filter(([, { permissions = {} }]) =>
+        Object.values(permissions).includes("write"),
+      ),
+    );
+    expect(writing.map(([name]) => name)).toEqual(["build", "github", "npm", "image"]);
+  });
+
+  test("use actions by their commits, with the version behind it", () => {
+    const lines = texts.flatMap((text) => text.match(/^.*\buses:.*$/gm) ?? []);
+    expect(lines.length).toBeGreaterThan(5);
+    for (const line of lines) {
+      expect(line).toMatch(/uses: actions\/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+    }
+    // One version of each.
+    const pinned = new Set(lines.map((line) => line.replace(/.*uses: /, "")));
+    expect(new Set([...pinned].map((one) => one.replace(/@.*/, ""))).size).toBe(pinned.size);
+  });
+
+  test("leave no credentials in the checkout, and put no words of others into a script", () => {
+    const checkouts = steps.filter(({ uses }) => uses?.startsWith("actions/checkout@"));
+    expect(checkouts.length).toBeGreaterThan(2);
+    for (const step of checkouts) expect(step.with).toMatchObject({ "persist-credentials": false });
+    for (const { run = "" } of steps) expect(run).not.toContain("${{");
+  });
+
+  test("run scripts and files that there are", () => {
+    const runs = steps.map(({ run = "" }) => run).join("\n");
+    const scripts = [...runs.matchAll(/\bbun run (\S+)/g)].map(([, script]) => script as string);
+    expect(scripts).toContain("release");
+    expect(scripts.filter((script) => !(script in packageJson.scripts))).toEqual([]);
+    const files = runs.match(/(?<![\w/$])(?:\.ci|test|packaging)\/[\w./-]+/g) ?? [];
+    expect(files.length).toBeGreaterThan(2);
+    expect(files.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
+  });
+
+  test("try the oldest Bun that the package allows, and release with one that it allows", () => {
+    const oldest = packageJson.engines.bun.replace(">=", "");
+    const matrices = parsed.flatMap(({ jobs }) =>
+      Object.values(jobs).flatMap(({ strategy }) => strategy?.matrix.bun ?? []),
+    );
+    expect(matrices).toEqual([oldest, "latest", oldest, "latest"]);
+    const [, version = ""] =
+      /bun@(\d+\.\d+\.\d+)/.exec(read(".github/workflows/release.yml")) ?? [];
+    expect(Bun.semver.satisfies(version, packageJson.engines.bun)).toBe(true);
+  });
+});
+
+/** What is looked at of one (GitHub's "Workflow syntax"). */
+interface Workflow {
+  readonly permissions: unknown;
+  readonly jobs: Record<string, Job>;
+}
+
+interface Job {
+  readonly permissions?: Record<string, string>;
+  readonly "timeout-minutes": number;
+  readonly strategy?: { readonly matrix: { readonly bun?: readonly string[] } };
+  readonly steps: readonly { uses?: string; run?: string; with?: object }[];
+}
+
+test("every form for issues has a title and what it asks", () => {
+  const folder = ".github/ISSUE_TEMPLATE";
+  const forms = readdirSync(join(ROOT, folder)).filter((name) => name !== "config.yml");
+  expect(forms.length).toBeGreaterThan(1);
+  for (const name of forms) {
+    const form = Bun.YAML.parse(read(`${folder}/${name}`)) as { body: { id?: string }[] };
+    expect(form).toMatchObject({ name: expect.any(String), description: expect.any(String) });
+    const ids = form.body.flatMap(({ id }) => id ?? []);
+    expect(new Set(ids).size).toBe(ids.length);
+  }
+});
+
 test("the version is that of the documents and of the man page", () => {
   const documents = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
   const named = documents.flatMap((name) => [
-    ...read(name).matchAll(/nbd-streaming-(\d+\.\d+\.\d+)\.tgz/g),
+    ...read(name).matchAll(/nbd-streaming[-_](\d+\.\d+\.\d+)(?:\.|-1[._])/g),
   ]);
   expect([...new Set(named.map(([, version]) => version))]).toEqual([packageJson.version]);
   expect(read("man/nbd-streaming.1")).toContain(`"nbd\\-streaming ${packageJson.version}"`);
@@ -97,7 +181,7 @@ test("SECURITY names every CVE that a test is named after", () => {
 test("what is made by a program is marked so for git", () => {
   const attributes = read(".gitattributes");
   expect(readdirSync(ROOT)).toContain("bun.lock");
-  for (const path of ["bun.lock", "man/nbd-streaming.1", "bench/results/**"]) {
+  for (const path of ["bun.lock", "man/nbd-streaming.1", "bench/results/**", "docs/session.svg"]) {
     expect(attributes).toMatch(
       new RegExp(`^${path.replaceAll("*", "\\*")} .*linguist-generated`, "m"),
     );

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { keepExitStatuses } from "../process/child.ts";
 
-/** A binary's commit, which packaging/build.ts bakes in; not defined in the sources. */
+/** A binary's commit, which packaging/binary.ts bakes in; not defined in the sources. */
 declare const NBD_STREAMING_COMMIT: string | undefined;
 
 const UNKNOWN = "unknown";

@@ -8,6 +8,7 @@ import { LIMIT } from "../support/limit.ts";
 import { ROOT } from "../support/program.ts";
 import { ANY_ORDER } from "../support/scenes/any-order.ts";
 import { CHECKING } from "../support/scenes/checking.ts";
+import { CONTAINERS } from "../support/scenes/containers.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
@@ -31,7 +32,7 @@ const DOCUMENTS = [
 ];
 const SHELLS = ["sh", "zsh", "fish"];
 /** Languages of blocks that nobody types, or that others try: `diff` has old lines and new ones. */
-const OTHERS = ["", "ts", "json", "ini", "diff"];
+const OTHERS = ["", "ts", "json", "ini", "diff", "yaml"];
 const SCENES = [
   README,
   RECIPES,
@@ -41,6 +42,7 @@ const SCENES = [
   NETWORK,
   RECONNECTING,
   INSTALLATION,
+  CONTAINERS,
   CHECKING,
   LIBRARY,
   MANY_STREAMS,

@@ -67,6 +67,7 @@ const BUNDLES = ["bundles/program.js", "bundles/stream.worker.js"];
 const OTHERS = [
   ...["CHANGELOG.md", "LICENSE", "README.md", "package.json", LAUNCHER],
   ...BUNDLES.flatMap((name) => [name, `${name}.jsc`]),
+  "bundles/LICENCES.txt",
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
   ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),

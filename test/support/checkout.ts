@@ -9,7 +9,7 @@ const PARTS = [
   // The dependencies of the program; the tools for development are large.
   ...["node_modules/citty", "node_modules/consola"],
   ...["package.json", "bun.lock", "bunfig.toml", ".gitignore"],
-  ...["README.md", "LICENSE", "CHANGELOG.md"],
+  ...["README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", ".github", "bench/results"],
 ];
 
 /** Copies the project as it is, without its repository. */

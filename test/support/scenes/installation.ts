@@ -3,10 +3,13 @@ import { expect } from "bun:test";
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../../package.json" with { type: "json" };
+import { debName } from "../../../packaging/deb/package.ts";
+import { TARBALL } from "../../../packaging/release/tarball.ts";
+import { rpmName } from "../../../packaging/rpm/package.ts";
 import { documentedBlock } from "../documented.ts";
 import { ROOT } from "../program.ts";
 import type { Scene, Stage } from "./stage.ts";
-import { BUNX, NPX, SYSTEMCTL } from "./stand-ins.ts";
+import { BUNX, NPX, service, SYSTEMCTL } from "./stand-ins.ts";
 
 const UNITS = ["nbd-streaming.socket", "nbd-streaming.service"];
 const TEMPLATES = ["nbd-streaming@.socket", "nbd-streaming@.service"];
@@ -19,9 +22,37 @@ const FOLDERS = [
   ["/etc/systemd/system/", "system/"],
 ] as const;
 
+/** Package managers, which note what they are told; `bun run test:packages` has the real ones. */
+const INSTALLERS = {
+  apt: service({
+    [`install ./${debName("linux-x64")}`]: "echo apt install >> told\n",
+    "purge --autoremove nbd-streaming": "echo apt remove >> told\n",
+  }),
+  dnf: service({
+    [`install ./${rpmName("linux-x64")}`]: "echo dnf install >> told\n",
+    "remove nbd-streaming": "echo dnf remove >> told\n",
+  }),
+  npm: service({
+    [`install -g bun ${TARBALL}`]: "echo npm install >> told\n",
+    "uninstall -g nbd-streaming bun": "echo npm remove >> told\n",
+  }),
+};
+
 export const INSTALLATION: readonly Scene[] = [
   {
     document: "README.md",
+    block: "npm install -g",
+    title: "installs what a release has, in three ways",
+    commands: INSTALLERS,
+    before: withBinary,
+    replaced: () => [FOLDERS[0]],
+    async after(stage) {
+      expect(read(stage.file("told"))).toBe("npm install\napt install\n");
+      expect(await stage.shell("bin/nbd-streaming")).toBe("the program\n");
+    },
+  },
+  {
+    document: "docs/install.md",
     block: "bun install ",
     title: "runs in a checkout, and is built there",
     checkout: true,
@@ -32,6 +63,53 @@ export const INSTALLATION: readonly Scene[] = [
       );
     },
   },
+  {
+    document: "docs/install.md",
+    block: "sha256sum",
+    title: "verifies a file that was downloaded, of all that a release has",
+    before: (stage) => stage.shell("echo x > a; echo y > b; sha256sum a b > SHA256SUMS; rm b"),
+    after: (_, { stdout }) => expect(stdout).toBe("a: OK\n"),
+  },
+  {
+    document: "docs/install.md",
+    block: "sha256sum",
+    title: "notices a file that is another",
+    before: (stage) => stage.shell("echo x > a; sha256sum a > SHA256SUMS; echo y > a"),
+    status: 1,
+  },
+  {
+    document: "docs/install.md",
+    block: "install -m 755",
+    title: "installs the binary",
+    before: withBinary,
+    replaced: () => [FOLDERS[0]],
+    after: async (stage) => expect(await stage.shell("bin/nbd-streaming")).toBe("the program\n"),
+  },
+  {
+    document: "docs/install.md",
+    block: "rm /usr",
+    title: "removes the binary",
+    before(stage) {
+      mkdirSync(stage.file("bin"));
+      writeFileSync(stage.file("bin/nbd-streaming"), "");
+    },
+    replaced: () => [FOLDERS[0]],
+    after: (stage) => expect(readdirSync(stage.file("bin"))).toEqual([]),
+  },
+  ...[
+    ["apt install", "apt install"],
+    ["apt purge", "apt remove"],
+    ["dnf install", "dnf install"],
+    ["dnf remove", "dnf remove"],
+    ["npm install", "npm install"],
+    ["npm uninstall", "npm remove"],
+  ].map(([block = "", told]) => ({
+    document: "docs/install.md",
+    block,
+    title: `has the line for ${told}, with a file that a release has`,
+    commands: INSTALLERS,
+    after: (stage: Stage) => expect(read(stage.file("told"))).toBe(`${told}\n`),
+  })),
   {
     document: "docs/install.md",
     block: "npm pack",
@@ -170,6 +248,12 @@ async function serveDisks(stage: Stage, service: string): Promise<void> {
     const length = await stage.shell(`zstd -dc state/${name}-[0-9]*.raw.zst | wc -c`);
     expect(Number(length)).toBe(size * 1024 * 1024);
   }
+}
+
+/** The one of a release. */
+function withBinary(stage: Stage): void {
+  mkdirSync(stage.file("bin"));
+  writeFileSync(stage.file("nbd-streaming-linux-x64"), "#!/bin/sh\necho the program\n");
 }
 
 /** The binary is a script here: how it is built is another block's subject. */

@@ -6,7 +6,7 @@ import { quoted } from "../shell.ts";
 import { SIZE } from "./masters.ts";
 
 /** What a script answers to which words. */
-function service(answers: Readonly<Record<string, string>>): string {
+export function service(answers: Readonly<Record<string, string>>): string {
   const cases = Object.entries(answers).map(([words, lines]) => `${quoted(words)})\n${lines};;\n`);
   return `case "$*" in\n${cases.join("")}*) echo "stand-in: what is $0 $*?" >&2; exit 97;;\nesac\n`;
 }
