@@ -387,7 +387,8 @@ export class HoldHandler implements RequestHandler, Changer {
     const left = Number(subtract(this.#readEnd, this.#readAt));
     const { structured } = replies.negotiated;
     const isUnfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
-    // In chunks, of which each has its data at hand, there can be an error behind some of them.
+    // In chunks, of which each has its data at hand, there can be an error behind some of them. One that is not to
+    // be fragmented is like a simple reply: clients that take none of it must not make the memory grow.
     const part = structured && !isUnfragmented ? Math.min(left, PART) : left;
     if (part <= INLINE_MAX) {
       const room = replies.makeRoom(part);
@@ -412,8 +413,8 @@ export class HoldHandler implements RequestHandler, Changer {
       replies.hole(request, at, hole, hole === left);
       return;
     }
-    // The data is read before its header is written, so that there can be an error instead.
-    this.#body.start(at, part, isUnfragmented);
+    // The first of it is read before the header is written, so that there can be an error instead.
+    this.#body.start(at, part);
     this.#readAt = add(at, part);
     replies.data(request, at, part, part === left);
     if (part > INLINE_MAX) {
