@@ -30,6 +30,8 @@ export interface UnnamedFile {
   readonly punches: boolean;
   /** FALLOC_FL_ZERO_RANGE. */
   readonly zeroesInPlace: boolean;
+  /** Its data is in a file of another file system, which alone knows what it has lost on its way to the disk. */
+  readonly isStacked: boolean;
 }
 
 /** The file systems that a folder for large files may be on, by the magic number of statfs(2) (linux/magic.h). */
@@ -49,13 +51,20 @@ const FILE_SYSTEMS: Record<number, string> = {
   0x00c36400: "CephFS",
 };
 
-/** The file system of an open file and the room that it has for this user, for the log. */
-export function describeFileSystem(fd: number): string {
+/** overlayfs, which containers have as their root, and eCryptfs. */
+const STACKED: readonly number[] = [0x794c7630, 0xf15f];
+
+function fileSystemOf(fd: number) {
   const { type, bavail, bsize } = statfsSync(`/proc/self/fd/${fd}`);
   // Some machines give it as a signed number.
-  const magic = type >>> 0;
+  return { magic: type >>> 0, free: bavail * bsize };
+}
+
+/** The file system of an open file and the room that it has for this user, for the log. */
+export function describeFileSystem(fd: number): string {
+  const { magic, free } = fileSystemOf(fd);
   const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
-  return `${name}, ${bavail * bsize} bytes free`;
+  return `${name}, ${free} bytes free`;
 }
 
 /**
@@ -76,7 +85,7 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
     throw noSuchFile(error, other);
   }
   try {
-    return { fd, ...tryOut(fd, mustPunch) };
+    return { fd, ...tryOut(fd, mustPunch), isStacked: STACKED.includes(fileSystemOf(fd).magic) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;
@@ -117,7 +126,7 @@ function openAndUnlink(folder: string): number {
 }
 
 /** Writes a few bytes behind a gap, and leaves an empty file. @throws SyscallError, FolderError */
-function tryOut(fd: number, mustPunch: boolean): Omit<UnnamedFile, "fd"> {
+function tryOut(fd: number, mustPunch: boolean): Pick<UnnamedFile, "punches" | "zeroesInPlace"> {
   const bytes = new Memory(4096);
   pwrite(fd, bytes.at(0), bytes.length, GAP);
   if (fstatSync(fd).blocks * 512 >= GAP) {

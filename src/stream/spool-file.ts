@@ -2,7 +2,7 @@
 import { fstatSync } from "node:fs";
 import { ERRNO } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
-import { close } from "../../ffi/fd.ts";
+import { close, syncData } from "../../ffi/fd.ts";
 import {
   allocate,
   nextData,
@@ -49,6 +49,7 @@ export class SpoolFile {
   readonly punches: boolean;
   /** Zeroes that have room on the disk are quick. */
   readonly zeroesInPlace: boolean;
+  readonly #isStacked: boolean;
   #fd: number;
   readonly #counters: Counters;
   /** Allocated when zeroes are first written. */
@@ -59,16 +60,17 @@ export class SpoolFile {
   #unmeasured = 0;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
-  /** Room is given back. */
-  #releases: boolean;
+  /** The same, up to where that has been tried. */
+  #released: Offset = 0;
   readonly #unit = PAGES_AS_ONE * pageSize();
 
-  constructor({ fd, folder, punches, zeroesInPlace }: SpoolHandle, counters: Counters) {
+  constructor(handle: SpoolHandle, counters: Counters) {
+    const { fd, folder, punches, zeroesInPlace, isStacked } = handle;
     this.#fd = fd;
     this.folder = folder;
     this.punches = punches;
-    this.#releases = punches;
     this.zeroesInPlace = zeroesInPlace;
+    this.#isStacked = isStacked;
     this.#counters = counters;
   }
 
@@ -117,10 +119,19 @@ export class SpoolFile {
 
   /**
    * Asks whether what was written has been lost on its way to the disk, which shows nowhere else: reading it gives
-   * zeroes, or what was there before. Called before a stream is taken for complete, and now and then.
+   * zeroes, or what was there before. Called now and then.
    */
   check(): void {
     spoolCall(() => reportLostWrites(this.#fd));
+  }
+
+  /**
+   * The same when all of it has been taken, before a stream counts as complete. A file system on top of another one
+   * passes the question on only with fdatasync(2), which has little to do by then: most of the file is released.
+   */
+  checkAll(): void {
+    if (this.#isStacked && this.#counters.stored > 0) spoolCall(() => syncData(this.#fd));
+    else this.check();
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -216,16 +227,16 @@ export class SpoolFile {
 
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
-    if (!this.#releases) return;
+    if (!this.punches) return;
     const until = subtract(end, placeIn(end, this.#unit));
-    if (until <= this.#punched) return;
+    if (until <= this.#released) return;
+    this.#released = until;
     try {
       this.punch(this.#punched, subtract(until, this.#punched));
       this.#punched = until;
     } catch (error) {
       if (!(error instanceof SpoolError)) throw error;
-      // A hole may need room, too, and nothing is lost without it.
-      this.#releases = false;
+      // A hole may need room, too. Nothing is lost without it, and the next one takes this with it.
     }
   }
 
