@@ -74,10 +74,6 @@ export class SpoolFile {
     this.#counters = counters;
   }
 
-  get fd(): number {
-    return this.#fd;
-  }
-
   /** Writes bytes from memory at a position. */
   write(at: Offset, address: number, length: number): void {
     try {

@@ -27,11 +27,14 @@ class TestSpool extends Descriptors {
   readonly #folder = tempFolder();
   readonly counters = new Counters();
   readonly file: SpoolFile;
+  readonly #fd: number;
 
   constructor(can: { punches?: boolean; zeroesInPlace?: boolean } = {}) {
     super();
     const folder = this.#folder.path;
-    this.file = new SpoolFile({ ...makeUnnamed(folder, true), ...can, folder }, this.counters);
+    const made = makeUnnamed(folder, true);
+    this.#fd = made.fd;
+    this.file = new SpoolFile({ ...made, ...can, folder }, this.counters);
   }
 
   write(at: number, bytes: Uint8Array): void {
@@ -49,7 +52,7 @@ class TestSpool extends Descriptors {
 
   /** Bytes on the disk. */
   get taken(): number {
-    return fstatSync(this.file.fd).blocks * 512;
+    return fstatSync(this.#fd).blocks * 512;
   }
 
   override [Symbol.dispose](): void {
