@@ -30,8 +30,8 @@ export interface UnnamedFile {
   readonly punches: boolean;
   /** FALLOC_FL_ZERO_RANGE. */
   readonly zeroesInPlace: boolean;
-  /** Its data is in a file of another file system, which alone knows what it has lost on its way to the disk. */
-  readonly isStacked: boolean;
+  /** sync_file_range(2) tells of data that was lost on its way to the disk. */
+  readonly reportsLosses: boolean;
 }
 
 /** The file systems that a folder for large files may be on, by the magic number of statfs(2) (linux/magic.h). */
@@ -51,19 +51,23 @@ const FILE_SYSTEMS: Record<number, string> = {
   0x00c36400: "CephFS",
 };
 
-/** overlayfs, which containers have as their root, and eCryptfs. */
-const STACKED: readonly number[] = [0x794c7630, 0xf15f];
+/**
+ * Those that write to the disk themselves, and none that has another one below, like overlayfs (the root of
+ * containers), or a server, like FUSE: what is lost there shows only when it is asked for, by fdatasync(2).
+ */
+const LOCAL: readonly string[] = ["ext4", "XFS", "Btrfs", "F2FS", "bcachefs", "tmpfs"];
 
-function fileSystemOf(fd: number) {
+function fileSystemOf(fd: number): { name: string; free: number } {
   const { type, bavail, bsize } = statfsSync(`/proc/self/fd/${fd}`);
   // Some machines give it as a signed number.
-  return { magic: type >>> 0, free: bavail * bsize };
+  const magic = type >>> 0;
+  const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
+  return { name, free: bavail * bsize };
 }
 
 /** The file system of an open file and the room that it has for this user, for the log. */
 export function describeFileSystem(fd: number): string {
-  const { magic, free } = fileSystemOf(fd);
-  const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
+  const { name, free } = fileSystemOf(fd);
   return `${name}, ${free} bytes free`;
 }
 
@@ -85,7 +89,7 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
     throw noSuchFile(error, other);
   }
   try {
-    return { fd, ...tryOut(fd, mustPunch), isStacked: STACKED.includes(fileSystemOf(fd).magic) };
+    return { fd, ...tryOut(fd, mustPunch), reportsLosses: LOCAL.includes(fileSystemOf(fd).name) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;

@@ -49,7 +49,7 @@ export class SpoolFile {
   readonly punches: boolean;
   /** Zeroes that have room on the disk are quick. */
   readonly zeroesInPlace: boolean;
-  readonly #isStacked: boolean;
+  readonly #reportsLosses: boolean;
   #fd: number;
   readonly #counters: Counters;
   /** Allocated when zeroes are first written. */
@@ -65,12 +65,12 @@ export class SpoolFile {
   readonly #unit = PAGES_AS_ONE * pageSize();
 
   constructor(handle: SpoolHandle, counters: Counters) {
-    const { fd, folder, punches, zeroesInPlace, isStacked } = handle;
+    const { fd, folder, punches, zeroesInPlace, reportsLosses } = handle;
     this.#fd = fd;
     this.folder = folder;
     this.punches = punches;
     this.zeroesInPlace = zeroesInPlace;
-    this.#isStacked = isStacked;
+    this.#reportsLosses = reportsLosses;
     this.#counters = counters;
   }
 
@@ -126,8 +126,15 @@ export class SpoolFile {
    * passes the question on only with fdatasync(2), which has little to do by then: most of the file is released.
    */
   checkAll(): void {
-    if (this.#isStacked && this.#counters.stored > 0) spoolCall(() => syncData(this.#fd));
-    else this.check();
+    this.check();
+    if (this.#reportsLosses || this.#counters.stored === 0) return;
+    try {
+      syncData(this.#fd);
+    } catch (error) {
+      // What has no fsync(2) has nobody to ask.
+      if (!(error instanceof SyscallError) || error.errno !== ERRNO.EINVAL)
+        throw toSpoolError(error);
+    }
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */

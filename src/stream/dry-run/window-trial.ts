@@ -26,7 +26,7 @@ export const SPOOL = Number.POSITIVE_INFINITY;
 /** The file of a spool that holds no data, where only the positions matter. */
 class NoFile extends SpoolFile {
   constructor() {
-    const none = { fd: -1, folder: "", punches: true, zeroesInPlace: true, isStacked: false };
+    const none = { fd: -1, folder: "", punches: true, zeroesInPlace: true, reportsLosses: true };
     super(none, new Counters());
   }
 
