@@ -213,6 +213,8 @@ describe.skipIf(!STRACE_WORKS)(`calls on the spool that fail ${NEEDS_STRACE}`, (
       async ({ call, says, piece, when }) => {
         await using trial = await Trial.serve(COMMITS, { args });
         using client = await trial.client();
+        // Without --hold it is started at once, but has to get to its first step.
+        if (args === SPOOL) await eventually(() => wasStarted(trial), "the command");
         await using _ = await fail(trial, `${call}:error=EIO:when=${when}`);
         expect(await writeAhead(client, piece)).toBe(ERROR.EIO);
         expect(await client.write(0, DATA.subarray(0, 512))).toBe(ERROR.EIO);
