@@ -58,6 +58,7 @@ export const LOCK_NB = 4;
 // lseek(2)
 export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
+export const SEEK_END = 2;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 

@@ -8,6 +8,7 @@ import {
   O_RDWR,
   O_TMPFILE,
   SEEK_DATA,
+  SEEK_END,
   SEEK_HOLE,
   SEEK_SET,
   SPLICE_F_MOVE,
@@ -62,6 +63,13 @@ function advanced(syscall: string, n: number): number {
 /** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */
 export function seekTo(fd: number, at: FileOffset): void {
   checked("lseek", () => Number(libc.lseek(fd, at, SEEK_SET)));
+}
+
+/** A file's length in bytes, to which its position is set (lseek(2), SEEK_END). */
+export function seekToEnd(fd: number): FileOffset {
+  const end = libc.lseek(fd, 0, SEEK_END);
+  if (end < 0) throw new SyscallError("lseek", lastErrno());
+  return end;
 }
 
 /** The first position from `at` on where there is data; undefined if there is none up to the end (lseek(2)). */

@@ -13,6 +13,7 @@ export class SpoolPath implements Disposable {
   #file = -1;
   /** What the path leads to. */
   #door = -1;
+  #measured = { length: 0n, room: 0 };
   /** A folder, which nobody can write to. */
   #wall = -1;
 
@@ -33,10 +34,15 @@ export class SpoolPath implements Disposable {
     return readlinkSync(`/proc/self/fd/${this.#file}`);
   }
 
-  /** The file's length, and what it takes on the disk, in bytes. */
+  /** The file's length, and what it takes on the disk, in bytes; what it was before if that cannot be known. */
   measure(): { length: bigint; room: number } {
-    const { size, blocks } = fstatSync(this.#file, { bigint: true });
-    return { length: size, room: Number(blocks) * 512 };
+    try {
+      const { size, blocks } = fstatSync(this.#file, { bigint: true });
+      this.#measured = { length: size, room: Number(blocks) * 512 };
+    } catch {
+      // A disk that fails shows where the data is concerned.
+    }
+    return this.#measured;
   }
 
   /** From now on nobody can open the file by its path; who has it open keeps it. */

@@ -30,6 +30,8 @@ export interface UnnamedFile {
   readonly punches: boolean;
   /** FALLOC_FL_ZERO_RANGE. */
   readonly zeroesInPlace: boolean;
+  /** sync_file_range(2) tells of data that was lost on its way to the disk. */
+  readonly reportsLosses: boolean;
 }
 
 /** The file systems that a folder for large files may be on, by the magic number of statfs(2) (linux/magic.h). */
@@ -49,13 +51,24 @@ const FILE_SYSTEMS: Record<number, string> = {
   0x00c36400: "CephFS",
 };
 
-/** The file system of an open file and the room that it has for this user, for the log. */
-export function describeFileSystem(fd: number): string {
+/**
+ * Those that write to the disk themselves, and none that has another one below, like overlayfs (the root of
+ * containers), or a server, like FUSE: what is lost there shows only when it is asked for, by fdatasync(2).
+ */
+const LOCAL: readonly string[] = ["ext4", "XFS", "Btrfs", "F2FS", "bcachefs", "tmpfs"];
+
+function fileSystemOf(fd: number): { name: string; free: number } {
   const { type, bavail, bsize } = statfsSync(`/proc/self/fd/${fd}`);
   // Some machines give it as a signed number.
   const magic = type >>> 0;
   const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
-  return `${name}, ${bavail * bsize} bytes free`;
+  return { name, free: bavail * bsize };
+}
+
+/** The file system of an open file and the room that it has for this user, for the log. */
+export function describeFileSystem(fd: number): string {
+  const { name, free } = fileSystemOf(fd);
+  return `${name}, ${free} bytes free`;
 }
 
 /**
@@ -76,7 +89,7 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
     throw noSuchFile(error, other);
   }
   try {
-    return { fd, ...tryOut(fd, mustPunch) };
+    return { fd, ...tryOut(fd, mustPunch), reportsLosses: LOCAL.includes(fileSystemOf(fd).name) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;
@@ -117,7 +130,7 @@ function openAndUnlink(folder: string): number {
 }
 
 /** Writes a few bytes behind a gap, and leaves an empty file. @throws SyscallError, FolderError */
-function tryOut(fd: number, mustPunch: boolean): Omit<UnnamedFile, "fd"> {
+function tryOut(fd: number, mustPunch: boolean): Pick<UnnamedFile, "punches" | "zeroesInPlace"> {
   const bytes = new Memory(4096);
   pwrite(fd, bytes.at(0), bytes.length, GAP);
   if (fstatSync(fd).blocks * 512 >= GAP) {

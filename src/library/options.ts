@@ -261,8 +261,9 @@ function resolveStream(
     files.push(file);
   }
   const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
+  const asked = resolveWindow(options.window ?? usual);
   // What is held in the spool needs no memory.
-  const window = hold ? 0 : resolveWindow(options.window ?? usual);
+  const window = hold ? 0 : asked;
   const reconnect = milliseconds("reconnect", options.reconnect);
   const idleTimeout = milliseconds("idleTimeout", idle === 0 ? undefined : idle);
   return {

@@ -57,6 +57,8 @@ export interface SpoolHandle {
   readonly punches: boolean;
   /** Its file system can make zeroes that have room on the disk (FALLOC_FL_ZERO_RANGE). */
   readonly zeroesInPlace: boolean;
+  /** Its file system tells by sync_file_range(2) of data that was lost on its way to the disk. */
+  readonly reportsLosses: boolean;
 }
 
 export interface StreamPlan extends FlowSettings {

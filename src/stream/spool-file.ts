@@ -2,7 +2,7 @@
 import { fstatSync } from "node:fs";
 import { ERRNO } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
-import { close } from "../../ffi/fd.ts";
+import { close, syncData } from "../../ffi/fd.ts";
 import {
   allocate,
   nextData,
@@ -12,12 +12,13 @@ import {
   pwrite,
   reportLostWrites,
   seekTo,
+  seekToEnd,
   zeroRange,
 } from "../../ffi/file.ts";
 import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
-import { add, min, type Offset, subtract, toOffset } from "../protocol/offset.ts";
+import { add, min, type Offset, subtract } from "../protocol/offset.ts";
 import { placeIn } from "./blocks.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
@@ -49,6 +50,7 @@ export class SpoolFile {
   readonly punches: boolean;
   /** Zeroes that have room on the disk are quick. */
   readonly zeroesInPlace: boolean;
+  readonly #reportsLosses: boolean;
   #fd: number;
   readonly #counters: Counters;
   /** Allocated when zeroes are first written. */
@@ -59,31 +61,35 @@ export class SpoolFile {
   #unmeasured = 0;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
-  /** Room is given back. */
-  #releases: boolean;
+  /** The same, up to where that has been tried. */
+  #released: Offset = 0;
   readonly #unit = PAGES_AS_ONE * pageSize();
 
-  constructor({ fd, folder, punches, zeroesInPlace }: SpoolHandle, counters: Counters) {
+  constructor(handle: SpoolHandle, counters: Counters) {
+    const { fd, folder, punches, zeroesInPlace, reportsLosses } = handle;
     this.#fd = fd;
     this.folder = folder;
     this.punches = punches;
-    this.#releases = punches;
     this.zeroesInPlace = zeroesInPlace;
+    this.#reportsLosses = reportsLosses;
     this.#counters = counters;
   }
 
-  get fd(): number {
-    return this.#fd;
-  }
-
-  /** The file's length in bytes: behind all data, also that of a program that has the file's path. */
+  /**
+   * The file's length in bytes: behind all data, also that of a program that has the file's path. Not while a sink
+   * takes from the file's position.
+   */
   get length(): Offset {
-    return toOffset(fstatSync(this.#fd, { bigint: true }).size);
+    return spoolCall(() => seekToEnd(this.#fd));
   }
 
-  /** When the file was last changed, in nanoseconds since the epoch. */
+  /** When the file was last changed, in nanoseconds since the epoch; 0 if that cannot be known. */
   get changed(): bigint {
-    return fstatSync(this.#fd, { bigint: true }).mtimeNs;
+    try {
+      return fstatSync(this.#fd, { bigint: true }).mtimeNs;
+    } catch {
+      return 0n;
+    }
   }
 
   /** Writes bytes from memory at a position. */
@@ -127,10 +133,26 @@ export class SpoolFile {
 
   /**
    * Asks whether what was written has been lost on its way to the disk, which shows nowhere else: reading it gives
-   * zeroes, or what was there before. Called before a stream is taken for complete, and now and then.
+   * zeroes, or what was there before. Called now and then.
    */
   check(): void {
     spoolCall(() => reportLostWrites(this.#fd));
+  }
+
+  /**
+   * The same when all of it has been taken, before a stream counts as complete. A file system on top of another one
+   * passes the question on only with fdatasync(2), which has little to do by then: most of the file is released.
+   */
+  checkAll(): void {
+    this.check();
+    if (this.#reportsLosses || this.#counters.stored === 0) return;
+    try {
+      syncData(this.#fd);
+    } catch (error) {
+      // What has no fsync(2) has nobody to ask.
+      if (!(error instanceof SyscallError) || error.errno !== ERRNO.EINVAL)
+        throw toSpoolError(error);
+    }
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -226,16 +248,16 @@ export class SpoolFile {
 
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
-    if (!this.#releases) return;
+    if (!this.punches) return;
     const until = subtract(end, placeIn(end, this.#unit));
-    if (until <= this.#punched) return;
+    if (until <= this.#released) return;
+    this.#released = until;
     try {
       this.punch(this.#punched, subtract(until, this.#punched));
       this.#punched = until;
     } catch (error) {
       if (!(error instanceof SpoolError)) throw error;
-      // A hole may need room, too, and nothing is lost without it.
-      this.#releases = false;
+      // A hole may need room, too. Nothing is lost without it, and the next one takes this with it.
     }
   }
 

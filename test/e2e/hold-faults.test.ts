@@ -325,6 +325,8 @@ describe.each(SIGNALS)("%s", (signal) => {
       await using trial = await Trial.serve(COMMITS, { args });
       using client = await trial.client();
       await writeAllHeld(client);
+      // Without --hold it is started at once, but has to get to its first step.
+      if (args === SPOOL) await eventually(() => wasStarted(trial), "the command");
       trial.program.process.kill(signal);
       const message = new RegExp(`truncated: ended by ${signal}$`);
       await trial.fails({ status: statusOf(signal), message, bytes: 0 });

@@ -8,7 +8,7 @@ import {
   setDefaultTimeout,
   test,
 } from "bun:test";
-import { existsSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { type Image, rawImage } from "../support/images.ts";
 import { bounded, type Ended, PROGRAM, runProgram, start } from "../support/program.ts";
@@ -63,6 +63,19 @@ describe("what is no sink", () => {
 
   test("a path in a folder that does not exist is refused", async () => {
     expectRefusal(await run(folder.file("missing/stream.fifo")), 3, "check the folder");
+  });
+
+  test.each(
+    [false, true].flatMap((hold) => [
+      { hold, path: "disk.raw/x", says: "ENOTDIR" },
+      { hold, path: "loop", says: "ELOOP" },
+      { hold, path: "x".repeat(300), says: "ENAMETOOLONG" },
+    ]),
+  )("a path that leads nowhere is refused ($says, --hold: $hold)", async ({ hold, path, says }) => {
+    const options = hold ? ["--hold", `spool=${folder.path}`] : [];
+    rmSync(folder.file("loop"), { force: true });
+    symlinkSync("loop", folder.file("loop"));
+    expectRefusal(await run(folder.file(path), options), 3, says);
   });
 
   test("a descriptor that is closed is refused", async () => {
@@ -146,8 +159,8 @@ describe("a sink where nobody is", () => {
 });
 
 /** Runs `run` with a command that must not be started. */
-async function run(pipe: string): Promise<Ended> {
-  return await runProgram(["run", `pipe=${pipe}`, ...CAPTIVE]);
+async function run(pipe: string, options: readonly string[] = []): Promise<Ended> {
+  return await runProgram(["run", `pipe=${pipe}`, ...options, ...CAPTIVE]);
 }
 
 function expectRefusal(ended: Ended, status: number, ...says: readonly string[]): void {

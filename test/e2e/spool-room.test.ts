@@ -2,13 +2,20 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { createHash } from "node:crypto";
+import {
+  NBD_CMD_FLAG_DF,
+  NBD_CMD_READ,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_STRUCTURED_REPLY,
+} from "../../src/protocol/constants.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import type { RawClient } from "../support/nbd-client.ts";
+import { RawClient } from "../support/nbd-client.ts";
 import { eventually } from "../support/program.ts";
 import { SHA256 } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
 import { Trial } from "../support/trial.ts";
+import { encodeOption, encodeRequest } from "../support/wire.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -117,4 +124,29 @@ test("the disk takes what is out of order and not out, and hardly more, however 
   client.disconnect();
   expect((await trial.program.ended()).status).toBe(0);
   expect((await trial.sink.output()).toString().slice(0, 64)).toBe(digestOf(size, MiB));
+});
+
+test("clients of a held disk that take nothing of large READs hardly take memory, in one piece or not", async () => {
+  using folder = tempFolder();
+  const args = ["--hold", `spool=${folder.path}`, `size=${32 * MiB}`];
+  await using trial = await Trial.serve(READER, { args });
+  using writer = await trial.client();
+  for (let at = 0; at < 32 * MiB; at += MiB) await write(writer, at, MiB);
+  const { pid } = trial.program.process;
+  const before = peak(pid);
+  using deaf = new DisposableStack();
+  for (let i = 0; i < 20; i++) {
+    const client = deaf.use(await RawClient.negotiating(trial.socket));
+    await client.option(NBD_OPT_STRUCTURED_REPLY);
+    client.send(encodeOption(NBD_OPT_EXPORT_NAME, new Uint8Array(0)));
+    await client.receive(10);
+    client.socket.pause();
+    for (const flags of [NBD_CMD_FLAG_DF, 0]) {
+      client.send(encodeRequest(NBD_CMD_READ, 0, 32 * MiB, { flags }));
+    }
+  }
+  // Each of them has its turn before a later client is served.
+  using other = await trial.client();
+  expect(await other.read(0, 512)).toEqual(piece(0, 512));
+  expect((peak(pid) - before) / MiB).toBeLessThan(100);
 });

@@ -115,12 +115,12 @@ describe.skipIf(!MOUNTS)(
         hint: "name a folder on one that can, such as ext4, XFS, Btrfs or tmpfs",
         left: [],
       });
-      const can = { punches: false, zeroesInPlace: false };
+      const can = { punches: false, zeroesInPlace: false, reportsLosses: false };
       expect(await madeOn("-t ramfs", { mustPunch: false })).toEqual({ ...UNNAMED, ...can });
     });
 
     test("that makes holes, but not zeroes in their place, a folder does", async () => {
-      const can = { punches: true, zeroesInPlace: false };
+      const can = { punches: true, zeroesInPlace: false, reportsLosses: true };
       expect(await madeOn("-t tmpfs")).toEqual({ ...UNNAMED, ...can });
     });
   },
@@ -180,7 +180,7 @@ describe.skipIf(!STRACE_WORKS)(`where a call fails ${NEEDS_STRACE}`, () => {
     expect(await made(strace, folder.path)).toMatchObject({
       why: expect.stringMatching(/FALLOC_FL_PUNCH_HOLE/),
     });
-    const can = { punches: false, zeroesInPlace: false };
+    const can = { punches: false, zeroesInPlace: false, reportsLosses: true };
     expect(await made(strace, folder.path, false)).toEqual({ ...UNNAMED, ...can });
   });
 

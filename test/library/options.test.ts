@@ -160,6 +160,11 @@ describe("wrong options are refused:", () => {
     ["half a byte", { size: 1.5 }, /^size: 1\.5 is not a size: give a whole number of bytes$/],
     ["a number that is not exact", { size: 2 ** 60 }, /^size: 1152921504606847000 is not a size/],
     ["no number", { window: Number.NaN }, /^window: NaN is not a size/],
+    [
+      "no number where none is needed",
+      { window: Number.NaN, spool: ".", hold: true },
+      /^window: NaN/,
+    ],
     ["a size below 0", { size: -1n }, /^size: -1n is not a size/],
     ["a size out of range", { size: 1n << 63n }, /^size: 9223372036854775808n is too large/],
     ["a window out of range", { window: 1n << 40n }, /^window: 1099511627776n is too large/],

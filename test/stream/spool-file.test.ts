@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fstatSync } from "node:fs";
 import { ERRNO } from "../../ffi/constants.ts";
-import { WOULD_BLOCK } from "../../ffi/errno.ts";
+import { SyscallError, WOULD_BLOCK } from "../../ffi/errno.ts";
 import { Memory, pageSize } from "../../ffi/memory.ts";
 import { growPipe, splice } from "../../ffi/pipe.ts";
 import { shutdownWrite } from "../../ffi/socket.ts";
@@ -27,11 +27,14 @@ class TestSpool extends Descriptors {
   readonly #folder = tempFolder();
   readonly counters = new Counters();
   readonly file: SpoolFile;
+  readonly #fd: number;
 
   constructor(can: { punches?: boolean; zeroesInPlace?: boolean } = {}) {
     super();
     const folder = this.#folder.path;
-    this.file = new SpoolFile({ ...makeUnnamed(folder, true), ...can, folder }, this.counters);
+    const made = makeUnnamed(folder, true);
+    this.#fd = made.fd;
+    this.file = new SpoolFile({ ...made, ...can, folder }, this.counters);
   }
 
   write(at: number, bytes: Uint8Array): void {
@@ -49,7 +52,7 @@ class TestSpool extends Descriptors {
 
   /** Bytes on the disk. */
   get taken(): number {
-    return fstatSync(this.file.fd).blocks * 512;
+    return fstatSync(this.#fd).blocks * 512;
   }
 
   override [Symbol.dispose](): void {
@@ -177,6 +180,24 @@ describe("the room on the disk", () => {
     expect(spool.taken).toBeLessThanOrEqual(all - 2 * UNIT + MiB);
     expect(same(spool.read(2 * UNIT, MiB), DATA.subarray(0, MiB))).toBeTrue();
     expect(spool.counters.spooled).toBe(spool.taken);
+  });
+
+  test("that cannot be given back at once is given back later", () => {
+    using spool = new TestSpool();
+    for (let at = 0; at < 2 * UNIT; at += MiB) spool.write(at, DATA.subarray(0, MiB));
+    const { punch } = spool.file;
+    let tries = 0;
+    spool.file.punch = () => {
+      tries++;
+      throw new SpoolError(new SyscallError("fallocate", ERRNO.ENOSPC));
+    };
+    spool.file.release(UNIT);
+    spool.file.release(UNIT + MiB);
+    expect(tries).toBe(1);
+    spool.file.punch = punch;
+    const all = spool.taken;
+    spool.file.release(2 * UNIT);
+    expect(all - spool.taken).toBeGreaterThanOrEqual(2 * UNIT);
   });
 
   test("stays taken where the file system has no holes", () => {

@@ -17,9 +17,18 @@ export function opensLate(spec: EndpointSpec): boolean {
     case "tcp":
       return true;
     case "path":
-      return statSync(spec.path, { throwIfNoEntry: false })?.isSocket() === true;
+      return isSocket(spec.path);
     case "descriptor":
       return false;
+  }
+}
+
+/** False where that cannot be found out: opening it tells why. */
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return false;
   }
 }
 

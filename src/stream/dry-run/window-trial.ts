@@ -26,7 +26,8 @@ export const SPOOL = Number.POSITIVE_INFINITY;
 /** The file of a spool that holds no data, where only the positions matter. */
 class NoFile extends SpoolFile {
   constructor() {
-    super({ fd: -1, folder: "", punches: true, zeroesInPlace: true }, new Counters());
+    const none = { fd: -1, folder: "", punches: true, zeroesInPlace: true, reportsLosses: true };
+    super(none, new Counters());
   }
 
   override punch(): void {}

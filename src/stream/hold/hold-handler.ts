@@ -318,8 +318,14 @@ export class HoldHandler implements RequestHandler, Changer {
     }
     this.#status = NBD_OK;
     this.#zeroAt = offset;
-    // Behind the data there is a hole already.
-    this.#zeroEnd = this.#allocates ? end : max(offset, min(end, stream.spool.length));
+    this.#zeroEnd = end;
+    if (!this.#allocates) {
+      // Behind the data there is a hole already.
+      this.#spooling(() => {
+        this.#zeroEnd = max(offset, min(end, stream.spool.length));
+      });
+    }
+    if (this.#status !== NBD_OK) this.#zeroEnd = offset;
     stream.changed(this, this.#zeroEnd, end);
     if (this.#zeroAt === this.#zeroEnd) this.#complete();
     return MORE;
@@ -387,7 +393,8 @@ export class HoldHandler implements RequestHandler, Changer {
     const left = Number(subtract(this.#readEnd, this.#readAt));
     const { structured } = replies.negotiated;
     const isUnfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
-    // In chunks, of which each has its data at hand, there can be an error behind some of them.
+    // In chunks, of which each has its data at hand, there can be an error behind some of them. One that is not to
+    // be fragmented is like a simple reply: clients that take none of it must not make the memory grow.
     const part = structured && !isUnfragmented ? Math.min(left, PART) : left;
     if (part <= INLINE_MAX) {
       const room = replies.makeRoom(part);
@@ -412,8 +419,8 @@ export class HoldHandler implements RequestHandler, Changer {
       replies.hole(request, at, hole, hole === left);
       return;
     }
-    // The data is read before its header is written, so that there can be an error instead.
-    this.#body.start(at, part, isUnfragmented);
+    // The first of it is read before the header is written, so that there can be an error instead.
+    this.#body.start(at, part);
     this.#readAt = add(at, part);
     replies.data(request, at, part, part === left);
     if (part > INLINE_MAX) {

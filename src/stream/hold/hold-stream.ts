@@ -6,6 +6,7 @@ import { min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import type { Ended, ShortStream } from "../messages.ts";
+import { SpoolError } from "../spool-file.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
 import { Outlet } from "../write/outlet.ts";
 import { spoolTooLong } from "../failure.ts";
@@ -99,10 +100,16 @@ export class HoldStream extends HoldState implements Stream {
     if (asks) this.#end = "asks";
     // A program that has the file's path does not count what it writes.
     this.spool.measure();
-    const { length } = this.spool;
-    // Nor is it ever cut off.
-    if (length > this.size) this.break(spoolTooLong(length, this.size));
-    this.until = short === "pad" ? this.size : min(this.end, this.size);
+    this.until = 0;
+    try {
+      const { length } = this.spool;
+      // Nor is it ever cut off.
+      if (length > this.size) this.break(spoolTooLong(length, this.size));
+      this.until = short === "pad" ? this.size : min(this.end, this.size);
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      this.endpointFailed(error);
+    }
     if (this.failure === undefined) this.post({ type: "streaming", length: this.until });
   }
 

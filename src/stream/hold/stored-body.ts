@@ -7,7 +7,7 @@ import { keepFromFtl } from "../no-ftl.ts";
 import type { Body } from "../replies.ts";
 import type { SpoolFile } from "../spool-file.ts";
 
-/** Bytes that are read at once; more only where the client wants them unfragmented. */
+/** Bytes that are read at once. */
 export const PART = 256 * 1024;
 
 /**
@@ -30,20 +30,11 @@ export class StoredBody implements Body {
     this.#spool = spool;
   }
 
-  /**
-   * Begins, and reads the first {@link PART}.
-   *
-   * @param whole reads all of it, so that {@link send} cannot fail because of the spool
-   * @throws SpoolError
-   */
-  start(at: Offset, length: number, whole = false): void {
-    const large = whole && length > PART;
-    if (large || this.#buffer === undefined || this.#buffer.length > PART) {
-      this.#buffer = new Memory(large ? length : PART);
-    }
+  /** Begins, and reads the first {@link PART}. @throws SpoolError */
+  start(at: Offset, length: number): void {
     this.#at = at;
     this.#left = length;
-    this.#fill(this.#buffer);
+    this.#fill((this.#buffer ??= new Memory(PART)));
   }
 
   /** Copies the first part. */
@@ -71,8 +62,6 @@ export class StoredBody implements Body {
       if (this.#left === 0) break;
       this.#fill(buffer);
     }
-    // Such READs are rare.
-    if (buffer.length > PART) this.#buffer = undefined;
     return true;
   }
 }

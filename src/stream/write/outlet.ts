@@ -29,6 +29,8 @@ export class Outlet {
   readonly #onLoss: (failure: Failure) => void;
   /** The reader had taken everything when {@link complete} was called last. */
   isTaken = false;
+  /** All that came from the spool was what had been put there. */
+  #isChecked = false;
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
@@ -129,14 +131,15 @@ export class Outlet {
   }
 
   /**
-   * Waits until the reader has taken everything that was queued, and closes the sink.
+   * Waits until the reader has taken everything that was queued, after which nothing more is, and closes the sink.
    *
    * @param mayEnd false while the reader must not see the end
    * @returns true when that is done
    * @throws EndpointError of the sink, and of the spool if not all that came from it was what had been put there
    */
   complete(mayEnd = true): boolean {
-    this.#spool?.check();
+    if (!this.#isChecked) this.#spool?.checkAll();
+    this.#isChecked = true;
     this.isTaken = this.#sink.unread() === 0;
     if (this.isTaken && mayEnd && this.#sink.complete()) return true;
     this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);

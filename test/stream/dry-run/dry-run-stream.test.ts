@@ -214,7 +214,8 @@ test("with a spool, what is far ahead of its turn is read back, and what has gon
 test("a spool that has no room breaks the dry run as it would break the stream", () => {
   using stream = new DryRunFixture(({ counters, post }) => {
     const fd = open("/dev/full", O_RDWR);
-    const full = { fd, folder: "/dev", punches: true, zeroesInPlace: true };
+    const can = { punches: true, zeroesInPlace: true, reportsLosses: true };
+    const full = { fd, folder: "/dev", ...can };
     const spool = new SpoolFile(full, counters);
     return new DryRunStream({ size: 2 ** 40, window: 0, spool, counters, post });
   });

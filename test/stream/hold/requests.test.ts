@@ -293,12 +293,15 @@ describe("READ", () => {
     },
   );
 
-  test("without chunks that fails in the middle ends the connection", () => {
+  test.each([
+    { how: "without chunks", form: "compact", flags: 0 },
+    { how: "in one chunk", form: "structured", flags: NBD_CMD_FLAG_DF },
+  ] as const)("$how that fails in the middle ends the connection", ({ form, flags }) => {
     using stream = new HoldFixture();
-    const client = new DiskClient(stream);
+    const client = new DiskClient(stream, form);
     client.ask(...write(0, DATA.subarray(0, MiB)));
     failing(stream.stream.spool, "read", ERRNO.EIO, 3);
-    expect(() => client.ask(read(0, MiB))).toThrow("the connection has ended");
+    expect(() => client.ask(read(0, MiB, flags))).toThrow("the connection has ended");
     expect(stream.broken).toBe("SPOOL_FAILED");
   });
 
