@@ -30,6 +30,9 @@ export const FALLOC_FL_KEEP_SIZE = 0x01;
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
 export const FALLOC_FL_ZERO_RANGE = 0x10;
 
+// sync_file_range(2)
+export const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
+
 // fcntl(2)
 export const F_GETFD = 1;
 export const F_SETFD = 2;

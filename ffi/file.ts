@@ -11,6 +11,7 @@ import {
   SEEK_HOLE,
   SEEK_SET,
   SPLICE_F_MOVE,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
 } from "./constants.ts";
 import { checked, interrupted, lastErrno, SyscallError } from "./errno.ts";
 import { open } from "./fd.ts";
@@ -32,12 +33,30 @@ export function openUnnamed(folder: string): number {
 
 /** pread(2). @returns bytes read, 0 behind the end of the file */
 export function pread(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pread", () => Number(libc.pread(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pread(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pread"));
+  return moved("pread", n);
 }
 
-/** pwrite(2). @returns bytes written */
+/** pwrite(2). @returns bytes written, at least 1 */
 export function pwrite(fd: number, address: number, length: number, at: FileOffset): number {
-  return checked("pwrite", () => Number(libc.pwrite(fd, address as Pointer, length, at)));
+  let n: number;
+  do n = Number(libc.pwrite(fd, address as Pointer, length, at));
+  while (n < 0 && interrupted("pwrite"));
+  return advanced("pwrite", n);
+}
+
+/** Neither call waits for anything but the disk. */
+function moved(syscall: string, n: number): number {
+  if (n < 0) throw new SyscallError(syscall, ERRNO.EAGAIN);
+  return n;
+}
+
+/** The same for calls that are repeated until all is written: one that writes nothing would be for ever. */
+function advanced(syscall: string, n: number): number {
+  if (n === 0) throw new SyscallError(syscall, ERRNO.EIO);
+  return moved(syscall, n);
 }
 
 /** Sets a file's position (lseek(2), SEEK_SET), from where splice(2) and read(2) go on. */
@@ -86,17 +105,32 @@ function allocateBy(mode: number, fd: number, at: FileOffset, length: FileOffset
   checked("fallocate", () => libc.fallocate(fd, mode, at, length));
 }
 
+/** A position behind everything that a file system can store. */
+const FAR = 2n ** 62n;
+
+/**
+ * Asks whether the kernel has failed to write to the disk what was written to the file since it was opened: it
+ * reports that once, and may forget the data. Waits for nothing, and writes nothing: there is nothing at the
+ * position that it names (sync_file_range(2), SYNC_FILE_RANGE_WAIT_BEFORE).
+ *
+ * @throws SyscallError EIO, ENOSPC or EDQUOT if so
+ */
+export function reportLostWrites(fd: number): void {
+  const range = () => libc.sync_file_range(fd, FAR, 1, SYNC_FILE_RANGE_WAIT_BEFORE);
+  checked("sync_file_range", range);
+}
+
 const position = new Memory(8);
 
 /**
  * splice(2) from a pipe, which is not empty, to a position of a file. Waits for the disk.
  *
- * @returns bytes moved
+ * @returns bytes moved, at least 1
  */
 export function spliceInto(pipe: number, fd: number, at: FileOffset, length: number): number {
   position.view.setBigInt64(0, BigInt(at), true);
   let n: number;
   do n = Number(libc.splice(pipe, null, fd, position.at(0), length, SPLICE_F_MOVE));
   while (n < 0 && interrupted("splice"));
-  return n;
+  return advanced("splice", n);
 }

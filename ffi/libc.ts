@@ -46,6 +46,7 @@ const SYMBOLS = {
   pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
   fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
+  sync_file_range: { args: ["i32", "i64", "i64", "u32"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
 
   mkfifo: { args: ["ptr", "u32"], returns: "i32" },

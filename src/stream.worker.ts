@@ -1,4 +1,5 @@
 /** The stream thread: puts an endpoint, a stream and the engine together, and runs them to the end. */
+import { close } from "../ffi/fd.ts";
 import { WakeUp } from "../ffi/poll.ts";
 import { Digest } from "./endpoint/checksum.ts";
 import { ChecksumSink } from "./endpoint/sinks/checksum-sink.ts";
@@ -17,6 +18,7 @@ import {
   type StreamThreadData,
 } from "./stream/messages.ts";
 import { DryRunStream } from "./stream/dry-run/dry-run-stream.ts";
+import { HoldDryRun } from "./stream/dry-run/hold-dry-run.ts";
 import { HoldStream } from "./stream/hold/hold-stream.ts";
 import { ReadStream } from "./stream/read/read-stream.ts";
 import { SpoolFile } from "./stream/spool-file.ts";
@@ -84,11 +86,28 @@ async function runStream(data: StreamThreadData, inbox: Inbox): Promise<void> {
     receive: () => inbox.take() as Command | undefined,
     post,
   });
-  while (!engine.over) {
-    engine.turn();
-    if (!engine.woken) continue;
-    // Each command is posted first, and then the descriptor is signalled.
+  try {
+    while (!engine.over) {
+      engine.turn();
+      if (!engine.woken) continue;
+      // Each command is posted first, and then the descriptor is signalled.
+      await inbox.delivery(wake.clear());
+    }
+  } catch (error) {
+    engine.abandon();
     await inbox.delivery(wake.clear());
+    discardAll(inbox);
+    throw error;
+  }
+}
+
+/** Closes what came for a stream that has died. */
+function discardAll(inbox: Inbox): void {
+  for (;;) {
+    const command = inbox.take() as Command | undefined;
+    if (command === undefined) return;
+    if (command.type === "connection") close(command.client.fd);
+    if (command.type === "sink") createSink(command.endpoint).close();
   }
 }
 
@@ -120,11 +139,13 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
     return checksum === undefined ? sink : new ChecksumSink(sink, checksum);
   };
   const sink = plan.endpoint === undefined ? undefined : sinkOf(plan.endpoint);
+  const spool = plan.spool === undefined ? undefined : new SpoolFile(plan.spool, counters);
   if (plan.dryRun === true) {
     sink?.close();
-    return new DryRunStream({ size, window, counters, post });
+    return plan.hold
+      ? new HoldDryRun({ spool: spool as SpoolFile, size, counters, post })
+      : new DryRunStream({ size, window, spool, counters, post });
   }
-  const spool = plan.spool === undefined ? undefined : new SpoolFile(plan.spool, counters);
   if (plan.hold) {
     return new HoldStream({
       spool: spool as SpoolFile,

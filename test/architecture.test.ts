@@ -51,7 +51,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/endpoint/sources",
     "src/stream",
   ],
-  "src/stream/dry-run": ["ffi", "src/protocol", "src/stream", "src/stream/write"],
+  "src/stream/dry-run": [
+    "ffi",
+    "src/protocol",
+    "src/messages",
+    "src/endpoint",
+    "src/stream",
+    "src/stream/write",
+    "src/stream/hold",
+  ],
   "src/stream.worker.ts": [
     "ffi",
     "src/endpoint",
@@ -138,6 +146,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     "src/messages",
     "src/runtime.ts",
     "src/process",
+    "src/files",
     "src/endpoint",
     "src/endpoint/opening",
     "src/stream",
@@ -476,9 +485,10 @@ const FLOW = ["clients", "data", "oracle", "reconnect", "requests"];
  * by what its clients do, through the engine, and the command line by what it answers.
  */
 const SUBJECTS: Record<string, readonly string[]> = {
-  "test/stream/write": [...FLOW, "extended", "sink", "structured"],
+  "test/stream/write": [...FLOW, "extended", "sink", "spool-oracle", "structured"],
   "test/stream/read": [...FLOW, "end", "extended", "source"],
   "test/stream/dry-run": ["oracle"],
+  "test/stream/hold": ["end", "oracle", "reconnect", "requests"],
   "test/cli": ["certificates", "reference", "setup", "usage"],
 };
 

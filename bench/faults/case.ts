@@ -69,6 +69,9 @@ export interface Act {
   readonly after?: number;
 }
 
+/** What ours may keep in a folder before it is streamed: what is ahead of its turn, or everything. */
+export type Keeps = "spool=" | "--hold";
+
 export interface Plan {
   readonly direction: Direction;
   readonly client: Client;
@@ -79,7 +82,8 @@ export interface Plan {
   /** Of the first stage of a pipeline, whose last stage is the reader then. */
   readonly stage?: Turn;
   readonly acts?: readonly Act[];
-  /** Bytes that the sink has room for. */
+  readonly keeps?: Keeps;
+  /** Bytes that the sink has room for; with {@link keeps}, the folder. */
   readonly room?: number;
   /** The byte at which the disk that is copied from cannot be read. */
   readonly unreadable?: number;

@@ -165,7 +165,7 @@ function commandExited(
   { server, options }: HostedStream,
   { image }: RunOptions,
 ): EndCondition {
-  const { stopSignal, direction, dryRun, several } = options;
+  const { stopSignal, direction, dryRun, several, hold: held } = options;
   const { state } = server;
   const hasExited = () => command.status !== undefined;
   return {
@@ -186,7 +186,8 @@ function commandExited(
       if (status === undefined || status === 0) return undefined;
       const { emitted } = server.counters;
       const exportName = several === undefined ? undefined : options.exportName;
-      const failed = { direction, image, exportName, connected: state.connected, emitted };
+      const { connected } = state;
+      const failed = { direction, image, exportName, connected, emitted, held };
       return { status, why: commandFailure(state, status, dryRun === true ? undefined : failed) };
     },
   };

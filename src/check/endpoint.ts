@@ -18,15 +18,16 @@ import { toOffset } from "../protocol/offset.ts";
 import type { StreamSettings } from "../server/settings.ts";
 import { WINDOW_BLOCK } from "../stream/blocks.ts";
 import { type Item, ItemList } from "./report.ts";
+import { addFolder, inspectFolder } from "./spool.ts";
 
-type StreamToCheck = Pick<StreamSettings, "spec" | "direction" | "size" | "window">;
+type StreamToCheck = Pick<StreamSettings, "spec" | "direction" | "size" | "window" | "spool">;
 
 /**
- * Looks at what `pipe=` or `read=` names, and at what `size=` and `window=` mean for it. It opens, connects
+ * Looks at what `pipe=` or `read=` names, and at what `size=`, `window=` and `spool=` mean for it. It opens, connects
  * to, makes and starts nothing: the process at the other end would take the check for its only stream.
  */
 export async function checkEndpoint(stream: StreamToCheck): Promise<readonly Item[]> {
-  const { spec, direction, size, window } = stream;
+  const { spec, direction, size, window, spool } = stream;
   const found = new ItemList("endpoint");
   try {
     if (spec.kind === "path") checkPath(found, spec.path, stream);
@@ -39,6 +40,7 @@ export async function checkEndpoint(stream: StreamToCheck): Promise<readonly Ite
   if (size !== undefined) checkSize(found, size);
   // What is read is kept to the byte.
   if (window > 0 && direction === "write") checkWindow(found, window);
+  if (spool !== undefined) addFolder(found, inspectFolder(spool), size);
   return found.items;
 }
 

@@ -11,11 +11,13 @@ import { messageOf } from "../errors.ts";
 import { procProblem } from "../process/proc.ts";
 import { requireRecentBun } from "../runtime.ts";
 import { type Item, ItemList } from "./report.ts";
+import { addFolder, inspectFolder, USUAL_FOLDER } from "./spool.ts";
 
 /** Bytes; a smaller pipe costs speed. */
 const SMALL_PIPE = 1 << 20;
 
-export function checkMachine(): readonly Item[] {
+/** @param spool the folder of `spool=`, if the user has named one */
+export function checkMachine(spool?: string): readonly Item[] {
   const found = new ItemList("machine");
   tryOut(found, "Bun", () => {
     requireRecentBun(Bun.version);
@@ -32,6 +34,10 @@ export function checkMachine(): readonly Item[] {
   tryOut(found, "temporary folder", tryFolder);
   tryOut(found, "largest pipe", tryPipe);
   tryOut(found, "splice", trySplice);
+  const folder = inspectFolder(spool ?? USUAL_FOLDER);
+  if (folder.problem === undefined || spool !== undefined) addFolder(found, folder);
+  // Nobody has asked for that one.
+  else found.add("note", "spool=", folder.problem);
   return found.items;
 }
 

@@ -31,14 +31,25 @@ export class ItemList {
   }
 }
 
+/**
+ * How the clients of a dry run are answered: as by a stream with a small window, with a spool, or with one and
+ * `--hold`.
+ */
+export type Mode = "window" | "spool" | "hold";
+
 /** One run of the command. The names are those of the JSON form. */
 export interface Trial {
+  readonly mode: Mode;
   /** The stream's length in bytes; null for none. */
   readonly size: bigint | null;
   /** The command's exit status. */
   readonly status: number;
   /** What `run` would report, except the order of the writes; null for nothing. */
   readonly problem: string | null;
+  /** The image format that the disk begins like; null for none, and where it was not kept. */
+  readonly format: string | null;
+  /** The spool has failed, as where it has no room: it is not known whether the command works. */
+  readonly spoolFailed: boolean;
   readonly survey: DryRunFindings;
 }
 
@@ -50,12 +61,20 @@ export interface ClientFindings {
   readonly line: string | null;
   /** Why none works; null when one does. */
   readonly why: string | null;
-  /** No `window=` helps: the command cannot be streamed as it is. */
+  /** Not even `--hold` helps: the command cannot be streamed as it is. */
   readonly impossible: boolean;
   /** The `size=` of the line; null for none. */
   readonly size: bigint | null;
   /** The `window=` of the line; 0 for none. */
   readonly window: number;
+  /** The `spool=` of the line; null for none. */
+  readonly spool: string | null;
+  /** The line has `--hold`. */
+  readonly hold: boolean;
+  /** The line has `--no-pad`. */
+  readonly noPad: boolean;
+  /** How much the spool had to hold at once; 0 for none. */
+  readonly room: number;
   readonly readsBack: boolean;
   readonly trials: readonly Trial[];
 }

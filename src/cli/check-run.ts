@@ -13,6 +13,7 @@ import { selfTests } from "../check/self-test.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
 import { DEFAULTS, resolveEndpoint, resolveSize, resolveWindow } from "../library/options.ts";
+import { optionError } from "../messages/notice-error.ts";
 import { catchSignals, listen } from "../process/signals.ts";
 import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
 import { StopSignal } from "../server/stop-signal.ts";
@@ -41,7 +42,7 @@ export async function runCheck(
   if (rest.length > 0) {
     throw usageError(`unknown argument ${rest[0]}: a command comes after --`);
   }
-  const { endpoint, size, window } = resolveCheck(parameters, captive);
+  const { endpoint, size, window, spool } = resolveCheck(parameters, captive);
   const stopSignal = new StopSignal();
   const release = catchSignals((signal) => stopSignal.raise(signal));
   // SIGUSR1 asks for the progress of a stream. By default it would end the program.
@@ -52,16 +53,16 @@ export async function runCheck(
   let client: ClientFindings | undefined;
   let status: number = EXIT.COMPLETE;
   if (endpoint !== undefined) {
-    items.push(...(await checkEndpoint({ ...endpoint, size, window })));
+    items.push(...(await checkEndpoint({ ...endpoint, size, window, spool })));
   }
   if (captive !== undefined) {
     const sink = endpoint === undefined ? ANY_PIPE : endpointText(endpoint.spec);
-    const checked = await checkClient(captive, size, sink, context);
+    const checked = await checkClient(captive, { size, sink, spool }, context);
     ({ findings: client, status } = checked);
     items.push(...checked.items);
   }
   if (endpoint === undefined && captive === undefined) {
-    items.push(...checkMachine(), ...(await selfTests(context)));
+    items.push(...checkMachine(spool), ...(await selfTests(context)));
   }
   requireNoSignal(stopSignal);
   // Nothing is left to clean up, and the reader of the report may be slow: a signal may end the program.
@@ -81,13 +82,18 @@ export async function runCheck(
 
 /** What is checked; each of them is optional. @throws UserError ERR_USAGE */
 function resolveCheck(
-  { pipe, read, size: length, window: memory }: StreamParameters,
+  { pipe, read, size: length, window: memory, spool }: StreamParameters,
   captive: readonly string[] | undefined,
 ) {
   const named = pipe !== undefined || read !== undefined;
   const endpoint = named ? resolveEndpoint({ pipe, read }) : undefined;
   const size = length === undefined ? undefined : resolveSize("size", length);
-  const window = resolveWindow(memory ?? DEFAULTS.window);
+  const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
+  const window = resolveWindow(memory ?? usual);
+  const given = memory === undefined ? 0 : window;
+  if (spool !== undefined && endpoint?.direction === "read") {
+    throw optionError({ code: "SPOOL_READ" });
+  }
   if (captive !== undefined) {
     if (captive.length === 0) throw usageError("the command after -- is missing");
     if (endpoint?.direction === "read") {
@@ -95,9 +101,9 @@ function resolveCheck(
     }
     requireReference(captive);
     requireNames(captive, undefined);
-    if (window > 0) throw usageError("window= is what a command is checked for: leave it out");
-  } else if (endpoint === undefined && (size !== undefined || window > 0)) {
+    if (given > 0) throw usageError("window= is what a command is checked for: leave it out");
+  } else if (endpoint === undefined && (size !== undefined || given > 0)) {
     throw usageError("size= and window= need pipe=, read= or a command after --");
   }
-  return { endpoint, size, window };
+  return { endpoint, size, window, spool };
 }

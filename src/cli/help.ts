@@ -51,7 +51,8 @@ export const EXAMPLES: Record<string, string> = {
     "  Does somebody read from the pipe?",
     "  nbd-streaming check pipe=disk.fifo",
     "",
-    "  Can this command write to a stream, and with which parameters? Its data is thrown away:",
+    "  Can this command write to a stream, and with which parameters? Its data is thrown away, but what",
+    "  only --hold can stream is in /var/tmp meanwhile, or in the folder that spool= names:",
     "  nbd-streaming check -- qemu-img convert -n -W disk.qcow2 -O raw '$nbd'",
   ].join("\n"),
   completions: [
@@ -75,9 +76,9 @@ export const SYNOPSES: Record<string, string> = {
     "      nbd-streaming run [OPTIONS] -e NAME pipe=SINK [size=SIZE] -e NAME ... -- COMMAND [ARGUMENT...]",
   ].join("\n"),
   check: [
-    "nbd-streaming check [--json]",
-    "      nbd-streaming check pipe=SINK|read=SOURCE [size=SIZE] [window=SIZE] [--json]",
-    "      nbd-streaming check [pipe=SINK] [size=SIZE] [--json] -- COMMAND [ARGUMENT...]",
+    "nbd-streaming check [spool=DIR] [--json]",
+    "      nbd-streaming check pipe=SINK|read=SOURCE [size=SIZE] [window=SIZE] [spool=DIR] [--json]",
+    "      nbd-streaming check [pipe=SINK] [size=SIZE] [spool=DIR] [--json] -- COMMAND [ARGUMENT...]",
   ].join("\n"),
   completions: "nbd-streaming completions bash|zsh|fish",
   man: "nbd-streaming man",

@@ -79,7 +79,8 @@ const DETAILS: Readonly<Record<string, string>> = {
     "The summary has the checksum, too. The line is in the format of sha256sum(1), sha512sum(1), " +
     "md5sum(1) or b2sum(1). It names the file of `pipe=PATH` or `read=PATH`, and otherwise standard " +
     "input.",
-  "--progress-fd": "Instead of `size=`, an image or file whose size is known will do.",
+  "--progress-fd":
+    "Instead of `size=`, an image or file whose size is known will do, and so will `--hold`.",
   "--single": "They have to be a socket.",
 };
 
@@ -122,8 +123,8 @@ export const PROSE: Prose = {
       "End the stream as truncated, together with the captive command and all that it has started. If " +
         "the data is complete and the reader only has to take the rest, the first signal leaves a short " +
         "time for that; the second ends it at once. With `serve --keep`, a signal is the " +
-        "regular end of the stream once a client has been there and none is connected. A signal that was " +
-        "ignored at the start stays ignored.",
+        "regular end of the stream once a client has been there and none is connected; a stream with " +
+        "`--hold` then has as long as it needs. A signal that was ignored at the start stays ignored.",
     ],
     ["SIGUSR1", "Prints a line of progress."],
     [
@@ -147,7 +148,7 @@ export const PROSE: Prose = {
     [
       "NBD_STREAMING_SIZE",
       "Set for the command of `pipe=exec:` and `read=exec:`: the length of the stream in bytes, if " +
-        "it is known.",
+        "it is known. With `--hold` it always is.",
     ],
     [
       "NBD_STREAMING_EXPORT",

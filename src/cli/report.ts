@@ -253,12 +253,13 @@ function isChecksum(text: string): boolean {
 const ESCAPES: Record<string, string> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r" };
 
 function summaryText(summary: Summary): string {
-  const { bytes, data, zeroes, seconds, bytesPerSecond, window, checksum } = summary;
+  const { bytes, data, zeroes, seconds, bytesPerSecond, window, spool, checksum } = summary;
   const rate = (bytesPerSecond / 2 ** 20).toFixed(1);
   const held = window === null ? "" : `, needed ${window.needed} of window=${window.size}`;
+  const spooled = spool === null ? "" : `, spooled ${spool.most} at most`;
   const digest = checksum === null ? "" : `, ${checksum.algorithm} ${checksum.digest}`;
   return (
-    `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}) in ${seconds.toFixed(2)} s, ${rate} MiB/s${digest}: ` +
+    `${bytes} bytes (data ${data}, zeroes ${zeroes}${held}${spooled}) in ${seconds.toFixed(2)} s, ${rate} MiB/s${digest}: ` +
     (summary.complete ? "complete" : `truncated: ${summary.reason}`)
   );
 }

@@ -25,15 +25,19 @@ export interface Output {
   readonly reports: ReportOptions;
 }
 
+/** What this room needs to know of the settings of a stream. */
+export type ShownStream = Pick<
+  ResolvedStream,
+  "spec" | "progressInterval" | "files" | "needsSize" | "hold"
+>;
+
 /**
  * Resolves the options that `serve` and `run` share, and checks that the reports can be written.
  *
  * @param resolve adds the options of the command
  * @throws UserError ERR_USAGE, ERR_FILE, ERR_TLS
  */
-export async function resolveStream<
-  Settings extends Pick<ResolvedStream, "spec" | "progressInterval" | "files" | "needsSize">,
->(
+export async function resolveStream<Settings extends ShownStream>(
   parameters: StreamParameters,
   args: CommonArgs,
   { workerUrl }: CliContext,
@@ -58,11 +62,13 @@ export async function resolveStream<
 }
 
 /** The settings of a stream in the program, which exits after it and may have to show percentages. */
-export function inProgram<Settings extends Pick<ResolvedStream, "needsSize">>(
+export function inProgram<Settings extends Pick<ShownStream, "needsSize" | "hold">>(
   settings: Settings,
   args: CommonArgs,
 ): Settings {
-  const percentage = args["progress-fd"] === undefined ? undefined : "--progress-fd";
+  // The length of a stream that is held is known before its first byte.
+  const needed = args["progress-fd"] !== undefined && !settings.hold;
+  const percentage = needed ? "--progress-fd" : undefined;
   return { ...settings, needsSize: settings.needsSize ?? percentage, exits: true };
 }
 

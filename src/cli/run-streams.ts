@@ -2,7 +2,7 @@
 import { parseArgs } from "citty";
 import type { EndpointSpec } from "../endpoint/spec.ts";
 import { about, EXIT, usageError } from "../errors.ts";
-import type { ResolvedStream, StreamOptions } from "../library/options.ts";
+import type { StreamOptions } from "../library/options.ts";
 import type { OwnOptions } from "../library/several.ts";
 import { type Streams, type StreamSummary, TruncatedStreamsError } from "../library/streams.ts";
 import { catchSignals } from "../process/signals.ts";
@@ -26,7 +26,7 @@ import {
   requireReports,
   tell,
 } from "./report.ts";
-import { inProgram, logOf, type Output } from "./run-stream.ts";
+import { inProgram, logOf, type Output, type ShownStream } from "./run-stream.ts";
 
 /** What `resolveServeStreams` and `resolveRunStreams` get of the command line. */
 interface StreamsOptions extends Pick<StreamOptions, "beforeStart" | "workerUrl"> {
@@ -47,9 +47,7 @@ export interface SeveralOutput extends Pick<Output, "log" | "display"> {
  * @param resolve adds the options of the command
  * @throws UserError ERR_USAGE, ERR_FILE, ERR_TLS
  */
-export async function resolveStreams<
-  Settings extends Pick<ResolvedStream, "spec" | "progressInterval" | "files" | "needsSize">,
->(
+export async function resolveStreams<Settings extends ShownStream>(
   words: readonly StreamWords[],
   common: CommonArgs & { readonly _: string[] },
   { workerUrl }: CliContext,

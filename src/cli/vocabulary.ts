@@ -9,7 +9,9 @@ import { STREAM_OPTIONS } from "./options.ts";
 import { KEYS } from "./parameters.ts";
 
 /** Options that messages name by a short name, or that the tables do not have under the library's name. */
-const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "failFast" | "image", string>> = {
+const EXCEPTIONS: Readonly<
+  Record<PartOption | "exportName" | "failFast" | "image" | "keep", string>
+> = {
   exportName: "-e",
   failFast: "--fail-fast",
   readerTimeout: "--reader-timeout",
@@ -20,6 +22,7 @@ const EXCEPTIONS: Readonly<Record<PartOption | "exportName" | "failFast" | "imag
   single: "--single",
   certificates: "--tls-certificates",
   image: "IMAGE",
+  keep: "--keep",
   inputFormat: "-f",
   outputFormat: "-O",
 };

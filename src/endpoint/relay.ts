@@ -48,11 +48,14 @@ export class Relay {
     }
   }
 
-  /** Reads what is held into memory, up to the buffer's length. @returns bytes read */
+  /**
+   * Reads what is held into memory, up to the buffer's length. It counts as held until the caller, who gives it to
+   * the sink, subtracts it.
+   *
+   * @returns bytes read
+   */
   drainInto(buffer: Memory): number {
-    const n = read(this.#pipe.read, buffer.at(0), Math.min(this.held, buffer.length));
-    this.held -= n;
-    return n;
+    return read(this.#pipe.read, buffer.at(0), Math.min(this.held, buffer.length));
   }
 
   close(): void {

@@ -1,14 +1,17 @@
 /** A file without a name, in a folder that the user gave. */
-import { fstatSync, unlinkSync } from "node:fs";
+import { fstatSync, statfsSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ERRNO, O_CREAT, O_EXCL, O_RDWR } from "../../ffi/constants.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { close, open, truncate } from "../../ffi/fd.ts";
 import { openUnnamed, punchHole, pwrite, zeroRange } from "../../ffi/file.ts";
 import { Memory } from "../../ffi/memory.ts";
+import { messageOf } from "../errors.ts";
 
 /** Bytes before the first ones that are written as a test: far more than file systems allocate at once. */
 const GAP = 16 * 1024 * 1024;
+
+const NO_ROOM: readonly number[] = [ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG];
 
 /** Why a folder cannot have such a file, and what to do about it. */
 export class FolderError extends Error {
@@ -29,6 +32,32 @@ export interface UnnamedFile {
   readonly zeroesInPlace: boolean;
 }
 
+/** The file systems that a folder for large files may be on, by the magic number of statfs(2) (linux/magic.h). */
+const FILE_SYSTEMS: Record<number, string> = {
+  0xef53: "ext4",
+  0x58465342: "XFS",
+  0x9123683e: "Btrfs",
+  0x2fc12fc1: "ZFS",
+  0xf2f52010: "F2FS",
+  0xca451a4e: "bcachefs",
+  0x01021994: "tmpfs",
+  0x794c7630: "overlayfs",
+  0x65735546: "FUSE",
+  0x6969: "NFS",
+  0xff534d42: "CIFS",
+  0xfe534d42: "SMB",
+  0x00c36400: "CephFS",
+};
+
+/** The file system of an open file and the room that it has for this user, for the log. */
+export function describeFileSystem(fd: number): string {
+  const { type, bavail, bsize } = statfsSync(`/proc/self/fd/${fd}`);
+  // Some machines give it as a signed number.
+  const magic = type >>> 0;
+  const name = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
+  return `${name}, ${bavail * bsize} bytes free`;
+}
+
 /**
  * Makes a file that only its descriptor leads to, mode 0600, so nothing is left of it after the process, however
  * that ends. Where the file system has no such files, it has a name for a moment.
@@ -43,16 +72,24 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     const missing = error.errno === ERRNO.ENOENT || error.errno === ERRNO.ENOTDIR;
-    const hint = missing ? "make the folder first" : "name a folder that you may write to";
-    throw new FolderError(error.message, hint);
+    const other = missing ? "make the folder first" : "name a folder that you may write to";
+    throw noSuchFile(error, other);
   }
   try {
     return { fd, ...tryOut(fd, mustPunch) };
   } catch (error) {
     close(fd);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FolderError(error.message, "name a folder with room in it");
+    throw noSuchFile(error, "name another folder");
   }
+}
+
+/** @param other what to do about it if there is room */
+function noSuchFile({ errno, message }: SyscallError, other: string): FolderError {
+  return new FolderError(
+    message,
+    NO_ROOM.includes(errno) ? "name a folder with room in it" : other,
+  );
 }
 
 function openInFolder(folder: string): number {
@@ -69,7 +106,13 @@ function openInFolder(folder: string): number {
 function openAndUnlink(folder: string): number {
   const path = join(folder, `.nbd-streaming-${crypto.randomUUID()}`);
   const fd = open(path, O_CREAT | O_EXCL | O_RDWR, 0o600);
-  unlinkSync(path);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    close(fd);
+    const why = `a file cannot be removed from it (${messageOf(error)})`;
+    throw new FolderError(why, "remove that file, and name another folder");
+  }
   return fd;
 }
 

@@ -73,6 +73,12 @@ export function doubtOf(start: Uint8Array, between: Between): Notice | undefined
   return { code: "IMAGE_FORMAT", ...about, format, copied: image !== undefined };
 }
 
+/** The image format that a disk begins like, if it is none of raw bytes. @param start as for {@link doubtOf} */
+export function imageFormat(start: Uint8Array): string | undefined {
+  const text = Buffer.from(start).toString("latin1");
+  return [...IMAGES, ...STREAMABLE].find((magic) => matches(text, magic))?.name;
+}
+
 function matches(start: string, { bytes, at = 0 }: Magic): boolean {
   return typeof bytes === "string" ? start.startsWith(bytes, at) : bytes.test(start.slice(at));
 }

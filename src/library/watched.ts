@@ -42,9 +42,9 @@ export class Watched {
   constructor(options: WatchedOptions) {
     this.#options = options;
     this.observer = {
-      watch: (stream, kind, found) => {
+      watch: (stream, found) => {
         this.#opened = () => stream.opened;
-        this.#watch = new Watch(stream, kind, seconds());
+        this.#watch = new Watch(stream, seconds());
         this.#timer = setInterval(() => this.#tell(), options.interval);
         options.onListening(found);
       },

@@ -42,6 +42,8 @@ interface Failures {
   SINK_TAKEN: { sink: string };
   /** Another stream of the server has failed, and the first failure is to end all. */
   OTHER_FAILED: { exportName: string; emitted: number };
+  /** A client came when the clients were taken to be done, and the stream that was held was on its way. */
+  CLIENT_LATE: { emitted: number };
 }
 
 /** A request to read back what has gone by, because of which a client may fail. */
@@ -61,6 +63,8 @@ export interface FailedCommand {
   readonly connected: boolean;
   /** Bytes that were streamed. */
   readonly emitted: number;
+  /** The stream was to be held until the command had succeeded. */
+  readonly held: boolean;
 }
 
 /** By code, why a stream is truncated, {@link Failures} aside. */
@@ -68,8 +72,8 @@ interface Reasons {
   /** READER_GONE where it is known how the reader's process ended. */
   READER_ENDED: { failure: Failure; how: string };
   CRASHED: { message: string };
-  /** A WRITE or WRITE_ZEROES was refused. */
-  REFUSED_PAST_END: { request: string; size: bigint | undefined };
+  /** A WRITE or WRITE_ZEROES was refused. `held`: the stream is one that takes images. */
+  REFUSED_PAST_END: { request: string; size: bigint | undefined; held: boolean };
   REFUSED_FLAGS: { request: string };
   CLIENT_LEFT: {};
   NOTHING_MOVED: {};

@@ -82,11 +82,16 @@ const TEXTS: Texts = {
     `ended with the stream at byte ${emitted}, because ${exportName} has failed ` +
     `(${v.given("failFast", true)}): see why that failed`,
 
+  CLIENT_LATE: ({ emitted }, v) =>
+    `a client has come when the others had left and the stream was on its way, at byte ${emitted}: ` +
+    `use ${v.given("keep", true)}, and stop it when all clients are done, or have run start them`,
+
   READER_ENDED: ({ failure, how }, v) => `${textOf(failure, v)}; it ${how}`,
   CRASHED: ({ message }) => message,
-  REFUSED_PAST_END({ request, size }, v) {
+  REFUSED_PAST_END({ request, size, held }, v) {
     const end = size === undefined ? v.name("size") : v.size(size);
-    return `${request} goes past the end: ${end} is too small for the client's disk`;
+    const other = held ? `, or ${GROWING}` : "";
+    return `${request} goes past the end: ${end} is too small for the client's disk${other}`;
   },
   REFUSED_FLAGS: ({ request }) => `${request} was refused: it has flags that were not negotiated`,
   CLIENT_LEFT: () => "a client left without NBD_CMD_DISC: see why it died, and start again",
@@ -273,6 +278,9 @@ function parameter(direction: "write" | "read"): "pipe" | "read" {
   return direction === "write" ? "pipe" : "read";
 }
 
+/** Why qemu-img(1) cannot write some formats: it needs more room than a disk has, whatever that has. */
+const GROWING = "its image is one that grows (VMDK, VHDX, QED), and needs a file";
+
 /** The options for a client that writes again, or reads back. */
 function heldBack(v: Vocabulary): string {
   return `${v.given("hold", true)} with ${v.name("spool", "DIR")}`;
@@ -298,11 +306,12 @@ function windowAdvice(needed: number): string {
 /** The remedy for a command that has failed for a reason of its own. */
 function commandRemedy(command: FailedCommand | undefined, v: Vocabulary): string {
   if (command === undefined) return "see its message";
-  const { direction, image, exportName, connected, emitted } = command;
+  const { direction, image, exportName, connected, emitted, held } = command;
   const writesNothing = direction === "write" && emitted === 0;
   const large = `${v.name("size")} is large enough`;
   if (image === undefined) {
     if (!connected) return `see its message, and whether it is given ${v.reference(exportName)}`;
+    if (held) return `see its message, and whether ${large}, or ${GROWING}`;
     return writesNothing
       ? `see its message, and whether it writes raw (-O raw) and ${large}`
       : "see its message";

@@ -137,9 +137,11 @@ export class ProgressDisplay {
   #writePercent(complete: boolean): Snapshot | undefined {
     const snapshot = this.#shown?.total();
     const { percentFd } = this.#options;
-    if (percentFd === undefined || snapshot === undefined || snapshot.size === null)
-      return snapshot;
-    const percent = percentOf(snapshot.streamed, snapshot.size, complete);
+    if (percentFd === undefined || snapshot === undefined) return snapshot;
+    const { streamed, size, phase } = snapshot;
+    // While nothing is streamed it is 0 of any size, even of one that is not known yet.
+    if (size === null && phase !== "holding") return snapshot;
+    const percent = percentOf(streamed, size ?? 0, complete);
     if (percent > this.#percent) {
       this.#percent = percent;
       lineWriter(percentFd).write(`${percent}/100\n`);

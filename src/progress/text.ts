@@ -26,22 +26,24 @@ export function barText(snapshot: Snapshot, width: number, colour: boolean): str
     const shown = colour && snapshot.state !== undefined ? `${YELLOW}${note}${PLAIN}` : note;
     return joined(percent, drawn, figures, shown);
   }
-  return (percent || formatBytes(snapshot.streamed)).slice(0, Math.max(0, width));
+  return (percent || formatBytes(position(snapshot))).slice(0, Math.max(0, width));
 }
 
 /** The parts between the percentage and the note, the richest form first. */
-function forms({ streamed, size, rate }: Snapshot): { figures: string; bar: boolean }[] {
-  const bytes = formatBytes(streamed);
-  const speed = `${formatBytes(rate)}/s`;
-  if (size === null) {
-    return [`${bytes}, ${speed}`, bytes, ""].map((figures) => ({ figures, bar: false }));
+function forms(snapshot: Snapshot): { figures: string; bar: boolean }[] {
+  const { size, phase } = snapshot;
+  const bytes = formatBytes(position(snapshot));
+  const speed = speedText(snapshot);
+  const spooled = spoolText(snapshot);
+  const plain = (texts: string[]) => texts.map((figures) => ({ figures, bar: false }));
+  if (phase === "holding") {
+    return plain([`holding ${bytes}, ${speed}`, `holding ${bytes}`, bytes, ""]);
   }
-  const texts = [`${bytes} of ${formatBytes(size)}, ${speed}`, `${bytes}, ${speed}`, bytes];
-  return [
-    ...texts.map((figures) => ({ figures, bar: true })),
-    { figures: bytes, bar: false },
-    { figures: "", bar: false },
-  ];
+  const total = size === null ? bytes : `${bytes} of ${formatBytes(size)}`;
+  const texts = [`${total}, ${speed}`, `${bytes}, ${speed}`, bytes];
+  if (spooled !== "") texts.unshift(`${total}, ${speed}, ${spooled}`);
+  if (size === null) return plain([...texts, ""]);
+  return [...texts.map((figures) => ({ figures, bar: true })), ...plain([bytes, ""])];
 }
 
 function gauge({ streamed, size }: Snapshot, width: number, colour: boolean): string {
@@ -54,33 +56,61 @@ function gauge({ streamed, size }: Snapshot, width: number, colour: boolean): st
 
 /** The line for people. */
 export function lineText(snapshot: Snapshot): string {
-  const { streamed, size, rate } = snapshot;
-  const total = size === null ? "" : ` of ${formatBytes(size)}`;
+  const { size, phase } = snapshot;
+  const bytes = formatBytes(position(snapshot));
+  const total = size === null ? bytes : `${bytes} of ${formatBytes(size)}`;
+  const figures = phase === "holding" ? `holding ${bytes}` : total;
   const percent = percentText(snapshot).trim();
-  const figures = `${formatBytes(streamed)}${total}`;
-  return [percent, figures, `${formatBytes(rate)}/s`, noteText(snapshot)]
+  const spooled = phase === "holding" ? "" : spoolText(snapshot);
+  return [percent, figures, speedText(snapshot), spooled, noteText(snapshot)]
     .filter((part) => part !== "")
     .join(", ");
 }
 
-/** The line for programs: a JSON object of numbers; the size is null if not known. */
+/** Bytes that the figures begin with. */
+function position({ phase, spooled, streamed }: Snapshot): number {
+  return phase === "holding" ? spooled : streamed;
+}
+
+function speedText({ rate }: Snapshot): string {
+  return `${formatBytes(rate)}/s`;
+}
+
+/** What is in the spool, if there is anything. */
+function spoolText({ spooled }: Snapshot): string {
+  return spooled === 0 ? "" : `${formatBytes(spooled)} spooled`;
+}
+
+/** The line for programs: a JSON object; the size is null if not known. */
 export function jsonText(
-  { streamed, data, zeroes, size, elapsed }: Snapshot,
+  { streamed, data, zeroes, size, elapsed, spooled, phase }: Snapshot,
   exportName?: string,
 ): string {
   const name = exportName === undefined ? {} : { export: exportName };
   const seconds = Number(elapsed.toFixed(3));
-  return JSON.stringify({ ...name, streamed, data, zeroes, size, elapsed: seconds });
+  // Without a phase, there is no such field.
+  return JSON.stringify({
+    ...name,
+    streamed,
+    data,
+    zeroes,
+    size,
+    elapsed: seconds,
+    spooled,
+    phase,
+  });
 }
 
-function percentText({ streamed, size }: Snapshot): string {
-  return size === null ? "" : `${percentOf(streamed, size, false)}%`.padStart(3);
+function percentText({ streamed, size, phase }: Snapshot): string {
+  return size === null || phase === "holding"
+    ? ""
+    : `${percentOf(streamed, size, false)}%`.padStart(3);
 }
 
 /** What the stream waits for, or else the time that is left, or has passed. */
-function noteText({ state, remaining, elapsed, size }: Snapshot): string {
+function noteText({ state, remaining, elapsed, size, phase }: Snapshot): string {
   if (state !== undefined) return state;
-  if (size === null) return formatDuration(elapsed);
+  if (size === null || phase === "holding") return formatDuration(elapsed);
   return remaining === undefined ? "" : `${formatDuration(remaining)} left`;
 }
 

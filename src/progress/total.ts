@@ -17,7 +17,11 @@ export function totalOf(
   const running = all.filter(([name]) => !ended.has(name));
   const sized = all.every(([, { size }]) => size !== null);
   const streamed = sum((one) => one.streamed);
-  const rate = running.reduce((n, [, one]) => n + one.rate, 0);
+  const isHeld = ([, { phase }]: (typeof all)[number]) => phase === "holding";
+  const phase = all.every(isHeld) ? "holding" : undefined;
+  // Of streams of which some are held, those count that are streamed.
+  const moving = phase === "holding" ? running : running.filter((one) => !isHeld(one));
+  const rate = moving.reduce((n, [, one]) => n + one.rate, 0);
   const size = sized ? sum(({ size: own }) => own ?? 0) : null;
   const left = running.reduce((n, [, one]) => n + Math.max(0, (one.size ?? 0) - one.streamed), 0);
   const waiting = running.find(([, { state }]) => state !== undefined);
@@ -28,8 +32,10 @@ export function totalOf(
     zeroes: sum((one) => one.zeroes),
     size,
     elapsed: Math.max(...all.map(([, { elapsed }]) => elapsed)),
+    spooled: sum((one) => one.spooled),
+    phase,
     rate,
-    remaining: size === null || rate === 0 ? undefined : left / rate,
+    remaining: size === null || rate === 0 || running.some(isHeld) ? undefined : left / rate,
     state: `${ended.size} of ${all.length} done${wait}`,
   };
 }

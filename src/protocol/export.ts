@@ -61,7 +61,7 @@ export const ALLOCATION_ID = 1;
 export const UNBOUNDED_SIZE = 2n ** 63n - 2n ** 30n;
 
 /** qemu counts in sectors, and drops or refuses a partial last sector. */
-const SECTOR_SIZE = 512;
+export const SECTOR_SIZE = 512;
 
 /**
  * Transmission flags of a stream that is written. NBD_FLAG_CAN_MULTI_CONN and NBD_FLAG_SEND_FAST_ZERO

@@ -8,7 +8,7 @@ const SILENCE = 500;
  * Milliseconds in which the stream has to move, whatever clients do: a client that negotiates, or only
  * queries, again and again must not delay the end for ever.
  */
-const STANDSTILL = 10_000;
+export const STANDSTILL = 10_000;
 /** Milliseconds between two checks; the first is short, for a client that is just about to leave. */
 const FIRST_LOOK = 5;
 const LAST_LOOK = 50;

@@ -1,13 +1,14 @@
 /** Sets up everything that streams need, and cleans up behind them. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
-import { closeHandle, DeferredSink, opensLate } from "../endpoint/opening/deferred.ts";
+import { closeHandle, DeferredSink, openLate, opensLate } from "../endpoint/opening/deferred.ts";
 import type { Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { about, messageOf } from "../errors.ts";
 import { NoticeError, optionError } from "../messages/notice-error.ts";
 import { planOf, type SpoolHandle } from "../stream/messages.ts";
+import type { EndSignal } from "../process/signals.ts";
 import type { Verdict } from "./exit-status.ts";
 import { NbdServer } from "./nbd-server.ts";
 import type { HostOptions } from "./settings.ts";
@@ -110,12 +111,11 @@ async function hostStream<Options extends HostOptions>(
   nbd: NbdServer,
   body: (stream: HostedStream<Options>) => Promise<Verdict>,
 ): Promise<StreamResult> {
-  const { direction } = options;
   const spool = await aboutStream(options, () => makeSpool(options));
   const endpoint = await aboutStream(options, () => prepare(options, spool));
   return await cleaningUp(
     async () => {
-      const { server, size } = await begin(options, endpoint, spool, nbd);
+      const server = await begin(options, endpoint, spool, nbd);
       const { stopSignal, observer } = options;
       endpoint.follow?.(() => server.counters.emitted);
       const unsubscribe = stopSignal.subscribe(() => server.poke());
@@ -123,7 +123,7 @@ async function hostStream<Options extends HostOptions>(
       await cleaningUp(
         async () => {
           await nbd.listening;
-          observer.watch(server, { direction, size }, { uri: server.uri, serverUri: nbd.uri() });
+          observer.watch(server, { uri: server.uri, serverUri: nbd.uri() });
           verdict = await body({
             server,
             options,
@@ -139,11 +139,8 @@ async function hostStream<Options extends HostOptions>(
           if (!server.state.ended) server.abort();
         },
         () => server.close(),
-        // A thread that has died before it opened the endpoint has not taken the descriptor.
         () => {
-          const { crash } = server.state;
-          const isLeft = crash !== undefined && !server.opened && "handle" in endpoint;
-          if (isLeft) closeHandle(endpoint.handle);
+          if (server.stillborn) closeUntaken(endpoint, spool);
         },
         unsubscribe,
         () => observer.end(),
@@ -180,7 +177,7 @@ async function begin(
   endpoint: Endpoint | DeferredSink,
   spool: SpoolHandle | undefined,
   nbd: NbdServer,
-): Promise<{ server: StreamServer; size: bigint | undefined }> {
+): Promise<StreamServer> {
   const opened = endpoint instanceof DeferredSink ? undefined : endpoint;
   try {
     const size = options.size ?? opened?.length;
@@ -191,35 +188,38 @@ async function begin(
     await nbd.prepared();
     const { hasExitStatus: awaitsExit } = endpoint;
     const plan = planOf(options, { size, endpoint: opened?.handle, spool, awaitsExit });
-    return { server: new StreamServer({ ...options, endpoint, plan, nbd }), size };
+    return new StreamServer({ ...options, endpoint, plan, nbd });
   } catch (error) {
     return await cleaningUp<never>(
       () => {
         throw error;
       },
       () => endpoint.cancel(),
-      // No stream thread closes these, and the process at the other end would wait for ever.
-      () => {
-        if (opened !== undefined) closeHandle(opened.handle);
-      },
-      () => {
-        if (spool !== undefined) close(spool.fd);
-      },
+      () => closeUntaken(endpoint, spool),
     );
   }
+}
+
+/** Closes what no stream thread closes; the process at the other end would wait for ever. */
+function closeUntaken(endpoint: Endpoint | DeferredSink, spool: SpoolHandle | undefined): void {
+  if (spool !== undefined) close(spool.fd);
+  if (!(endpoint instanceof DeferredSink)) closeHandle(endpoint.handle);
 }
 
 /** Makes the file of `spool=`. @throws UserError */
 async function makeSpool({
   spool: folder,
   hold,
-  dryRun,
+  log,
 }: HostOptions): Promise<SpoolHandle | undefined> {
-  if (folder === undefined || dryRun === true) return undefined;
+  if (folder === undefined) return undefined;
   // Loaded only if it is needed, because loading takes time.
-  const { FolderError, makeUnnamed } = await import("../files/unnamed.ts");
+  const { describeFileSystem, FolderError, makeUnnamed } = await import("../files/unnamed.ts");
   try {
-    return { ...makeUnnamed(folder, !hold), folder };
+    const file = makeUnnamed(folder, !hold);
+    const holes = file.punches ? "" : ", without holes";
+    log.verbose(`the spool is in ${folder}: ${describeFileSystem(file.fd)}${holes}`);
+    return { ...file, folder };
   } catch (error) {
     if (!(error instanceof FolderError)) throw error;
     const { message: why, hint } = error;
@@ -236,19 +236,24 @@ async function prepare(
   try {
     const isLate = hold && dryRun !== true && opensLate(spec);
     if (!isLate) return await openOrExplain(options);
-    return new DeferredSink(endpointText(spec), (size) => openOrExplain({ ...options, size }));
+    const open = (size: bigint, stop: AbortSignal) => openOrExplain({ ...options, size }, stop);
+    return new DeferredSink(endpointText(spec), open);
   } catch (error) {
     if (spool !== undefined) close(spool.fd);
     throw error;
   }
 }
 
-async function openOrExplain(options: HostOptions): Promise<Endpoint> {
+/** @param late of a stream that has begun: ends the attempt in place of a signal. @throws UserError */
+async function openOrExplain(options: HostOptions, late?: AbortSignal): Promise<Endpoint> {
   const { spec, direction, size, exportName, stopSignal } = options;
+  const raise = (signal: EndSignal) => stopSignal.raise(signal);
+  const facts = { size, exportName };
   try {
-    return await openEndpoint(spec, direction, { size, exportName }, stopSignal);
+    if (late !== undefined) return await openLate(spec, facts, { stop: late, raise });
+    return await openEndpoint(spec, direction, facts, { stop: stopSignal.stop, raise });
   } catch (error) {
-    if (stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
+    if (late === undefined && stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);
     const unusable = error instanceof UnusableError;
     throw new NoticeError("ERR_PIPE", {
       code: "ENDPOINT_UNUSABLE",

@@ -1,5 +1,5 @@
 /** `serve`: listen until the stream is done. */
-import { drain, hasAll, areAllRepeated } from "./drain.ts";
+import { drain, hasAll, areAllRepeated, STANDSTILL } from "./drain.ts";
 import { host } from "./host.ts";
 import type { HostOptions } from "./settings.ts";
 import type { EndCondition } from "./stream-end.ts";
@@ -8,6 +8,11 @@ import type { StreamServer } from "./stream-server.ts";
 
 /** Milliseconds between two checks of the clients that are still connected. */
 const LOOK = 1000;
+/**
+ * Milliseconds without a client after which those of a held stream are taken to be done. qemu-img(1) makes an
+ * image over one connection, ends that well, and comes back for the data.
+ */
+const SETTLE = 1000;
 
 export interface ServeOptions extends HostOptions {
   /** Go on listening after a client that moved the stream has left; a signal ends the stream. */
@@ -20,7 +25,7 @@ export function serve(streams: readonly ServeOptions[]): Promise<StreamResult[]>
 }
 
 function clientsDone(server: StreamServer, options: ServeOptions): EndCondition {
-  const { stopSignal, keep, entrance, idleTimeout } = options;
+  const { stopSignal, keep, entrance, idleTimeout, hold } = options;
   const { state } = server;
   const isFinished = () => state.streamed && !state.awaited && (state.dropped || !keep);
   const isAlone = () => entrance.kind === "single" && server.deserted && !state.awaited;
@@ -30,8 +35,11 @@ function clientsDone(server: StreamServer, options: ServeOptions): EndCondition 
       untilDone(server, {
         isOver: () => isOver() || isAlone(),
         isFinished,
+        settles: hold,
         idleLimit: idleTimeout ?? Number.POSITIVE_INFINITY,
       }),
+    endsBySignal: keep,
+    mayBeEarly: () => stopSignal.caught === undefined && entrance.kind !== "single",
     isGone: () => server.open === 0,
     async drain() {
       if (stopSignal.caught === undefined) return true;
@@ -56,6 +64,8 @@ interface WaitOptions {
   readonly isOver: () => boolean;
   /** True when a client has moved the stream and left, and no lost client is awaited. */
   readonly isFinished: () => boolean;
+  /** A client that comes back soon after the others are gone is waited for. */
+  readonly settles: boolean;
   /** Milliseconds that a client has to move something when the others are done. */
   readonly idleLimit: number;
 }
@@ -65,21 +75,26 @@ interface WaitOptions {
  * A client that has moved nothing has a limited time; one that negotiates is waited for while that goes on.
  */
 async function untilDone(server: StreamServer, options: WaitOptions): Promise<void> {
-  const { isOver, isFinished, idleLimit } = options;
+  const { isOver, isFinished, settles, idleLimit } = options;
   const { state } = server;
+  const isSettled = () => !settles || state.dropped || settleTime(server) <= 0;
   /** Since when no client has been active. */
   let since: number | undefined;
   for (;;) {
     await server.until(() => isOver() || isFinished());
     await server.acceptAll();
     if (isOver()) return;
+    if (!isSettled() && server.open === 0) {
+      await server.until(() => isOver() || server.open > 0 || state.dropped, settleTime(server));
+      continue;
+    }
     if (server.open === 0) {
       // Clients that connect from now on are too late.
       const { accepted } = server;
       const over = () => isOver() || server.open > 0 || state.dropped;
       await drain(server, { over, accepted, processes: () => [] });
       if (isOver()) return;
-      if (server.open === 0 && isFinished()) return;
+      if (server.open === 0 && isFinished() && isSettled()) return;
     }
     const { open } = server;
     const status = await server.status();
@@ -94,8 +109,9 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
       const silence = Math.max(status.silence, performance.now() - since);
       const isDone = hasAll(status) || areAllRepeated(server, status);
       if (state.dropped || isDone || silence >= idleLimit) {
-        await server.dismiss("silent");
-        if (server.open === 0 && isFinished()) return;
+        if (settles) await server.dismissOnly("silent");
+        else await server.dismiss("silent");
+        if (server.open === 0 && isFinished() && isSettled()) return;
       }
       pause = Math.min(LOOK, Math.max(1, idleLimit - silence));
     } else {
@@ -103,6 +119,15 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
     }
     await server.until(() => isOver() || server.open !== open, pause);
   }
+}
+
+/**
+ * Milliseconds in which a client may still come back, if no other comes and leaves. Those that only query the
+ * stream, again and again, do not delay its end for ever.
+ */
+function settleTime({ lastLeft, lastMoverLeft }: StreamServer): number {
+  const until = Math.min(lastLeft + SETTLE, lastMoverLeft + STANDSTILL);
+  return until - performance.now();
 }
 
 /**

@@ -6,7 +6,6 @@ import type { Notice } from "../messages/notice.ts";
 import { NoticeError } from "../messages/notice-error.ts";
 import type { Entrance } from "../net/address.ts";
 import { signalStatus } from "../process/signals.ts";
-import type { Offset } from "../protocol/offset.ts";
 import type { ShortStream } from "../stream/messages.ts";
 import { decideExitStatus, endedBy, type Verdict } from "./exit-status.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -19,6 +18,8 @@ const ERROR_GRACE = 400;
 export const SIGNAL_GRACE = 500;
 /** Milliseconds until a signal is known here that other processes got at the same time. */
 const SIGNAL_DELAY = 20;
+/** Milliseconds for clients that negotiate to choose a stream, when a held one is at its end. */
+const CHOICE_GRACE = 500;
 
 /**
  * The regular end of a stream: clients that are done, or a captive command that has exited. A stop signal, a
@@ -36,6 +37,10 @@ export interface EndCondition {
    * @returns true if the stream may be complete in spite of a stop signal
    */
   drain(): Promise<boolean>;
+  /** A stop signal is that end, so that a held stream, of which nothing is out by then, has all the time. */
+  readonly endsBySignal?: boolean;
+  /** True where a client that comes when a held stream is on its way shows that the clients were not done. */
+  mayBeEarly?(): boolean;
   /** The captive command has failed: its own status, and why. */
   commandFailure?(): Verdict | undefined;
   /** A problem with how the clients have left that the state of the stream does not show. */
@@ -49,6 +54,7 @@ interface RunningStream {
     readonly direction: Direction;
     readonly entrance: Entrance;
     readonly short: ShortStream;
+    readonly hold: boolean;
     readonly dryRun?: boolean;
     readonly stopSignal: StopSignal;
     readonly exportName: string | undefined;
@@ -87,18 +93,31 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,
     });
+  const isHeld = options.hold && options.dryRun !== true;
+  const mayBeEarly = isHeld && condition.mayBeEarly?.() === true;
+  if (isHeld) server.closeToClients(mayBeEarly ? "fails" : "refused");
   const early = decide();
   // A dry run has findings only when it is finished.
   if (early.why !== undefined && options.dryRun !== true) return early;
-  if (endpoint instanceof DeferredSink) {
-    const problem = await openNow(stream, endpoint);
-    if (stopSignal.caught !== undefined) return stopped(stopSignal);
-    if (problem !== undefined) return decide(problem);
-  }
   server.finish(size === undefined ? "allow" : short);
-  const stop = noTimeLeft(stream);
-  await server.until(() => state.ended || stop.aborted);
-  if (!state.ended) return stopSignal.caught === undefined ? decide() : stopped(stopSignal);
+  const stop = noTimeLeft(stream, isHeld && condition.endsBySignal === true);
+  const cutShort = () => (server.isGivenUp ? decide() : stopped(stopSignal));
+  if (isHeld) {
+    const length = await heldLength(stream, stop);
+    if (length !== undefined) server.beginStreaming(length);
+  }
+  if (endpoint instanceof DeferredSink) {
+    const problem = await openNow(stream, endpoint, stop);
+    if (problem !== undefined) return stop.aborted ? cutShort() : decide(problem);
+  }
+  await server.until(() => state.ended || stop.aborted || state.atEnd);
+  if (state.atEnd && !state.ended && !stop.aborted) {
+    if (mayBeEarly) await untilChosen(server, () => state.ended || stop.aborted);
+    // Without another turn of the event loop in between, in which a client might come.
+    if (!state.ended && !server.isGivenUp && !stop.aborted) server.confirmEnd();
+    await server.until(() => state.ended || stop.aborted);
+  }
+  if (!state.ended) return cutShort();
   const late = decide();
   if (late.why !== undefined) return late;
   // The rest of the source is not needed, so the exit status of its process does not matter.
@@ -112,21 +131,41 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
   return isStopped ? stopped(stopSignal) : decide({ code: "ENDPOINT_FAILED", problem });
 }
 
-/** Opens the sink of a stream that was held. @returns why that is not possible; undefined if it is open */
-async function openNow(
+/**
+ * The length in bytes of a stream that is held, once no client can change it; undefined if it has ended, or is
+ * stopped, before that is known.
+ *
+ * @param stop ends the attempt
+ */
+async function heldLength(
   { server, options }: RunningStream,
-  sink: DeferredSink,
-): Promise<Notice | undefined> {
-  const { stopSignal, short } = options;
-  let end: Offset | undefined;
+  stop: AbortSignal,
+): Promise<bigint | undefined> {
+  const { state } = server;
   // The answer may have to wait for a slow disk.
-  while (end === undefined) {
-    if (server.state.ended || stopSignal.caught !== undefined) return undefined;
-    end = (await server.status())?.end;
+  while (!state.ended && state.failure === undefined && !stop.aborted) {
+    const end = (await server.status())?.end;
+    if (end !== undefined) return BigInt(options.short === "pad" ? (server.size ?? end) : end);
   }
+  return undefined;
+}
+
+/**
+ * Opens the sink of a stream that was held, once nothing that a client was to send again is missing.
+ *
+ * @param stop ends the attempt
+ * @returns why that is not possible; undefined if it is open, or if the stream has ended
+ */
+async function openNow(
+  { server }: RunningStream,
+  sink: DeferredSink,
+  stop: AbortSignal,
+): Promise<Notice | undefined> {
+  const { state, length, phase } = server;
+  if (phase !== "streaming" || length === undefined) return undefined;
   try {
-    const handle = await sink.open(BigInt(short === "pad" ? (server.size ?? end) : end));
-    if (server.state.ended) closeHandle(handle);
+    const handle = await sink.open(length, stop);
+    if (state.ended) closeHandle(handle);
     else server.sinkOpened(handle);
     return undefined;
   } catch (error) {
@@ -135,14 +174,25 @@ async function openNow(
   }
 }
 
+/** Waits until clients that are connected already have chosen a stream, which may be this one. */
+async function untilChosen(server: StreamServer, over: () => boolean): Promise<void> {
+  await server.acceptAll();
+  const { accepted } = server;
+  const isChosen = () => server.isGivenUp || server.negotiating(accepted).count === 0;
+  await server.until(() => over() || isChosen(), CHOICE_GRACE);
+}
+
 /**
- * Aborted when the end of a complete stream has no time left: after a signal, or where the stream is not to go
- * on without another one. nbdcopy sends one signal at this
- * point, and then waits. A signal from others means to end soon, and a second one to end now.
+ * Aborted when the end of a complete stream has no time left: after a signal, or where the stream is broken by
+ * what its thread does not know of. nbdcopy sends one signal at this point, and then waits. A signal from others
+ * means to end soon, and a second one to end now.
+ *
+ * @param isPatient a signal that has come already leaves all the time
  */
-function noTimeLeft({ server, options }: RunningStream): AbortSignal {
+function noTimeLeft({ server, options }: RunningStream, isPatient: boolean): AbortSignal {
   const { stopSignal, entrance } = options;
-  const grace = entrance.kind === "activated" ? undefined : SIGNAL_GRACE;
+  const hasTime = entrance.kind === "activated" || (isPatient && stopSignal.caught !== undefined);
+  const grace = hasTime ? undefined : SIGNAL_GRACE;
   const stop = new AbortController();
   void (async () => {
     await server.until(() => server.isGivenUp || stopSignal.caught !== undefined);

@@ -1,8 +1,9 @@
 /** One stream: its export, the stream thread, and its state while it runs. */
+import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
-import type { EndpointHandle } from "../endpoint/spec.ts";
-import type { Notice, Words } from "../messages/notice.ts";
+import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
+import type { Failure, Notice, Words } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
   type ConnectionEnd,
@@ -26,7 +27,7 @@ import { NBD_ESHUTDOWN } from "../protocol/constants.ts";
 import { Condition } from "./condition.ts";
 import { type StreamState, initialState } from "./stream-state.ts";
 import type { Log } from "../log.ts";
-import type { Stage } from "./observer.ts";
+import type { Phase, Stage } from "./observer.ts";
 import type { Verdict } from "./exit-status.ts";
 import type { NbdServer, StreamExport } from "./nbd-server.ts";
 import { OpenTimer, ReconnectTimer } from "./timers.ts";
@@ -45,6 +46,9 @@ export interface StreamServerOptions extends HostOptions {
   /** Where its clients come in. */
   readonly nbd: NbdServer;
 }
+
+/** A client that comes when the others are done: it fails the stream, or finds no server. */
+type LateClient = "fails" | "refused";
 
 /**
  * Takes clients and keeps the state up to date. The caller decides when the stream ends: it waits for a
@@ -65,6 +69,8 @@ export class StreamServer implements StreamExport {
   #started: number | undefined;
   /** The endpoint is open, or comes when the clients are done. */
   opened: boolean;
+  /** When the clients of a stream that is held were done, by performance.now(), and its length from then on. */
+  #streaming: { readonly since: number; readonly length: bigint } | undefined;
   /** The last event of the stream thread; undefined before. */
   end: Ended | undefined;
   #nextId = 1;
@@ -73,6 +79,12 @@ export class StreamServer implements StreamExport {
   /** The functions that take the answers to "evict-idle". */
   #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
+  /** What a client does that comes now; undefined as long as clients may come. */
+  #late: LateClient | undefined;
+  #givenUp = false;
+  /** When a client has left last, and one that had moved the stream, by performance.now(). */
+  lastLeft = Number.NEGATIVE_INFINITY;
+  lastMoverLeft = Number.NEGATIVE_INFINITY;
   readonly #reconnectTimer: ReconnectTimer;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
@@ -147,6 +159,11 @@ export class StreamServer implements StreamExport {
     return this.#nbd.negotiating(this.info, accepted);
   }
 
+  /** True when the stream thread has died before it had taken the descriptors of its plan. */
+  get stillborn(): boolean {
+    return this.state.crash !== undefined && !this.#thread.begun;
+  }
+
   /** True when the stream has moved up to its size. */
   get isThrough(): boolean {
     const { size } = this;
@@ -158,9 +175,36 @@ export class StreamServer implements StreamExport {
     return this.accepted > 0 && this.negotiating().count === 0 && this.open === 0;
   }
 
+  get direction(): Direction {
+    return this.#options.plan.direction;
+  }
+
+  /** The {@link size}, or the length that a stream without a size, or without padding, turns out to have. */
+  get length(): bigint | undefined {
+    return this.#streaming?.length ?? this.size;
+  }
+
+  get phase(): Phase | undefined {
+    const { hold, dryRun } = this.#options.plan;
+    if (!hold || dryRun === true) return undefined;
+    return this.#streaming === undefined ? "holding" : "streaming";
+  }
+
   get stage(): Stage {
-    if (this.#finishing || this.state.ended) return "ending";
-    if (!this.opened) return "opening";
+    if (this.state.ended) return "ending";
+    switch (this.phase) {
+      case "holding":
+        // Its clients need no sink.
+        return this.#clientStage;
+      case "streaming":
+        return this.opened ? "ending" : "opening";
+      case undefined:
+        if (this.#finishing) return "ending";
+        return this.opened ? this.#clientStage : "opening";
+    }
+  }
+
+  get #clientStage(): Stage {
     return this.open === 0 ? "deserted" : "running";
   }
 
@@ -172,6 +216,11 @@ export class StreamServer implements StreamExport {
   /** Seconds since the first client came; 0 before. */
   get elapsed(): number {
     return this.#started === undefined ? 0 : (performance.now() - this.#started) / 1000;
+  }
+
+  get phaseElapsed(): number {
+    if (this.#streaming === undefined) return this.elapsed;
+    return (performance.now() - this.#streaming.since) / 1000;
   }
 
   get counters(): Counters {
@@ -210,24 +259,40 @@ export class StreamServer implements StreamExport {
    */
   async dismiss(whom: "all" | "silent"): Promise<void> {
     this.#nbd.remove(this.info);
+    await this.dismissOnly(whom);
+  }
+
+  /** The same, but others may still come. */
+  async dismissOnly(whom: "all" | "silent"): Promise<void> {
     this.#thread.send({ type: "dismiss", whom });
     await this.sync();
   }
 
   /** Another stream has failed, and this one is not to go on without it. */
   giveUp(exportName: string): void {
-    this.state.failure ??= {
-      code: "OTHER_FAILED",
-      exportName,
-      emitted: this.counters.emitted,
-      errno: NBD_ESHUTDOWN,
-    };
+    this.#giveUp({ code: "OTHER_FAILED", exportName, ...this.#emitted });
+  }
+
+  /** The clients are done with a stream that was held, which may be on its way soon: nobody may change it. */
+  closeToClients(late: LateClient): void {
+    this.#late = late;
+    if (late === "refused") this.#nbd.remove(this.info);
+    if (this.open > 0) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+  }
+
+  get #emitted() {
+    return { emitted: this.counters.emitted, errno: NBD_ESHUTDOWN };
+  }
+
+  #giveUp(failure: Failure): void {
+    this.#givenUp ||= this.state.failure === undefined;
+    this.state.failure ??= failure;
     this.poke();
   }
 
-  /** True where the stream ends because of another one. */
+  /** True where the stream is broken by what its thread does not know of. */
   get isGivenUp(): boolean {
-    return this.state.failure?.code === "OTHER_FAILED";
+    return this.#givenUp;
   }
 
   /** Gives up a client that was lost and has not come back. */
@@ -240,16 +305,34 @@ export class StreamServer implements StreamExport {
     return this.#thread.sync();
   }
 
+  /** The clients of a stream that is held are done. @param length in bytes, of what is streamed now */
+  beginStreaming(length: bigint): void {
+    this.#log.verbose(`the clients are done: ${length} bytes are streamed now`);
+    this.#streaming = { since: performance.now(), length };
+    // From now on the sink is waited for.
+    if (this.#options.plan.endpoint === undefined) this.opened = false;
+  }
+
   /** The sink of a stream that was held is there. */
   sinkOpened(endpoint: EndpointHandle): void {
     this.#thread.send({ type: "sink", endpoint });
   }
 
-  /** Begins to complete the stream, without new clients; then `state.ended` becomes true. */
+  /**
+   * Begins to complete the stream, without new clients; then `state.ended` becomes true. If clients could fail
+   * it, `state.atEnd` does before that, and then {@link confirmEnd} is to be called.
+   */
   finish(short: ShortStream): void {
-    this.#nbd.remove(this.info);
+    const asks = this.#late === "fails";
+    if (!asks) this.#nbd.remove(this.info);
     this.#finishing = true;
-    this.#thread.send({ type: "finish", short });
+    this.#thread.send({ type: "finish", short, asks });
+  }
+
+  /** Lets the reader of a stream that was held see its end. Clients find no server from now on. */
+  confirmEnd(): void {
+    this.#nbd.remove(this.info);
+    this.#thread.send({ type: "end" });
   }
 
   /** Ends the stream at once, as truncated. */
@@ -294,12 +377,24 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
+    if (this.state.ended) {
+      close(client.fd);
+      released();
+      return;
+    }
+    if (this.#late !== undefined) {
+      close(client.fd);
+      released();
+      this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+      return;
+    }
     const id = this.#nextId++;
     this.#released.set(id, released);
     this.state.connected = true;
     this.#started ??= performance.now();
     this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, client });
+    this.poke();
   }
 
   /** Its data, even what it sent right behind the option, is in no stream. */
@@ -329,6 +424,8 @@ export class StreamServer implements StreamExport {
       case "closed":
         this.#released.get(event.id)?.();
         this.#released.delete(event.id);
+        this.lastLeft = performance.now();
+        if (event.streamed) this.lastMoverLeft = this.lastLeft;
         this.state.streamed ||= event.streamed;
         if (event.streamed && isLoss(event.end)) this.#reconnectTimer.lost();
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
@@ -337,6 +434,9 @@ export class StreamServer implements StreamExport {
       case "evicted":
         this.#evictions.shift()?.(event.found);
         break;
+      case "at-end":
+        this.state.atEnd = true;
+        break;
       case "resumed":
         this.#reconnectTimer.returned();
         break;
@@ -344,7 +444,7 @@ export class StreamServer implements StreamExport {
         this.state.failure ??= event.failure;
         break;
       case "refused":
-        this.state.refused ??= event;
+        this.state.refused ??= { ...event, held: this.#options.hold };
         break;
       case "read-back":
         this.state.readBack = event;

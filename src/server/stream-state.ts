@@ -9,7 +9,8 @@ export interface StreamState {
   /** The stream thread died of a bug in the program. */
   crash: Error | undefined;
   /** The first WRITE or WRITE_ZEROES that was refused, and the `NBD_E*` value that it got. */
-  refused: { readonly request: string; readonly error: number } | undefined;
+  refused:
+    { readonly request: string; readonly error: number; readonly held?: boolean } | undefined;
   /** The first request to read what had gone by. */
   readBack: ReadBack | undefined;
   /** A client has reached the transmission phase. */
@@ -26,6 +27,8 @@ export interface StreamState {
   leftBehind: Notice | undefined;
   /** The source was read to its end. */
   sourceEnded: boolean;
+  /** A stream that was held is out, and its reader waits for the end. */
+  atEnd: boolean;
   /** The stream thread has ended. */
   ended: boolean;
 }
@@ -43,6 +46,7 @@ export function initialState(): StreamState {
     awaited: false,
     leftBehind: undefined,
     sourceEnded: false,
+    atEnd: false,
     ended: false,
   };
 }
@@ -95,10 +99,10 @@ export function incompleteReason(
 }
 
 function refusal(
-  { request, error }: NonNullable<StreamState["refused"]>,
+  { request, error, held = false }: NonNullable<StreamState["refused"]>,
   size: bigint | undefined,
 ): Notice {
   return error === NBD_ENOSPC
-    ? { code: "REFUSED_PAST_END", request, size }
+    ? { code: "REFUSED_PAST_END", request, size, held }
     : { code: "REFUSED_FLAGS", request };
 }

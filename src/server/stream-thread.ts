@@ -43,6 +43,7 @@ export class StreamThread {
   /** By question, the functions that take its answer. */
   readonly #waiting = { "get-status": new Set<Answer>(), sync: new Set<Answer>() };
   #ended = false;
+  #begun = false;
 
   constructor(options: StreamThreadOptions) {
     this.#stays = options.stays;
@@ -64,6 +65,7 @@ export class StreamThread {
       throw error;
     }
     this.#worker.addEventListener("message", ({ data: event }: MessageEvent<StreamEvent>) => {
+      this.#begun = true;
       if (event.type === "crashed") return crash(event.error);
       options.onEvent(event);
       if (event.type === "status") this.#answer("get-status", event);
@@ -72,6 +74,11 @@ export class StreamThread {
     });
     this.#worker.addEventListener("error", ({ message }) => crash(new Error(reason(message))));
     this.#worker.addEventListener("close", () => this.#done.resolve());
+  }
+
+  /** False as long as nothing has come from the thread: one that has died has not taken any descriptor. */
+  get begun(): boolean {
+    return this.#begun;
   }
 
   /** Posts a command and wakes the thread, which may sleep in poll(2). */

@@ -24,6 +24,8 @@ export interface Summary {
    * order; else null. Bytes.
    */
   readonly window: { readonly size: number; readonly needed: number } | null;
+  /** With `spool=`: the most room on the disk that it took, in bytes; else null. */
+  readonly spool: { readonly most: number } | null;
   /** With `read=`: bytes found behind the stream's size (there may be more); else null. */
   readonly surplus: number | null;
   /** Warnings about the stream's bytes: a surplus, or a start that is no raw disk's. */
@@ -66,6 +68,7 @@ export function summarize(
     seconds,
     checksum: algorithm === undefined || digest === undefined ? null : { algorithm, digest },
     window: size === 0 ? null : { size, needed },
+    spool: plan.spool === undefined ? null : { most: counters.mostSpooled },
     surplus: surplus ?? null,
     warnings: warnings.map((notice) => textOf(notice, vocabulary)),
     bytesPerSecond: seconds > 0 ? Math.round(emitted / seconds) : 0,

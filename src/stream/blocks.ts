@@ -11,7 +11,8 @@ export function blockOf(at: Offset, size: number): Offset {
 
 /** The first position of the block with this number. */
 export function blockStart(block: Offset, size: number): Offset {
-  return toOffset(BigInt(block) * BigInt(size));
+  const start = typeof block === "number" ? block * size : Number.POSITIVE_INFINITY;
+  return start <= Number.MAX_SAFE_INTEGER ? start : toOffset(BigInt(block) * BigInt(size));
 }
 
 /** A position relative to its block. */

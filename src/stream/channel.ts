@@ -94,17 +94,19 @@ export class Channel {
    * Replies to a BLOCK_STATUS.
    *
    * @param size of the disk, in bytes
+   * @param fua NBD_CMD_FLAG_FUA where it is offered, which every command has to accept then; else 0
    * @param dataAt whether there is data at an offset, or zeroes, and up to where; undefined is the end
    */
   replyBlockStatus(
     size: Offset,
+    fua: number,
     dataAt: (offset: Offset) => readonly [data: boolean, until: Offset | undefined],
   ): void {
     const { request, replies } = this;
     const { offset, length } = request;
     const end = add(offset, length);
     const { allocation } = replies.negotiated;
-    if (!allocation || length === 0 || !this.allows(NBD_CMD_FLAG_REQ_ONE) || end > size) {
+    if (!allocation || length === 0 || !this.allows(NBD_CMD_FLAG_REQ_ONE | fua) || end > size) {
       replies.refuseInvalid(request);
       return;
     }

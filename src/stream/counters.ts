@@ -5,7 +5,8 @@ const ZEROES = 1;
 const ENDPOINT_AWAITED = 2;
 const SPOOLED = 3;
 const MOST_SPOOLED = 4;
-const FIELDS = 5;
+const STORED = 5;
+const FIELDS = 6;
 
 /**
  * Bytes that have moved, by kind. They sit in shared memory as doubles: an aligned 8-byte store is not torn
@@ -59,6 +60,15 @@ export class Counters {
   /** The most of {@link spooled} so far. */
   get mostSpooled(): number {
     return this.#values[MOST_SPOOLED] as number;
+  }
+
+  /** Bytes that have been written into the spool so far, also over others. */
+  get stored(): number {
+    return this.#values[STORED] as number;
+  }
+
+  addStored(bytes: number): void {
+    this.#values[STORED] = this.stored + bytes;
   }
 
   addData(bytes: number): void {

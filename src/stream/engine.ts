@@ -105,8 +105,11 @@ export class Engine {
         break;
       case "finish":
         this.#stream.endReconnect();
-        this.#stream.finish(command.short);
+        this.#stream.finish(command.short, command.asks === true);
         this.#state = "finishing";
+        break;
+      case "end":
+        this.#stream.confirmEnd?.();
         break;
       case "sink":
         this.#stream.takeSink?.(command.endpoint);
@@ -237,6 +240,19 @@ export class Engine {
     this.#options.post({ type: "ended", ...this.#stream.close() });
   }
 
+  /** Closes everything, in place of a regular end: an error of the program has come out of {@link turn}. */
+  abandon(): void {
+    const steps = [...this.#connections, ...this.#idle].map((one) => () => one.close());
+    this.#state = "over";
+    for (const step of [...steps, () => this.#idle.close(), () => this.#stream.close()]) {
+      try {
+        step();
+      } catch {
+        // The first error is the one to tell of.
+      }
+    }
+  }
+
   #wait(limit: number): void {
     const poll = this.#poll;
     const { fd } = this.#stream;
@@ -253,7 +269,10 @@ export class Engine {
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
     if (limit === 0 || this.#hasWork) poll.wait(0);
-    else if (!this.#busyPoll.spin(poll)) this.#busyPoll.sleep(poll, this.#timeout(limit));
+    else if (!this.#busyPoll.spin(poll)) {
+      this.#stream.beforeSleep?.();
+      this.#busyPoll.sleep(poll, this.#timeout(limit));
+    }
     this.woken = poll.revents(0) !== 0;
     if (endpointAt >= 0) this.#stream.reported(poll.revents(endpointAt), finishing);
     for (let i = 0; i < this.#connections.length; i++) {

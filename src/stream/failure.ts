@@ -7,6 +7,7 @@ import { commandName, NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN } from "../protocol/con
 import type { Offset } from "../protocol/offset.ts";
 import type { Request } from "../protocol/request.ts";
 import type { Counters } from "./counters.ts";
+import type { SpoolFile } from "./spool-file.ts";
 
 /** A request below the head. @param needed the window, in bytes, that suffices; undefined is none */
 export function backwardWrite(request: Request, head: Offset, needed: Offset | undefined): Failure {
@@ -65,11 +66,12 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
 const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
 
 /** The spool that failed. */
-export function spoolFailed(folder: string, error: EndpointError, counters: Counters): Failure {
+export function spoolFailed(spool: SpoolFile, error: EndpointError, counters: Counters): Failure {
   const { errno, message: why } = error.cause;
   const full = NO_ROOM.has(errno);
+  spool.measure();
   const { spooled, emitted } = counters;
-  const facts = { folder, why, full, spooled, emitted };
+  const facts = { folder: spool.folder, why, full, spooled, emitted };
   return { code: "SPOOL_FAILED", errno: full ? NBD_ENOSPC : NBD_EIO, ...facts };
 }
 

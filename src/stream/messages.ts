@@ -41,7 +41,10 @@ export interface FlowSettings {
   readonly exact: boolean;
   /** When written: nothing is emitted before the good end. It needs a spool. */
   readonly hold: boolean;
-  /** When written: only records what the clients do; nothing gets to the endpoint. */
+  /**
+   * When written: only records what the clients do; nothing gets to the endpoint. With a spool, READs get the
+   * replies of a stream that has it.
+   */
   readonly dryRun?: boolean;
 }
 
@@ -126,8 +129,13 @@ export type Command =
   | { readonly type: "evict-idle" }
   /** No lost client can come back any more. */
   | { readonly type: "end-reconnect" }
-  /** All clients are gone and all is well: emit what is pending. */
-  | { readonly type: "finish"; readonly short: ShortStream }
+  /**
+   * All clients are gone and all is well: emit what is pending. `asks`: of a stream that is held, "at-end" is
+   * posted before its reader can see the end.
+   */
+  | { readonly type: "finish"; readonly short: ShortStream; readonly asks?: boolean }
+  /** Answers "at-end". */
+  | { readonly type: "end" }
   /** The sink that was not opened with the stream is ready to be opened now. */
   | { readonly type: "sink"; readonly endpoint: EndpointHandle }
   /** Post "synced", after the events of everything that has happened before. */
@@ -184,6 +192,8 @@ export type StreamEvent =
   | { readonly type: "source-ended" }
   /** The source is longer than the stream's size. */
   | ({ readonly type: "surplus" } & Surplus)
+  /** All of a stream that was held is out, and read as far as that is known: its reader sees the end after "end". */
+  | { readonly type: "at-end" }
   /** Answers "sync". */
   | { readonly type: "synced" }
   /** Answers "get-status". */
@@ -280,11 +290,15 @@ export interface DryRunFindings {
    */
   readonly window:
     { readonly size: number; readonly needed: number; readonly largest: number } | undefined;
+  /** The same for a `spool=`, and the most bytes that were ahead of their turn at once. */
+  readonly spool: { readonly needed: number } | undefined;
   /**
-   * A larger window would have given the client other replies, after which it may have gone on in another
-   * way.
+   * A larger window, or a spool, would have given the client other replies, after which it may have gone on in
+   * another way.
    */
   readonly undecided: boolean;
-  /** The client scatters its data over more places than are tracked; larger windows may suffice. */
+  /** The client scatters its data over more places than are tracked in windows; larger ones may suffice. */
   readonly scattered: boolean;
+  /** Bytes on the disk that the data took at most; only of a dry run with `hold`. */
+  readonly held?: number;
 }

@@ -10,6 +10,7 @@ import {
   pread,
   punchHole,
   pwrite,
+  reportLostWrites,
   seekTo,
   zeroRange,
 } from "../../ffi/file.ts";
@@ -17,6 +18,7 @@ import { Memory, pageSize } from "../../ffi/memory.ts";
 import { EndpointError } from "../endpoint/error.ts";
 import { Relay } from "../endpoint/relay.ts";
 import { add, min, type Offset, subtract } from "../protocol/offset.ts";
+import { placeIn } from "./blocks.ts";
 import type { Counters } from "./counters.ts";
 import type { SpoolHandle } from "./messages.ts";
 
@@ -33,6 +35,9 @@ const MEASURED = 1024 * 1024;
 
 /** Bytes that get room on the disk in one call. */
 const ROOM_PER_CALL = 64 * 1024 * 1024;
+
+/** Bytes of data that are made a hole in one call. */
+const HOLE_PER_CALL = 2 ** 30;
 
 /** The spool has failed. */
 export class SpoolError extends EndpointError {}
@@ -54,12 +59,15 @@ export class SpoolFile {
   #unmeasured = 0;
   /** A multiple of {@link #unit}, up to which everything is a hole. */
   #punched: Offset = 0;
+  /** Room is given back. */
+  #releases: boolean;
   readonly #unit = PAGES_AS_ONE * pageSize();
 
   constructor({ fd, folder, punches, zeroesInPlace }: SpoolHandle, counters: Counters) {
     this.#fd = fd;
     this.folder = folder;
     this.punches = punches;
+    this.#releases = punches;
     this.zeroesInPlace = zeroesInPlace;
     this.#counters = counters;
   }
@@ -70,11 +78,14 @@ export class SpoolFile {
 
   /** Writes bytes from memory at a position. */
   write(at: Offset, address: number, length: number): void {
-    for (let done = 0; done < length;) {
-      const [from, rest] = [address + done, length - done];
-      const n = spoolCall(() => pwrite(this.#fd, from, rest, add(at, done)));
-      this.#wrote(n);
-      done += n;
+    try {
+      for (let done = 0; done < length;) {
+        const n = pwrite(this.#fd, address + done, length - done, add(at, done));
+        this.#wrote(n);
+        done += n;
+      }
+    } catch (error) {
+      throw toSpoolError(error);
     }
   }
 
@@ -91,13 +102,25 @@ export class SpoolFile {
   /** Writes at a position what {@link fill} has taken. */
   store(at: Offset): void {
     const relay = this.#relay as Relay;
-    this.#wrote(relay.held);
+    const { held } = relay;
     spoolCall(() => relay.drainAt(this.#fd, at));
+    this.#wrote(held);
   }
 
   #wrote(n: number): void {
+    this.#counters.addStored(n);
     this.#unmeasured += n;
-    if (this.#unmeasured >= MEASURED) this.measure();
+    if (this.#unmeasured < MEASURED) return;
+    this.measure();
+    this.check();
+  }
+
+  /**
+   * Asks whether what was written has been lost on its way to the disk, which shows nowhere else: reading it gives
+   * zeroes, or what was there before. Called before a stream is taken for complete, and now and then.
+   */
+  check(): void {
+    spoolCall(() => reportLostWrites(this.#fd));
   }
 
   /** Reads [at, at + length) to a place in memory; a hole, and what is behind the end, reads as zeroes. */
@@ -114,6 +137,8 @@ export class SpoolFile {
 
   /** Makes zeroes of [at, at + length), as a hole. */
   punch(at: Offset, length: Offset): void {
+    // The most that it has taken is before.
+    this.remeasure();
     spoolCall(() => punchHole(this.#fd, at, length));
     this.measure();
   }
@@ -124,30 +149,35 @@ export class SpoolFile {
    * @param room the zeroes are to have room on the disk
    * @returns its length in bytes
    */
-  zero(at: Offset, length: number, room: boolean): number {
-    if (room) {
-      const part = Math.min(length, ROOM_PER_CALL);
-      if (!this.zeroesInPlace && !this.punches) return this.#writeZeroes(at, length);
-      spoolCall(() => {
-        if (this.zeroesInPlace) return zeroRange(this.#fd, at, part);
-        punchHole(this.#fd, at, part);
-        allocate(this.#fd, at, part);
-      });
-      this.measure();
-      return part;
-    }
-    if (this.punches) {
-      this.punch(at, length);
-      return length;
-    }
-    const [data, until] = this.dataAt(at);
-    const part = Number(min(subtract(until ?? add(at, length), at), length));
-    return data ? this.#writeZeroes(at, part) : part;
+  zero(at: Offset, length: Offset, room: boolean): Offset {
+    return room ? this.#zeroWithRoom(at, length) : this.#zeroWithout(at, length);
   }
 
-  #writeZeroes(at: Offset, length: number): number {
+  #zeroWithRoom(at: Offset, length: Offset): number {
+    if (!this.zeroesInPlace && !this.punches) return this.#writeZeroes(at, length);
+    const part = Number(min(length, ROOM_PER_CALL));
+    spoolCall(() => {
+      if (this.zeroesInPlace) return zeroRange(this.#fd, at, part);
+      punchHole(this.#fd, at, part);
+      allocate(this.#fd, at, part);
+    });
+    this.measure();
+    return part;
+  }
+
+  #zeroWithout(at: Offset, length: Offset): Offset {
+    const [data, until = add(at, length)] = this.dataAt(at);
+    const run = min(subtract(until, at), length);
+    if (!this.punches) return data ? this.#writeZeroes(at, run) : run;
+    // A hole takes no time, however long it is, but may have room on the disk to give back.
+    const part = data ? min(length, HOLE_PER_CALL) : run;
+    this.punch(at, part);
+    return part;
+  }
+
+  #writeZeroes(at: Offset, length: Offset): number {
     const zeroes = (this.#zeroes ??= new Memory(MEASURED));
-    const part = Math.min(length, zeroes.length);
+    const part = Number(min(length, zeroes.length));
     this.write(at, zeroes.at(0), part);
     return part;
   }
@@ -186,17 +216,32 @@ export class SpoolFile {
 
   /** Everything before `end` has been streamed: gives its room on the disk back. */
   release(end: Offset): void {
-    if (!this.punches) return;
-    const until = subtract(end, Number(BigInt(end) % BigInt(this.#unit)));
+    if (!this.#releases) return;
+    const until = subtract(end, placeIn(end, this.#unit));
     if (until <= this.#punched) return;
-    this.punch(this.#punched, subtract(until, this.#punched));
-    this.#punched = until;
+    try {
+      this.punch(this.#punched, subtract(until, this.#punched));
+      this.#punched = until;
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      // A hole may need room, too, and nothing is lost without it.
+      this.#releases = false;
+    }
   }
 
   /** Updates the counters by the room that the file takes on the disk. */
   measure(): void {
     this.#unmeasured = 0;
-    this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+    try {
+      this.#counters.spooled = fstatSync(this.#fd).blocks * 512;
+    } catch {
+      // Only a figure is missing. A disk that fails shows where the data is concerned.
+    }
+  }
+
+  /** Does so if the file has been written since the last time. */
+  remeasure(): void {
+    if (this.#unmeasured > 0) this.measure();
   }
 
   close(): void {
@@ -204,6 +249,7 @@ export class SpoolFile {
     this.measure();
     close(this.#fd);
     this.#fd = -1;
+    this.#counters.spooled = 0;
     this.#relay?.close();
     this.#relay = undefined;
   }
@@ -214,6 +260,10 @@ function spoolCall<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw error instanceof SyscallError ? new SpoolError(error) : error;
+    throw toSpoolError(error);
   }
+}
+
+function toSpoolError(error: unknown): unknown {
+  return error instanceof SyscallError ? new SpoolError(error) : error;
 }

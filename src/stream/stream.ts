@@ -42,12 +42,16 @@ export interface Stream {
   reported(revents: number, finishing: boolean): void;
   /** The endpoint has failed. */
   endpointFailed(error: EndpointError): void;
+  /** Nothing can be done for now, and the thread is about to sleep. */
+  beforeSleep?(): void;
   /** The process of the source has ended. @param problem undefined if it has succeeded */
   processExited(problem: string | undefined): void;
   /** No client can come back any more: missing data breaks the stream now. */
   endReconnect(): void;
-  /** The clients are gone. {@link complete} is called from now on. */
-  finish(short: ShortStream): void;
+  /** The clients are gone. {@link complete} is called from now on. @param asks waits for {@link confirmEnd} */
+  finish(short: ShortStream, asks: boolean): void;
+  /** From now on, the reader of a stream that was held may see its end. */
+  confirmEnd?(): void;
   /** Completes the stream as far as possible now. @returns true when it is complete. @throws EndpointError */
   complete(): boolean;
   /** Milliseconds after which {@link complete} has to be called again, if nothing else happens. */

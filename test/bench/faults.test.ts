@@ -258,6 +258,9 @@ describe("bun run faults", () => {
     expect(ours[CONTROL]).toEqual([
       ["exec: command", "-", 0, true, "an ordinary end", "ok"],
       ["exec: command", "our client", 0, true, "an ordinary end", "ok"],
+      ["exec: command", "spool=", 0, true, "an ordinary end", "ok"],
+      ["exec: command", "--hold", 0, true, "an ordinary end", "ok"],
+      ["exec: command", "our client, --hold", 0, true, "an ordinary end", "ok"],
     ]);
     expect(ours["SIGTERM to the server"]).toEqual([
       ["exec: pipeline", "middle", 143, false, "killed", "ok"],

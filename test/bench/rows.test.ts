@@ -67,7 +67,7 @@ describe.skipIf(MISSING.length > 0)("ours", () => {
     client: `grep -qx "Cpus_allowed_list:.${core}" /proc/self/status && ${named(row).client}`,
   });
 
-  test.each(["1g", "one-core", "four", "tiny", "tls", "tls-read"])(
+  test.each(["1g", "one-core", "four", "tiny", "spool-order", "hold-qcow2", "tls", "tls-read"])(
     "streams what is right in the row %s",
     async (row) => expect(await run({ row })).toMatchObject({ status: 0, stderr: "" }),
   );

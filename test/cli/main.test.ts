@@ -54,7 +54,11 @@ describe("help", () => {
 
   test("for check has its three forms and no option of a server", async () => {
     const text = await help("check", "--help");
-    for (const form of ["check [--json]", "check pipe=SINK|read=SOURCE", "-- COMMAND"]) {
+    for (const form of [
+      "check [spool=DIR] [--json]",
+      "check pipe=SINK|read=SOURCE",
+      "-- COMMAND",
+    ]) {
       expect(text).toContain(form);
     }
     expect(text).toContain("$nbd");

@@ -231,6 +231,7 @@ const CASES: [string, string[], RegExp][] = [
     ["check", "read=x", "--", "true"],
     /it cannot be combined with read=/,
   ],
+  ["check of a source with a spool", ["check", "read=x", "spool=/tmp"], /^spool= is for pipe=: /],
   ["check of a client with a window", ["check", "window=1M", "--", "true"], /: leave it out/],
   ["a value of --json", ["check", "--json=yes"], /^--json takes no value/],
   [

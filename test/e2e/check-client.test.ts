@@ -1,11 +1,12 @@
 /** Dry runs of real clients: what they find, and that the line which they end with works. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
-import type { ClientFindings } from "../../src/check/report.ts";
+import type { ClientFindings, Report } from "../../src/check/report.ts";
 import { check, said, typed } from "../support/check.ts";
 import { digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
-import { runProgram, startProgram } from "../support/program.ts";
+import { PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -32,6 +33,9 @@ interface Case {
   readonly sha256: () => string;
   readonly finds: Partial<ClientFindings>;
 }
+
+/** A folder that is not there. */
+const NOWHERE = "spool=/nonexistent";
 
 const convert = (path: string, ...words: string[]) => {
   return ["--", "qemu-img", "convert", ...words, "-f", "qcow2", path, "-O", "raw", "$nbd"];
@@ -144,7 +148,7 @@ test("what is found to be needed of a window is enough, and less is not", async 
   const writes = ["write -P 1 6M 2M", "write -P 2 3M 3M", "write -P 3 0 1M", "write -P 4 1M 2M"];
   const { report } = await check(qemuIo(...writes));
   const found = report.client?.trials[0]?.survey.window;
-  expect(found).toEqual({ size: 8 * MiB, needed: 5 * MiB, largest: 16 * 1024 * MiB });
+  expect(found).toEqual({ size: 8 * MiB, needed: 5 * MiB, largest: 1024 * MiB });
   using scratch = tempFolder();
   const fifo = scratch.file("fifo");
   /** The status, and the digest of what came out. */
@@ -163,17 +167,17 @@ test("what is found to be needed of a window is enough, and less is not", async 
 describe("there is no line for", () => {
   test.each([
     {
-      client: "one that reads back what it has written",
-      args: () => ["--", "qemu-img", "convert", "-O", "qcow2", disk.path, "$nbd"],
+      client: "one that reads back what it has written, where no folder can have a spool",
+      args: () => [NOWHERE, "--", "qemu-img", "convert", "-O", "qcow2", disk.path, "$nbd"],
       status: 4,
-      why: /after NBD_CMD_READ of \d+ bytes at 0, which had gone by: no window= keeps that/,
+      why: /after NBD_CMD_READ of \d+ bytes at 0, which had gone by: /,
       readsBack: true,
     },
     {
-      client: "one that writes a place twice",
-      args: () => qemuIo("write 0 1M", "write 512k 64k"),
+      client: "one that writes a place twice, where no folder can have a spool",
+      args: () => [NOWHERE, ...qemuIo("write 0 1M", "write 512k 64k")],
       status: 4,
-      why: /goes back 1 times, the first time with NBD_CMD_WRITE of 65536 bytes at 524288/,
+      why: /goes back 1 times, the first time with NBD_CMD_WRITE of 65536 bytes at 524288, which needs --hold/,
       readsBack: false,
     },
     {
@@ -215,11 +219,105 @@ describe("there is no line for", () => {
   });
 });
 
+test("what keeps a folder from having the spool that is needed is told, and no line given", async () => {
+  const { status, report } = await check([NOWHERE, ...qemuIo("write 0 1M", "write 0 64k")]);
+  expect(status).toBe(4);
+  expect(report.client).toMatchObject({ impossible: false, spool: null, hold: false });
+  expect(said(report, "spool=")).toEqual([
+    "failed: /nonexistent: open /nonexistent: No such file or directory; make the folder first",
+  ]);
+});
+
+test("a client that needs none is not kept from its line by a folder that cannot have a spool", async () => {
+  const { status, report } = await check([NOWHERE, ...convert(disk.path, "-n")]);
+  expect(status).toBe(0);
+  expect(report.client).toMatchObject({ spool: null, room: 0 });
+});
+
+test("a client that has to be held is run again with a disk, of which nothing is left", async () => {
+  using scratch = tempFolder();
+  const words = ["qemu-img", "convert", "-O", "qcow2", disk.path, "$nbd"];
+  const { status, report } = await check([`spool=${scratch.path}`, "size=64M", "--", ...words]);
+  expect(status).toBe(0);
+  const { trials, ...client } = report.client as ClientFindings;
+  expect(trials.map(({ mode, format }) => ({ mode, format }))).toEqual([
+    { mode: "window", format: null },
+    { mode: "hold", format: "qcow2" },
+  ]);
+  expect(client).toMatchObject({
+    ...{ streams: true, impossible: false, window: 0, readsBack: true },
+    ...{ spool: scratch.path, hold: true, noPad: true, size: 64 * MiB },
+  });
+  // A disk full of data, with its tables.
+  expect(client.room).toBeGreaterThan(disk.size);
+  const sparing = expect.stringMatching(
+    new RegExp(
+      `^note: needed: the data takes ${client.room} bytes, and ${scratch.path} has \\d+ free$`,
+    ),
+  );
+  expect(said(report, "spool=")).toEqual([sparing]);
+  expect(said(report, "--hold")).toEqual(["note: needed: the client uses the stream as a disk"]);
+  expect(readdirSync(scratch.path)).toEqual([]);
+});
+
+test("a client that reads far ahead is run again with a spool, which answers it", async () => {
+  const ahead = ["write -P 1 1M 80M", "read -P 1 1M 1M", "write -P 2 0 1M"];
+  const { status, report } = await check(qemuIo(...ahead));
+  expect(status).toBe(0);
+  expect(report.client?.trials.map(({ mode }) => mode)).toEqual(["window", "spool"]);
+  // 128 MiB would do, and four times as many are safe.
+  expect(report.client).toMatchObject({ window: 512 * MiB, spool: null });
+});
+
+const isolated = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]);
+test.skipIf(isolated.status !== 0)(
+  "a folder without room for the disk is told, once, and is not taken for the client's fault",
+  async () => {
+    using scratch = tempFolder();
+    const steps = 'mkdir full && mount -t tmpfs -o size=1M none full && exec "$@"';
+    const words = ["check", "--json", "spool=full", "--", "qemu-img", "convert", "-O", "qcow2"];
+    const program = [...PROGRAM, ...words, disk.path, "$nbd"];
+    await using running = start(["unshare", "-Urm", "sh", "-c", steps, "sh", ...program], {
+      cwd: scratch.path,
+    });
+    const { stdout } = await running.ended();
+    const { client } = JSON.parse(stdout) as Report;
+    expect(client?.trials.map(({ mode, spoolFailed }) => [mode, spoolFailed])).toEqual([
+      ["window", false],
+      ["hold", true],
+    ]);
+    expect(client).toMatchObject({ streams: false, impossible: false });
+    expect(client?.why).toMatch(
+      /^spool=full has no room for more, .*: name a folder with more room$/,
+    );
+  },
+);
+
+test("an image that has to grow has no line, and that is why", async () => {
+  const { status, report } = await check([
+    ...["--", "qemu-img", "convert", "-f", "qcow2", disk.path, "-O", "vmdk", "$nbd"],
+  ]);
+  expect(status).toBe(4);
+  expect(report.client).toMatchObject({ streams: false, impossible: true });
+  const growing = report.client?.trials.filter(
+    ({ mode, format }) => mode === "hold" && format === "vmdk",
+  );
+  expect(growing?.length).toBeGreaterThan(0);
+  expect(said(report, "try")).toContainEqual(
+    expect.stringMatching(/; such an image has to grow, /),
+  );
+});
+
 test("a size= that is too small is told from a client that does not stream", async () => {
   const { status, report } = await check(["size=1M", "--", "nbdcopy", `${disk.path}.raw`, "$uri"]);
   expect(status).toBe(0);
   expect(report.client).toMatchObject({ streams: true, size: null });
   expect(report.client?.line).not.toContain("size=");
+});
+
+test("a word that is too long to be a path is none", async () => {
+  const line = `exit 3 # ${"x".repeat(5000)}`;
+  expect((await check(["--", "sh", "-c", line])).status).toBe(3);
 });
 
 test("what the command prints does not get into the report", async () => {

@@ -35,6 +35,21 @@ describe("check alone", () => {
     expect(readdirSync(folder.path)).toEqual([]);
   });
 
+  test("tells how much room there is for a spool, in the folder that is for that, or in another", async () => {
+    const usual = await check([]);
+    expect(said(usual.report, "spool=")).toEqual([
+      expect.stringMatching(/^ok: \d+ bytes are free in \/var\/tmp$/),
+    ]);
+    using folder = tempFolder();
+    const other = await check([`spool=${folder.path}`]);
+    expect(other.status).toBe(0);
+    expect(said(other.report, "spool=")[0]).toEndWith(` are free in ${folder.path}`);
+    expect(readdirSync(folder.path)).toEqual([]);
+    const none = await check([`spool=${folder.path}/none`]);
+    expect({ status: none.status, ok: none.report.ok }).toEqual({ status: 3, ok: false });
+    expect(said(none.report, "spool=")[0]).toMatch(/^failed: .*; make the folder first$/);
+  });
+
   test("is a table that ends well", async () => {
     const { status, stdout } = await runProgram(["check"]);
     expect(status).toBe(0);
@@ -307,6 +322,32 @@ test("a socket that was checked ends like any other when it is closed", async ()
   expect((await running.ended()).stdout).toContain("fd:7: a socket");
   expect(await bounded(ended.promise, "the end of the connection")).toBe("end");
   listener.stop(true);
+});
+
+test("a folder for a spool is tried, and has to have room for the stream", async () => {
+  using folder = tempFolder();
+  const of = async (...words: string[]) => {
+    const { status, report } = await check(["pipe=/dev/null", ...words]);
+    return [status, ...said(report, "spool=")];
+  };
+  const room = `\\d+ bytes are free in ${folder.path}`;
+  const spool = `spool=${folder.path}`;
+  expect(await of(spool)).toEqual([0, expect.stringMatching(new RegExp(`^ok: ${room}$`))]);
+  expect(await of(spool, "size=4k")).toEqual([
+    0,
+    expect.stringMatching(new RegExp(`^ok: ${room}$`)),
+  ]);
+  const fewer = expect.stringMatching(new RegExp(`^warning: ${room}, fewer than the stream has$`));
+  expect(await of(spool, "size=4E")).toEqual([0, fewer]);
+  const lost =
+    "failed: /nonexistent: open /nonexistent: No such file or directory; make the folder first";
+  expect(await of("spool=/nonexistent")).toEqual([3, lost]);
+  expect(readdirSync(folder.path)).toEqual([]);
+});
+
+test("the window of a spool is explained, as large as it is where none is named", async () => {
+  const { report } = await check(["pipe=/dev/null", "spool=/tmp"]);
+  expect(said(report, "window=")[0]).toStartWith(`ok: up to ${64 * MiB} bytes of memory`);
 });
 
 test("size= and window= are explained", async () => {

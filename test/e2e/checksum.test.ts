@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { Summary } from "../../src/server/summary.ts";
-import { bench, nbdcopy, qemuIo } from "../support/client-commands.ts";
+import { bench, nbdcopy, qemuIo, scattered } from "../support/client-commands.ts";
 import { type Image, rawImage, sparseImage } from "../support/images.ts";
 import { command, type Ended, runProgram, start } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
@@ -49,6 +49,11 @@ const STREAMS = [
     stream: "runs of zeroes",
     words: () => ["-f", "qcow2", sparse.path],
     raw: () => `${sparse.path}.raw`,
+  },
+  {
+    stream: "requests in no order, through a spool",
+    words: () => [`spool=${folder.path}`, "window=256K", ...scattered(full.path)],
+    raw: () => full.path,
   },
 ];
 

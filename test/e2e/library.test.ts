@@ -133,15 +133,24 @@ const STRICT = {
 
 test("the programs have no type errors in a project that is as strict as a new one of Bun", async () => {
   writeFileSync(folder.file("tsconfig.json"), JSON.stringify({ compilerOptions: STRICT }));
+  writeFileSync(
+    folder.file("held.ts"),
+    `import { type OwnOptions, run, serve } from "nbd-streaming";
+const own: OwnOptions[] = [{ exportName: "vda", spool: "/var/tmp", hold: true }];
+if (process.argv[2]) serve({ pipe: "x", spool: ".", hold: true });
+if (process.argv[2]) run({ pipe: "x", command: "true", spool: ".", streams: own });
+`,
+  );
   await using running = start([process.execPath, "check"], at);
   const { status, stdout, stderr } = await running.ended();
   expect({ status, said: stdout + stderr }).toEqual({ status: 0, said: expect.any(String) });
   writeFileSync(
     folder.file("wrong.ts"),
-    'import { run } from "nbd-streaming";\nrun({ pip: "x" });\n',
+    'import { run } from "nbd-streaming";\nrun({ pip: "x" });\nrun({ hold: "no" });\n',
   );
   await using wrong = start([process.execPath, "check"], at);
   const found = await wrong.ended();
   expect(found.status).not.toBe(0);
   expect(found.stdout + found.stderr).toContain("'pip'");
+  expect(found.stdout + found.stderr).toContain("'string' is not assignable to type 'boolean");
 });

@@ -79,11 +79,13 @@ describe("out of order without a window", () => {
 test.each([
   { window: [], late: ["write 0 1M", "write 512k 64k"] },
   { window: ["window=64M"], late: ["write 0 1M", "write 4M 1M", "write 512k 64k"] },
-])("what was in order and is written again has no window, and that is said", async (client) => {
-  const { status, stderr } = await run([...client.window, ...qemuIo(...client.late)]);
+])("what was in order and is written again has no window, and is told what has", async (client) => {
+  const words = [...client.window, ...qemuIo(...client.late)];
+  const { status, stderr } = await run(words);
   expect(status).not.toBe(0);
-  expect(stderr).toMatch(/the client writes again what is out, for which no window= has room; /);
+  expect(stderr).toMatch(/the client writes again what is out; use --hold with spool=DIR, which /);
   expect(stderr).not.toMatch(/truncated: .*window=[0-9]/);
+  expect((await run([`spool=${folder.path}`, "--hold", ...words])).status).toBe(0);
 });
 
 test("what is read back, and would be in a window, is told with that window", async () => {
@@ -100,13 +102,15 @@ test("what is read back, and would be in a window, is told with that window", as
 test.each([
   { how: "qemu-img convert -O qcow2", window: [] },
   { how: "qemu-img convert -O qcow2 with a window", window: ["window=64M"] },
-])("$how fails and says that no window keeps what it reads back", async ({ window }) => {
+])("$how fails and is told what keeps what it reads back", async ({ window }) => {
   const words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", `${disk.path}.raw`, "$nbd"];
   const { status, stderr } = await run([...window, "--", ...words]);
   expect(status).not.toBe(0);
   expect(stderr).toMatch(
-    /truncated: .*, which had gone by: no window= keeps that; have it write raw data in order/,
+    /truncated: .*, which had gone by: use --hold with spool=DIR, which keeps that, or have it write /,
   );
+  const held = await run([...window, `spool=${folder.path}`, "--hold", "--no-pad", "--", ...words]);
+  expect(held.status, held.stderr).toBe(0);
 });
 
 /** Runs `run` with a reader, however it ends. */

@@ -15,6 +15,8 @@ const END = "nbd-streaming: 8388608 bytes";
 /** Where files are; `gate` waits until the test has opened it. */
 class Stage implements Disposable {
   readonly #folder = tempFolder();
+  /** Shell words. */
+  sink = "cat >/dev/null";
   terminal: Terminal | undefined;
 
   /** Runs the program in a terminal, with a captive command of shell words. */
@@ -27,7 +29,7 @@ class Stage implements Disposable {
   ): Terminal {
     const gate = "gate() { until [ -e $1 ]; do sleep 0.02; done; }";
     writeFileSync(this.#folder.file("captive.sh"), `${gate}\n${captive}\n`);
-    const words = [...PROGRAM, "run", "pipe=exec:'cat >/dev/null'", "size=8M", options];
+    const words = [...PROGRAM, "run", `pipe=exec:'${this.sink}'`, "size=8M", options];
     // The shell has to outlive a Ctrl-C that is meant for the program.
     const back = "while [ $s = 148 ]; do until [ -e back ]; do sleep 0.02; done; fg; s=$?; done";
     const line = [
@@ -189,6 +191,25 @@ describe.skipIf(noTerminal !== undefined)("the bar (needs tmux)", () => {
     const terminal = stage.run("gate a", [80, 12]);
     await terminal.showing((all) => all.at(-1)?.endsWith("waiting for a client") === true, "it");
     expect(terminal.coloured).toContain("\x1b[33mwaiting for a client");
+  });
+
+  test("has no gauge and no percentage while a stream is held, and then those of what is streamed", async () => {
+    using stage = new Stage();
+    stage.sink = "until [ -e out ]; do sleep 0.02; done; cat >/dev/null";
+    const terminal = stage.run(`${WRITE}; gate a`, [90, 12], "spool=. --hold");
+    const shows = (pattern: RegExp) => (rows: string[]) => pattern.test(rows.at(-1) ?? "");
+    await terminal.showing(
+      shows(/^holding 6.00 MiB, [\d.]+ \w+\/s waiting for a client$/),
+      "what is held",
+    );
+    stage.open("a");
+    await terminal.showing(
+      shows(/^ ?\d+% \[#+\.+\] 1.0\d MiB of 8.00 MiB, .*, 6.00 MiB spooled reader is slow$/),
+      "what is streamed",
+    );
+    stage.open("out");
+    await terminal.showing(hasEnded, "the end");
+    expectWhole(terminal, []);
   });
 
   test("has no colours with NO_COLOR", async () => {

@@ -36,9 +36,9 @@ function run(...options: string[]) {
 }
 
 /** The lines that are JSON; all others are messages. */
-function objects(stderr: string): Record<string, number | null>[] {
+function objects(stderr: string): Record<string, number | string | null>[] {
   const lines = stderr.split("\n").filter((line) => line.startsWith("{"));
-  return lines.map((line) => JSON.parse(line) as Record<string, number | null>);
+  return lines.map((line) => JSON.parse(line) as Record<string, number | string | null>);
 }
 
 function expectGrowing(values: readonly number[]): void {
@@ -74,12 +74,101 @@ describe("without a terminal", () => {
       expectGrowing(all.map((one) => one[key] as number));
     }
     for (const one of all) {
-      expect(Object.keys(one)).toEqual(["streamed", "data", "zeroes", "size", "elapsed"]);
+      expect(Object.keys(one)).toEqual([
+        "streamed",
+        "data",
+        "zeroes",
+        "size",
+        "elapsed",
+        "spooled",
+      ]);
       expect(one["streamed"]).toBe((one["data"] as number) + (one["zeroes"] as number));
       expect(one["size"]).toBe(SIZE);
     }
     expect(all.at(-1)).toMatchObject({ streamed: SIZE, data: 6 * MiB, zeroes: 2 * MiB });
     expect(new Set(all.map((one) => one["streamed"])).size).toBeGreaterThan(2);
+  });
+
+  /** Runs a command with a stream that is held, or has a spool, whose folder it is run in. */
+  async function spooling(words: readonly string[], client: string) {
+    using folder = tempFolder();
+    const options = ["spool=.", "--progress=json", "--progress-interval=0.05", ...words];
+    const all = ["run", "pipe=exec:cat >/dev/null", ...options, "--", client];
+    const { status, stderr } = await runProgram(all, { cwd: folder.path });
+    expect(status, stderr).toBe(0);
+    return objects(stderr);
+  }
+
+  /** Shell words that write from the end to the start. */
+  const BACKWARDS = ["4M", "2M", "0"]
+    .map((at) => `qemu-io -f raw -c 'write -P 1 ${at} 2M' "$uri" >/dev/null && sleep 0.3`)
+    .join(" && ");
+
+  test("--progress=json has what is in the spool now", async () => {
+    const all = await spooling(["window=64k"], BACKWARDS);
+    const spooled = all.map((one) => one["spooled"] as number);
+    expect(Math.max(...spooled)).toBeGreaterThan(3 * MiB);
+    expect(spooled.at(-1)).toBe(0);
+    for (const one of all) expect(one).not.toContainKey("phase");
+    expect(all.at(-1)).toMatchObject({ streamed: 6 * MiB, size: null });
+  });
+
+  test("--progress=json has the phases of a stream that is held, and its length when that is known", async () => {
+    const all = await spooling(["--hold"], BACKWARDS);
+    const held = all.filter((one) => one["phase"] === "holding");
+    expect(held.length).toBeGreaterThan(5);
+    expect(all.slice(0, held.length)).toEqual(held);
+    for (const one of held) expect(one).toMatchObject({ streamed: 0, size: null });
+    const spooled = held.map((one) => one["spooled"] as number);
+    expectGrowing(spooled);
+    expect(spooled.at(-1)).toBeGreaterThanOrEqual(6 * MiB);
+    const streamed = all.slice(held.length);
+    expect(streamed.length).toBeGreaterThan(0);
+    for (const one of streamed) expect(one).toMatchObject({ phase: "streaming", size: 6 * MiB });
+    expect(streamed.at(-1)).toMatchObject({ streamed: 6 * MiB, spooled: 0 });
+  });
+
+  test.each([
+    { padding: "--pad", length: SIZE },
+    { padding: "--no-pad", length: 6 * MiB },
+  ])("--progress=json has the length that size= and $padding make", async (is) => {
+    const all = await spooling(["--hold", is.padding, `size=${SIZE}`], BACKWARDS);
+    expect(all[0]).toMatchObject({ phase: "holding", size: SIZE });
+    const end = { phase: "streaming", size: is.length, streamed: is.length };
+    expect(all.at(-1)).toMatchObject(end);
+  });
+
+  test("--progress=json has a phase for those of several streams that are held", async () => {
+    const clients = "for uri in $uri_a $uri_b; do nbdcopy -- '[' cat ']' $uri </dev/null; done";
+    const streams = ["-e", "a", "spool=.", "--hold", "-e", "b", "size=1M"];
+    using folder = tempFolder();
+    const words = ["run", "pipe=exec:cat >/dev/null", "--progress=json", ...streams, "--", clients];
+    const { stderr } = await runProgram(words, { cwd: folder.path });
+    for (const one of objects(stderr)) {
+      if (one["export"] === "a") expect(["holding", "streaming"]).toContain(one["phase"] as string);
+      else expect(one).not.toContainKey("phase");
+    }
+    expect(new Set(objects(stderr).map((one) => one["export"]))).toEqual(new Set(["a", "b"]));
+  });
+
+  test("--progress is a line of what is held, and then of what is streamed", async () => {
+    using folder = tempFolder();
+    const sink = "pipe=exec:sleep 0.5; cat >/dev/null";
+    const options = ["spool=.", "--hold", "size=6M", "--progress", "--progress-interval=0.1"];
+    const words = ["run", sink, ...options, "--", BACKWARDS];
+    const { status, stderr } = await runProgram(words, { cwd: folder.path });
+    expect(status).toBe(0);
+    const lines = stderr.trimEnd().split("\n");
+    expect(lines.at(-1)).toEndWith(": complete");
+    const isHeld = (line: string) => line.startsWith("nbd-streaming: holding ");
+    const held = lines.filter(isHeld);
+    expect(lines.findLastIndex(isHeld)).toBe(held.length - 1);
+    const figures = /^nbd-streaming: holding [\d.]+ [KM]?i?B, [\d.]+ \w+\/s, (\d:\d\d|\w[\w ]+)$/;
+    for (const line of held) expect(line).toMatch(figures);
+    const streamed = lines.slice(held.length, -1);
+    expect(streamed.length).toBeGreaterThan(0);
+    const whole = /^nbd-streaming: \d+%, [\d.]+ [KM]?i?B of 6\.00 MiB, [\d.]+ \w+\/s(, .*)?$/;
+    for (const line of streamed) expect(line).toMatch(whole);
   });
 
   test("--progress=json has no size where it is not known, in the other direction too", async () => {
@@ -153,6 +242,25 @@ describe("--progress-fd", () => {
     expect(await percentages(words)).toMatchObject({ status: 1, text: "0/100\n" });
   });
 
+  test.each([
+    ["of a known size", ["size=6M"]],
+    ["whose size nobody knows", []],
+  ])("of a stream %s that is held is 0 until something is streamed", async (_, size) => {
+    const held = ["spool=.", "--hold", ...size, "--progress-fd=3", "--progress-interval=0.05"];
+    const write = "qemu-io -f raw -c 'write 3M 3M' -c 'write 0 3M' $uri >/dev/null";
+    const client = `${write}; sleep 0.3; cp percent held; cat held >&2`;
+    const sink = "pipe=exec:head -c 2M >/dev/null; sleep 0.3; cat >/dev/null";
+    const words = [...PROGRAM, "run", sink, ...held, "--", client];
+    const { status, stderr, text } = await percentages(words);
+    expect(status, stderr).toBe(0);
+    expect(stderr.split("\n")[0]).toBe("0/100");
+    const numbers = text.trimEnd().split("\n");
+    expect(numbers[0]).toBe("0/100");
+    expect(numbers.at(-1)).toBe("100/100");
+    expect(numbers.length).toBeGreaterThan(2);
+    expectGrowing(numbers.map((line) => Number.parseInt(line, 10)));
+  });
+
   test("goes with --progress", async () => {
     const options = ["--progress-fd=3", "--progress=json"];
     const words = [...PROGRAM, "run", ...TO_NOBODY, ...options, "--", ...STEPS];
@@ -205,6 +313,30 @@ describe("SIGUSR1", () => {
     writeFileSync(folder.file("gate"), "");
     expect((await client.reply()).error).toBe(0);
     client.disconnect();
+    expect((await program.ended()).status).toBe(0);
+    expect((await reader.ended()).status).toBe(0);
+  });
+
+  test("tells whom a stream that is held waits for, in both phases", async () => {
+    using folder = tempFolder();
+    const words = ["serve", "pipe=x", "size=4M", "-U", "s", "spool=.", "--hold"];
+    await using program = startProgram(words, { cwd: folder.path });
+    await program.saying(/listening/);
+    await answering(program, /: holding 0 B, 0 B\/s, waiting for a client$/m);
+    using client = await RawClient.transmission(folder.file("s"));
+    await answering(program, /: holding 0 B, 0 B\/s, nothing moves$/m);
+    expect(await client.write(0, Buffer.alloc(4 * MiB, 1))).toBe(0);
+    await answering(program, /: holding 4.00 MiB, .*, nothing moves$/m);
+    client.disconnect();
+    const none = "0%, 0 B of 4.00 MiB, 0 B/s, 4.00 MiB spooled";
+    await answering(program, new RegExp(`: ${none}, waiting for a reader$`, "m"));
+    const line = "exec 3<x; until [ -e gate ]; do sleep 0.02; done; cat <&3 >/dev/null";
+    await using reader = start(["sh", "-c", line], { cwd: folder.path, group: true });
+    await answering(
+      program,
+      /%, [\d.]+ [KM]iB of 4.00 MiB, .*, 4.00 MiB spooled, reader is slow$/m,
+    );
+    writeFileSync(folder.file("gate"), "");
     expect((await program.ended()).status).toBe(0);
     expect((await reader.ended()).status).toBe(0);
   });

@@ -39,6 +39,7 @@ describe("--summary=json", () => {
       bytesPerSecond: expect.any(Number),
       checksum: null,
       window: null,
+      spool: null,
       surplus: null,
       warnings: [],
     });

@@ -69,6 +69,16 @@ describe("a client that writes", () => {
     },
   );
 
+  test("ends a stream that is held at once: no other can come", async () => {
+    const hold = [`spool=${folder.path}`, "--hold", "--no-pad"];
+    await using one = await single("command", ["--single", ...hold]);
+    await negotiate(one.client);
+    expect(await one.client.write(0, DATA.subarray(KiB, MiB))).toBe(0);
+    expect(await writeAll(one.client, DATA)).toBe(0);
+    one.client.disconnect();
+    await one.trial.completes(DATA);
+  });
+
   test("ends well with --keep, too: no other can come", async () => {
     await using one = await single("command", ["--single", "--keep"]);
     await negotiate(one.client);

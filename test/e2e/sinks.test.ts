@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
+import { scattered } from "../support/client-commands.ts";
+import { holedImage, type Image, pseudoRandom, rawImage, sparseImage } from "../support/images.ts";
 import { digestListener } from "../support/listeners.ts";
 import { command, type Ended, runProgram } from "../support/program.ts";
 import { digestFile, SHA256 } from "../support/reader.ts";
@@ -15,17 +16,27 @@ setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
 
+const FULL = 24 * MiB + 512;
+
 const images = tempFolder();
 afterAll(() => images[Symbol.dispose]());
 
 let full: Image;
 let sparse: Image;
+let holed: Image;
 beforeAll(async () => {
-  full = await rawImage(images.file("full.raw"), 24 * MiB + 512);
+  full = await rawImage(images.file("full.raw"), FULL);
   sparse = await sparseImage(images.file("sparse.qcow2"));
+  holed = await holedImage(images.file("holed.raw"));
 });
 
-/** Two real clients: one that writes data only, and one that leaves most of the disk to zeroes. */
+/** Room for what comes out of order: hardly any in memory. */
+const spool = () => [`spool=${images.path}`, "window=256K"];
+
+/**
+ * Two real clients: one that writes data only, and one that leaves most of the disk to zeroes. And one that writes
+ * in no order, so that nearly all goes through a file.
+ */
 const TRANSFERS = [
   {
     client: "nbdcopy of a full disk",
@@ -36,6 +47,16 @@ const TRANSFERS = [
     client: "qemu-img of a sparse disk",
     image: () => sparse,
     words: () => ["-f", "qcow2", sparse.path],
+  },
+  {
+    client: "a full disk in no order, with a spool",
+    image: () => full,
+    words: () => [...spool(), ...scattered(full.path)],
+  },
+  {
+    client: "a disk with holes in no order, with a spool",
+    image: () => holed,
+    words: () => [...spool(), ...scattered(holed.path)],
   },
 ];
 
@@ -197,6 +218,19 @@ describe("a command as the sink", () => {
     { title: "is told no size where none is known", words: copy, told: "nothing" },
   ])("$title", async ({ words, told }) => {
     expect(await run(tell, words())).toMatchObject({ status: 0, stdout: `${told}\n` });
+  });
+
+  /** A stream that is held. */
+  const held = (...words: string[]) => [`spool=${images.path}`, "--hold", ...words, ...copy()];
+
+  test.each([
+    { title: "nobody has given a size", words: () => held(), told: FULL },
+    { title: "is padded", words: () => held("size=32M"), told: 32 * MiB },
+    { title: "is not padded", words: () => held("size=32M", "--no-pad"), told: FULL },
+  ])("is told the exact length of a stream that is held, of which $title", async (is) => {
+    const count = 'exec:wc -c | tr -d "\\n"; echo " of ${NBD_STREAMING_SIZE-nothing}"';
+    const told = `${is.told} of ${is.told}\n`;
+    expect(await run(count, is.words())).toMatchObject({ status: 0, stdout: told });
   });
 
   test("is not told the size of another stream", async () => {

@@ -11,7 +11,8 @@ import { LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-const MiB = 1024 * 1024;
+const KiB = 1024;
+const MiB = 1024 * KiB;
 
 const folder = tempFolder();
 afterAll(() => folder[Symbol.dispose]());
@@ -78,6 +79,27 @@ describe("the last line on standard error", () => {
     expect(stderr).toContain(`(data ${2 * MiB}, zeroes 0, needed ${MiB} of window=${4 * MiB})`);
   });
 
+  test("tells how much of the spool was needed behind a small window", async () => {
+    const words = ["window=64k", `spool=${folder.path}`, ...qemuIo("write 1M 2M", "write 0 1M")];
+    const { stderr } = await run(words);
+    const tells = /\(data 3145728, zeroes 0, needed 65536 of window=65536, spooled (\d+) at most\)/;
+    expect(stderr).toMatch(tells);
+    expect(Number(tells.exec(stderr)?.[1])).toBeGreaterThanOrEqual(2 * MiB - 64 * KiB);
+  });
+
+  test("tells that the spool was not needed when it was not", async () => {
+    const { stderr } = await run([`spool=${folder.path}`, ...qemuIo("write 1M 1M", "write 0 1M")]);
+    expect(stderr).toContain(`needed ${MiB} of window=${64 * MiB}, spooled 0 at most)`);
+  });
+
+  test("tells of a stream that was held what its disk took, and of no window", async () => {
+    const io = qemuIo("write 1M 1M", "write 0 1M", "write 1M 1M");
+    const { stderr } = await run([`spool=${folder.path}`, "--hold", ...io]);
+    const tells = /\(data 2097152, zeroes 0, spooled (\d+) at most\)/;
+    expect(stderr).toMatch(tells);
+    expect(Number(tells.exec(stderr)?.[1])).toBeGreaterThanOrEqual(2 * MiB);
+  });
+
   test("is the last line of serve, too", async () => {
     const socket = folder.file("serve.sock");
     await using serving = startProgram(["serve", "pipe=/dev/null", "-U", socket]);
@@ -104,6 +126,7 @@ describe("--summary=json", () => {
       bytesPerSecond: expect.any(Number),
       checksum: null,
       window: null,
+      spool: null,
       surplus: null,
       warnings: [],
     });
@@ -147,6 +170,54 @@ describe("--summary=json", () => {
     const words = ["--summary=json", "window=2M", "-f", "qcow2", sparse.path];
     const { stderr } = await run(words);
     expect(JSON.parse(stderr)).toMatchObject({ window: { size: 2 * MiB, needed: 0 } });
+  });
+
+  test("has the most that the spool took, of a complete stream and of one that is truncated", async () => {
+    const common = ["--summary=json", `spool=${folder.path}`, "window=64k"];
+    const whole = await run([...common, ...qemuIo("write 1M 1M", "write 0 1M")]);
+    const held = [...common, "--hold", "--", `qemu-io -f raw -c 'write 0 1M' "$nbd"; exit 3`];
+    const broken = await run(held);
+    expect([whole.status, broken.status]).toEqual([0, 3]);
+    const summaries = [whole, broken].map(({ stderr }) => {
+      return JSON.parse(stderr.split("\n").find((one) => one.startsWith("{")) ?? "") as Summary;
+    });
+    expect(summaries).toMatchObject([
+      { complete: true, bytes: 2 * MiB, window: { size: 64 * KiB, needed: 64 * KiB } },
+      { complete: false, bytes: 0, window: null },
+    ]);
+    for (const { spool } of summaries) {
+      expect(spool?.most).toBeGreaterThanOrEqual(MiB - 64 * KiB);
+    }
+  });
+
+  test("tells of each of several streams what its own spool took", async () => {
+    const io = (name: string, size: string) =>
+      `qemu-io -f raw -c 'write 1M ${size}' "$uri_${name}"`;
+    const words = ["run", "pipe=exec:cat >/dev/null", "window=64k", "--summary=json"];
+    const streams = [
+      "-e",
+      "a",
+      `spool=${folder.path}`,
+      "-e",
+      "b",
+      `spool=${folder.path}`,
+      "-e",
+      "c",
+    ];
+    const client = `${io("a", "1M")} && ${io("b", "3M")} && ${io("c", "64k")}`;
+    const { status, stderr } = await runProgram([...words, ...streams, "--", client]);
+    expect(status, stderr).toBe(0);
+    const lines = stderr.split("\n").filter((line) => line.startsWith("{"));
+    const most = new Map(
+      lines.map((line) => {
+        const { export: name, spool } = JSON.parse(line) as Summary & { export: string };
+        return [name, spool?.most ?? null] as const;
+      }),
+    );
+    expect(most.get("a")).toBeGreaterThanOrEqual(MiB - 64 * KiB);
+    expect(most.get("a")).toBeLessThan(2 * MiB);
+    expect(most.get("b")).toBeGreaterThanOrEqual(3 * MiB - 64 * KiB);
+    expect(most.get("c")).toBeNull();
   });
 
   test("tells of a command that never connects that nothing went out", async () => {

@@ -29,6 +29,11 @@ export class Descriptors implements Disposable {
     return [this.keep(one), this.keep(other)];
   }
 
+  /** Leaves one to somebody else, who closes it. */
+  release(fd: number): void {
+    this.#open.delete(fd);
+  }
+
   /** Closes one of them early. */
   close(fd: number): void {
     this.#open.delete(fd);

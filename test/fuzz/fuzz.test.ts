@@ -15,6 +15,8 @@ const PLAN: [kind: Kind, what: string, messages: number][] = [
     60_000,
   ],
   ["written", "a stream that is written holds what the sequential rule admits", 6000],
+  ["spool", "a stream in any order holds what was written, and nothing else", 6000],
+  ["hold", "a disk that is held holds what a byte array does", 6000],
   ["read", "a stream that is read gives out what the source has", 6000],
   ["several", "each of several streams holds what its own clients have written", 600],
   ["program", "the program outlives its clients, and ends when it is asked to", 1200],

@@ -18,8 +18,11 @@ import type { Random } from "./random.ts";
 /** Where payloads come from. */
 const NOISE = pseudoRandom(1 << 20, 77);
 
-/** Which way the disk goes; clients do the other thing, too, now and then. */
-export type Way = "write" | "read";
+/**
+ * Which way the disk goes; clients do the other thing, too, now and then. In "any" order they write here and
+ * there, and do all other things as often.
+ */
+export type Way = "write" | "read" | "any";
 
 /** Lengths around which the program takes another path. */
 const LENGTHS = [1, 100, 511, 512, 4096, 4096, 20_000, 32_767, 32_768, 40_000, 65_536];
@@ -28,7 +31,7 @@ const LENGTHS = [1, 100, 511, 512, 4096, 4096, 20_000, 32_767, 32_768, 40_000, 6
 const LONG_LENGTHS = [2n ** 32n, 2n ** 32n + 512n, 2n ** 53n + 1n, 2n ** 63n, 2n ** 64n - 1n];
 
 /**
- * Requests that are mostly in order and mostly inside a disk of `size` bytes.
+ * Requests that are mostly in order, if they are to be, and mostly inside a disk of `size` bytes.
  *
  * @param extended with extended headers
  */
@@ -37,9 +40,10 @@ export function requests(way: Way, size: number, random: Random, extended: boole
   let at = random.chance(0.8) ? 0 : random.below(size);
   let cookie = BigInt(random.below(1 << 30)) << 20n;
   const count = random.pick([1, 5, 20, 40]);
-  const usual = way === "write" ? NBD_CMD_WRITE : NBD_CMD_READ;
+  const usual = way === "read" ? NBD_CMD_READ : NBD_CMD_WRITE;
   for (let i = 0; i < count; i++) {
-    const type = random.chance(0.75) ? usual : random.pick(OTHERS);
+    const type = random.chance(way === "any" ? 0.4 : 0.75) ? usual : random.pick(OTHERS);
+    if (way === "any") at = random.below(size);
     const room = Math.max(0, size - at);
     const length = Math.min(random.pick(LENGTHS), random.chance(0.97) ? room : size);
     if (random.chance(0.15)) at += random.below(Math.ceil(size / 10));

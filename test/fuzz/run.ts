@@ -4,17 +4,31 @@ import { eventually } from "../support/program.ts";
 import { type Case, negotiationCase } from "./negotiation.ts";
 import { programCase } from "./program.ts";
 import { Random } from "./random.ts";
+import { heldCase } from "./held.ts";
 import { readCase } from "./read.ts";
 import { severalCase } from "./several.ts";
-import { writtenCase } from "./written.ts";
+import { spooledCase, writtenCase } from "./written.ts";
 
-/** What is fuzzed: the state machine, the engine both ways, the program, and several streams in one server. */
-export const KINDS = ["negotiation", "written", "read", "program", "several"] as const;
+/**
+ * What is fuzzed: the state machine, the engine both ways, in any order and with a disk that is held, the program,
+ * and several streams in one server.
+ */
+export const KINDS = [
+  "negotiation",
+  "written",
+  "spool",
+  "hold",
+  "read",
+  "program",
+  "several",
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 const MAKE: Record<Kind, (random: Random) => Case> = {
   negotiation: negotiationCase,
   written: writtenCase,
+  spool: spooledCase,
+  hold: heldCase,
   read: readCase,
   program: programCase,
   several: severalCase,
@@ -63,6 +77,8 @@ export async function fuzz(options: FuzzOptions): Promise<Record<Kind, Figures>>
   const done = {
     negotiation: none(),
     written: none(),
+    spool: none(),
+    hold: none(),
     read: none(),
     program: none(),
     several: none(),

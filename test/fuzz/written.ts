@@ -10,11 +10,15 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
 } from "../../src/protocol/constants.ts";
+import { tmpdir } from "node:os";
+import { FifoSink } from "../../src/endpoint/sinks/pipe-sink.ts";
+import { makeUnnamed } from "../../src/files/unnamed.ts";
+import { SpoolFile } from "../../src/stream/spool-file.ts";
+import { WriteStream } from "../../src/stream/write/write-stream.ts";
 import { Oracle } from "../support/oracle.ts";
 import { StreamFixture } from "../support/stream.ts";
 import {
   connect,
-  connectAll,
   describeScripts,
   leave,
   nextReply,
@@ -23,8 +27,8 @@ import {
   turns,
 } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
-import { expectOrigin } from "./origin.ts";
 import type { Random } from "./random.ts";
+import { runTogether } from "./together.ts";
 import { describeRequest, EINVAL, type Found, hasUnwanted, LARGEST_PAYLOAD } from "./requests.ts";
 import { require } from "./require.ts";
 
@@ -44,8 +48,37 @@ export function writtenCase(random: Random): Case {
       stream.beforeTurn = () => {
         stream.stalled = random.chance(0.1);
       };
-      if (together) runTogether(stream, clients, size, window, random);
+      if (together) runTogether(stream, clients, size, random, window > 0 ? "held" : "emitted");
       else runInTurn(stream, clients, new Oracle(size, window), random);
+    },
+  };
+}
+
+/**
+ * With a spool, in any order and all at once. What is written twice, or zeroed as well, may be either, so the
+ * model knows what is there of the rest.
+ */
+export function spooledCase(random: Random): Case {
+  const size = random.pick([512, 5000, 65_536, 300_000]);
+  const window = random.pick([0, 65_536]);
+  const clients = scripts(random.pick(["write", "any"]), size, random, true);
+  return {
+    messages: clients.reduce((sum, { messages }) => sum + messages, 0),
+    pieces: () => [`pipe= size=${size} window=${window} spool=`, ...describeScripts(clients)],
+    run: () => {
+      const folder = tmpdir();
+      using stream = new StreamFixture({
+        make: ({ path, counters, post }) =>
+          new WriteStream({
+            sink: new FifoSink(path),
+            spool: new SpoolFile({ ...makeUnnamed(folder, true), folder }, counters),
+            ...{ size, window, counters, post, remembered: 0, flushes: true },
+          }),
+      });
+      stream.beforeTurn = () => {
+        stream.stalled = random.chance(0.1);
+      };
+      runTogether(stream, clients, size, random, "held");
     },
   };
 }
@@ -160,54 +193,11 @@ function expected(oracle: Oracle, one: Found, script: Script): number | Uint8Arr
       return oracle.read(offset, length);
     }
     case NBD_CMD_BLOCK_STATUS:
-      if (!script.allocation || length === 0 || !only(NBD_CMD_FLAG_REQ_ONE)) return EINVAL;
+      if (!script.allocation || length === 0) return EINVAL;
+      if (!only(NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_FUA)) return EINVAL;
       // The reply itself is looked at where it is taken.
       return end > disk ? EINVAL : 0;
     default:
       return EINVAL;
-  }
-}
-
-/** All clients at once: their order is not known, but where every byte comes from is. */
-function runTogether(
-  stream: StreamFixture,
-  clients: readonly Script[],
-  size: number,
-  window: number,
-  random: Random,
-): void {
-  const peers = connectAll(stream, clients, random);
-  const acknowledged: Found[] = [];
-  for (const [i, script] of clients.entries()) {
-    if (script.rude) continue;
-    const peer = peers[i] as (typeof peers)[number];
-    const pending = script.found.filter((one) => one.whole);
-    while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script);
-      if (taken === undefined) break;
-      if (taken.request.type === NBD_CMD_WRITE && taken.error === 0)
-        acknowledged.push(taken.request);
-    }
-    // One that ends in the middle of a WRITE may lose those before it, too: the stream is truncated.
-    const mayLack = script.found.at(-1)?.whole === false ? script.found.length : 0;
-    require(pending.length <= mayLack, () =>
-      `${pending.length} requests of client ${i} got no answer`);
-  }
-  stream.until(() => stream.ends.length === clients.length);
-  const { broken } = stream;
-  require(broken === undefined ||
-    broken === "BACKWARD_WRITE" ||
-    broken === "CLIENT_CUT", `${broken}`);
-  stream.command({ type: "finish", short: "allow" });
-  stream.until(() => stream.engine.over && (stream.sawEnd || broken !== undefined));
-  stream.settle();
-  const writes = clients.flatMap(({ found }) => found.filter(({ type }) => type === NBD_CMD_WRITE));
-  expectOrigin(stream.output, size, writes);
-  // With a window, what is held may be overwritten, or lost with a stream that breaks.
-  if (window > 0) return;
-  for (const { offset, payload } of acknowledged) {
-    const inside = payload.subarray(0, Math.max(0, size - offset));
-    const there = stream.output.subarray(offset, offset + inside.length);
-    require(inside.length === 0 || there.equals(inside), "a WRITE that was answered is not there");
   }
 }

@@ -111,6 +111,19 @@ test("where clients may come back, what they have in flight is held at least", (
   expect(served({ reconnect: 1, window })).toMatchObject({ window, held: window });
 });
 
+test("with a spool there is a window, unless one says something else, or nothing is streamed before the end", () => {
+  expect(served({ spool: "." })).toMatchObject({ spool: ".", window: 64 * 2 ** 20, hold: false });
+  expect(ran({ spool: ".", window: 0 })).toMatchObject({ spool: ".", window: 0, held: 0 });
+  expect(ran({ spool: ".", hold: true })).toMatchObject({ window: 0, hold: true });
+});
+
+test("a stream that is held has the length of size, unless it need not have", () => {
+  const hold = { spool: ".", hold: true };
+  expect(served(hold)).toMatchObject({ short: "pad", needsSize: undefined });
+  expect(served({ ...hold, pad: false }).short).toBe("allow");
+  expect(ran(hold).short).toBe("pad");
+});
+
 test("a time is in whole milliseconds, and never none", () => {
   expect(served({ openTimeout: 1.005 }).openTimeout).toBe(1005);
   expect(served({ openTimeout: 1e-9 }).openTimeout).toBe(1);
@@ -162,6 +175,16 @@ describe("wrong options are refused:", () => {
     ],
     ["an exact sink", { exact: true }, /^exact: true needs read: clients cannot write past size$/],
     ["a bad descriptor", { pipe: -1 }, /^pipe: "fd:-1": fd: takes a number/],
+    [
+      "a spool of what is read",
+      { pipe: undefined, read: "y", spool: "." },
+      /^spool is for pipe: what is read is never ahead$/,
+    ],
+    [
+      "a stream that is held nowhere",
+      { hold: true },
+      /^hold: true needs spool, a folder with room/,
+    ],
   ];
   test.each(CASES)("%s", (_, options, message) => {
     expect(usageErrorOf(() => served(options))).toMatch(message);

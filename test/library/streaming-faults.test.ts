@@ -75,6 +75,8 @@ describe("a server that cannot start leaves no descriptor open:", () => {
     ["a command that is read", { read: "exec:cat /dev/zero", size: "1M" }],
     ["a file that is read", { read: import.meta.path }],
     ["a device that is written to", { pipe: "/dev/null" }],
+    ["a spool", { pipe: "/dev/null", spool: folder.path }],
+    ["a command of a stream that is held", { pipe: "exec:cat", spool: folder.path, hold: true }],
   ];
   test.each(CASES)("%s", async (_, options) => {
     const attempt = () => refusal(serve({ ...options, listen }));

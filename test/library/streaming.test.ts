@@ -182,6 +182,35 @@ describe("serve", () => {
     expect(events).toHaveLength(count);
   });
 
+  test("tells of a stream that is held in which phase it is, and how long it turned out to be", async () => {
+    const events: Progress[] = [];
+    const options = { spool: folder.path, hold: true, progressInterval: 0.01 };
+    const output = fresh("out");
+    const { path, stream } = serveInto(output, options);
+    stream.on("progress", (progress) => events.push(progress));
+    await listening(stream);
+    const held = { phase: "holding", streamed: 0, size: null, remaining: undefined };
+    expect(stream.progress).toMatchObject({ ...held, spooled: 0, state: "waiting for a client" });
+    {
+      using client = await RawClient.transmission(path);
+      expect(await client.write(65536, BYTES)).toBe(0);
+      expect(await client.write(0, BYTES)).toBe(0);
+      await eventually(() => (events.at(-1)?.spooled ?? 0) >= 131072, "what is in the spool");
+      expect(events.at(-1)).toMatchObject(held);
+      expect(existsSync(output)).toBe(false);
+      client.disconnect();
+      await client.closed();
+    }
+    const { spool, window } = await bounded<Summary>(stream, "the end");
+    expect(spool?.most).toBeGreaterThanOrEqual(131072);
+    expect(window).toBeNull();
+    const last = { phase: "streaming", streamed: 131072, size: 131072, spooled: 0 };
+    expect(events.at(-1)).toMatchObject(last);
+    expect(stream.progress).toMatchObject(last);
+    const phases = events.map(({ phase }) => phase);
+    expect(phases.lastIndexOf("holding")).toBeLessThan(phases.indexOf("streaming"));
+  });
+
   test("leaves the signals of the process alone", async () => {
     const count = () => ["SIGINT", "SIGTERM", "SIGHUP"].map((name) => process.listenerCount(name));
     const before = count();

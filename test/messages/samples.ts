@@ -23,6 +23,7 @@ const command = {
   exportName: undefined,
   connected: true,
   emitted: 4096,
+  held: false,
 } as const;
 const left = { code: "LEFT_BEHIND", processes: [], client: undefined, emitted: 4096 } as const;
 const compressed = { code: "COMPRESSED", name: "zstd", by: "zstd -dc" } as const;
@@ -83,11 +84,13 @@ export const SAMPLES: Samples = {
   ],
   SINK_TAKEN: [{ code: "SINK_TAKEN", errno: 108, sink: "out" }],
   OTHER_FAILED: [{ code: "OTHER_FAILED", errno: 108, exportName: "vda", emitted: 4096 }],
+  CLIENT_LATE: [{ code: "CLIENT_LATE", errno: 108, emitted: 4096 }],
   READER_ENDED: [{ code: "READER_ENDED", failure: GONE, how: "failed with status 1" }],
   CRASHED: [{ code: "CRASHED", message: "boom" }],
   REFUSED_PAST_END: [
-    { code: "REFUSED_PAST_END", request: WRITE, size: undefined },
-    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n },
+    { code: "REFUSED_PAST_END", request: WRITE, size: undefined, held: false },
+    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n, held: false },
+    { code: "REFUSED_PAST_END", request: WRITE, size: 1024n, held: true },
   ],
   REFUSED_FLAGS: [{ code: "REFUSED_FLAGS", request: WRITE }],
   CLIENT_LEFT: [{ code: "CLIENT_LEFT" }],
@@ -109,6 +112,7 @@ export const SAMPLES: Samples = {
     { ...failed, command: { ...command, connected: false } },
     { ...failed, command: { ...command, connected: false, exportName: "vda" } },
     { ...failed, command: { ...command, emitted: 0 } },
+    { ...failed, command: { ...command, emitted: 0, held: true } },
     { ...failed, command: { ...command, image: "disk.qcow2", connected: false } },
     { ...failed, command: { ...command, image: "disk.qcow2", emitted: 0 } },
     { ...failed, command: { ...command, image: "disk.qcow2", direction: "read" } },

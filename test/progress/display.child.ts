@@ -9,8 +9,17 @@ const progress = new ProgressDisplay({
   colour: true,
   percentFd: undefined,
 });
-const stream = { counters: new Counters(), elapsed: 0, stage: "deserted", opened: true } as const;
-const watch = new Watch(stream, { direction: "write", size: 1000n }, 0);
+const stream = {
+  direction: "write",
+  length: 1000n,
+  counters: new Counters(),
+  elapsed: 0,
+  phase: undefined,
+  phaseElapsed: 0,
+  stage: "deserted",
+  opened: true,
+} as const;
+const watch = new Watch(stream, 0);
 progress.begin({ total: () => watch.look(performance.now() / 1000) });
 setTimeout(() => {
   if (process.argv[2] === "exit") process.exit(3);

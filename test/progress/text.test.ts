@@ -21,6 +21,8 @@ const HALF: Snapshot = {
   zeroes: GiB,
   size: 10 * GiB,
   elapsed: 20.12345,
+  spooled: 0,
+  phase: undefined,
   rate: 256 * 2 ** 20,
   remaining: 20,
   state: undefined,
@@ -35,6 +37,19 @@ const WIDE: Snapshot = {
   rate: 1023 * 2 ** 20,
   remaining: 999 * 86_400 + 23 * 3600,
 };
+/** With data that is ahead of its turn. */
+const SPOOLED: Snapshot = { ...HALF, spooled: 2.5 * GiB };
+/** Of a stream that is held. */
+const HELD: Snapshot = {
+  ...HALF,
+  streamed: 0,
+  data: 0,
+  zeroes: 0,
+  spooled: 3.25 * GiB,
+  phase: "holding",
+  remaining: undefined,
+};
+const GOING_OUT: Snapshot = { ...SPOOLED, phase: "streaming" };
 
 describe("the bar", () => {
   test.each([
@@ -56,12 +71,33 @@ describe("the bar", () => {
     [79, WIDE, " 0% [..........................] 1023 GiB of 1023 TiB, 1023 MiB/s 999d 23h left"],
     [39, WIDE, " 0% [..........] 1023 GiB 999d 23h left"],
     [19, WIDE, " 0% 999d 23h left"],
+    [
+      79,
+      SPOOLED,
+      "50% [######.......] 5.00 GiB of 10.0 GiB, 256 MiB/s, 2.50 GiB spooled 0:20 left",
+    ],
+    [69, SPOOLED, "50% [##########...........] 5.00 GiB of 10.0 GiB, 256 MiB/s 0:20 left"],
+    [39, SPOOLED, "50% [#######.......] 5.00 GiB 0:20 left"],
+    [79, { ...SPOOLED, size: null }, "5.00 GiB, 256 MiB/s, 2.50 GiB spooled 0:20"],
+    [39, { ...SPOOLED, size: null }, "5.00 GiB, 256 MiB/s 0:20"],
+    [79, HELD, "holding 3.25 GiB, 256 MiB/s 0:20"],
+    [79, { ...HELD, size: null }, "holding 3.25 GiB, 256 MiB/s 0:20"],
+    [79, { ...HELD, state: "nothing moves" }, "holding 3.25 GiB, 256 MiB/s nothing moves"],
+    [29, HELD, "holding 3.25 GiB 0:20"],
+    [19, HELD, "3.25 GiB 0:20"],
+    [9, HELD, "0:20"],
+    [3, HELD, "3.2"],
+    [
+      79,
+      GOING_OUT,
+      "50% [######.......] 5.00 GiB of 10.0 GiB, 256 MiB/s, 2.50 GiB spooled 0:20 left",
+    ],
   ])("in %d columns is cut to what matters most: %#", (width, snapshot, text) => {
     expect(barText(snapshot, width, false)).toBe(text);
   });
 
   test("is never wider than there is room for, and never longer with colours", () => {
-    for (const snapshot of [HALF, ENDLESS, WAITING, WIDE]) {
+    for (const snapshot of [HALF, ENDLESS, WAITING, WIDE, SPOOLED, HELD]) {
       for (let width = 0; width < 200; width++) {
         const text = barText(snapshot, width, false);
         expect(text.length).toBeLessThanOrEqual(width);
@@ -91,6 +127,22 @@ describe("the line for people", () => {
       "50%, 5.00 GiB of 10.0 GiB, 256 MiB/s",
     );
   });
+
+  test("has what is in the spool, if there is anything", () => {
+    const line = "50%, 5.00 GiB of 10.0 GiB, 256 MiB/s, 2.50 GiB spooled, 0:20 left";
+    expect(lineText(SPOOLED)).toBe(line);
+    expect(lineText(GOING_OUT)).toBe(line);
+    expect(lineText({ ...SPOOLED, size: null })).toBe(
+      "5.00 GiB, 256 MiB/s, 2.50 GiB spooled, 0:20",
+    );
+  });
+
+  test("has no percentage while nothing is streamed, but how long it has taken", () => {
+    expect(lineText(HELD)).toBe("holding 3.25 GiB, 256 MiB/s, 0:20");
+    expect(lineText({ ...HELD, size: null })).toBe("holding 3.25 GiB, 256 MiB/s, 0:20");
+    const waiting = { ...HELD, spooled: 0, rate: 0, state: "waiting for a client" };
+    expect(lineText(waiting)).toBe("holding 0 B, 0 B/s, waiting for a client");
+  });
 });
 
 describe("the line for programs", () => {
@@ -101,8 +153,16 @@ describe("the line for programs", () => {
       zeroes: GiB,
       size: 10 * GiB,
       elapsed: 20.123,
+      spooled: 0,
     });
     expect(JSON.parse(jsonText(ENDLESS))).toMatchObject({ size: null });
+  });
+
+  test("has what is in the spool, and the phase of a stream that is held", () => {
+    const held = { streamed: 0, spooled: 3.25 * GiB, phase: "holding" };
+    expect(JSON.parse(jsonText(HELD))).toMatchObject(held);
+    const out = { streamed: 5 * GiB, spooled: 2.5 * GiB, phase: "streaming" };
+    expect(JSON.parse(jsonText(GOING_OUT, "vda"))).toMatchObject({ export: "vda", ...out });
   });
 });
 

@@ -8,6 +8,8 @@ const ONE: Snapshot = {
   zeroes: 40,
   size: 300,
   elapsed: 4,
+  spooled: 5,
+  phase: undefined,
   rate: 10,
   remaining: 20,
   state: undefined,
@@ -29,6 +31,8 @@ describe("the total of several streams", () => {
       zeroes: 40,
       size: 600,
       elapsed: 7,
+      spooled: 10,
+      phase: undefined,
       rate: 40,
       remaining: (200 + 250) / 40,
       state: "0 of 2 done",
@@ -56,6 +60,30 @@ describe("the total of several streams", () => {
     const streams = { vda: ONE, vdb: waiting };
     expect(total(streams)?.state).toBe("0 of 2 done, vdb: waiting for a reader");
     expect(total(streams, "vdb")?.state).toBe("1 of 2 done");
+  });
+
+  /** Of a stream that is held; the rate is that at which its clients write. */
+  const HELD: Snapshot = { ...ONE, streamed: 0, data: 0, zeroes: 0, phase: "holding" };
+
+  test("is held while all are, and has what all their clients write", () => {
+    const found = total({ vda: HELD, vdb: { ...HELD, rate: 30 } });
+    const none = { streamed: 0, remaining: undefined };
+    expect(found).toMatchObject({ ...none, phase: "holding", spooled: 10, rate: 40 });
+  });
+
+  test("is streamed when one is, and then has only the rate of those, and no end", () => {
+    const found = total({ vda: HELD, vdb: { ...OTHER, phase: "streaming" } });
+    const sums = { streamed: 50, size: 600, spooled: 10 };
+    expect(found).toMatchObject({ ...sums, phase: undefined, rate: 30, remaining: undefined });
+  });
+
+  test("has an end when the last that was held is streamed", () => {
+    const found = total({ vda: ONE, vdb: { ...OTHER, phase: "streaming" } });
+    expect(found).toMatchObject({ rate: 40, remaining: (200 + 250) / 40 });
+  });
+
+  test("is held as before when one that was held has failed", () => {
+    expect(total({ vda: HELD, vdb: HELD }, "vda")).toMatchObject({ phase: "holding", rate: 10 });
   });
 
   test("of streams that have all ended is through", () => {

@@ -20,6 +20,7 @@ const GOOD: StreamState = {
   awaited: false,
   leftBehind: undefined,
   sourceEnded: false,
+  atEnd: false,
   ended: false,
 };
 

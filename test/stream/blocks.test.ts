@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Offset } from "../../src/protocol/offset.ts";
-import { blockOf, eachBlock, placeIn } from "../../src/stream/blocks.ts";
+import { blockOf, blockStart, eachBlock, placeIn } from "../../src/stream/blocks.ts";
 
 const SIZE = 65536;
 
@@ -14,6 +14,16 @@ test.each<[Offset, Offset, number]>([
 ])("%p lies in block %p at %d", (at, block, place) => {
   expect(blockOf(at, SIZE)).toBe(block);
   expect(placeIn(at, SIZE)).toBe(place);
+});
+
+test.each<[Offset, Offset]>([
+  [0, 0],
+  [3, 3 * SIZE],
+  [2 ** 37 - 1, 2 ** 53 - SIZE],
+  [2 ** 37, 2n ** 53n],
+  [2 ** 47 - 1, 2n ** 63n - BigInt(SIZE)],
+])("block %p starts at %p", (block, start) => {
+  expect(blockStart(block, SIZE)).toBe(start);
 });
 
 function blocks(start: Offset, end: Offset): [Offset, number, number][] {

@@ -1,6 +1,7 @@
 /** Words that make clients write to the stream, after `run pipe=SINK`, and what then is to come out. */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 
 /** From qcow2. */
 export function convert(...words: readonly string[]): string[] {
@@ -21,6 +22,11 @@ export function nbdcopy(...words: readonly string[]): string[] {
 
 export function qemuIo(...commands: readonly string[]): string[] {
   return ["--", "qemu-io", "-f", "raw", ...commands.flatMap((io) => ["-c", io]), "$nbd"];
+}
+
+/** A client in no order: see scattered.child.ts. @param raw an image */
+export function scattered(raw: string): string[] {
+  return ["--", process.execPath, join(import.meta.dir, "scattered.child.ts"), "$unixsocket", raw];
 }
 
 export function filled(byte: number, length: number): Buffer {

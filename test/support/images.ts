@@ -66,6 +66,23 @@ export async function sparseImage(path: string): Promise<Image> {
 }
 
 /**
+ * A qcow2 image of 48 MiB whose data was written here and there, with zeroes and holes in between; leaves its
+ * raw form beside it as `PATH.raw`.
+ */
+export async function fragmentedImage(path: string): Promise<Image> {
+  const [size, step, count] = [48 * 1024 * 1024, 192 * 1024, 256];
+  await command(["qemu-img", "create", "-q", "-f", "qcow2", path, String(size)]);
+  const writes = Array.from({ length: count }, (_, i) => {
+    // 101 and 256 have no common factor.
+    const at = ((i * 101) % count) * step;
+    return i % 16 === 15 ? `write -z ${at} 128k` : `write -P ${(i % 255) + 1} ${at} 128k`;
+  });
+  await command(["qemu-io", "-f", "qcow2", ...writes.flatMap((io) => ["-c", io]), path]);
+  await command(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, `${path}.raw`]);
+  return { path, format: "qcow2", size, sha256: await digestFile(`${path}.raw`) };
+}
+
+/**
  * A command line that makes an encrypted qcow2 image. qemu-img 7.2 measures how long hashing takes, and
  * fails where the clock has not moved meanwhile.
  *

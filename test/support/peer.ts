@@ -19,6 +19,8 @@ export class Peer {
   deaf = false;
   /** Its link is dead: nothing goes or comes any more, and nobody is told. */
   dead = false;
+  /** The most bytes that leave at once. */
+  pace = 1 << 18;
 
   constructor(readonly fd: number) {}
 
@@ -65,7 +67,7 @@ export class Peer {
     if (this.dead) return false;
     let moved = false;
     if (this.#unsent.length > 0 && !this.finished) {
-      const part = new Memory(Buffer.from(this.#unsent.subarray(0, 1 << 18)));
+      const part = new Memory(Buffer.from(this.#unsent.subarray(0, this.pace)));
       const n = unlessClosed(() => send(this.fd, part.at(0), part.length));
       // What is left to say is for nobody; what has been answered is still to be taken.
       if (n === undefined) this.#unsent = Buffer.alloc(0);

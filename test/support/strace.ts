@@ -1,5 +1,6 @@
 /** Faults that nothing else gives: system calls of the program that strace(1) makes fail. */
 import { spawnSync } from "node:child_process";
+import { type Running, start } from "./program.ts";
 
 /** False where there is no strace(1), or where it may not trace. */
 export const STRACE_WORKS =
@@ -20,4 +21,24 @@ export function failing(call: string, error: string, path: string, from = 1): st
   const fault = `inject=${call}:error=${error}:when=${from}+`;
   const inject = [`trace=${call}`, fault].flatMap((e) => ["-e", e]);
   return ["strace", "-f", "-qq", "-o", "/dev/null", "-P", path, ...inject];
+}
+
+/**
+ * Lets calls of a program that is running fail from now on; `using` stops that.
+ *
+ * @param fault such as `pwrite64:error=EIO:when=1+`, as strace(1) has it after `inject=`
+ * @param path only of calls on what is open under this name, without the " (deleted)" of /proc
+ */
+export async function failNow(pid: number, fault: string, path: string): Promise<Running> {
+  const [call] = fault.split(":");
+  const inject = [`trace=${call}`, `inject=${fault}`].flatMap((e) => ["-e", e]);
+  const words = ["strace", "-f", "-p", String(pid), "-P", path, "-o", "/dev/null", ...inject];
+  const running = start(words);
+  try {
+    await running.saying(/attached/);
+  } catch (error) {
+    await running[Symbol.asyncDispose]();
+    throw error;
+  }
+  return running;
 }

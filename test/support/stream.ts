@@ -1,8 +1,10 @@
 /** A stream that is written, through the real engine into a real FIFO. */
+import { dirname } from "node:path";
 import { O_NONBLOCK, O_RDONLY } from "../../ffi/constants.ts";
 import { close, open, read } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { FifoSink } from "../../src/endpoint/sinks/pipe-sink.ts";
+import { makeUnnamed } from "../../src/files/unnamed.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
@@ -11,8 +13,10 @@ import {
 } from "../../src/protocol/constants.ts";
 import { UNBOUNDED_SIZE } from "../../src/protocol/export.ts";
 import { type Offset, toOffset } from "../../src/protocol/offset.ts";
+import { SpoolFile } from "../../src/stream/spool-file.ts";
 import { WriteStream } from "../../src/stream/write/write-stream.ts";
-import { EngineFixture } from "./engine.ts";
+import type { Stream } from "../../src/stream/stream.ts";
+import { EngineFixture, type StreamParts } from "./engine.ts";
 import { encodeRequest } from "./wire.ts";
 import type { Peer } from "./peer.ts";
 import { decodeReply } from "./replies.ts";
@@ -24,10 +28,14 @@ export interface StreamOptions {
   /** False leaves the FIFO without a reader until {@link StreamFixture.openReader}. */
   readonly reader?: boolean;
   readonly window?: number;
+  /** There is a spool, in TMPDIR. */
+  readonly spool?: boolean;
   /** Bytes that a client which comes back may repeat. */
   readonly remembered?: number;
   readonly idleTimeout?: number;
   readonly flushes?: boolean;
+  /** Another stream into the same FIFO. */
+  readonly make?: (parts: StreamParts) => Stream;
 }
 
 /** An engine, its FIFO with a reader, and clients. */
@@ -41,14 +49,20 @@ export class StreamFixture extends EngineFixture {
     size = toOffset(UNBOUNDED_SIZE),
     reader = true,
     window = 0,
+    spool: spools = false,
     remembered = 0,
     idleTimeout,
     flushes = true,
-  }: StreamOptions = {}) {
-    super(({ path, counters, post }) => {
+    make = ({ path, counters, post }) => {
       const sink = new FifoSink(path);
-      return new WriteStream({ sink, size, window, remembered, flushes, counters, post });
-    }, idleTimeout);
+      const folder = dirname(path);
+      const spool = spools
+        ? new SpoolFile({ ...makeUnnamed(folder, true), folder }, counters)
+        : undefined;
+      return new WriteStream({ sink, size, window, spool, remembered, flushes, counters, post });
+    },
+  }: StreamOptions = {}) {
+    super(make, idleTimeout);
     if (reader) {
       this.openReader();
       this.engine.turn(0);

@@ -3,7 +3,9 @@ import {
   type Act,
   type Client,
   type ClientTurn,
+  CONTROL,
   type Direction,
+  type Keeps,
   type Plan,
   type Stage,
 } from "../case.ts";
@@ -266,6 +268,20 @@ export function copiedFaults(): Fault[] {
 }
 
 /** @param rooms in bytes, by where the sink is full then */
+/** The same with a folder for what is not streamed yet. */
+export function keeping(keeps: Keeps, faults: readonly Fault[]): Fault[] {
+  return faults.map(({ fault, at, plan }) => {
+    const kept = { ...plan, keeps };
+    // A control is known by its name.
+    if (fault === CONTROL) return { fault, at: at === "-" ? keeps : `${at}, ${keeps}`, plan: kept };
+    return { fault: `${fault} (${keeps})`, at, plan: kept };
+  });
+}
+
+export function spoolFaults(): Fault[] {
+  return fullFaults().map((one) => ({ ...one, fault: "spool has no room" }));
+}
+
 export function fullFaults(rooms: readonly Position[] = POSITIONS): Fault[] {
   const pages = (byte: number) => Math.ceil(byte / 4096) * 4096;
   return positioned("sink has no room", rooms, (byte) => write({ room: pages(byte) }));

@@ -9,16 +9,18 @@ import {
   fullFaults,
   heldFaults,
   interruptFaults,
+  keeping,
   RARE_SIGNALS,
   readerFaults,
   signalFaults,
   SIGNALS,
   sourceCommandFaults,
+  spoolFaults,
   stageFaults,
   stoppedSource,
   writerFaults,
 } from "./faults.ts";
-import { MIDDLE_PIECE, PIECES } from "./positions.ts";
+import { AFTER, MIDDLE_PIECE, PIECES } from "./positions.ts";
 
 const RAW: Client = { kind: "raw", by: "run" };
 const COPY: Client = { kind: "copy" };
@@ -82,6 +84,20 @@ function ours(): Case[] {
     ...on("ours", [...COMMANDS, "FIFO", "stdout pipe"], interruptFaults("write")),
     ...on("ours", ["exec: command", ...STORES], fullFaults()),
     ...on("ours", ["character device"], [DEV_FULL, STDOUT_FULL]),
+    ...on("ours", sinks, keeping("spool=", control("write", COPY))),
+    ...on("ours", READERS, keeping("spool=", readerFaults())),
+    ...on("ours", [...COMMANDS, "FIFO"], keeping("spool=", heldFaults("write", COPY))),
+    ...on("ours", sinks, keeping("--hold", [...control("write", COPY), ...control("write", RAW)])),
+    ...on("ours", READERS, keeping("--hold", readerFaults())),
+    ...on("ours", COMMANDS, keeping("--hold", commandFaults())),
+    ...on("ours", sinks, keeping("--hold", clientFaults("write").filter(isInFewPlaces))),
+    ...on("ours", sinks, keeping("--hold", captiveFaults("write").filter(isInFewPlaces))),
+    ...on("ours", [...COMMANDS, "FIFO"], keeping("--hold", heldFaults("write", COPY))),
+    ...on("ours", COMMANDS, [
+      ...keeping("--hold", signalFaults("write", "serve", SIGNALS, [MIDDLE_PIECE])),
+      ...keeping("--hold", interruptFaults("write")),
+    ]),
+    ...on("ours", ["FIFO", "TCP socket"], keeping("--hold", spoolFaults())),
     ...on("ours", SOURCES, [...control("read", RAW), ...control("read", IMAGE)]),
     ...withImage(writerFaults, SOURCES),
     ...withImage(sourceCommandFaults, ["read= exec:"]),
@@ -90,6 +106,16 @@ function ours(): Case[] {
     ...on("ours", SOURCES, [...clientFaults("read"), ...captiveFaults("read")]),
     ...on("ours", SOURCES, signalFaults("read", "run", SIGNALS, [MIDDLE_PIECE]).map(captive)),
   ];
+}
+
+/**
+ * Where a client is makes no difference to what is held, unless it has written all. One that says that it is done
+ * is no fault: the rest of the disk is zeroes.
+ */
+function isInFewPlaces({ at, plan: { client } }: Fault): boolean {
+  const isDone = client.kind === "raw" && client.status === undefined;
+  if (isDone && client.turn?.deed === "finish") return false;
+  return at === MIDDLE_PIECE.at || at === AFTER.at;
 }
 
 function captive(fault: Fault): Fault {

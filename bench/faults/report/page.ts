@@ -53,6 +53,8 @@ difference. In the tables:
   cannot tell more.
 - **what the reader could know**: that its stream had an ordinary end, or an error; or it was killed before; or it still
   waited when all was over; or it was gone, because that was the fault, or it failed by itself; a file knows nothing.
+- **(spool=)**, **(--hold)**: the same, with a client that writes in any order into a stream with \`spool=\`, and one that is
+  held until its clients are done.
 - **not injected**: the stream was over before the fault could take effect, three times. Such runs are in no other figure.
 
 - **beyond knowing**: what would be a false success, but where nothing that the program can ask would have told it. In a

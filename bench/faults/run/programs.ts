@@ -9,6 +9,7 @@ import type { Disk } from "./disk.ts";
 import type { OtherEnd } from "./other-end.ts";
 import { type Place, until } from "./place.ts";
 import { client, line } from "./script.ts";
+import { FULL } from "./sinks.ts";
 
 export interface Started {
   readonly words: string[];
@@ -32,6 +33,7 @@ export interface Setting {
 
 const LIMIT_MS = 10_000;
 const COPY = ["qemu-img", "convert", "-n", "-f", "qcow2", "-O", "raw"];
+const UNORDERED = ["-W", "-m", "16"];
 
 export async function wordsOf(setting: Setting): Promise<Started> {
   switch (setting.one.program) {
@@ -65,12 +67,13 @@ function ours(setting: Setting): Started {
   const { client: who, direction } = one.plan;
   const stream = `${direction === "write" ? "pipe" : "read"}=${end.target}`;
   const start = (verb: string) => [
-    ...[process.execPath, MAIN, verb, stream, `size=${SIZE}`, "--quiet"],
+    ...[process.execPath, MAIN, verb, stream, `size=${SIZE}`, "--quiet", ...kept(one)],
   ];
   const run = (...rest: string[]) => ({ words: [...start("run"), ...rest] });
   switch (who.kind) {
     case "copy":
-      return run("--", ...COPY, disk.qcow2, "$nbd");
+      // Without an order of its own, it needs what is kept.
+      return run("--", ...COPY, ...(one.plan.keeps ? UNORDERED : []), disk.qcow2, "$nbd");
     case "image": {
       const image = place.file("made.qcow2");
       return { ...run(image), image };
@@ -84,6 +87,13 @@ function ours(setting: Setting): Started {
       return { words: [...start("serve"), "--unix", socket], socket };
     }
   }
+}
+
+/** Options of ours: what it keeps is in its folder, or where there is little room, if that is the fault. */
+function kept({ plan: { keeps, room } }: Case): string[] {
+  if (keeps === undefined) return [];
+  const folder = `spool=${room === undefined ? "." : FULL}`;
+  return keeps === "--hold" ? [folder, keeps] : [folder, "window=0"];
 }
 
 /** A script that does not look at how its client has ended. */
@@ -148,7 +158,7 @@ function dd({ qcow2 }: Disk): string[] {
 
 /** The file is where there is little room, if that is the fault. */
 function byFile({ one, place, disk }: Setting): string[] {
-  const file = one.plan.room === undefined ? place.file("whole.raw") : join("full", "whole.raw");
+  const file = one.plan.room === undefined ? place.file("whole.raw") : join(FULL, "whole.raw");
   const script = 'qemu-img convert -f qcow2 -O raw "$1" "$2" && cat "$2"';
   return ["sh", "-c", script, "sh", disk.qcow2, file];
 }

@@ -66,7 +66,7 @@ export async function openSink(one: Case, place: Place, disk: Disk): Promise<Sin
     case "fd:N":
       return read(pipeline(making, "extra"));
     case "exec: command":
-      return plan.room === undefined ? exec(line(words({ fd: 0 }))) : fullCommand(place);
+      return hasRoom(plan) ? exec(line(words({ fd: 0 }))) : fullCommand(place);
     case "exec: pipeline": {
       const first = plan.stage && {
         ...talk,
@@ -78,7 +78,7 @@ export async function openSink(one: Case, place: Place, disk: Disk): Promise<Sin
       return exec(`${first ? line(reader(first)) : "cat"} | ${line(words({ fd: 0 }))}`);
     }
     case "stdout file":
-      return plan.room === undefined ? file(place, disk) : full();
+      return hasRoom(plan) ? file(place, disk) : full();
     case "block device":
       return await blockDevice(place, disk, plan.room ?? SIZE);
     case "character device":
@@ -123,7 +123,7 @@ async function blockDevice(place: Place, disk: Disk, room: number): Promise<Sink
 }
 
 /** The folder of a file system that has little room: see {@link confined}. */
-const FULL = "full";
+export const FULL = "full";
 /** It is there when that has been made. */
 const CONFINED = "confined";
 
@@ -162,6 +162,11 @@ export function confined({ endpoint, plan }: Case, place: Place, words: string[]
 /** True when a file system without room is there, if there is to be one. */
 export function isConfined(one: Case, place: Place): boolean {
   return !needsRoom(one) || existsSync(place.file(CONFINED));
+}
+
+/** True unless the fault is that the sink has none. */
+function hasRoom({ room, keeps }: Case["plan"]): boolean {
+  return room === undefined || keeps !== undefined;
 }
 
 function needsRoom({ endpoint, plan }: Pick<Case, "endpoint" | "plan">): boolean {

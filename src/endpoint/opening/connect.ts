@@ -48,7 +48,7 @@ export async function connectTcp(
   const name = tcpName(host, port);
   const hint = "check host and port, and start the program that listens there first";
   let why = "it has no address";
-  for (const address of await addressesOf(host)) {
+  for (const address of await addressesUntil(host, stop)) {
     if (stop?.aborted === true) break;
     try {
       const fd = connect(internetAddress(addressBytes(address) as Uint8Array, port), name);
@@ -62,6 +62,22 @@ export async function connectTcp(
     }
   }
   throw new UnusableError(why, hint);
+}
+
+/** The same as {@link addressesOf}; none if `stop` is aborted first: a name server may not answer for long. */
+async function addressesUntil(host: string, stop: AbortSignal | undefined): Promise<string[]> {
+  const addresses = addressesOf(host);
+  if (stop === undefined) return await addresses;
+  const stopped = Promise.withResolvers<string[]>();
+  const abort = () => stopped.resolve([]);
+  stop.addEventListener("abort", abort);
+  if (stop.aborted) abort();
+  try {
+    return await Promise.race([addresses, stopped.promise]);
+  } finally {
+    stop.removeEventListener("abort", abort);
+    addresses.catch(() => {});
+  }
 }
 
 /** All addresses of a host. @throws UnusableError */

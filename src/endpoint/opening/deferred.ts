@@ -2,7 +2,10 @@
 import { statSync } from "node:fs";
 import { close } from "../../../ffi/fd.ts";
 import type { EndpointHandle, EndpointSpec } from "../spec.ts";
+import type { StreamFacts } from "./command.ts";
+import { connectUnix } from "./connect.ts";
 import type { Endpoint, EndpointControl } from "./endpoint.ts";
+import { openEndpoint } from "./open.ts";
 
 /**
  * True for a sink that would notice to be opened, if nothing comes: a command would be started, and a listener
@@ -20,9 +23,25 @@ export function opensLate(spec: EndpointSpec): boolean {
   }
 }
 
+/**
+ * Opens a sink for which {@link opensLate} has held.
+ *
+ * @param attempt as for `openEndpoint`
+ * @throws as `openEndpoint`
+ */
+export async function openLate(
+  spec: EndpointSpec,
+  facts: StreamFacts,
+  attempt: Parameters<typeof openEndpoint>[3],
+): Promise<Endpoint> {
+  // Whatever has the name by now: where there is nothing, a FIFO would be made and wait for a reader.
+  if (spec.kind === "path") return connectUnix(spec.path);
+  return await openEndpoint(spec, "write", facts, attempt);
+}
+
 /** Does nothing until {@link open} is called; from then on it is what was opened. */
 export class DeferredSink implements EndpointControl {
-  readonly #open: (size: bigint) => Promise<Endpoint>;
+  readonly #open: (size: bigint, stop: AbortSignal) => Promise<Endpoint>;
   #opened: Endpoint | undefined;
   #cancelled = false;
   #emitted: (() => number) | undefined;
@@ -30,18 +49,19 @@ export class DeferredSink implements EndpointControl {
   /** @param open opens the endpoint, as `openEndpoint` does */
   constructor(
     readonly name: string,
-    open: (size: bigint) => Promise<Endpoint>,
+    open: (size: bigint, stop: AbortSignal) => Promise<Endpoint>,
   ) {
     this.#open = open;
   }
 
   /**
    * @param size the stream's length in bytes, which is known by then
+   * @param stop ends an attempt that takes long
    * @returns what the stream thread opens
    * @throws as `openEndpoint`
    */
-  async open(size: bigint): Promise<EndpointHandle> {
-    const opened = await this.#open(size);
+  async open(size: bigint, stop: AbortSignal): Promise<EndpointHandle> {
+    const opened = await this.#open(size, stop);
     this.#opened = opened;
     if (this.#emitted !== undefined) opened.follow?.(this.#emitted);
     if (this.#cancelled) await opened.cancel();

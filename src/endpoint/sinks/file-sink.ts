@@ -88,8 +88,12 @@ export class FileSink extends RelayedSink {
       for (let at = 0; at < length;) {
         const n = endpointCall(() => write(this.fd, buffer.at(at), length - at));
         // The device was inherited with O_NONBLOCK, which is rare.
-        if (n === WOULD_BLOCK) Bun.sleepSync(1);
-        else at += n;
+        if (n === WOULD_BLOCK) {
+          Bun.sleepSync(1);
+          continue;
+        }
+        at += n;
+        relay.held -= n;
       }
     }
   }

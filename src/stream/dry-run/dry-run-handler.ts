@@ -56,16 +56,16 @@ export class DryRunHandler implements RequestHandler {
 
   /** Logs and discards the part of the payload that has arrived. */
   step(): Step {
-    const { input, fd } = this.#channel;
+    const { input } = this.#channel;
     const n = Math.min(this.#left, input.available);
     if (n === 0) return input.receivePayload();
-    this.#put(input.peek(n));
+    const bytes = input.peek(n);
     input.consume(n);
     this.#left -= n;
+    this.#put(bytes);
     if (this.#status === NBD_OK) this.#counters.addData(n);
     if (this.#left > 0) return MORE;
-    // A client that waits for the reply sends nothing now.
-    this.#log.concurrent ||= input.available > 0 || bytesReadable(fd) > 0;
+    this.#log.concurrent ||= hasMore(this.#channel);
     this.#channel.reply(this.#status);
     return MORE;
   }
@@ -114,7 +114,8 @@ export class DryRunHandler implements RequestHandler {
         break;
       case NBD_CMD_BLOCK_STATUS: {
         const end = add(request.offset, request.length);
-        this.#channel.replyBlockStatus(this.#log.advertised, (at) => this.#log.dataAt(at, end));
+        const dataAt = (at: Offset) => this.#log.dataAt(at, end);
+        this.#channel.replyBlockStatus(this.#log.advertised, NBD_CMD_FLAG_FUA, dataAt);
         break;
       }
       default:
@@ -167,4 +168,9 @@ export class DryRunHandler implements RequestHandler {
       replies.refuseInvalid(request);
     }
   }
+}
+
+/** True when more requests have come: a client that waits for a reply sends nothing. */
+export function hasMore({ input, fd }: Channel): boolean {
+  return input.available > 0 || bytesReadable(fd) > 0;
 }

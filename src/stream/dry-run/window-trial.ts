@@ -1,10 +1,12 @@
-/** Tries what a stream with a window of some size would have done. */
+/** Tries what a stream with a window of some size, or with a spool, would have done. */
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_OK } from "../../protocol/constants.ts";
 import { add, type Offset } from "../../protocol/offset.ts";
 import { WINDOW_BLOCK } from "../blocks.ts";
+import { Counters } from "../counters.ts";
+import { SpoolFile } from "../spool-file.ts";
 import { SequentialRule } from "../write/rule.ts";
-import { Window } from "../write/window.ts";
+import { type ShiftTarget, Window } from "../write/window.ts";
 
 /** The most runs in a window. To track a client that scatters its data over more is not worth the time. */
 const MOST_RUNS = 16_384;
@@ -12,7 +14,23 @@ const MOST_RUNS = 16_384;
 /** The only block of windows that hold no data, where only the positions matter. */
 const scratch = new Memory(WINDOW_BLOCK);
 
-const nowhere = { pushBytes() {}, pushFile() {} };
+/** What has gone by is lost. */
+const nowhere: ShiftTarget = {
+  pushBytes() {},
+  pushFile: (file, at, length) => file.release(add(at, length)),
+};
+
+/** In place of a window's size: a spool, which has room for everything. */
+export const SPOOL = Number.POSITIVE_INFINITY;
+
+/** The file of a spool that holds no data, where only the positions matter. */
+class NoFile extends SpoolFile {
+  constructor() {
+    super({ fd: -1, folder: "", punches: true, zeroesInPlace: true }, new Counters());
+  }
+
+  override punch(): void {}
+}
 
 /** Applies {@link SequentialRule}, the rule of real streams, with a window of this size. */
 export class WindowTrial {
@@ -23,21 +41,24 @@ export class WindowTrial {
   alive = true;
   /** It would hold too many runs to track, so it is not known whether it suffices. */
   scattered = false;
+  /** The most bytes that a spool held at once. */
+  mostHeld = 0;
   readonly #rule: SequentialRule;
   readonly #keeps: boolean;
 
   /**
    * @param size of the stream in bytes
-   * @param window bytes; 0 is none
+   * @param window bytes; 0 is none, {@link SPOOL} is a spool
    * @param keeps holds the data, too, and goes on after a WRITE that it has refused
+   * @param file where a spool holds the data
    */
   constructor(
     size: Offset,
     readonly window: number,
     keeps = false,
+    file: SpoolFile = new NoFile(),
   ) {
-    const options = keeps ? {} : { allocate: () => scratch };
-    this.#rule = new SequentialRule(size, window > 0 ? new Window(window, options) : undefined);
+    this.#rule = new SequentialRule(size, windowOf(window, keeps, file));
     this.#keeps = keeps;
   }
 
@@ -64,7 +85,12 @@ export class WindowTrial {
     if (this.#over) return;
     if (plan.kind === "hold") this.#hold(add(offset, plan.skip), plan.emit);
     else rule.claim();
-    while (rule.windowIsNext) rule.advance(nowhere);
+    this.#advance();
+  }
+
+  /** Lets go by what is next in sequence. */
+  #advance(): void {
+    while (this.#rule.windowIsNext) this.#rule.advance(nowhere);
   }
 
   #plan(offset: Offset, length: number): void {
@@ -76,11 +102,17 @@ export class WindowTrial {
   }
 
   #hold(start: Offset, length: number): void {
-    const { window } = this.#rule;
+    const rule = this.#rule;
+    const window = rule.window as Window;
     const end = add(start, length);
-    window?.reserve(start, end);
-    window?.hold(start, end);
-    if ((window?.runs ?? 0) <= MOST_RUNS) return;
+    rule.reserve(start, end);
+    window.hold(start, end);
+    if (this.window === SPOOL) {
+      this.mostHeld = Math.max(this.mostHeld, Number(window.held));
+      return;
+    }
+    // Which blocks were needed takes longer to count the more runs there are.
+    if (window.runs <= MOST_RUNS) return;
     this.scattered ||= this.alive;
     this.alive = false;
   }
@@ -92,10 +124,15 @@ export class WindowTrial {
 
   /** A WRITE_ZEROES. @returns false when it is late */
   zero(offset: Offset, length: Offset): boolean {
-    if (this.#over || this.#rule.zero(offset, length) === NBD_OK) return true;
-    this.alive = false;
-    if (this.#keeps) this.#rule.zero(offset, length, true);
-    return false;
+    if (this.#over) return true;
+    const rule = this.#rule;
+    const late = rule.zero(offset, length) !== NBD_OK;
+    if (late) {
+      this.alive = false;
+      if (this.#keeps) rule.zero(offset, length, true);
+    }
+    this.#advance();
+    return !late;
   }
 
   /** A READ. @returns the same as `SequentialRule.read` */
@@ -114,4 +151,10 @@ export class WindowTrial {
   dataAt(offset: Offset): [data: boolean, until: Offset | undefined] {
     return this.#rule.dataAt(offset);
   }
+}
+
+function windowOf(window: number, keeps: boolean, spool: SpoolFile): Window | undefined {
+  if (window === SPOOL) return new Window(0, { spool });
+  if (window === 0) return undefined;
+  return new Window(window, keeps ? {} : { allocate: () => scratch });
 }

@@ -1,14 +1,18 @@
-/** Records the requests of clients, and which windows would have sufficed for them. */
+/** Records the requests of clients, and which windows would have sufficed for them, or whether a spool would. */
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";
 import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { describe } from "../failure.ts";
 import type { BackwardRequest, DryRunFindings, Tally } from "../messages.ts";
-import { WindowTrial } from "./window-trial.ts";
+import type { SpoolFile } from "../spool-file.ts";
+import { SPOOL, WindowTrial } from "./window-trial.ts";
 
-/** The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 16 GiB, the largest. */
-const WINDOWS = [0, ...Array.from({ length: 15 }, (_, i) => 2 ** (20 + i))];
+/**
+ * The windows that are tried, in bytes: none, and the powers of two from 1 MiB to 1 GiB. For a client that needs
+ * more than that a spool is the better choice.
+ */
+const WINDOWS = [0, ...Array.from({ length: 11 }, (_, i) => 2 ** (20 + i))];
 
 /** The most backward requests that are remembered one by one. */
 const MOST_PLACES = 8;
@@ -28,8 +32,8 @@ class Count implements Tally {
 }
 
 /**
- * Takes requests in any order, and counts them. A READ gets the reply of a stream with one of the windows; the
- * windows that would have replied otherwise are ruled out.
+ * Takes requests in any order, and counts them. A READ gets the reply of a stream with one of the windows, or with
+ * a spool; what would have replied otherwise is ruled out.
  */
 export class WriteLog {
   /** The size of the disk in bytes: whole sectors. */
@@ -53,7 +57,8 @@ export class WriteLog {
   /** The trial whose replies clients get. */
   readonly #answering: WindowTrial;
   readonly #windowless: WindowTrial;
-  /** A larger window was ruled out only by its replies. */
+  readonly #spool: WindowTrial;
+  /** A larger window, or a spool, was ruled out only by its replies. */
   #undecided = false;
   readonly #places: BackwardRequest[] = [];
   #farthest: Offset = 0;
@@ -61,16 +66,19 @@ export class WriteLog {
   /**
    * @param size the stream's length in bytes
    * @param window of the stream that replies, in bytes: one of those that are tried
+   * @param file of the spool of the stream that replies, in place of the window
    */
-  constructor(size: Offset, window: number) {
+  constructor(size: Offset, window: number, file?: SpoolFile) {
     this.#size = size;
     this.advertised = advertisedSize(size);
-    const kept = [0, window];
-    this.#trials = WINDOWS.map((each) => new WindowTrial(size, each, kept.includes(each)));
+    const kept = file === undefined ? [0, window] : [0];
+    this.#spool = new WindowTrial(size, SPOOL, file !== undefined, file);
+    const windows = WINDOWS.map((each) => new WindowTrial(size, each, kept.includes(each)));
+    this.#trials = [...windows, this.#spool];
     const withWindow = (wanted: number) =>
-      this.#trials.find((trial) => trial.window === wanted) as WindowTrial;
+      windows.find((trial) => trial.window === wanted) as WindowTrial;
     this.#windowless = withWindow(0);
-    this.#answering = withWindow(window);
+    this.#answering = file === undefined ? withWindow(window) : this.#spool;
   }
 
   /** The number of READs below the head. */
@@ -161,7 +169,8 @@ export class WriteLog {
   }
 
   get findings(): DryRunFindings {
-    const fits = this.#trials.filter((trial) => trial.alive);
+    const spool = this.#spool;
+    const fits = this.#trials.filter((trial) => trial.alive && trial !== spool);
     const [fit] = fits;
     return {
       writes: this.#writes.tally,
@@ -181,6 +190,7 @@ export class WriteLog {
         needed: fit.needed,
         largest: (fits.at(-1) as WindowTrial).window,
       },
+      spool: spool.alive ? { needed: spool.mostHeld } : undefined,
       undecided: this.#undecided,
       scattered: this.#trials.some((trial) => trial.scattered),
     };

@@ -2,6 +2,7 @@
 import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
@@ -13,9 +14,11 @@ import {
   NBD_EINVAL,
   NBD_ENOSPC,
   NBD_ENOTSUP,
+  NBD_ESHUTDOWN,
   NBD_OK,
 } from "../../protocol/constants.ts";
-import { add, max, min, type Offset, subtract } from "../../protocol/offset.ts";
+import { add, max, min, type Offset, roundUp, subtract } from "../../protocol/offset.ts";
+import { SECTOR_SIZE } from "../../protocol/export.ts";
 import type { Channel } from "../channel.ts";
 import { SPLICE_MIN } from "../input.ts";
 import { keepFromFtl } from "../no-ftl.ts";
@@ -25,10 +28,13 @@ import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_INPUT, YIELD } from "../step
 import type { RequestHandler } from "../stream.ts";
 import { CREATION_PROBE } from "../write/other-requests.ts";
 import type { Changer, HoldState } from "./hold-state.ts";
-import { StoredBody } from "./stored-body.ts";
+import { PART, StoredBody } from "./stored-body.ts";
 
-/** Bytes of a hole that is made in one step, so that other connections have their turn. */
-const HOLE_PER_STEP = 2 ** 30;
+/** The most bytes of a READ that are copied behind their header. */
+const INLINE_MAX = 64 * 1024;
+
+/** The fewest bytes of a hole that the reply to a READ does not spell out. */
+const HOLE_MIN = 64 * 1024;
 
 export class HoldHandler implements RequestHandler, Changer {
   streamed = false;
@@ -43,6 +49,9 @@ export class HoldHandler implements RequestHandler, Changer {
   /** What is left to be zeroed, [at, end). */
   #zeroAt: Offset = 0;
   #zeroEnd: Offset = 0;
+  /** What is left to be read, [at, end). */
+  #readAt: Offset = 0;
+  #readEnd: Offset = 0;
   /** The reply to the current WRITE, WRITE_ZEROES or TRIM. */
   #status = NBD_OK;
   readonly #body: StoredBody;
@@ -61,12 +70,17 @@ export class HoldHandler implements RequestHandler, Changer {
     return this.#left > 0 && this.overtaken.covers(this.#at, add(this.#at, this.#left));
   }
 
-  get busy(): boolean {
+  get #changes(): boolean {
     return this.#left > 0 || this.#zeroAt < this.#zeroEnd;
   }
 
+  get busy(): boolean {
+    return this.#changes || this.#readAt < this.#readEnd;
+  }
+
   step(): Step {
-    return this.#left > 0 ? this.#payload() : this.#zeroMore();
+    if (this.#left > 0) return this.#payload();
+    return this.#zeroAt < this.#zeroEnd ? this.#zeroMore() : this.#readMore();
   }
 
   flush(): Step {
@@ -76,9 +90,11 @@ export class HoldHandler implements RequestHandler, Changer {
   serve(): Step {
     const { channel } = this;
     const { request, input } = channel;
-    if (request.type === NBD_CMD_READ) return this.#read();
     input.consumeHeader();
     switch (request.type) {
+      case NBD_CMD_READ:
+        this.#read();
+        break;
       case NBD_CMD_WRITE:
         return this.#write();
       case NBD_CMD_WRITE_ZEROES:
@@ -87,20 +103,15 @@ export class HoldHandler implements RequestHandler, Changer {
         return this.#trim();
       case NBD_CMD_FLUSH:
         // The disk does not outlive this process, so there is nothing to make safe.
-        channel.reply(channel.allows(NBD_CMD_FLAG_FUA) ? this.#failure : NBD_EINVAL);
+        channel.reply(channel.allows(NBD_CMD_FLAG_FUA) ? this.#stream.refusal : NBD_EINVAL);
         break;
       case NBD_CMD_BLOCK_STATUS:
-        channel.replyBlockStatus(this.#stream.advertised, (at) => this.#stream.spool.dataAt(at));
+        this.#blockStatus();
         break;
       default:
         channel.reply(NBD_EINVAL);
     }
     return MORE;
-  }
-
-  /** The `NBD_E*` of a stream that is broken; NBD_OK of one that is not. */
-  get #failure(): number {
-    return this.#stream.failure?.errno ?? NBD_OK;
   }
 
   refused(error: number): void {
@@ -109,14 +120,17 @@ export class HoldHandler implements RequestHandler, Changer {
   }
 
   abort(): boolean {
-    const midRequest = this.busy;
+    const midRequest = this.#changes;
     const { request } = this.channel;
-    if (midRequest && this.#status === NBD_OK) {
-      const end = add(request.offset, request.length);
-      this.#stream.cut(this, request, this.#left, request.offset, end);
+    // What a TRIM has not done is no loss.
+    if (midRequest && this.#status === NBD_OK && request.type !== NBD_CMD_TRIM) {
+      const { offset, length } = request;
+      const end = add(offset, this.#stream.inside(offset, length));
+      this.#stream.cut(this, request, this.#left, offset, end);
     }
     this.#left = 0;
     this.#zeroEnd = this.#zeroAt;
+    this.#readEnd = this.#readAt;
     return midRequest;
   }
 
@@ -136,10 +150,18 @@ export class HoldHandler implements RequestHandler, Changer {
    */
   #judge(flags: number): number {
     const { request } = this.channel;
-    const stream = this.#stream;
-    if (this.#failure !== NBD_OK) return this.#failure;
+    const { refusal, advertised } = this.#stream;
+    if (refusal !== NBD_OK) return refusal;
     if (!this.channel.allows(flags)) return NBD_EINVAL;
-    return add(request.offset, request.length) > stream.advertised ? NBD_ENOSPC : NBD_OK;
+    return add(request.offset, request.length) > advertised ? NBD_ENOSPC : NBD_OK;
+  }
+
+  /** A WRITE or WRITE_ZEROES is not done: unless it is empty, the stream lacks its data. */
+  #refuse(error: number): void {
+    const { request } = this.channel;
+    const stream = this.#stream;
+    // With a failure, the stream is truncated anyway.
+    if (stream.failure === undefined && request.length > 0) stream.refuse(request, error);
   }
 
   #write(): Step {
@@ -147,17 +169,15 @@ export class HoldHandler implements RequestHandler, Changer {
     const { request, input } = channel;
     const { offset, payload } = request;
     const stream = this.#stream;
-    if (stream.isOvertaken(this, offset, add(offset, payload))) return YIELD;
     this.#status = this.#judge(NBD_CMD_FLAG_FUA);
-    if (this.#status !== NBD_OK && this.#failure === NBD_OK && payload > 0) {
-      stream.refuse(request, this.#status);
-    }
-    this.#left = payload;
-    this.#at = offset;
+    if (this.#status !== NBD_OK) this.#refuse(this.#status);
     if (payload === 0) {
       channel.reply(this.#status);
       return MORE;
     }
+    if (stream.isOvertaken(this, offset, add(offset, payload))) return YIELD;
+    this.#left = payload;
+    this.#at = offset;
     if (this.#status === NBD_OK) {
       this.streamed = true;
       stream.moved(this);
@@ -171,77 +191,82 @@ export class HoldHandler implements RequestHandler, Changer {
   #payload(): Step {
     const { input, fd } = this.channel;
     const stream = this.#stream;
-    const end = add(this.#at, this.#left);
-    if (stream.isOvertaken(this, this.#at, end)) return YIELD;
+    const { spool } = stream;
+    if (stream.isOvertaken(this, this.#at, add(this.#at, this.#left))) return YIELD;
     const n = Math.min(this.#left, input.available);
-    const isStored = this.#status === NBD_OK && stream.failure === undefined;
+    const isStored = this.#status === NBD_OK && stream.refusal === NBD_OK;
     if (n > 0) {
-      const { address } = input;
-      const inside = Number(subtract(stream.inside(this.#at, n), this.#at));
+      const inside = Number(stream.inside(this.#at, n));
       if (isStored) {
-        if (
-          input
-            .peek(n)
-            .subarray(inside)
-            .some((byte) => byte !== 0)
-        )
-          this.#refuseTail();
-        if (inside > 0) {
-          return this.#store(n, () => stream.spool.write(this.#at, address, inside), input);
-        }
+        if (inside < n && !isZero(input.peek(n).subarray(inside))) this.#refuseTail();
+        if (inside > 0) this.#store(inside, () => spool.write(this.#at, input.address, inside));
       }
       input.consume(n);
-      this.#left -= n;
-      this.#at = add(this.#at, n);
-      return this.#moved();
+      return this.#moved(n);
     }
-    const length = Number(subtract(stream.inside(this.#at, this.#left), this.#at));
+    const length = Number(stream.inside(this.#at, this.#left));
     if (!isStored || !input.headersOnly || length < SPLICE_MIN) return input.receivePayload();
-    const taken = stream.spool.fill(fd, length);
+    const taken = spool.fill(fd, length);
     if (taken === WOULD_BLOCK) return WAIT_INPUT;
     if (taken === 0) return INPUT_ENDED;
-    return this.#store(taken, () => stream.spool.store(this.#at)) || CALLED;
+    this.#store(taken, () => spool.store(this.#at));
+    this.#moved(taken);
+    return CALLED;
   }
 
   /** Data behind the stream's end, in its last sector. */
   #refuseTail(): void {
     this.#status = NBD_ENOSPC;
-    this.#stream.refuse(this.channel.request, NBD_ENOSPC);
+    this.#refuse(NBD_ENOSPC);
   }
 
-  /** Stores `n` bytes of the payload. @param input has them; undefined if they have left the socket */
-  #store(n: number, store: () => void, input?: Channel["input"]): Step {
+  /** Stores `n` bytes of the payload, all of which are in the stream. */
+  #store(n: number, store: () => void): void {
     const stream = this.#stream;
+    const end = add(this.#at, n);
     // Even if the rest never comes.
-    stream.dataEnd = max(stream.dataEnd, stream.inside(this.#at, n));
+    stream.dataEnd = max(stream.dataEnd, end);
+    stream.changed(this, this.#at, end);
     this.#spooling(store);
-    input?.consume(n);
-    this.#left -= n;
-    this.#at = add(this.#at, n);
-    return this.#moved();
   }
 
-  /** Uses the spool, whose failure becomes the reply. */
+  /** Changes the disk, unless it must not change any more; a failure becomes the reply. */
   #spooling(work: () => void): void {
+    const { refusal } = this.#stream;
+    if (refusal !== NBD_OK) {
+      this.#status = refusal;
+      return;
+    }
     try {
       work();
     } catch (error) {
       if (!(error instanceof SpoolError)) throw error;
       this.#stream.endpointFailed(error);
-      this.#status = this.#failure;
+      this.#status = this.#stream.refusal;
     }
   }
 
-  /** A part of the payload has moved; the last part completes the WRITE. */
-  #moved(): Step {
-    if (this.#left > 0) return MORE;
-    const { offset, payload } = this.channel.request;
-    if (this.#status === NBD_OK) this.#status = this.#failure;
+  /** `n` bytes of the payload have gone; the last of them complete the WRITE. */
+  #moved(n: number): Step {
+    this.#left -= n;
+    this.#at = add(this.#at, n);
+    if (this.#left === 0) this.#complete();
+    return MORE;
+  }
+
+  /** Replies to a WRITE, WRITE_ZEROES or TRIM. */
+  #complete(): void {
+    const { offset, length, type } = this.channel.request;
+    const stream = this.#stream;
+    if (this.#status === NBD_OK) this.#status = stream.refusal;
     if (this.#status === NBD_OK) {
-      this.#stream.changed(this, offset, this.#stream.inside(offset, payload));
+      stream.completed(offset, add(offset, stream.inside(offset, length)));
+      if (type !== NBD_CMD_TRIM) stream.lengthen(add(offset, length));
+    } else if (this.#status === NBD_ESHUTDOWN) {
+      // It came too late to be a part of the stream.
+      this.#refuse(NBD_ESHUTDOWN);
     }
     this.channel.reply(this.#status);
-    return MORE;
   }
 
   #zero(): Step {
@@ -250,9 +275,7 @@ export class HoldHandler implements RequestHandler, Changer {
     const { punches } = stream.spool;
     const quick = punches ? NBD_CMD_FLAG_FAST_ZERO : 0;
     const status = this.#judge(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | quick);
-    if (status !== NBD_OK && this.#failure === NBD_OK && request.length > 0) {
-      stream.refuse(request, status);
-    }
+    if (status !== NBD_OK) this.#refuse(status);
     if (status !== NBD_OK || request.length === 0) {
       this.channel.reply(status);
       return MORE;
@@ -263,8 +286,7 @@ export class HoldHandler implements RequestHandler, Changer {
       this.channel.reply(NBD_ENOTSUP);
       return MORE;
     }
-    const end = add(request.offset, request.length);
-    return this.#beginZeroes(end > CREATION_PROBE);
+    return this.#beginZeroes(add(request.offset, request.length) > CREATION_PROBE);
   }
 
   /** The current WRITE_ZEROES wants room on the disk for its zeroes. */
@@ -274,12 +296,12 @@ export class HoldHandler implements RequestHandler, Changer {
 
   #trim(): Step {
     const { request } = this.channel;
-    let status = this.#judge(NBD_CMD_FLAG_FUA);
+    const stream = this.#stream;
+    // Where it is not offered it is as any command that is not known.
+    let status = stream.spool.punches ? this.#judge(NBD_CMD_FLAG_FUA) : NBD_EINVAL;
     // A client may do without a TRIM, so its refusal is no loss. It "SHOULD" be NBD_EINVAL past the end.
-    if (status === NBD_ENOSPC && this.#failure === NBD_OK) status = NBD_EINVAL;
-    if (status === NBD_OK && request.length > 0 && this.#stream.spool.punches) {
-      return this.#beginZeroes(true);
-    }
+    if (status === NBD_ENOSPC && stream.failure === undefined) status = NBD_EINVAL;
+    if (status === NBD_OK && request.length > 0) return this.#beginZeroes(true);
     this.channel.reply(status);
     return MORE;
   }
@@ -288,88 +310,144 @@ export class HoldHandler implements RequestHandler, Changer {
   #beginZeroes(moves: boolean): Step {
     const stream = this.#stream;
     const { offset, length } = this.channel.request;
-    const end = min(add(offset, length), stream.size);
+    const end = add(offset, stream.inside(offset, length));
     if (stream.isOvertaken(this, offset, end)) return YIELD;
-    this.#status = NBD_OK;
-    this.#zeroAt = offset;
-    // Behind the data there is a hole already.
-    this.#zeroEnd = this.#allocates ? end : min(end, stream.dataEnd);
     if (moves) {
       this.streamed = true;
       stream.moved(this);
     }
-    return this.#zeroAt < this.#zeroEnd ? MORE : this.#zeroed();
+    this.#status = NBD_OK;
+    this.#zeroAt = offset;
+    // Behind the data there is a hole already.
+    this.#zeroEnd = this.#allocates ? end : max(offset, min(end, stream.dataEnd));
+    stream.changed(this, this.#zeroEnd, end);
+    if (this.#zeroAt === this.#zeroEnd) this.#complete();
+    return MORE;
   }
 
   #zeroMore(): Step {
-    const { spool } = this.#stream;
+    const stream = this.#stream;
     const at = this.#zeroAt;
-    const length = Number(min(subtract(this.#zeroEnd, at), HOLE_PER_STEP));
-    this.#spooling(() => {
-      this.#zeroAt = add(at, spool.zero(at, length, this.#allocates));
-    });
-    if (this.#status !== NBD_OK) this.#zeroAt = this.#zeroEnd;
-    return this.#zeroAt < this.#zeroEnd ? CALLED : this.#zeroed();
-  }
-
-  #zeroed(): Step {
-    const { request } = this.channel;
-    const stream = this.#stream;
+    if (stream.isOvertaken(this, at, this.#zeroEnd)) return YIELD;
+    const length = subtract(this.#zeroEnd, at);
+    this.#status = stream.refusal;
     if (this.#status === NBD_OK) {
-      const end = min(add(request.offset, request.length), stream.size);
-      if (request.type === NBD_CMD_TRIM) stream.trimmed(this, request.offset, end);
-      else stream.changed(this, request.offset, end);
+      this.#spooling(() => {
+        this.#zeroAt = add(at, stream.spool.zero(at, length, this.#allocates));
+      });
+      stream.changed(this, at, this.#zeroAt);
     }
-    this.channel.reply(this.#status);
-    return MORE;
+    if (this.#status !== NBD_OK) this.#zeroAt = this.#zeroEnd;
+    if (this.#zeroAt === this.#zeroEnd) this.#complete();
+    return CALLED;
   }
 
-  #read(): Step {
+  /** Data up to the end of its sector: replies "SHOULD" have whole sectors, and zeroes may count as data. */
+  #blockStatus(): void {
     const { channel } = this;
-    const { request, replies, input } = channel;
-    const { offset } = request;
-    const stream = this.#stream;
-    const isValid = channel.isValidRead && add(offset, request.length) <= stream.advertised;
-    const length = Number(request.length);
-    if (isValid && length > 0 && length <= this.#body.inlineMax) {
-      const room = replies.makeRoom(length);
+    const { replies, request } = channel;
+    const { advertised, spool, refusal } = this.#stream;
+    if (refusal !== NBD_OK) {
+      replies.refuse(request, refusal, BROKEN);
+      return;
+    }
+    this.#reading(() => {
+      channel.replyBlockStatus(advertised, NBD_CMD_FLAG_FUA, (at) => {
+        const [data, until] = spool.dataAt(at);
+        return data && until !== undefined ? [data, roundUp(until, SECTOR_SIZE)] : [data, until];
+      });
+    });
+  }
+
+  #read(): void {
+    const { channel } = this;
+    const { request, replies } = channel;
+    const { offset, length } = request;
+    const end = add(offset, length);
+    if (!channel.isValidRead || end > this.#stream.advertised) {
+      replies.refuseInvalid(request);
+    } else if (length === 0) {
+      replies.nothing(request);
+    } else {
+      this.#readAt = offset;
+      this.#readEnd = end;
+    }
+  }
+
+  /** Sends the next part of a READ; only while no body of it is on its way. */
+  #readMore(): Step {
+    const { channel } = this;
+    const { request, replies } = channel;
+    const { refusal } = this.#stream;
+    if (channel.gone || refusal !== NBD_OK) {
+      if (!channel.gone) replies.refuse(request, refusal, BROKEN);
+      this.#readEnd = this.#readAt;
+      return MORE;
+    }
+    const left = Number(subtract(this.#readEnd, this.#readAt));
+    const { structured } = replies.negotiated;
+    const isUnfragmented = (request.flags & NBD_CMD_FLAG_DF) !== 0;
+    // In chunks, of which each has its data at hand, there can be an error behind some of them.
+    const part = structured && !isUnfragmented ? Math.min(left, PART) : left;
+    if (part <= INLINE_MAX) {
+      const room = replies.makeRoom(part);
       if (room !== MORE) return room;
     }
-    input.consumeHeader();
-    if (!isValid) {
-      replies.refuseInvalid(request);
-      return MORE;
-    }
-    if (stream.failure !== undefined) {
-      replies.refuse(request, stream.failure.errno, "the stream is broken");
-      return MORE;
-    }
-    try {
-      this.#replyRead(offset, length);
-    } catch (error) {
-      if (!(error instanceof SpoolError)) throw error;
-      stream.endpointFailed(error);
-      replies.refuse(request, this.#failure, "the spool cannot be read");
-    }
-    return MORE;
+    this.#reading(() => this.#replyPart(part, left, isUnfragmented));
+    return CALLED;
   }
 
-  #replyRead(offset: Offset, length: number): void {
+  /** @param part bytes that one chunk, or simple reply, takes at most, of all those that are left */
+  #replyPart(part: number, left: number, isUnfragmented: boolean): void {
     const { request, replies } = this.channel;
-    const { spool } = this.#stream;
-    const [data, until] = length === 0 ? [false, undefined] : spool.dataAt(offset);
-    if (!data && (until === undefined || until >= add(offset, length))) {
+    const at = this.#readAt;
+    const hole = this.#holeAt(at, left);
+    if (hole === left && at === request.offset) {
+      this.#readAt = this.#readEnd;
       replies.zeroes(request);
       return;
     }
-    // The start is read before the header is written, so that there can be an error instead.
-    this.#body.start(offset, length);
-    replies.data(request, offset, length, true);
-    if (length <= this.#body.inlineMax) {
-      this.#body.copyTo(replies.memory, replies.end);
-      replies.added(length);
-    } else {
+    if (replies.negotiated.structured && !isUnfragmented && (hole === left || hole >= HOLE_MIN)) {
+      this.#readAt = add(at, hole);
+      replies.hole(request, at, hole, hole === left);
+      return;
+    }
+    // The data is read before its header is written, so that there can be an error instead.
+    this.#body.start(at, part, isUnfragmented);
+    this.#readAt = add(at, part);
+    replies.data(request, at, part, part === left);
+    if (part > INLINE_MAX) {
       replies.follow(this.#body);
+      return;
+    }
+    this.#body.copyTo(replies.memory, replies.end);
+    replies.added(part);
+  }
+
+  /** Bytes of a hole at a position, at most `length`. */
+  #holeAt(at: Offset, length: number): number {
+    const [data, until] = this.#stream.spool.dataAt(at);
+    if (data) return 0;
+    return until === undefined ? length : Number(min(subtract(until, at), length));
+  }
+
+  /** Reads from the spool, whose failure becomes the reply to the current READ or BLOCK_STATUS. */
+  #reading(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof SpoolError)) throw error;
+      const { replies, request } = this.channel;
+      this.#stream.endpointFailed(error);
+      this.#readEnd = this.#readAt;
+      replies.refuse(request, this.#stream.refusal, "the spool cannot be read");
     }
   }
+}
+
+/** What clients are told that take a text. */
+const BROKEN = "the stream is broken, or goes out already";
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
 }

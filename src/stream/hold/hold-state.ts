@@ -1,7 +1,8 @@
 /** The state that all connections to a stream that is held back share. */
 import type { EndpointError } from "../../endpoint/error.ts";
 import type { Failure } from "../../messages/notice.ts";
-import { add, max, type Offset } from "../../protocol/offset.ts";
+import { NBD_ESHUTDOWN, NBD_OK } from "../../protocol/constants.ts";
+import { max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import { advertisedSize } from "../../protocol/export.ts";
 import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
@@ -14,8 +15,9 @@ import type { SpoolFile } from "../spool-file.ts";
 /** The handler of a connection that may change the disk. */
 export interface Changer extends Mover {
   /**
-   * What connections that began later have changed. An older connection that wants to change it too repeats
-   * what its client has sent on a later one, where newer data may have followed.
+   * What connections that began later have changed, even by requests that are not complete yet. An older
+   * connection that wants to change it too repeats what its client has sent on a later one, where newer data
+   * may have followed.
    */
   readonly overtaken: Runs;
 }
@@ -43,6 +45,8 @@ export abstract class HoldState {
   dataEnd: Offset = 0;
   /** How often the disk has changed. */
   moves = 0;
+  /** Where the stream ends; undefined while clients may write. */
+  protected until: Offset | undefined;
   readonly post: (event: StreamEvent) => void;
   /** Undefined where clients may not come back. */
   readonly reconnects: ReconnectTracker | undefined;
@@ -61,6 +65,11 @@ export abstract class HoldState {
     if (reconnect) this.reconnects = new ReconnectTracker(post);
   }
 
+  /** The `NBD_E*` for all requests once the stream is broken, or goes out; NBD_OK before. */
+  get refusal(): number {
+    return this.failure?.errno ?? (this.until === undefined ? NBD_OK : NBD_ESHUTDOWN);
+  }
+
   /** Breaks the stream. Only the first reason counts. */
   break(failure: Failure): void {
     if (this.failure !== undefined) return;
@@ -72,7 +81,7 @@ export abstract class HoldState {
   abstract endpointFailed(error: EndpointError): void;
 
   protected spoolFailed(error: EndpointError, counters: Counters): void {
-    this.break(spoolFailed(this.spool.folder, error, counters));
+    this.break(spoolFailed(this.spool, error, counters));
   }
 
   /** A WRITE or WRITE_ZEROES is refused: the stream lacks its data. */
@@ -90,7 +99,7 @@ export abstract class HoldState {
    * @returns true if so
    */
   isOvertaken(by: Changer, start: Offset, end: Offset): boolean {
-    if (!by.overtaken.overlaps(start, end)) return false;
+    if (start >= end || !by.overtaken.overlaps(start, end)) return false;
     this.reconnects?.replace(by);
     return true;
   }
@@ -101,24 +110,21 @@ export abstract class HoldState {
     this.reconnects?.moved(by);
   }
 
-  /** A WRITE or WRITE_ZEROES has changed [start, end). */
+  /** A request has changed [start, end), which may be only a part of what it changes. */
   changed(by: Changer, start: Offset, end: Offset): void {
-    this.end = max(this.end, end);
-    this.trimmed(by, start, end);
-  }
-
-  /** A TRIM has changed [start, end), which does not lengthen the stream. */
-  trimmed(by: Changer, start: Offset, end: Offset): void {
-    this.moves++;
-    if (this.reconnects === undefined) return;
-    this.#missing.remove(start, end);
     for (const other of this.#changers) {
       if (other.channel.id < by.channel.id) other.overtaken.add(start, end);
     }
   }
 
+  /** A WRITE, WRITE_ZEROES or TRIM for [start, end) is complete. */
+  completed(start: Offset, end: Offset): void {
+    this.moves++;
+    this.#missing.remove(start, end);
+  }
+
   /**
-   * A connection is gone in the middle of a request for [start, end), which may be changed in part.
+   * A connection is gone in the middle of a WRITE or WRITE_ZEROES for [start, end), which may be changed in part.
    *
    * @param missing bytes of its payload that have not arrived
    */
@@ -144,9 +150,13 @@ export abstract class HoldState {
     this.reconnects?.closed(by);
   }
 
-  /** The end of [start, start + length) within the stream, whose last sector may be advertised as longer. */
-  inside(start: Offset, length: number): Offset {
-    const end = add(start, length);
-    return end > this.size ? max(start, this.size) : end;
+  /** A WRITE or WRITE_ZEROES up to a position is complete. */
+  lengthen(end: Offset): void {
+    this.end = max(this.end, min(end, this.size));
+  }
+
+  /** How many of `length` bytes are in the stream, whose last sector may be advertised as longer. */
+  inside(at: Offset, length: Offset): Offset {
+    return at < this.size ? min(length, subtract(this.size, at)) : 0;
   }
 }

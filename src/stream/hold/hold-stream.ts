@@ -27,10 +27,10 @@ export class HoldStream extends HoldState implements Stream {
   readonly #sinkOf: (endpoint: EndpointHandle) => Sink;
   readonly #counters: Counters;
   #outlet: Outlet | undefined;
-  /** Where the stream ends; undefined while clients may write. */
-  #until: Offset | undefined;
   /** The position of what is emitted next. */
   #head: Offset = 0;
+  /** The reader may see the end, "asks" and "asked" only when {@link confirmEnd} was called. */
+  #end: "asks" | "asked" | "confirmed" = "confirmed";
 
   constructor(options: HoldStreamOptions) {
     super(options);
@@ -40,7 +40,7 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   #outletOf(sink: Sink): Outlet {
-    return new Outlet(sink, this.#counters, this.spool.folder, (failure) => this.break(failure));
+    return new Outlet(sink, this.#counters, this.spool, (failure) => this.break(failure));
   }
 
   takeSink(endpoint: EndpointHandle): void {
@@ -77,7 +77,7 @@ export class HoldStream extends HoldState implements Stream {
   }
 
   reported(revents: number, finishing: boolean): void {
-    this.#outlet?.reported(revents, finishing && this.#head === this.#until);
+    this.#outlet?.reported(revents, finishing && this.#head === this.until);
   }
 
   endpointFailed(error: EndpointError): void {
@@ -85,37 +85,55 @@ export class HoldStream extends HoldState implements Stream {
     else this.#outlet.failed(error);
   }
 
+  beforeSleep(): void {
+    this.spool.remeasure();
+  }
+
   processExited(): void {
     // Only a source's exit status matters before the end of the stream.
   }
 
-  finish(short: ShortStream): void {
-    this.#until = short === "pad" ? this.size : min(this.end, this.size);
+  finish(short: ShortStream, asks: boolean): void {
+    if (asks) this.#end = "asks";
+    this.until = short === "pad" ? this.size : min(this.end, this.size);
   }
 
   complete(): boolean {
-    if (this.#outlet?.isOpen !== true) return false;
-    const { emitter } = this.#outlet;
-    while (emitter.flush()) {
-      if (this.#head === this.#until) return this.#outlet.complete();
-      this.#queueNext(this.#until as Offset);
+    const outlet = this.#outlet;
+    if (outlet?.isOpen !== true) return false;
+    return outlet.emitAll(() => this.#queueNext()) && this.#finished(outlet);
+  }
+
+  #finished(outlet: Outlet): boolean {
+    if (outlet.complete(this.#end === "confirmed")) return true;
+    if (outlet.isTaken && this.#end === "asks") {
+      this.#end = "asked";
+      this.post({ type: "at-end" });
     }
     return false;
   }
 
-  /** Queues the next hole or the next run of data; only while nothing is queued. */
-  #queueNext(until: Offset): void {
+  confirmEnd(): void {
+    this.#end = "confirmed";
+  }
+
+  /** Queues the next hole or the next run of data. @returns false at the end of the stream */
+  #queueNext(): boolean {
+    const until = this.until as Offset;
+    const at = this.#head;
+    if (at === until) return false;
     const { emitter } = this.#outlet as Outlet;
-    const [data, end] = this.spool.dataAt(this.#head);
-    const next = min(end ?? until, until);
-    const length = subtract(next, this.#head);
-    if (data) emitter.pushFile(this.spool, this.#head, length);
+    const [data, end] = this.spool.dataAt(at);
+    this.#head = min(end ?? until, until);
+    const length = subtract(this.#head, at);
+    if (data) emitter.pushFile(this.spool, at, length);
     else emitter.pushZeroes(length);
-    this.#head = next;
+    return true;
   }
 
   get completeInterval(): number {
-    return this.#outlet?.completeInterval ?? Number.POSITIVE_INFINITY;
+    if (this.#outlet === undefined || this.#end === "asked") return Number.POSITIVE_INFINITY;
+    return this.#outlet.completeInterval;
   }
 
   close(): Ended {

@@ -7,15 +7,14 @@ import { keepFromFtl } from "../no-ftl.ts";
 import type { Body } from "../replies.ts";
 import type { SpoolFile } from "../spool-file.ts";
 
-const BUFFER_SIZE = 256 * 1024;
+/** Bytes that are read at once; more only where the client wants them unfragmented. */
+export const PART = 256 * 1024;
 
 /**
  * Reads through memory: a client that has the pages of a file in its socket, as after sendfile(2), would see what
  * is written there later.
  */
 export class StoredBody implements Body {
-  /** The most bytes that are copied behind their header. */
-  readonly inlineMax = 64 * 1024;
   readonly #spool: SpoolFile;
   /** Allocated for the first READ of a connection. */
   #buffer: Memory | undefined;
@@ -31,20 +30,28 @@ export class StoredBody implements Body {
     this.#spool = spool;
   }
 
-  /** Begins, and reads the first part. @throws SpoolError */
-  start(at: Offset, length: number): void {
+  /**
+   * Begins, and reads the first {@link PART}.
+   *
+   * @param whole reads all of it, so that {@link send} cannot fail because of the spool
+   * @throws SpoolError
+   */
+  start(at: Offset, length: number, whole = false): void {
+    const large = whole && length > PART;
+    if (large || this.#buffer === undefined || this.#buffer.length > PART) {
+      this.#buffer = new Memory(large ? length : PART);
+    }
     this.#at = at;
     this.#left = length;
-    this.#fill();
+    this.#fill(this.#buffer);
   }
 
-  /** Copies the first part, which is everything up to {@link inlineMax}. */
+  /** Copies the first part. */
   copyTo(memory: Memory, place: number): void {
     memory.copyFrom(this.#buffer as Memory, 0, this.#end, place);
   }
 
-  #fill(): void {
-    const buffer = (this.#buffer ??= new Memory(BUFFER_SIZE));
+  #fill(buffer: Memory): void {
     const length = Math.min(this.#left, buffer.length);
     this.#spool.read(this.#at, buffer, 0, length);
     this.#at = add(this.#at, length);
@@ -54,15 +61,18 @@ export class StoredBody implements Body {
   }
 
   send(fd: number): boolean {
+    const buffer = this.#buffer as Memory;
     for (;;) {
-      const buffer = this.#buffer as Memory;
       while (this.#first < this.#end) {
         const n = send(fd, buffer.at(this.#first), this.#end - this.#first);
         if (n === WOULD_BLOCK) return false;
         this.#first += n;
       }
-      if (this.#left === 0) return true;
-      this.#fill();
+      if (this.#left === 0) break;
+      this.#fill(buffer);
     }
+    // Such READs are rare.
+    if (buffer.length > PART) this.#buffer = undefined;
+    return true;
   }
 }

@@ -114,7 +114,7 @@ export class ReadHandler implements RequestHandler, Reader {
     switch (request.type) {
       case NBD_CMD_BLOCK_STATUS:
         // Everything counts as data, because the source is not known in advance.
-        channel.replyBlockStatus(this.#stream.rule.advertised, () => [true, undefined]);
+        channel.replyBlockStatus(this.#stream.rule.advertised, 0, () => [true, undefined]);
         break;
       case NBD_CMD_WRITE:
       case NBD_CMD_WRITE_ZEROES:

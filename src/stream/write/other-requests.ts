@@ -40,7 +40,7 @@ export function serveOther(channel: Channel, stream: WriteState, by: Mover): boo
     case NBD_CMD_BLOCK_STATUS: {
       const { rule } = stream;
       // Below the head all is data; ahead of it there are zeroes, except for the data in the window.
-      channel.replyBlockStatus(rule.advertised, (offset) => rule.dataAt(offset));
+      channel.replyBlockStatus(rule.advertised, stream.fua, (offset) => rule.dataAt(offset));
       return false;
     }
     default:

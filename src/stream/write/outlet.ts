@@ -5,7 +5,7 @@ import type { Sink } from "../../endpoint/sinks/sink.ts";
 import type { Failure } from "../../messages/notice.ts";
 import type { Counters } from "../counters.ts";
 import { readerGone, sinkFailed, spoolFailed } from "../failure.ts";
-import { SpoolError } from "../spool-file.ts";
+import { SpoolError, type SpoolFile } from "../spool-file.ts";
 import { Emitter } from "./emitter.ts";
 
 /**
@@ -14,28 +14,39 @@ import { Emitter } from "./emitter.ts";
  */
 const DRAIN_INTERVAL = 5;
 
+/**
+ * The most bytes, and things that are queued one by one, between two looks at signals and clients: a file
+ * takes everything at once.
+ */
+const BYTES_PER_TURN = 64 * 1024 * 1024;
+const RUNS_PER_TURN = 256;
+
 /** A sink with its queue. */
 export class Outlet {
   readonly emitter: Emitter;
   readonly #sink: Sink;
-  readonly #spoolFolder: string;
+  readonly #spool: SpoolFile | undefined;
   readonly #onLoss: (failure: Failure) => void;
+  /** The reader had taken everything when {@link complete} was called last. */
+  isTaken = false;
   /** The reader has taken everything and left. */
   #readerDone = false;
   #drainInterval = 1;
+  /** {@link emitAll} goes on at once. */
+  #interrupted = false;
 
   /**
-   * @param spoolFolder where data for the sink may come from, for messages
+   * @param spool where data for the sink may come from
    * @param onLoss called when the sink, or the spool, is of no use any more
    */
   constructor(
     sink: Sink,
     counters: Counters,
-    spoolFolder: string,
+    spool: SpoolFile | undefined,
     onLoss: (failure: Failure) => void,
   ) {
     this.#sink = sink;
-    this.#spoolFolder = spoolFolder;
+    this.#spool = spool;
     this.#onLoss = onLoss;
     this.emitter = new Emitter(sink, counters);
   }
@@ -87,7 +98,7 @@ export class Outlet {
     const { counters } = this.emitter;
     this.#lose(
       error instanceof SpoolError
-        ? spoolFailed(this.#spoolFolder, error, counters)
+        ? spoolFailed(this.#spool as SpoolFile, error, counters)
         : sinkFailed(this.#sink.name, error, counters.emitted),
     );
   }
@@ -98,15 +109,43 @@ export class Outlet {
     this.#sink.close();
   }
 
-  /** Waits until the reader has taken everything that was queued, and closes the sink. @returns true when that is done */
-  complete(): boolean {
-    if (this.#sink.unread() === 0 && this.#sink.complete()) return true;
+  /**
+   * Emits what is queued, and then what `queueNext` queues, again and again.
+   *
+   * @param queueNext returns false when there is nothing more
+   * @returns true then; false when the sink would block, or others have their turn first
+   * @throws EndpointError
+   */
+  emitAll(queueNext: () => boolean): boolean {
+    const { emitter } = this;
+    const limit = emitter.counters.emitted + BYTES_PER_TURN;
+    this.#interrupted = false;
+    for (let runs = RUNS_PER_TURN; emitter.flush(); runs--) {
+      this.#interrupted = runs === 0 || emitter.counters.emitted >= limit;
+      if (this.#interrupted) return false;
+      if (!queueNext()) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Waits until the reader has taken everything that was queued, and closes the sink.
+   *
+   * @param mayEnd false while the reader must not see the end
+   * @returns true when that is done
+   * @throws EndpointError of the sink, and of the spool if not all that came from it was what had been put there
+   */
+  complete(mayEnd = true): boolean {
+    this.#spool?.check();
+    this.isTaken = this.#sink.unread() === 0;
+    if (this.isTaken && mayEnd && this.#sink.complete()) return true;
     this.#drainInterval = Math.min(2 * this.#drainInterval, DRAIN_INTERVAL);
     return false;
   }
 
-  /** Milliseconds after which {@link complete} has to be called again. */
+  /** Milliseconds after which {@link emitAll} or {@link complete} has to be called again. */
   get completeInterval(): number {
+    if (this.#interrupted) return 0;
     if (this.emitter.idle) return this.#drainInterval;
     return this.emitter.ready ? 0 : Number.POSITIVE_INFINITY;
   }

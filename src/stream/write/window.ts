@@ -66,12 +66,12 @@ export class Window {
 
   /** Where the first held run starts; undefined when nothing is held. */
   get start(): Offset | undefined {
-    return this.#runs.first?.start;
+    return this.#runs.start;
   }
 
   /** Where the last held run ends; undefined when nothing is held. */
   get end(): Offset | undefined {
-    return this.#runs.last?.end;
+    return this.#runs.end;
   }
 
   /** Bytes that are held. */
@@ -95,23 +95,26 @@ export class Window {
   }
 
   /**
-   * Takes the memory for [start, end), where it fits, until {@link hold} or {@link forget}.
+   * Takes the memory for [start, end), which is not empty, where it fits, until {@link hold} or {@link forget}.
    *
    * @param out the sink has taken what the last shift gave out, so its memory may be used again
    */
   reserve(start: Offset, end: Offset, out = true): void {
     if (out) this.#recycle();
-    eachBlock(BLOCK, start, end, (key) => {
+    const last = blockOf(subtract(end, 1), BLOCK);
+    for (let key = blockOf(start, BLOCK); key <= last; key = add(key, 1)) {
       this.#reserveBlock(key);
       this.#arriving.set(key, (this.#arriving.get(key) ?? 0) + 1);
-    });
+    }
   }
 
   #reserveBlock(key: Offset): void {
     if (this.#blocks.has(key)) return;
     const from = blockStart(key, BLOCK);
     if (this.#spooled.has(from)) return;
-    if (this.spool === undefined || (this.#blocks.size + 1) * BLOCK <= this.size) {
+    // What is on its way to the sink takes memory, too.
+    const taken = this.#blocks.size + this.#leaving.length;
+    if (this.spool === undefined || (taken + 1) * BLOCK <= this.size) {
       this.#blocks.set(key, this.#free.pop() ?? this.#allocate());
       return;
     }
@@ -126,19 +129,24 @@ export class Window {
    * @throws SpoolError
    */
   put(at: Offset, address: number, length: number): void {
-    const from = (position: Offset) => address + Number(subtract(position, at));
-    this.#eachPart(at, add(at, length), {
-      inMemory: (block, place, part, position) =>
-        block.copyFromAddress(from(position), part, place),
-      inSpool: (spool, position, part) => spool.write(position, from(position), part),
-    });
+    for (let done = 0; done < length;) {
+      const position = add(at, done);
+      let part = this.spooledFrom(position, length - done);
+      if (part > 0) {
+        this.spool?.write(position, address + done, part);
+      } else {
+        const place = placeIn(position, BLOCK);
+        part = Math.min(length - done, BLOCK - place);
+        this.#block(blockOf(position, BLOCK)).copyFromAddress(address + done, part, place);
+      }
+      done += part;
+    }
   }
 
   /** How many bytes of [at, at + length), which is reserved, go into the spool before others do not. */
   spooledFrom(at: Offset, length: number): number {
-    const run = this.#spooled.at(at);
-    if (run === undefined || run.start > at) return 0;
-    return Number(min(subtract(run.end, at), length));
+    const end = this.#spooled.endAt(at);
+    return end === undefined ? 0 : Number(min(subtract(end, at), length));
   }
 
   /** A copy of what was put into [start, end), which is reserved. @throws SpoolError */
@@ -181,13 +189,16 @@ export class Window {
     }
   }
 
-  /** Copies bytes over data that is held in memory; leaves out those whose position is not held. */
+  /**
+   * Copies bytes over data that is held; leaves out those whose position is not held.
+   *
+   * @throws SpoolError
+   */
   overwrite(at: Offset, bytes: Uint8Array): void {
+    const memory = new Memory(bytes);
     this.#runs.each(at, add(at, bytes.length), (from, to) => {
-      eachBlock(BLOCK, from, to, (key, place, length) => {
-        const done = Number(subtract(add(blockStart(key, BLOCK), place), at));
-        this.#block(key).bytes.set(bytes.subarray(done, done + length), place);
-      });
+      const done = Number(subtract(from, at));
+      this.put(from, memory.at(done), Number(subtract(to, from)));
     });
   }
 
@@ -198,7 +209,8 @@ export class Window {
   /** Counts [start, end), which was reserved, as held. */
   hold(start: Offset, end: Offset): void {
     this.#runs.add(start, end);
-    eachBlock(BLOCK, start, end, (key) => this.#arrived(key));
+    const last = blockOf(subtract(end, 1), BLOCK);
+    for (let key = blockOf(start, BLOCK); key <= last; key = add(key, 1)) this.#arrived(key);
   }
 
   /** A WRITE into [start, end) did not arrive completely: releases what only it has reserved. */
@@ -225,28 +237,28 @@ export class Window {
    */
   countNeeded(offset: Offset): void {
     if (this.#blocks.size * BLOCK <= this.needed) return;
-    const index = this.#runs.indexAt(offset);
-    if (index === this.#runs.count) return;
-    this.needed = Math.max(this.needed, this.#blocksFrom(index) * BLOCK);
+    const run = this.#runs.at(offset);
+    if (run === undefined) return;
+    this.needed = Math.max(this.needed, this.#blocksFrom(run.start) * BLOCK);
   }
 
-  /** Blocks in which the run of this index lies, or one behind it. */
-  #blocksFrom(index: number): number {
+  /** Blocks in which the run lies that starts at `start`, or one behind it. */
+  #blocksFrom(start: Offset): number {
     const runs = this.#runs;
     // All blocks without those below are quicker to count, unless some hold nothing yet.
-    if (index > runs.count / 2 || this.#arriving.size > 0) return blocksOf(runs.slice(index));
-    const below = runs.slice(0, index);
-    const last = below.at(-1);
-    const first = blockOf((runs.slice(index, index + 1)[0] as Run).start, BLOCK);
-    const shared = last !== undefined && lastBlockOf(last) === first;
-    return this.#blocks.size - blocksOf(below) + (shared ? 1 : 0);
+    if (runs.countBelow(start) > runs.count / 2 || this.#arriving.size > 0) {
+      return blocksOf(runs, start, runs.end as Offset).count;
+    }
+    const below = blocksOf(runs, 0, start);
+    const isShared = below.last === blockOf(start, BLOCK);
+    return this.#blocks.size - below.count + (isShared ? 1 : 0);
   }
 
   /** Drops the data below `head`. */
   trim(head: Offset): void {
-    const runs = this.#runs;
-    for (let first = runs.first; first !== undefined && first.start < head; first = runs.first) {
-      this.#drop(first.start, min(first.end, head), this.#free);
+    for (let start = this.start; start !== undefined && start < head; start = this.start) {
+      const { end } = this.#runs.at(start) as Run;
+      this.#drop(start, min(end, head), this.#free);
     }
   }
 
@@ -258,16 +270,20 @@ export class Window {
    */
   shift(target: ShiftTarget, limit?: Offset): Offset {
     this.#recycle();
-    const { start, end: runEnd } = this.#runs.first as Run;
-    const last = min(runEnd, limit ?? runEnd);
-    const spooled = this.#spooled.at(start);
-    if (this.spool !== undefined && spooled !== undefined && spooled.start <= start) {
-      const end = min(min(last, spooled.end), add(start, SPOOL_PIECE));
+    const run = this.runAt(0) as Run;
+    const { start } = run;
+    const last = min(run.end, limit ?? run.end);
+    const spooledEnd = this.#spooled.endAt(start);
+    if (this.spool !== undefined && spooledEnd !== undefined) {
+      const end = min(min(last, spooledEnd), add(start, SPOOL_PIECE));
       target.pushFile(this.spool, start, subtract(end, start));
       this.#drop(start, end, this.#leaving);
       return end;
     }
-    const end = min(min(last, spooled?.start ?? last), add(start, BLOCK * MAX_PIECES));
+    const end = min(
+      min(last, this.#spooled.at(start)?.start ?? last),
+      add(start, BLOCK * MAX_PIECES),
+    );
     eachBlock(BLOCK, start, end, (key, place, length) => {
       target.pushBytes(this.#block(key).at(place), length);
     });
@@ -333,19 +349,15 @@ export class Window {
   }
 }
 
-function lastBlockOf({ end }: Run): Offset {
-  return blockOf(subtract(end, 1), BLOCK);
-}
-
-/** The number of blocks of runs, which are in order and disjoint. */
-function blocksOf(runs: readonly Run[]): number {
-  let blocks = 0;
+/** The number of blocks in which the parts of runs in [start, end) lie, and the last of them. */
+function blocksOf(runs: Runs, start: Offset, end: Offset): { count: number; last: Offset } {
+  let count = 0;
   let last: Offset = -1;
-  for (const run of runs) {
-    const first = blockOf(run.start, BLOCK);
-    const end = lastBlockOf(run);
-    blocks += Number(subtract(end, first)) + (first === last ? 0 : 1);
-    last = end;
-  }
-  return blocks;
+  runs.each(start, end, (from, to) => {
+    const first = blockOf(from, BLOCK);
+    const isShared = first === last;
+    last = blockOf(subtract(to, 1), BLOCK);
+    count += Number(subtract(last, first)) + (isShared ? 0 : 1);
+  });
+  return { count, last };
 }

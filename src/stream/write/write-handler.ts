@@ -4,6 +4,7 @@ import { WOULD_BLOCK } from "../../../ffi/errno.ts";
 import { bytesReadable } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { recv } from "../../../ffi/socket.ts";
+import type { Failure } from "../../messages/notice.ts";
 import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
@@ -290,7 +291,8 @@ export class WriteHandler implements RequestHandler, Writer {
     this.#drop = plan.tail;
     if (held) {
       this.#heldStart = start;
-      [this.#ownStart, this.#ownEnd] = [start, this.#heldEnd];
+      this.#ownStart = start;
+      this.#ownEnd = this.#heldEnd;
       rule.reserve(start, this.#heldEnd, emitter.idle);
       if (sent !== undefined) this.#stream.holding.add(this);
     } else {
@@ -307,7 +309,9 @@ export class WriteHandler implements RequestHandler, Writer {
       input.headersOnly = request.payload >= SPLICE_MIN;
     } else {
       // Data that may have to be compared has to go through memory.
-      this.#recent.add(request.offset, add(request.offset, request.payload));
+      const end = add(request.offset, request.payload);
+      this.#recent.add(request.offset, end);
+      this.#stream.latest?.add(request.offset, end);
     }
     this.streamed = true;
   }
@@ -382,7 +386,7 @@ export class WriteHandler implements RequestHandler, Writer {
     if (n === 0) return this.#receiveHeld(rule.window as Window);
     const { address } = input;
     input.consume(n);
-    return this.#store(n, () => rule.window?.put(this.#at, address, n));
+    return this.#store(rule.window as Window, n, address);
   }
 
   /** Receives more of what goes into the window: a large part for the spool does not go through memory. */
@@ -396,15 +400,23 @@ export class WriteHandler implements RequestHandler, Writer {
     const n = spool.fill(fd, length);
     if (n === WOULD_BLOCK) return WAIT_INPUT;
     if (n === 0) return INPUT_ENDED;
-    return this.#store(n, () => spool.store(this.#at)) || CALLED;
+    return this.#store(window, n) || CALLED;
   }
 
-  /** Puts `n` bytes, which have left the socket, into the window. */
-  #store(n: number, store: () => void): Step {
-    const failure = this.#stream.spooling(() => {
-      store();
+  /**
+   * Puts `n` bytes, which have left the socket, into the window.
+   *
+   * @param address of the bytes; undefined for those that the spool has taken from the socket itself
+   */
+  #store(window: Window, n: number, address?: number): Step {
+    let failure: Failure | undefined;
+    try {
+      if (address === undefined) window.spool?.store(this.#at);
+      else window.put(this.#at, address, n);
       if (n === this.#hold) this.#holdWhole();
-    });
+    } catch (error) {
+      failure = this.#stream.spoolFailed(error);
+    }
     this.#hold -= n;
     this.#at = add(this.#at, n);
     if (failure !== undefined) this.#dropRest(failure.errno);
@@ -414,7 +426,8 @@ export class WriteHandler implements RequestHandler, Writer {
   /** Holds a complete WRITE in the window, unless the stream has passed its position with other data. */
   #holdWhole(): void {
     const { rule } = this.#stream;
-    const [start, end] = [this.#heldStart, this.#heldEnd];
+    const start = this.#heldStart;
+    const end = this.#heldEnd;
     this.#stream.holding.delete(this);
     if (start >= rule.head || this.#isSent(start, end)) {
       this.#stream.supplied(this, start, end);

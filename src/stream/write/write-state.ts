@@ -3,7 +3,7 @@ import { Memory } from "../../../ffi/memory.ts";
 import type { EndpointError } from "../../endpoint/error.ts";
 import type { Failure } from "../../messages/notice.ts";
 import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
-import { add, type Offset } from "../../protocol/offset.ts";
+import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { backwardWrite, clientCut, describe, readBack } from "../failure.ts";
 import { START, type StreamEvent } from "../messages.ts";
@@ -12,7 +12,7 @@ import { Runs } from "../runs.ts";
 import { SpoolError, type SpoolFile } from "../spool-file.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
-import { SentData } from "./sent-data.ts";
+import { LatestWrites, SentData } from "./sent-data.ts";
 import { SPOOL_PIECE } from "./window.ts";
 
 /** The handler of a connection whose payload may be on its way to the sink. */
@@ -39,6 +39,8 @@ export abstract class WriteState {
   writer: Writer | undefined;
   /** Data that the sink has got, for clients that come back; undefined where they may not. */
   readonly sent: SentData | undefined;
+  /** With a spool, of which far more may go out at once than can be remembered; only where clients may come back. */
+  readonly latest: LatestWrites | undefined;
   /** Undefined where clients may not come back. */
   readonly reconnects: ReconnectTracker | undefined;
   /** What WRITEs that were cut off would have brought, and no client has sent since. */
@@ -63,6 +65,7 @@ export abstract class WriteState {
     this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
     if (remembered === 0) return;
     this.sent = new SentData(remembered);
+    if (rule.window?.spool !== undefined) this.latest = new LatestWrites(remembered);
     this.reconnects = new ReconnectTracker(post);
   }
 
@@ -98,6 +101,7 @@ export abstract class WriteState {
   /** A client has sent data for [start, end). A gap over a missing range does not fill it. */
   supplied(by: Writer, start: Offset, end: Offset): void {
     this.#missing.remove(start, end);
+    if (this.holding.size === 0) return;
     for (const other of this.holding) if (other !== by) other.supplied(start, end);
   }
 
@@ -197,7 +201,7 @@ export abstract class WriteState {
     let at = rule.window?.start ?? rule.head;
     const pushBytes = (address: number, length: number) => {
       emitter.pushBytes(address, length);
-      sent?.put(at, address, length);
+      if (sent !== undefined) this.#remember(sent, at, address, length);
       at = add(at, length);
     };
     const gap = rule.advance(
@@ -214,6 +218,19 @@ export abstract class WriteState {
     emitter.markAnswered();
   }
 
+  /** Remembers what a client may repeat of data from the window, which has got its replies. */
+  #remember(sent: SentData, at: Offset, address: number, length: number): void {
+    if (this.latest === undefined) {
+      sent.put(at, address, length);
+      return;
+    }
+    this.latest.each(at, add(at, length), (from, to, isLatest) => {
+      const part = Number(subtract(to, from));
+      if (isLatest) sent.put(from, address + Number(subtract(from, at)), part);
+      else sent.skip(from, to);
+    });
+  }
+
   /** The sink, or the spool, has failed. */
   abstract endpointFailed(error: EndpointError): void;
 
@@ -223,10 +240,15 @@ export abstract class WriteState {
       work();
       return undefined;
     } catch (error) {
-      if (!(error instanceof SpoolError)) throw error;
-      this.endpointFailed(error);
-      return this.failure;
+      return this.spoolFailed(error);
     }
+  }
+
+  /** Takes what was caught when something was done with what is held. @throws it, unless the spool has failed */
+  spoolFailed(error: unknown): Failure | undefined {
+    if (!(error instanceof SpoolError)) throw error;
+    this.endpointFailed(error);
+    return this.failure;
   }
 
   /** Queues what the spool has in [start, start + length), through memory: a client may send it again. */
@@ -238,6 +260,7 @@ export abstract class WriteState {
   ): void {
     const buffer = (this.#buffer ??= new Memory(SPOOL_PIECE));
     file.read(start, buffer, 0, Number(length));
+    file.release(add(start, length));
     push(buffer.at(0), Number(length));
   }
 

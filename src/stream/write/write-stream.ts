@@ -38,7 +38,7 @@ export class WriteStream extends WriteState implements Stream {
     const { sink, size, window, spool, counters, post } = options;
     const held = window > 0 || spool !== undefined ? new Window(window, { spool }) : undefined;
     let lost = (_: Failure) => {};
-    const outlet = new Outlet(sink, counters, spool?.folder ?? "", (failure) => lost(failure));
+    const outlet = new Outlet(sink, counters, spool, (failure) => lost(failure));
     super(new SequentialRule(size, held), outlet.emitter, post, options);
     lost = (failure) => this.lost(failure);
     this.#outlet = outlet;
@@ -92,6 +92,10 @@ export class WriteStream extends WriteState implements Stream {
     this.#outlet.failed(error);
   }
 
+  beforeSleep(): void {
+    this.#spool?.remeasure();
+  }
+
   processExited(): void {
     // Only a source's exit status matters before the end of the stream.
   }
@@ -104,26 +108,24 @@ export class WriteStream extends WriteState implements Stream {
 
   /** Emits the last zeroes, waits until the reader has taken everything, and closes the sink. */
   complete(): boolean {
-    return this.isOpen && this.#flushAll() && this.#outlet.complete();
+    const outlet = this.#outlet;
+    return outlet.isOpen && outlet.emitAll(() => this.#queueNext()) && outlet.complete();
   }
 
   get completeInterval(): number {
     return this.#outlet.completeInterval;
   }
 
-  /** Emits what the window holds, then the pending zeroes. @returns true when all is emitted */
-  #flushAll(): boolean {
+  /** Queues what the window holds, then the pending zeroes. @returns false when there is nothing more */
+  #queueNext(): boolean {
     const { rule, emitter } = this;
-    while (emitter.flush()) {
-      if (rule.window?.start !== undefined) {
-        this.advanceWindow();
-      } else {
-        const zeroes = rule.fill(this.#short === "pad" ? rule.size : rule.pending);
-        if (zeroes === 0) return true;
-        emitter.pushZeroes(zeroes);
-      }
+    if (rule.window?.start !== undefined) {
+      this.advanceWindow();
+      return true;
     }
-    return false;
+    const zeroes = rule.fill(this.#short === "pad" ? rule.size : rule.pending);
+    if (zeroes !== 0) emitter.pushZeroes(zeroes);
+    return zeroes !== 0;
   }
 
   close(): Ended {

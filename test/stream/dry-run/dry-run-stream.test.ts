@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { O_RDWR } from "../../../ffi/constants.ts";
+import { open } from "../../../ffi/fd.ts";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_DISC,
@@ -13,10 +15,10 @@ import {
   NBD_OK,
 } from "../../../src/protocol/constants.ts";
 import type { Offset } from "../../../src/protocol/offset.ts";
-import type { DryRunFindings } from "../../../src/stream/messages.ts";
 import { DryRunStream } from "../../../src/stream/dry-run/dry-run-stream.ts";
+import { SpoolFile } from "../../../src/stream/spool-file.ts";
 import { takeAnswer, takeStatus } from "../../support/answer.ts";
-import { EngineFixture } from "../../support/engine.ts";
+import { DryRunFixture, spoolOf } from "../../support/dry-runs.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import {
   encodeExtended,
@@ -25,31 +27,15 @@ import {
   encodeWithPayload,
   encodeWrite,
 } from "../../support/wire.ts";
-import type { Peer } from "../../support/peer.ts";
 
 const MiB = 1024 * 1024;
 
-class SurveyFixture extends EngineFixture {
+class SurveyFixture extends DryRunFixture {
   constructor(size: Offset) {
-    super(({ counters, post }) => new DryRunStream({ size, window: 64 * MiB, counters, post }));
-  }
-
-  protected override moveEndpoint(): boolean {
-    return false;
-  }
-
-  /** Sends a request and takes the answer. @returns the error */
-  ask(peer: Peer, ...parts: Uint8Array[]): number {
-    peer.send(...parts);
-    this.until(() => peer.available >= 16);
-    return peer.takeReplies()[0]?.error as number;
-  }
-
-  finish(): DryRunFindings {
-    this.command({ type: "finish", short: "allow" });
-    this.until(() => this.engine.over);
-    const ended = this.events.find((event) => event.type === "ended");
-    return ended?.dryRun as DryRunFindings;
+    super(
+      ({ counters, post }) =>
+        new DryRunStream({ size, window: 64 * MiB, spool: undefined, counters, post }),
+    );
   }
 }
 
@@ -200,4 +186,40 @@ test("clients with extended headers are recorded and answered as others, with le
     flushes: 1,
     end: 2n ** 61n + BigInt(2 * MiB),
   });
+});
+
+test("with a spool, what is far ahead of its turn is read back, and what has gone by is not", () => {
+  using stream = new DryRunFixture(({ counters, post }) => {
+    const spool = spoolOf(counters);
+    return new DryRunStream({ size: 2 ** 40, window: 0, spool, counters, post });
+  });
+  const peer = stream.connect();
+  const payload = pseudoRandom(MiB, 9);
+  const far = 2 ** 39;
+  expect(stream.ask(peer, encodeWrite(far, payload))).toBe(NBD_OK);
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_WRITE_ZEROES, far, 4096))).toBe(NBD_OK);
+  expect(stream.ask(peer, encodeWrite(0, payload))).toBe(NBD_OK);
+  peer.send(encodeRequest(NBD_CMD_READ, far, MiB));
+  stream.until(() => peer.available >= 16 + MiB);
+  const read = peer.take(16 + MiB).subarray(16);
+  expect(read.equals(Buffer.concat([Buffer.alloc(4096), payload.subarray(4096)]))).toBeTrue();
+  expect(stream.ask(peer, encodeRequest(NBD_CMD_READ, 0, 512))).toBe(NBD_EIO);
+  expect(stream.counters.mostSpooled).toBeGreaterThan(0);
+  expect(stream.finish()).toMatchObject({
+    ...{ readsHeld: { requests: 1 }, readsBack: { requests: 1 } },
+    ...{ spool: { needed: MiB }, window: { size: MiB }, undecided: false },
+  });
+});
+
+test("a spool that has no room breaks the dry run as it would break the stream", () => {
+  using stream = new DryRunFixture(({ counters, post }) => {
+    const fd = open("/dev/full", O_RDWR);
+    const full = { fd, folder: "/dev", punches: true, zeroesInPlace: true };
+    const spool = new SpoolFile(full, counters);
+    return new DryRunStream({ size: 2 ** 40, window: 0, spool, counters, post });
+  });
+  const peer = stream.connect();
+  peer.send(encodeWrite(MiB, pseudoRandom(MiB)));
+  stream.until(() => stream.broken !== undefined);
+  expect(stream.broken).toBe("SPOOL_FAILED");
 });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import {
   NBD_CMD_READ,
@@ -12,6 +12,9 @@ import {
 import type { Offset } from "../../../src/protocol/offset.ts";
 import { Request } from "../../../src/protocol/request.ts";
 import { WriteLog } from "../../../src/stream/dry-run/write-log.ts";
+import { LIMIT } from "../../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -45,7 +48,8 @@ describe("a client in order", () => {
       places: [],
       farthest: 0,
       end: 6 * MiB,
-      window: { size: 0, needed: 0, largest: 16 * GiB },
+      window: { size: 0, needed: 0, largest: GiB },
+      spool: { needed: MiB },
     });
   });
 
@@ -83,12 +87,13 @@ describe("a client out of order", () => {
       },
     ]);
     expect(findings.farthest).toBe(3 * MiB);
-    expect(findings.window).toEqual({ size: MiB, needed: MiB, largest: 16 * GiB });
+    expect(findings.window).toEqual({ size: MiB, needed: MiB, largest: GiB });
+    expect(findings.spool).toEqual({ needed: MiB });
   });
 
   test("needs a window for the memory, not the distance", () => {
     const { findings } = recorded([60 * GiB, 64 * KiB], [0, 64 * KiB]);
-    expect(findings.window).toEqual({ size: MiB, needed: 64 * KiB, largest: 16 * GiB });
+    expect(findings.window).toEqual({ size: MiB, needed: 64 * KiB, largest: GiB });
   });
 
   test("needs a window that is large enough for all that comes first", () => {
@@ -101,6 +106,7 @@ describe("a client out of order", () => {
   test("that rewrites what it has written has no window", () => {
     const { findings } = recorded([0, MiB], [0, 512]);
     expect(findings.window).toBeUndefined();
+    expect(findings.spool).toBeUndefined();
     expect(findings.backward).toEqual({ requests: 1, bytes: 512 });
   });
 
@@ -114,8 +120,36 @@ describe("a client out of order", () => {
     expect(log.findings.backward.requests).toBe(9_999);
     expect(log.findings.places.length).toBeLessThan(20);
     const scattered = recorded();
-    for (let i = 17_000; i > 0; i--) write(scattered, 2 * i * MiB, 4096);
+    for (let i = 17_000; i > 0; i--) write(scattered, i * KiB, 512);
     expect(scattered.findings).toMatchObject({ window: undefined, scattered: true });
+    expect(scattered.findings.spool).toEqual({ needed: 17_000 * 512 });
+  });
+
+  test("has a spool for what no window has room for", () => {
+    const { findings } = recorded([3 * GiB, 2 * GiB], [GiB, 2 * GiB], [0, GiB]);
+    expect(findings).toMatchObject({ window: undefined, spool: { needed: 4 * GiB } });
+  });
+
+  test("needs room in a spool for what is ahead of its turn at once, not for all of it", () => {
+    const { findings } = recorded([MiB, MiB], [0, MiB], [3 * MiB, 512], [2 * MiB, MiB]);
+    expect(findings.spool).toEqual({ needed: MiB });
+  });
+
+  test("has a spool if it zeroes the disk and then writes it, but not if it zeroes what it has written", () => {
+    const log = recorded();
+    expect(zero(log, 0, 8 * GiB)).toBe(NBD_OK);
+    for (const at of [6, 2, 4, 0]) write(log, at * GiB, 2 * GiB);
+    expect(log.findings).toMatchObject({ window: undefined, spool: { needed: 6 * GiB } });
+    expect(zero(log, 0, MiB)).toBe(NBD_OK);
+    expect(log.findings.spool).toBeUndefined();
+  });
+
+  test("has no spool if it writes into zeroes that have let go by what is behind them", () => {
+    const log = recorded([MiB, MiB]);
+    expect(zero(log, 0, MiB)).toBe(NBD_OK);
+    expect(log.findings.spool).toEqual({ needed: MiB });
+    expect(write(log, 0, 512)).toBe(NBD_OK);
+    expect(log.findings).toMatchObject({ spool: undefined, window: { size: MiB } });
   });
 
   test("has no window if it goes back to what was written in order", () => {
@@ -163,7 +197,7 @@ describe("a client that reads", () => {
       reads: { requests: 2, bytes: 1024 },
       readsHeld: { requests: 0 },
       readsBack: { requests: 1, bytes: 512 },
-      window: { size: 0, largest: 16 * GiB },
+      window: { size: 0, largest: GiB },
     });
   });
 
@@ -189,6 +223,7 @@ describe("a client that reads", () => {
       readsBack: { requests: 1 },
       undecided: true,
       window: { size: 0, largest: 64 * MiB },
+      spool: undefined,
     });
     const larger = new WriteLog(64 * GiB, GiB);
     write(larger, MiB, 64 * MiB);
@@ -196,7 +231,7 @@ describe("a client that reads", () => {
     expect(read(larger, 2 * MiB, 512)).toBe(NBD_OK);
     expect(larger.findings).toMatchObject({
       undecided: false,
-      window: { size: 128 * MiB, largest: 16 * GiB },
+      window: { size: 128 * MiB, largest: GiB },
     });
   });
 

@@ -146,8 +146,7 @@ function payload(index: number, length: number): Buffer {
 }
 
 function diskOf(requests: readonly Request[]): Buffer {
-  const last = requests.at(-1) as Request;
-  const disk = Buffer.alloc(last.offset + last.length);
+  const disk = Buffer.alloc(Math.max(...requests.map(({ offset, length }) => offset + length)));
   for (const [index, { kind, offset, length }] of requests.entries()) {
     if (kind === "write") payload(index, length).copy(disk, offset);
   }
@@ -164,35 +163,112 @@ function play(stream: StreamFixture, client: Client, happenings: readonly Event[
   }
 }
 
+/** The same requests in any order. */
+const shuffled = script.chain((requests) =>
+  fc.shuffledSubarray(requests, { minLength: requests.length }),
+);
+
 describe("a client that comes back", () => {
-  test("what comes out is the disk, however often and whenever the connection was lost", () => {
-    fc.assert(
-      fc.property(script, events, (requests, happenings) => {
-        // As the stream thread makes it: what was in flight comes back in any order.
-        using stream = new StreamFixture({
-          window: REMEMBERED,
-          remembered: REMEMBERED,
-        });
-        const client = new Client(stream, requests);
-        play(stream, client, happenings);
-        stream.stalled = false;
-        stream.until(() => {
-          client.hear();
-          client.send(16);
-          return client.done;
-        });
-        expect(client.errors).toEqual([]);
-        client.leave();
-        stream.settle();
-        expect(stream.broken).toBeUndefined();
-        const out = finish(stream);
-        const want = diskOf(requests);
-        expect(out.length).toBe(want.length);
-        expect(out.equals(want)).toBeTrue();
-      }),
-      { seed: SEED, numRuns: RUNS },
-    );
+  test.each([
+    // As the stream thread makes it: what was in flight comes back in any order.
+    ["in order", script, { window: REMEMBERED }],
+    ["in order, with a spool", script, { window: REMEMBERED, spool: true }],
+    ["in any order, with a spool", shuffled, { window: REMEMBERED, spool: true }],
+    ["in any order, with a spool for nearly all", shuffled, { window: 128 * 1024, spool: true }],
+  ])(
+    "makes the disk, however often and whenever the connection was lost: %s",
+    (_, requested, options) => {
+      fc.assert(
+        fc.property(requested, events, (requests, happenings) => {
+          using stream = new StreamFixture({ remembered: REMEMBERED, ...options });
+          const client = new Client(stream, requests);
+          play(stream, client, happenings);
+          stream.stalled = false;
+          stream.until(() => {
+            client.hear();
+            client.send(16);
+            return client.done;
+          });
+          expect(client.errors).toEqual([]);
+          client.leave();
+          stream.settle();
+          expect(stream.broken).toBeUndefined();
+          const out = finish(stream);
+          const want = diskOf(requests);
+          expect(out.length).toBe(want.length);
+          expect(out.equals(want)).toBeTrue();
+        }),
+        { seed: SEED, numRuns: RUNS },
+      );
+    },
+  );
+});
+
+describe("what goes out of the spool may be far more than is remembered:", () => {
+  const KiB = 1024;
+  const PIECE = 256 * KiB;
+  const COUNT = 40;
+  const data = (piece: number) => pseudoRandom(PIECE, piece + 1);
+  const write = (piece: number) => encodeWrite(piece * PIECE, data(piece));
+
+  /** A client writes all but the first piece, that one last, and is lost before it hears of that. */
+  function lost(window: number) {
+    const stream = new StreamFixture({ window, spool: true, remembered: MiB });
+    const peer = stream.connect();
+    for (let piece = 1; piece < COUNT; piece++) expect(ask(stream, peer, write(piece))).toBe(0);
+    peer.deaf = true;
+    peer.send(write(0));
+    stream.until(() => stream.counters.emitted === COUNT * PIECE);
+    peer.dead = true;
+    return { stream, peer: stream.connect() };
+  }
+
+  test.each([64 * KiB, 2 * MiB])(
+    "with a window of %d bytes, a client may repeat what it has sent last, wherever that is",
+    (window) => {
+      const { stream, peer } = lost(window);
+      using _ = stream;
+      for (const piece of [0, COUNT - 1, COUNT - 2]) {
+        expect(ask(stream, peer, write(piece))).toBe(0);
+      }
+      peer.send(DISC);
+      const whole = Buffer.concat(Array.from({ length: COUNT }, (_, piece) => data(piece)));
+      expect(finish(stream).equals(whole)).toBeTrue();
+      expect(stream.broken).toBeUndefined();
+    },
+  );
+
+  test.each([
+    ["other data", encodeWrite(0, data(7))],
+    ["what it has sent long before", write(5)],
+    ["zeroes", encodeRequest(NBD_CMD_WRITE_ZEROES, 5 * PIECE, PIECE)],
+    ["zeroes beside what is remembered", encodeRequest(NBD_CMD_WRITE_ZEROES, PIECE - 1, 2)],
+  ])("%s there are a backward write", (_, request) => {
+    const { stream, peer } = lost(64 * KiB);
+    using _s = stream;
+    expect(ask(stream, peer, request)).toBe(EIO);
+    expect(stream.broken).toBe("BACKWARD_WRITE");
   });
+});
+
+test("what a client may repeat takes no room in the spool once it is out", () => {
+  using stream = new StreamFixture({ window: 64 * 1024, remembered: MiB, spool: true });
+  const peer = stream.connect();
+  const part = 8 * MiB;
+  const data = pseudoRandom(MiB, 4);
+  let most = 0;
+  for (let start = 0; start < 6 * part; start += 2 * part) {
+    for (const from of [start + part, start]) {
+      for (let at = from; at < from + part; at += MiB) {
+        expect(ask(stream, peer, encodeWrite(at, data))).toBe(0);
+        most = Math.max(most, stream.counters.spooled);
+      }
+    }
+    stream.until(() => stream.counters.emitted === start + 2 * part);
+  }
+  expect(most).toBeGreaterThan(part - MiB);
+  expect(most).toBeLessThan(2 * part);
+  expect(stream.counters.spooled).toBeLessThan(MiB);
 });
 
 describe("a WRITE below the head", () => {

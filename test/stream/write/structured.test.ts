@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
+  NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_REQ_ONE,
   NBD_CMD_FLUSH,
   NBD_CMD_WRITE_ZEROES,
@@ -124,6 +125,16 @@ test("what is no READ gets simple replies, in order with the chunks", () => {
 });
 
 describe("block status", () => {
+  test.each([
+    [true, NBD_CMD_FLAG_FUA, [[MIB, HOLE]]],
+    [true, NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE, [[MIB, HOLE]]],
+    [false, NBD_CMD_FLAG_FUA, NBD_EINVAL],
+  ])("may have FUA where it is offered: %p, flags %d", (flushes, flags, want) => {
+    using stream = open({ size: MIB, flushes });
+    const answer: unknown = status(stream, stream.connect(), 0, MIB, { flags });
+    expect(answer).toEqual(want);
+  });
+
   test("is data below the head, and a hole of zeroes ahead of it", () => {
     using stream = open({ size: MIB });
     const peer = stream.connect();

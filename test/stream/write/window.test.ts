@@ -2,10 +2,15 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { Memory } from "../../../ffi/memory.ts";
 import { NBD_EIO, NBD_OK } from "../../../src/protocol/constants.ts";
+import { makeUnnamed } from "../../../src/files/unnamed.ts";
+import type { Offset } from "../../../src/protocol/offset.ts";
+import { Counters } from "../../../src/stream/counters.ts";
+import { SpoolFile } from "../../../src/stream/spool-file.ts";
 import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
-import { Window } from "../../../src/stream/write/window.ts";
+import { SPOOL_PIECE, Window } from "../../../src/stream/write/window.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
+import { tempFolder } from "../../support/temp.ts";
 import { encodeWrite } from "../../support/wire.ts";
 import { ask, finish, StreamFixture } from "../../support/stream.ts";
 
@@ -198,5 +203,220 @@ describe("while a write is on its way into the window, where clients may come ba
     stream.settle();
     expect(stream.counters.emitted).toBe(8 * BLOCK + 10);
     expect(stream.broken).toBeUndefined();
+  });
+});
+
+describe("with a spool", () => {
+  /** Where everything happens. */
+  const PLACES = 6 * BLOCK;
+
+  interface Piece {
+    readonly start: number;
+    readonly end: number;
+    /** How much of it has been put. */
+    put: number;
+  }
+
+  /** A window with a spool, beside an array with a note for every byte. */
+  class Both implements Disposable {
+    readonly #folder = tempFolder();
+    readonly #spool: SpoolFile;
+    readonly #window: Window;
+    readonly #disk = Buffer.alloc(PLACES);
+    readonly #held = new Uint8Array(PLACES);
+    readonly #arriving: Piece[] = [];
+    #allocated = 0;
+    #head = 0;
+    #count = 0;
+
+    constructor(size: number) {
+      const folder = this.#folder.path;
+      this.#spool = new SpoolFile({ ...makeUnnamed(folder, true), folder }, new Counters());
+      const allocate = () => {
+        this.#allocated++;
+        // What is in it is left from other places.
+        return new Memory(Buffer.alloc(BLOCK, 99));
+      };
+      this.#window = new Window(size, { allocate, spool: this.#spool });
+    }
+
+    #bytes(length: number): Buffer {
+      return pseudoRandom(length, ++this.#count);
+    }
+
+    reserve(start: number, end: number): void {
+      if (start < this.#head) return;
+      expect(this.#window.fits(start, end)).toBeTrue();
+      this.#window.reserve(start, end, this.#count % 2 === 0);
+      this.#arriving.push({ start, end, put: start });
+    }
+
+    /** Has a part of one that is on its way arrive. */
+    put(which: number, length: number): void {
+      const piece = this.#arriving[which % this.#arriving.length];
+      if (piece === undefined) return;
+      const bytes = this.#bytes(Math.min(length, piece.end - piece.put));
+      if (bytes.length === 0) return;
+      this.#window.put(piece.put, new Memory(bytes).at(0), bytes.length);
+      bytes.copy(this.#disk, piece.put);
+      piece.put += bytes.length;
+      const got = this.#window.reserved(piece.start, piece.put);
+      expect(Buffer.compare(got, this.#disk.subarray(piece.start, piece.put))).toBe(0);
+    }
+
+    /** One of them has arrived, or never will. */
+    settle(which: number, whole: boolean): void {
+      const [piece] = this.#arriving.splice(which % this.#arriving.length, 1);
+      if (piece === undefined) return;
+      const { start, end } = piece;
+      if (!whole) {
+        this.#window.forget(start, end);
+        return;
+      }
+      this.#arriving.push(piece);
+      this.put(this.#arriving.length - 1, end - piece.put);
+      this.#arriving.pop();
+      this.#window.hold(start, end);
+      this.#held.fill(1, start, end);
+      this.trim(this.#head);
+    }
+
+    /** The one that was reserved last has arrived. */
+    settleLast(): void {
+      this.settle(this.#arriving.length - 1, true);
+    }
+
+    trim(head: number): void {
+      this.#head = Math.max(this.#head, head);
+      this.#window.trim(this.#head);
+      this.#held.fill(0, 0, this.#head);
+    }
+
+    zero(start: number, end: number): void {
+      this.#window.zero(start, end);
+      for (let at = start; at < end; at++) if (this.#held[at] === 1) this.#disk[at] = 0;
+    }
+
+    overwrite(start: number, end: number): void {
+      const bytes = this.#bytes(end - start);
+      this.#window.overwrite(start, bytes);
+      for (let at = start; at < end; at++) {
+        if (this.#held[at] === 1) this.#disk[at] = bytes[at - start] as number;
+      }
+    }
+
+    /** Takes out what is first. @param limit if that starts before */
+    shift(limit?: number): void {
+      const first = this.#held.indexOf(1);
+      expect(this.#window.start).toBe(first < 0 ? undefined : first);
+      if (first < 0) return;
+      const parts: Buffer[] = [];
+      const from = first;
+      const end = this.#window.shift(
+        {
+          pushBytes(address, length) {
+            const part = new Memory(length);
+            part.copyFromAddress(address, length, 0);
+            parts.push(Buffer.from(part.bytes));
+          },
+          pushFile(file, at, length) {
+            expect([at, parts.length]).toEqual([from, 0]);
+            const part = new Memory(Number(length));
+            file.read(at, part, 0, Number(length));
+            parts.push(Buffer.from(part.bytes));
+          },
+        },
+        limit !== undefined && limit > first ? limit : undefined,
+      );
+      const out = Buffer.concat(parts);
+      expect(end).toBe(first + out.length);
+      expect(out.length).toBeGreaterThan(0);
+      expect(Buffer.compare(out, this.#disk.subarray(first, first + out.length))).toBe(0);
+      expect(this.#held.subarray(first, first + out.length)).not.toContain(0);
+      this.trim(first + out.length);
+    }
+
+    /** All that can be asked. */
+    check(start: number, end: number): void {
+      const last = this.#held.lastIndexOf(1);
+      expect(this.#window.end).toBe(last < 0 ? undefined : last + 1);
+      const part = this.#held.subarray(start, end);
+      const bytes = this.#window.read(start, end - start);
+      expect(bytes === undefined).toBe(!part.includes(1));
+      const want = this.#disk.subarray(start, end).map((byte, i) => (part[i] === 1 ? byte : 0));
+      if (bytes !== undefined) expect(Buffer.compare(bytes, want)).toBe(0);
+      // However it is used, and whatever is on its way out.
+      expect(this.#allocated * BLOCK).toBeLessThanOrEqual(this.#window.size);
+    }
+
+    /** Takes all out. */
+    drain(): void {
+      expect(this.#window.held).toBe(this.#held.reduce((sum, held) => sum + held, 0));
+      while (this.#arriving.length > 0) this.settle(0, false);
+      while (this.#window.start !== undefined) this.shift();
+      expect(this.#window.runs).toBe(0);
+    }
+
+    [Symbol.dispose](): void {
+      this.#spool.close();
+      this.#folder[Symbol.dispose]();
+    }
+  }
+
+  const range = fc
+    .tuple(fc.nat(PLACES - 1), fc.oneof(fc.nat(300), fc.nat(2 * BLOCK), fc.constant(BLOCK)))
+    .map(([start, length]) => [start, Math.min(PLACES, start + length + 1)] as const);
+  const kinds = ["write", "write", "write", "reserve", "put", "whole", "lost"] as const;
+  const others = ["zero", "overwrite", "shift", "limited", "trim"] as const;
+  const deed = fc.record({
+    kind: fc.constantFrom(...kinds, ...others),
+    range,
+    which: fc.nat(9),
+  });
+
+  test.each([0, BLOCK, 3 * BLOCK, MiB])(
+    "a window of %d bytes has what was put into it, in memory or in the file, whatever shares a block",
+    (size) => {
+      fc.assert(
+        fc.property(fc.array(deed, { maxLength: 40 }), (deeds) => {
+          using both = new Both(size);
+          for (const { kind, range, which } of deeds) {
+            const [start, end] = range;
+            if (kind === "write" || kind === "reserve") both.reserve(start, end);
+            if (kind === "write") both.settleLast();
+            else if (kind === "put") both.put(which, end - start);
+            else if (kind === "whole" || kind === "lost") both.settle(which, kind === "whole");
+            else if (kind === "zero" || kind === "overwrite") both[kind](start, end);
+            else if (kind === "shift") both.shift();
+            else if (kind === "limited") both.shift(end);
+            else if (kind === "trim") both.trim(start >> 2);
+            both.check(start, end);
+          }
+          both.drain();
+          both.check(0, PLACES);
+        }),
+        { seed: SEED + size, numRuns: RUNS / 4 },
+      );
+    },
+  );
+
+  test("a long run comes out of the file in pieces for which there could be memory", () => {
+    using folder = tempFolder();
+    const counters = new Counters();
+    const spool = new SpoolFile({ ...makeUnnamed(folder.path, true), folder: "" }, counters);
+    const window = new Window(0, { spool });
+    const length = SPOOL_PIECE + 5 * BLOCK;
+    window.reserve(BLOCK / 2, length);
+    window.hold(BLOCK / 2, length);
+    const pieces: Offset[][] = [];
+    const pushFile = (_: SpoolFile, at: Offset, size: Offset) => pieces.push([at, size]);
+    const pushBytes = () => expect.unreachable();
+    while (window.start !== undefined) window.shift({ pushBytes, pushFile });
+    expect(pieces).toEqual([
+      [BLOCK / 2, SPOOL_PIECE],
+      [BLOCK / 2 + SPOOL_PIECE, 4.5 * BLOCK],
+    ]);
+    expect(window.needed).toBe(0);
+    spool.close();
   });
 });

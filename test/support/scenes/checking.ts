@@ -26,11 +26,14 @@ export const CHECKING: readonly Scene[] = [
   {
     document: CHECK,
     block: "check -- qemu-img convert -n disk",
-    title: "checks a client that is in order",
+    title: "checks a client that is in order, and one that needs a disk",
     before: withImage,
-    after: (_, { stdout }) =>
-      expect(stdout).toEndWith(
-        "\nnbd-streaming run pipe=disk.fifo -- qemu-img convert -n disk.qcow2 -O raw '$nbd'\n",
-      ),
+    after(_, { stdout }) {
+      const lines = stdout.match(/^nbd-streaming run .*$/gm);
+      expect(lines).toEqual([
+        "nbd-streaming run pipe=disk.fifo -- qemu-img convert -n disk.qcow2 -O raw '$nbd'",
+        "nbd-streaming run pipe=disk.fifo spool=. --hold -- qemu-img convert disk.qcow2 -O qcow2 '$nbd'",
+      ]);
+    },
   },
 ];
