@@ -8,6 +8,7 @@ import { LIMIT } from "../support/limit.ts";
 import { ROOT } from "../support/program.ts";
 import { ANY_ORDER } from "../support/scenes/any-order.ts";
 import { CHECKING } from "../support/scenes/checking.ts";
+import { EXAMPLES } from "../support/scenes/examples.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
@@ -26,7 +27,7 @@ import { tempFolder } from "../support/temp.ts";
 setDefaultTimeout(LIMIT);
 
 const DOCUMENTS = [
-  ...["README.md", "SECURITY.md", "packaging/README.md"],
+  ...["README.md", "SECURITY.md", "packaging/README.md", "examples/README.md"],
   ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
 ];
 const SHELLS = ["sh", "zsh", "fish"];
@@ -46,6 +47,7 @@ const SCENES = [
   MANY_STREAMS,
   ANY_ORDER,
   LIVE_VM,
+  EXAMPLES,
 ].flat();
 
 /** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */

@@ -69,7 +69,9 @@ const OTHERS = [
   ...BUNDLES.flatMap((name) => [name, `${name}.jsc`]),
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
-  ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
+  ...["docs", "examples"].flatMap((room) =>
+    readdirSync(join(ROOT, room)).map((name) => `${room}/${name}`),
+  ),
 ];
 
 describe("the package", () => {

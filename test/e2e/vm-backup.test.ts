@@ -11,7 +11,7 @@ import {
 } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { binFolder } from "../support/documented.ts";
+import { binFolder, documentedBlock } from "../support/documented.ts";
 import { LIMIT } from "../support/limit.ts";
 import { MACHINE_NEEDS } from "../support/machine.ts";
 import { ModelledMachine } from "../support/machine-disks.ts";
@@ -114,8 +114,11 @@ async function expectNothingLeft(): Promise<void> {
   for (const disk of DISKS) expect((await guest.write(disk, 0, 65536, 3)).failed).toBeFalse();
 }
 
-function backup(words: readonly string[], { monitor = "proxy.sock" } = {}): Running {
-  const line = [python, PROGRAM, "--scratch", scratch, monitor, ...words];
+function backup(
+  words: readonly string[],
+  { monitor = "proxy.sock", program = PROGRAM } = {},
+): Running {
+  const line = [python, program, "--scratch", scratch, monitor, ...words];
   return start(line, { cwd: here, env, group: true });
 }
 
@@ -370,6 +373,46 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
     expect(stderr).toContain("somebody has ended QEMU's jobs");
     expect(status).toBe(1);
     await expectNothingLeft();
+  });
+
+  describe("with what its page has for frozen file systems", () => {
+    const [program, log] = [folder.file("frozen"), folder.file("log")];
+
+    beforeAll(() => {
+      const { text } = documentedBlock("examples/README.md", "freeze");
+      const [removed, added] = ["-", "+"].map((sign) => {
+        const lines = text.split("\n").filter((line) => line.startsWith(sign));
+        return lines.map((line) => `${line.slice(1)}\n`).join("");
+      }) as [string, string];
+      const whole = readFileSync(PROGRAM, "utf8");
+      expect(whole.split(removed)).toHaveLength(2);
+      writeFileSync(program, whole.replace(removed, added));
+      for (const name of ["freeze", "thaw"]) {
+        const line = `#!/bin/sh\necho ${name} >> ${log}\n`;
+        writeFileSync(folder.file(`bin/${name}`), line, { mode: 0o755 });
+      }
+    });
+    beforeEach(() => rmSync(log, { force: true }));
+
+    test("freezes before the instant, and thaws behind it", async () => {
+      let frozen = "";
+      when("transaction", 1, () => {
+        frozen = readFileSync(log, "utf8");
+      });
+      await using running = backup([STORE, "-q"], { program });
+      expect((await running.ended()).status).toBe(0);
+      expect(frozen).toBe("freeze\n");
+      expect(readFileSync(log, "utf8")).toBe("freeze\nthaw\n");
+      await expectNothingLeft();
+    });
+
+    test("thaws if there is no backup", async () => {
+      proxy.interfere = (name) => (name === "transaction" ? { refuse: "no" } : undefined);
+      await using running = backup([STORE, "-q"], { program });
+      expect((await running.ended()).status).toBe(1);
+      expect(readFileSync(log, "utf8")).toBe("freeze\nthaw\n");
+      await expectNothingLeft();
+    });
   });
 
   test("needs a command", async () => {
