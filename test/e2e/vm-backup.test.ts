@@ -53,7 +53,7 @@ const END = [
 
 const folder = tempFolder();
 const here = folder.file("here");
-const scratch = folder.file("scratch");
+const scratch = folder.file("a scratch");
 let python: string;
 let env: Record<string, string>;
 let guest: ModelledMachine;
@@ -62,9 +62,9 @@ let untouched: unknown;
 
 if (why === "") {
   beforeAll(async () => {
-    for (const path of [scratch, folder.file("tmp")]) mkdirSync(path);
+    for (const path of [scratch, folder.file("a tmp")]) mkdirSync(path);
     binFolder(folder.file("bin"));
-    env = { PATH: `${folder.file("bin")}:${process.env.PATH}`, TMPDIR: folder.file("tmp") };
+    env = { PATH: `${folder.file("bin")}:${process.env.PATH}`, TMPDIR: folder.file("a tmp") };
     python = (await command(["python3", "-c", "import sys; print(sys.executable)"])).trim();
     await Bun.$`mkdir ${here} && qemu-img create -q -f qcow2 ${here}/vdc.qcow2 1M`;
     guest = await ModelledMachine.start(here, SIZES, [
@@ -207,7 +207,7 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
       found[0] === name && found[1] === count ? { refuse: "no" } : undefined;
     await using running = backup([STORE, "-q"]);
     const { status, stderr } = await running.ended();
-    expect(stderr).toBe(`vm-backup: ${name}: no\n`);
+    expect(stderr).toBe(`vm-backup: proxy.sock: ${name}: no\n`);
     expect(status).toBe(1);
     expect(stored()).toEqual([]);
     await expectNothingLeft();
@@ -292,9 +292,11 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
       Ended,
     ];
     expect(same.stderr).toBe(
-      "vm-backup: proxy.sock does not answer: another backup or program may use it\n",
+      "vm-backup: proxy.sock: does not answer: another backup or program may use it\n",
     );
-    expect(third.stderr).toBe("vm-backup: nbd-server-start: NBD server already running\n");
+    expect(third.stderr).toBe(
+      "vm-backup: third.sock: nbd-server-start: NBD server already running\n",
+    );
     expect([same.status, third.status]).toEqual([1, 1]);
     writeFileSync(join(here, "go"), "");
     expect((await first.ended()).status).toBe(0);
@@ -341,7 +343,7 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
       const addr = { type: "unix", data: { path: "theirs.sock" } };
       await qmp.execute("nbd-server-start", { addr });
       await qmp.execute("block-export-add", { type: "nbd", id: "theirs", "node-name": "theirs" });
-      await expectLeft(1, "vm-backup: nbd-server-start: NBD server already running\n");
+      await expectLeft(1, "vm-backup: proxy.sock: nbd-server-start: NBD server already running\n");
       await qmp.execute("nbd-server-stop");
     });
 
@@ -354,7 +356,9 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
       const before = await parts();
       await using running = backup([STORE, "-q"]);
       const { status, stderr } = await running.ended();
-      expect(stderr).toMatch(/^vm-backup: transaction: .* is in use by block job: backup\n$/);
+      expect(stderr).toMatch(
+        /^vm-backup: proxy.sock: transaction: .* is in use by block job: backup\n$/,
+      );
       expect(status).toBe(1);
       expect(await parts()).toEqual(before);
       await qmp.execute("block-job-cancel", { device: "third" });
