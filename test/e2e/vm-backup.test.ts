@@ -16,7 +16,7 @@ import { LIMIT } from "../support/limit.ts";
 import { MACHINE_NEEDS } from "../support/machine.ts";
 import { ModelledMachine } from "../support/machine-disks.ts";
 import { command, type Ended, eventually, ROOT, type Running, start } from "../support/program.ts";
-import { QmpProxy } from "../support/qmp-proxy.ts";
+import { type Interfere, QmpProxy } from "../support/qmp-proxy.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -59,6 +59,8 @@ let env: Record<string, string>;
 let guest: ModelledMachine;
 let proxy: QmpProxy;
 let untouched: unknown;
+/** The commands that the latest `when` has seen. */
+const seen: Parameters<Interfere>[] = [];
 
 if (why === "") {
   beforeAll(async () => {
@@ -124,8 +126,11 @@ function backup(
 
 /** Does something when QEMU has executed a command, before the program gets the answer. */
 function when(name: string, count: number, executed: () => Promise<unknown> | void): void {
-  proxy.interfere = (...found) =>
-    found[0] === name && found[1] === count ? { executed } : undefined;
+  seen.length = 0;
+  proxy.interfere = (...found) => {
+    seen.push(found);
+    return found[0] === name && found[1] === count ? { executed } : undefined;
+  };
 }
 
 /** Waits until both commands have begun. */
@@ -175,6 +180,8 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
       // In the middle of its end the streams are complete.
       expect((await running.ended()).status).toBe(begins ? 143 : 0);
       expect(stored()).toHaveLength(begins ? 0 : 2);
+      const done = seen.filter(([other]) => BEGIN.some(([one]) => one === other));
+      expect(done.at(-1)).toEqual(begins ? [name, count] : ["block-export-add", 2]);
       await expectNothingLeft();
     },
   );
