@@ -84,7 +84,6 @@ if (why === "") {
   afterAll(async () => {
     proxy[Symbol.dispose]();
     await guest[Symbol.asyncDispose]();
-    folder[Symbol.dispose]();
   });
   afterEach(() => {
     proxy.interfere = () => undefined;
@@ -93,6 +92,7 @@ if (why === "") {
     }
   });
 }
+afterAll(() => folder[Symbol.dispose]());
 
 /** What the machine has, whoever has made it. */
 async function parts(): Promise<unknown> {
