@@ -35,6 +35,7 @@ command -v restic >/dev/null || wanted="$wanted restic"
 
 # Running machines whose disks are backed up; without it, their tests are skipped.
 command -v qemu-system-x86_64 >/dev/null || wanted="$wanted qemu-system-x86"
+command -v python3 >/dev/null || wanted="$wanted python3"
 
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo

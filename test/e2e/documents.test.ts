@@ -9,6 +9,7 @@ import { ROOT } from "../support/program.ts";
 import { ANY_ORDER } from "../support/scenes/any-order.ts";
 import { CHECKING } from "../support/scenes/checking.ts";
 import { CONTAINERS } from "../support/scenes/containers.ts";
+import { EXAMPLES } from "../support/scenes/examples.ts";
 import { IMPORTS } from "../support/scenes/imports.ts";
 import { INSTALLATION } from "../support/scenes/installation.ts";
 import { LIBRARY } from "../support/scenes/library.ts";
@@ -27,7 +28,7 @@ import { tempFolder } from "../support/temp.ts";
 setDefaultTimeout(LIMIT);
 
 const DOCUMENTS = [
-  ...["README.md", "SECURITY.md", "packaging/README.md"],
+  ...["README.md", "SECURITY.md", "packaging/README.md", "examples/README.md"],
   ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
 ];
 const SHELLS = ["sh", "zsh", "fish"];
@@ -48,6 +49,7 @@ const SCENES = [
   MANY_STREAMS,
   ANY_ORDER,
   LIVE_VM,
+  EXAMPLES,
 ].flat();
 
 /** The heading below which docs/command-line.md has the synopsis: forms, no command lines. */

@@ -70,7 +70,9 @@ const OTHERS = [
   "bundles/LICENCES.txt",
   ...["completions/bash/nbd-streaming", "completions/fish/nbd-streaming.fish"],
   ...["completions/zsh/_nbd-streaming", "man/nbd-streaming.1"],
-  ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`),
+  ...["docs", "examples"].flatMap((room) =>
+    readdirSync(join(ROOT, room)).map((name) => `${room}/${name}`),
+  ),
 ];
 
 describe("the package", () => {

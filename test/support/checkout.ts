@@ -5,7 +5,7 @@ import { command, ROOT } from "./program.ts";
 
 /** What building and packing needs; nothing that an earlier one has left. */
 const PARTS = [
-  ...["bin", "src", "ffi", "man", "docs", "packaging"],
+  ...["bin", "src", "ffi", "man", "docs", "examples", "packaging"],
   // The dependencies of the program; the tools for development are large.
   ...["node_modules/citty", "node_modules/consola"],
   ...["package.json", "bun.lock", "bunfig.toml", ".gitignore"],

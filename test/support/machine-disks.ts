@@ -11,13 +11,18 @@ export class ModelledMachine implements AsyncDisposable {
     readonly models: Readonly<Record<string, Buffer>>,
   ) {}
 
-  /** Starts one with new disks: a name and a size in bytes for each, all of it zeroes. */
+  /**
+   * Starts one with new disks: a name and a size in bytes for each, all of it zeroes.
+   *
+   * @param more words for QEMU: other devices and monitors
+   */
   static async start(
     folder: string,
     sizes: Readonly<Record<string, number>>,
+    more: readonly string[] = [],
   ): Promise<ModelledMachine> {
     await Machine.makeDisks(folder, sizes);
-    const machine = await Machine.start(folder, Object.keys(sizes));
+    const machine = await Machine.start(folder, Object.keys(sizes), more);
     const models = Object.entries(sizes).map(([name, size]) => [name, Buffer.alloc(size)]);
     return new ModelledMachine(machine, Object.fromEntries(models));
   }

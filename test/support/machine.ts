@@ -56,8 +56,16 @@ export class Machine implements AsyncDisposable {
     }
   }
 
-  /** Starts a machine with these disks, and waits until its monitor answers. */
-  static async start(folder: string, disks: readonly string[]): Promise<Machine> {
+  /**
+   * Starts a machine with these disks, and waits until its monitor answers.
+   *
+   * @param more words for QEMU: other devices and monitors
+   */
+  static async start(
+    folder: string,
+    disks: readonly string[],
+    more: readonly string[] = [],
+  ): Promise<Machine> {
     const monitor = join(folder, "own-qmp.sock");
     const child = Bun.spawn({
       // stdio would keep what qemu-io prints until there is more.
@@ -72,6 +80,7 @@ export class Machine implements AsyncDisposable {
           "-device",
           `virtio-blk-pci,drive=${name},id=${name}-device`,
         ]),
+        ...more,
       ],
       cwd: folder,
       stdio: ["ignore", "pipe", "pipe"],
