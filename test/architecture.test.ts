@@ -37,7 +37,6 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/stream/hold": [
     "ffi",
     "src/protocol",
-    "src/messages",
     "src/endpoint",
     "src/endpoint/sinks",
     "src/stream",

@@ -1,6 +1,5 @@
 /** The state that all connections to a stream that is held back share. */
 import type { EndpointError } from "../../endpoint/error.ts";
-import type { Failure } from "../../messages/notice.ts";
 import { NBD_ESHUTDOWN, NBD_OK } from "../../protocol/constants.ts";
 import { max, min, type Offset, subtract } from "../../protocol/offset.ts";
 import { advertisedSize } from "../../protocol/export.ts";
@@ -8,9 +7,10 @@ import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { clientCut, describe, spoolFailed } from "../failure.ts";
 import type { StreamEvent } from "../messages.ts";
-import { type Mover, ReconnectTracker } from "../reconnect.ts";
+import type { Mover } from "../reconnect.ts";
 import { Runs } from "../runs.ts";
 import type { SpoolFile } from "../spool-file.ts";
+import { WrittenState } from "../written-state.ts";
 
 /** The handler of a connection that may change the disk. */
 export interface Changer extends Mover {
@@ -32,9 +32,7 @@ export interface HoldStateOptions {
   readonly post: (event: StreamEvent) => void;
 }
 
-export abstract class HoldState {
-  /** Set once the stream is broken. */
-  failure: Failure | undefined;
+export abstract class HoldState extends WrittenState {
   readonly spool: SpoolFile;
   readonly size: Offset;
   /** The size of the disk in bytes: whole sectors. */
@@ -47,22 +45,14 @@ export abstract class HoldState {
   moves = 0;
   /** Where the stream ends; undefined while clients may write. */
   protected until: Offset | undefined;
-  readonly post: (event: StreamEvent) => void;
-  /** Undefined where clients may not come back. */
-  readonly reconnects: ReconnectTracker | undefined;
   /** Open connections; only where clients may come back. */
   readonly #changers = new Set<Changer>();
-  /** What requests that were cut off would have changed, and no client has sent since. */
-  readonly #missing = new Runs();
-  /** The first of these requests, as the failure that it is if something stays missing. */
-  #cutOff: Failure | undefined;
 
   constructor({ spool, size, reconnect, post }: HoldStateOptions) {
+    super(post, reconnect);
     this.spool = spool;
     this.size = size;
     this.advertised = advertisedSize(size);
-    this.post = post;
-    if (reconnect) this.reconnects = new ReconnectTracker(post);
   }
 
   /**
@@ -77,13 +67,6 @@ export abstract class HoldState {
   /** The `NBD_E*` for all requests once the stream is broken, or goes out; NBD_OK before. */
   get refusal(): number {
     return this.failure?.errno ?? (this.until === undefined ? NBD_OK : NBD_ESHUTDOWN);
-  }
-
-  /** Breaks the stream. Only the first reason counts. */
-  break(failure: Failure): void {
-    if (this.failure !== undefined) return;
-    this.failure = failure;
-    this.post({ type: "broken", failure });
   }
 
   /** The sink, or the spool, has failed. */
@@ -129,7 +112,7 @@ export abstract class HoldState {
   /** A WRITE, WRITE_ZEROES or TRIM for [start, end) is complete. */
   completed(start: Offset, end: Offset): void {
     this.moves++;
-    this.#missing.remove(start, end);
+    this.got(start, end);
   }
 
   /**
@@ -146,12 +129,7 @@ export abstract class HoldState {
     const lacking = new Runs();
     lacking.add(start, end);
     by.overtaken.each(start, end, (from, to) => lacking.remove(from, to));
-    lacking.each(start, end, (from, to) => this.#missing.add(from, to));
-    this.#cutOff ??= failure;
-  }
-
-  endReconnect(): void {
-    if (!this.#missing.isEmpty) this.break(this.#cutOff as Failure);
+    lacking.each(start, end, (from, to) => this.lack(from, to, failure));
   }
 
   closed(by: Changer): void {

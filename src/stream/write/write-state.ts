@@ -7,9 +7,9 @@ import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { backwardWrite, clientCut, describe, readBack } from "../failure.ts";
 import { START, type StreamEvent } from "../messages.ts";
-import { type Mover, ReconnectTracker } from "../reconnect.ts";
-import { Runs } from "../runs.ts";
+import type { Mover } from "../reconnect.ts";
 import { SpoolError, type SpoolFile } from "../spool-file.ts";
+import { WrittenState } from "../written-state.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
 import { LatestWrites, SentData } from "./sent-data.ts";
@@ -30,9 +30,7 @@ export interface WriteStateOptions {
   readonly flushes: boolean;
 }
 
-export abstract class WriteState {
-  /** Set once the stream is broken. */
-  failure: Failure | undefined;
+export abstract class WriteState extends WrittenState {
   /** "first-bytes" has been posted, or the stream begins with a gap. */
   begun = false;
   /** The connection whose payload is on its way; two payloads are never mixed. */
@@ -41,12 +39,6 @@ export abstract class WriteState {
   readonly sent: SentData | undefined;
   /** With a spool, of which far more may go out at once than can be remembered; only where clients may come back. */
   readonly latest: LatestWrites | undefined;
-  /** Undefined where clients may not come back. */
-  readonly reconnects: ReconnectTracker | undefined;
-  /** What WRITEs that were cut off would have brought, and no client has sent since. */
-  readonly #missing = new Runs();
-  /** The first of these WRITEs, as the failure that it is if something stays missing. */
-  #cutOff: Failure | undefined;
   /** Connections in the middle of a WRITE into the window; only where clients may come back. */
   readonly holding = new Set<Writer>();
   /** Data of the spool that is queued, where clients may come back. */
@@ -59,21 +51,14 @@ export abstract class WriteState {
   constructor(
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
-    readonly post: (event: StreamEvent) => void,
+    post: (event: StreamEvent) => void,
     { remembered, flushes }: WriteStateOptions,
   ) {
+    super(post, remembered > 0);
     this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
     if (remembered === 0) return;
     this.sent = new SentData(remembered);
     if (rule.window?.spool !== undefined) this.latest = new LatestWrites(remembered);
-    this.reconnects = new ReconnectTracker(post);
-  }
-
-  /** Breaks the stream. Only the first reason counts. */
-  break(failure: Failure): void {
-    if (this.failure !== undefined) return;
-    this.failure = failure;
-    this.post({ type: "broken", failure });
   }
 
   /** The stream begins. @param bytes its first bytes; undefined for the zeroes of a gap */
@@ -100,7 +85,7 @@ export abstract class WriteState {
 
   /** A client has sent data for [start, end). A gap over a missing range does not fill it. */
   supplied(by: Writer, start: Offset, end: Offset): void {
-    this.#missing.remove(start, end);
+    this.got(start, end);
     if (this.holding.size === 0) return;
     for (const other of this.holding) if (other !== by) other.supplied(start, end);
   }
@@ -167,23 +152,12 @@ export abstract class WriteState {
     if (dropped === 0) return;
     rule.rewind(dropped);
     this.sent.rewind(rule.head);
-    this.#missing.add(add(rule.head, gap), end);
-    this.#cutOff ??= failure;
+    this.lack(add(rule.head, gap), end, failure);
   }
 
   /** A connection is gone in the middle of a WRITE into the window. What others have not sent is missing. */
   cutHeld(request: Request, missing: number, start: Offset, end: Offset): void {
-    this.#missing.add(start, end);
-    this.#cutOff ??= clientCut(request, missing, this.emitter.counters.emitted);
-  }
-
-  /** True while a WRITE was cut off and not repeated. */
-  get isMissingData(): boolean {
-    return !this.#missing.isEmpty;
-  }
-
-  endReconnect(): void {
-    if (this.isMissingData) this.break(this.#cutOff as Failure);
+    this.lack(start, end, clientCut(request, missing, this.emitter.counters.emitted));
   }
 
   /** True when the window's first run has to be emitted now. */
