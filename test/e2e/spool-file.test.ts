@@ -347,8 +347,10 @@ describe("nothing is left in the folder", () => {
     using folder = tempFolder();
     mkdirSync(folder.file("spool"));
     const line = `echo x > $spool; echo written >&2; ${GATE}`;
+    // A killed program leaves its private folder.
+    const env = { TMPDIR: folder.path };
     const words = ["run", OUT, "spool=spool", "--hold", "--", line];
-    await using program = startProgram(words, { cwd: folder.path });
+    await using program = startProgram(words, { cwd: folder.path, env });
     await program.saying(/written/);
     program.process.kill("SIGKILL");
     await program.process.exited;
