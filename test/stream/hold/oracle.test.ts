@@ -25,7 +25,7 @@ setDefaultTimeout(LIMIT);
 
 /** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
 const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260104);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 30);
 
 const NOTHING = new Uint8Array(0);
 

@@ -18,7 +18,7 @@ setDefaultTimeout(LIMIT);
 
 /** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
 const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 30);
 
 const CLIENTS = 3;
 const MiB = 1 << 20;
