@@ -4,7 +4,14 @@ import type { Peer } from "../support/peer.ts";
 import { flatten, mutate, split } from "./mutate.ts";
 import type { Random } from "./random.ts";
 import { type ReplyForm, type Taken, takeReply } from "./reply.ts";
-import { type Found, type Leaving, requests, takeApart, type Way } from "./requests.ts";
+import {
+  describeRequest,
+  type Found,
+  type Leaving,
+  requests,
+  takeApart,
+  type Way,
+} from "./requests.ts";
 import { require } from "./require.ts";
 
 /** All that a client says, and what it is. */
@@ -63,6 +70,45 @@ export function turns(stream: EngineFixture, count: number): void {
 export function connect(stream: EngineFixture, script: Script): Peer {
   stream.negotiated = script;
   return stream.connect(new Uint8Array(script.pieces[0] ?? []));
+}
+
+/** The client comes, and says all that it has to say, piece by piece. */
+export function say(stream: EngineFixture, script: Script, random: Random): Peer {
+  const peer = connect(stream, script);
+  for (const piece of script.pieces.slice(1)) {
+    peer.send(piece);
+    turns(stream, random.below(3));
+  }
+  return peer;
+}
+
+/**
+ * Takes the answers to all whole requests, in the order in which they come.
+ *
+ * @param expected the error that a request gets, or the bytes that it reads
+ */
+export function takeAnswers(
+  stream: EngineFixture,
+  peer: Peer,
+  script: Script,
+  expected: (one: Found) => number | Uint8Array,
+): void {
+  const pending = script.found.filter((one) => one.whole);
+  const wants = new Map(pending.map((one) => [one, expected(one)]));
+  const fits = (one: Found, error: number) => {
+    const want = wants.get(one);
+    return (typeof want === "number" ? want : 0) === error;
+  };
+  while (pending.length > 0) {
+    const taken = nextReply(stream, peer, pending, script, fits);
+    require(taken !== undefined, () => `${pending.length} requests got no answer`);
+    const { request, error, data } = taken;
+    const want = wants.get(request) as number | Uint8Array;
+    require(fits(request, error), () =>
+      `${describeRequest(request)} got ${error}, not ${typeof want === "number" ? want : 0}`);
+    require(typeof want === "number" || data.equals(want), () =>
+      `${describeRequest(request)}: data`);
+  }
 }
 
 /** The next reply that has to come, or undefined if the connection ends instead. */

@@ -6,18 +6,10 @@ import {
 } from "../../src/protocol/constants.ts";
 import { DiskModel } from "../support/disk-model.ts";
 import { HoldFixture } from "../support/hold.ts";
-import {
-  connect,
-  describeScripts,
-  leave,
-  nextReply,
-  type Script,
-  scripts,
-  turns,
-} from "./clients.ts";
+import { describeScripts, leave, say, type Script, scripts, takeAnswers } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
 import type { Random } from "./random.ts";
-import { describeRequest, EINVAL, type Found, hasUnwanted } from "./requests.ts";
+import { EINVAL, type Found, hasUnwanted } from "./requests.ts";
 import { require } from "./require.ts";
 import { runTogether } from "./together.ts";
 
@@ -52,27 +44,8 @@ function runInTurn(
   random: Random,
 ): void {
   for (const [i, script] of clients.entries()) {
-    const peer = connect(stream, script);
-    for (const piece of script.pieces.slice(1)) {
-      peer.send(piece);
-      turns(stream, random.below(3));
-    }
-    const pending = script.found.filter((one) => one.whole);
-    const wants = new Map(pending.map((one) => [one, expected(model, one, script)]));
-    const fits = (one: Found, error: number) => {
-      const want = wants.get(one);
-      return (typeof want === "number" ? want : 0) === error;
-    };
-    while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script, fits);
-      require(taken !== undefined, () => `${pending.length} requests got no answer`);
-      const { request, error, data } = taken;
-      const want = wants.get(request) as number | Uint8Array;
-      require(fits(request, error), () =>
-        `${describeRequest(request)} got ${error}, not ${typeof want === "number" ? want : 0}`);
-      require(typeof want === "number" || data.equals(want), () =>
-        `${describeRequest(request)}: data`);
-    }
+    const peer = say(stream, script, random);
+    takeAnswers(stream, peer, script, (one) => expected(model, one, script));
     const cut = script.found.at(-1);
     leave(stream, peer, script, i + 1, random.chance(0.5));
     if (cut === undefined || cut.whole || !admits(model, cut)) continue;

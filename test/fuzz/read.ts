@@ -13,14 +13,13 @@ import { pseudoRandom } from "../support/images.ts";
 import { ReadModel } from "../support/read-model.ts";
 import { ReadFixture } from "../support/read-stream.ts";
 import {
-  connect,
   connectAll,
   describeScripts,
   leave,
   nextReply,
+  say,
   type Script,
   scripts,
-  turns,
 } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
 import type { Random } from "./random.ts";
@@ -67,11 +66,7 @@ function runInTurn(
   random: Random,
 ): void {
   for (const [i, script] of clients.entries()) {
-    const peer = connect(stream, script);
-    for (const piece of script.pieces.slice(1)) {
-      peer.send(piece);
-      turns(stream, random.below(3));
-    }
+    const peer = say(stream, script, random);
     const pending = script.found.filter((one) => one.whole);
     while (pending.length > 0) {
       const request = pending[0] as Found;

@@ -18,18 +18,18 @@ import { WriteStream } from "../../src/stream/write/write-stream.ts";
 import { Oracle } from "../support/oracle.ts";
 import { StreamFixture } from "../support/stream.ts";
 import {
-  connect,
   describeScripts,
   leave,
-  nextReply,
+  say,
   type Script,
   scripts,
+  takeAnswers,
   turns,
 } from "./clients.ts";
 import type { Case } from "./negotiation.ts";
 import type { Random } from "./random.ts";
 import { runTogether } from "./together.ts";
-import { describeRequest, EINVAL, type Found, hasUnwanted, LARGEST_PAYLOAD } from "./requests.ts";
+import { EINVAL, type Found, hasUnwanted, LARGEST_PAYLOAD } from "./requests.ts";
 import { require } from "./require.ts";
 
 export function writtenCase(random: Random): Case {
@@ -91,29 +91,8 @@ function runInTurn(
   random: Random,
 ): void {
   for (const [i, script] of clients.entries()) {
-    const peer = connect(stream, script);
-    for (const piece of script.pieces.slice(1)) {
-      peer.send(piece);
-      turns(stream, random.below(3));
-    }
-    const whole = script.found.filter((one) => one.whole);
-    const wants = new Map(whole.map((one) => [one, expected(oracle, one, script)]));
-    const fits = (one: Found, error: number) => {
-      const want = wants.get(one);
-      return (typeof want === "number" ? want : 0) === error;
-    };
-    const pending = [...whole];
-    while (pending.length > 0) {
-      const taken = nextReply(stream, peer, pending, script, fits);
-      require(taken !== undefined, () => `${pending.length} requests got no answer`);
-      const want = wants.get(taken.request) as number | Uint8Array;
-      const error = typeof want === "number" ? want : 0;
-      require(taken.error === error, () =>
-        `${describeRequest(taken.request)} got ${taken.error}, not ${error}`);
-      const { data } = taken;
-      require(typeof want === "number" || data.equals(want), () =>
-        `${describeRequest(taken.request)}: data`);
-    }
+    const peer = say(stream, script, random);
+    takeAnswers(stream, peer, script, (one) => expected(oracle, one, script));
     const cut = script.found.at(-1);
     if (cut === undefined || cut.whole || !admits(oracle, cut)) {
       leave(stream, peer, script, i + 1, random.chance(0.5));
