@@ -13,6 +13,11 @@ for (const [name, number] of Object.entries(constants.errno)) {
   if (!NAMES.has(number)) NAMES.set(number, name);
 }
 
+/** True for the errors of a file, or of its file system, that can take no more: ENOSPC, EDQUOT, EFBIG. */
+export function isFull(errno: number): boolean {
+  return errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT || errno === ERRNO.EFBIG;
+}
+
 /** A failed C call. `code` is errno's name (`"EPIPE"`), `syscall` the function (`"splice"`). */
 export class SyscallError extends Error {
   override readonly name = "SyscallError";

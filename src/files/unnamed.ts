@@ -2,7 +2,7 @@
 import { fstatSync, statfsSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ERRNO, O_CREAT, O_EXCL, O_RDWR } from "../../ffi/constants.ts";
-import { SyscallError } from "../../ffi/errno.ts";
+import { isFull, SyscallError } from "../../ffi/errno.ts";
 import { close, open, truncate } from "../../ffi/fd.ts";
 import { openUnnamed, punchHole, pwrite, zeroRange } from "../../ffi/file.ts";
 import { Memory } from "../../ffi/memory.ts";
@@ -10,8 +10,6 @@ import { messageOf } from "../errors.ts";
 
 /** Bytes before the first ones that are written as a test: far more than file systems allocate at once. */
 const GAP = 16 * 1024 * 1024;
-
-const NO_ROOM: readonly number[] = [ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG];
 
 /** Why a folder cannot have such a file, and what to do about it. */
 export class FolderError extends Error {
@@ -99,10 +97,7 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
 
 /** @param other what to do about it if there is room */
 function noSuchFile({ errno, message }: SyscallError, other: string): FolderError {
-  return new FolderError(
-    message,
-    NO_ROOM.includes(errno) ? "name a folder with room in it" : other,
-  );
+  return new FolderError(message, isFull(errno) ? "name a folder with room in it" : other);
 }
 
 function openInFolder(folder: string): number {

@@ -1,5 +1,6 @@
 /** Why a stream is broken, as data: `src/messages/` has the texts. */
 import { ERRNO } from "../../ffi/constants.ts";
+import { isFull } from "../../ffi/errno.ts";
 import type { EndpointError } from "../endpoint/error.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Failure, ReadBack } from "../messages/notice.ts";
@@ -58,17 +59,15 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
   if (GONE.has(errno)) return readerGone(sink, emitted);
   // Another stream goes to the same named pipe, whose reader would get a mixture of both.
   if (syscall === "flock") return { code: "SINK_TAKEN", errno: NBD_ESHUTDOWN, sink };
-  return NO_ROOM.has(errno)
+  return isFull(errno)
     ? { code: "SINK_FULL", errno: NBD_ENOSPC, sink, why, emitted }
     : { code: "SINK_FAILED", errno: NBD_ESHUTDOWN, sink, why, emitted };
 }
 
-const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
-
 /** The spool that failed. */
 export function spoolFailed(spool: SpoolFile, error: EndpointError, counters: Counters): Failure {
   const { errno, message: why } = error.cause;
-  const full = NO_ROOM.has(errno);
+  const full = isFull(errno);
   spool.measure();
   const { spooled, emitted } = counters;
   const facts = { folder: spool.folder, why, full, spooled, emitted };
