@@ -94,7 +94,7 @@ async function conclude(stream: RunningStream, condition: EndCondition): Promise
       commandFailure: condition.commandFailure?.(),
       problem: condition.problem?.() ?? problem,
     });
-  const isHeld = options.hold && options.dryRun !== true;
+  const isHeld = server.phase !== undefined;
   const mayBeEarly = isHeld && condition.mayBeEarly?.() === true;
   if (isHeld) server.closeToClients(mayBeEarly ? "fails" : "refused");
   const early = decide();
