@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { EXIT, UserError } from "../errors.ts";
 import { optionError } from "../messages/notice-error.ts";
+import { isVariablePart } from "../messages/vocabulary.ts";
 import { type Address, nbdUri } from "../net/address.ts";
 import { requiredCertificates, type Security } from "../tls/certificates.ts";
 
@@ -30,7 +31,7 @@ export function captiveVariables(
   const [only = "", ...others] = names;
   const exportName = others.length === 0 ? only : "";
   const uri = uriOf(exportName);
-  const each = exports.filter(({ name }) => SHELL_WORD.test(name));
+  const each = exports.filter(({ name }) => isVariablePart(name));
   // Without a file, a variable of the user's may have the name.
   const spools = each.map(({ name, spool }) => [`spool_${name}`, spool]);
   if (exports.length === 1) spools.push(["spool", exports[0]?.spool]);
@@ -47,9 +48,6 @@ export function captiveVariables(
     ...Object.fromEntries(spools.filter(([, path]) => path !== undefined)),
   };
 }
-
-/** What may be a part of a variable's name. */
-const SHELL_WORD = /^[A-Za-z0-9_]+$/;
 
 const NAME = "nbd|uri|spool|unixsocket|port|exportname|tls|(?:nbd|uri|spool)_[A-Za-z0-9_]+";
 const REFERENCE = new RegExp(`\\$(?:(${NAME})(?![A-Za-z0-9_])|\\{(${NAME})\\})`, "g");

@@ -2,7 +2,7 @@
 import { clientText } from "./client-text.ts";
 import type { FailedCommand, Notice, NoticeOf, Words } from "./notice.ts";
 import { formatSize, LARGEST_WINDOW, LEAST_WINDOW } from "../size.ts";
-import type { Vocabulary } from "./vocabulary.ts";
+import { isVariablePart, type Vocabulary } from "./vocabulary.ts";
 
 /** The text of a notice; a text stays as it is. */
 export function textOf(words: Words, vocabulary: Vocabulary): string {
@@ -299,7 +299,7 @@ function reference(exportName: string | undefined, held: boolean, v: Vocabulary)
 /** The variable for the disk as a file; undefined for a name that no variable can have. */
 function fileOf(exportName: string | undefined): string | undefined {
   if (exportName === undefined) return "$spool";
-  return /^[A-Za-z0-9_]+$/.test(exportName) ? `$spool_${exportName}` : undefined;
+  return isVariablePart(exportName) ? `$spool_${exportName}` : undefined;
 }
 
 /** Why qemu-img(1) cannot write some formats: it needs more room than a disk has, whatever that has. */

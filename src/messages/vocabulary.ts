@@ -67,11 +67,15 @@ function literal(value: OptionValue): string {
   return typeof value === "bigint" ? `${value}n` : String(value);
 }
 
+/** True for an export name that can be a part of a variable's name in a shell. */
+export function isVariablePart(exportName: string): boolean {
+  return /^[A-Za-z0-9_]+$/.test(exportName);
+}
+
 /** The variables of a captive command that name the server, or one of several streams. */
 export function variableOf(exportName: string | undefined): string {
   if (exportName === undefined) return "$nbd (or $uri)";
-  // Others are no part of a variable's name.
-  return /^[A-Za-z0-9_]+$/.test(exportName)
+  return isVariablePart(exportName)
     ? `$nbd_${exportName} (or $uri_${exportName})`
     : `the URI of the server with /${encodeURIComponent(exportName)} as its path`;
 }
