@@ -430,7 +430,8 @@ describe("a folder that cannot be used is told of at the start:", () => {
     const words = ["run", `pipe=${fifo}`, `spool=${spool}`, ...(hold ? ["--hold"] : [])];
     await using running = start(
       [...before, ...PROGRAM, ...words, "size=1M", "--", "sh", "-c", "touch ran"],
-      { cwd: folder.path },
+      // The folder of the client's socket is made by any user.
+      { cwd: folder.path, env: { TMPDIR: folder.path } },
     );
     const { status, stderr } = await running.ended();
     expect(stderr).toMatch(message);
