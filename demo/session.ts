@@ -44,7 +44,7 @@ export async function recordSession(): Promise<string[][]> {
     return terminal.coloured.trimEnd().split("\n");
   };
   using streaming = opened(STREAM);
-  await streaming.showing((rows) => /^ *[67]\d%/.test(rows.at(-1) ?? ""), "the bar");
+  await streaming.showing((rows) => /^ *[6-9]\d%/.test(rows.at(-1) ?? ""), "the bar");
   const bar = streaming.coloured.trimEnd().split("\n").at(-1) as string;
   await Bun.write(folder.file("seen"), "");
   await streaming.showing((rows) => rows.some((row) => row.endsWith("complete")), "the end");
