@@ -4,7 +4,7 @@ import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd, requireFifo } from "../pipe-end.ts";
 import type { Source } from "./source.ts";
-import { PollSet } from "../../../ffi/poll.ts";
+import { pollOne } from "../../../ffi/poll.ts";
 import { Memory } from "../../../ffi/memory.ts";
 import { pipe, tee } from "../../../ffi/pipe.ts";
 
@@ -75,10 +75,7 @@ function hasHadWriter(fd: number): boolean {
     probe.close();
   }
   // Only poll(2) shows a writer that has closed its end without writing.
-  const poll = new PollSet();
-  const at = poll.add(fd, POLLIN);
-  poll.wait(0);
-  return (poll.revents(at) & (POLLIN | POLLHUP)) !== 0;
+  return (pollOne(fd, POLLIN) & (POLLIN | POLLHUP)) !== 0;
 }
 
 /**
