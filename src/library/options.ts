@@ -260,8 +260,7 @@ function resolveStream(
     requireDifferentFile(file, files);
     files.push(file);
   }
-  const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
-  const asked = resolveWindow(options.window ?? usual);
+  const asked = resolveWindow(options);
   // What is held in the spool needs no memory.
   const window = hold ? 0 : asked;
   const reconnect = milliseconds("reconnect", options.reconnect);
@@ -352,8 +351,9 @@ function wholeBytes(size: number | bigint): bigint | undefined {
   return exact && size >= 0 ? BigInt(size) : undefined;
 }
 
-/** A size of memory, in bytes. @throws UserError ERR_USAGE */
-export function resolveWindow(size: Size): number {
+/** The memory of `window`, or what is usual, in bytes. @throws UserError ERR_USAGE */
+export function resolveWindow({ window, spool }: Pick<StreamOptions, "window" | "spool">): number {
+  const size = window ?? (spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool);
   const bytes = Number(resolveSize("window", size));
   if (bytes <= LARGEST_WINDOW) return bytes;
   const most = formatSize(LARGEST_WINDOW);
