@@ -1,8 +1,8 @@
 /** `$spool`: the disk of a stream that is held, as an ordinary file of the command. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ownMountsWork } from "../support/abilities.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import {
@@ -360,9 +360,7 @@ describe("nothing is left in the folder", () => {
     expect(existsSync(folder.file("out"))).toBeFalse();
   });
 
-  const isolated = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]);
-
-  test.skipIf(isolated.status !== 0)("when it has no room, which fails the command", async () => {
+  test.skipIf(!ownMountsWork())("when it has no room, which fails the command", async () => {
     using folder = tempFolder();
     const steps =
       'mkdir full && mount -t tmpfs -o size=1M none full && "$@"; s=$?; ls full >&2; exit $s';
