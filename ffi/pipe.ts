@@ -8,7 +8,7 @@ import {
   SPLICE_F_NONBLOCK,
 } from "./constants.ts";
 import { checked, interrupted, SyscallError } from "./errno.ts";
-import { cstring } from "./fd.ts";
+import { close, cstring } from "./fd.ts";
 import { libc } from "./libc.ts";
 import { Memory } from "./memory.ts";
 
@@ -20,11 +20,23 @@ export function mkfifo(path: string, mode: number): void {
   checked("mkfifo", () => libc.mkfifo(name, mode), path);
 }
 
+/** The descriptors of a pipe. */
+export interface Pipe {
+  readonly read: number;
+  readonly write: number;
+}
+
 /** pipe2(2), close-on-exec. @param flags O_NONBLOCK or 0 */
-export function pipe(flags = 0): { read: number; write: number } {
+export function pipe(flags = 0): Pipe {
   const pair = new Memory(8);
   checked("pipe2", () => libc.pipe2(pair.at(0), flags | O_CLOEXEC));
   return { read: pair.view.getInt32(0, true), write: pair.view.getInt32(4, true) };
+}
+
+/** Closes both ends. */
+export function closePipe({ read, write }: Pipe): void {
+  close(read);
+  close(write);
 }
 
 /** A pipe's capacity in bytes (F_GETPIPE_SZ). */

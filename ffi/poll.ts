@@ -53,6 +53,20 @@ export class PollSet {
   }
 }
 
+const single = new PollSet();
+
+/**
+ * poll(2) of one descriptor. With `events` 0, it still reports POLLERR and POLLHUP.
+ *
+ * @param timeout milliseconds; 0 to return at once
+ * @returns its `POLL*` bits; 0 when there are none yet
+ */
+export function pollOne(fd: number, events: number, timeout = 0): number {
+  single.clear();
+  const at = single.add(fd, events);
+  return single.wait(timeout) > 0 ? single.revents(at) : 0;
+}
+
 const one = new Memory(8);
 one.view.setBigUint64(0, 1n, true);
 

@@ -275,7 +275,7 @@ const RESOLVING: Record<string, readonly string[]> = {
   parseSize: ["src/library/options.ts"],
   parseEndpoint: ["src/library/options.ts"],
   loadCertificates: ["src/library/options.ts"],
-  DEFAULTS: ["src/library/several.ts", "src/cli/options.ts", "src/cli/check-run.ts"],
+  DEFAULTS: ["src/library/several.ts", "src/cli/options.ts"],
   resolveServe: [
     "src/library/serve.ts",
     "src/library/several.ts",

@@ -29,9 +29,9 @@ const KILL_GRACE = 300;
 /** A stream of the command. */
 export type CaptiveStream = Omit<HostOptions, "entrance" | "onSpool">;
 
-/** The same while it runs. */
-interface RunningStream extends HostOptions {
-  /** Its disk as a file, if it is held. */
+/** The same with a server, and with its disk as a file. */
+interface PreparedStream extends HostOptions {
+  /** Undefined for one that is not held. */
   readonly spoolPath: SpoolPath | undefined;
 }
 
@@ -69,7 +69,7 @@ export async function run(options: RunOptions): Promise<CaptiveResult> {
   return await cleaningUp(
     async () => {
       const entrance = options.address ?? { kind: "unix", path: (folder as PrivateFolder).socket };
-      const streams = options.streams.map((stream): RunningStream => {
+      const streams = options.streams.map((stream): PreparedStream => {
         const spoolPath = stream.hold ? held.use(new SpoolPath()) : undefined;
         return { ...stream, entrance, spoolPath, onSpool: (fd) => spoolPath?.open(fd) };
       });
@@ -89,7 +89,7 @@ export async function run(options: RunOptions): Promise<CaptiveResult> {
 
 async function withCommand(
   command: Command,
-  stream: HostedStream<RunningStream>,
+  stream: HostedStream<PreparedStream>,
   options: RunOptions,
 ): Promise<Verdict> {
   const { server } = stream;
@@ -124,7 +124,7 @@ class Command {
   #left: number;
   #failed = false;
 
-  constructor(options: RunOptions, streams: readonly RunningStream[], address: Address) {
+  constructor(options: RunOptions, streams: readonly PreparedStream[], address: Address) {
     this.#left = streams.length;
     const exports = streams.map(({ exportName: name = "", spoolPath }) => {
       return { name, spool: spoolPath?.path };
@@ -179,7 +179,7 @@ function spawn(options: RunOptions, variables: Variables, files: readonly string
 
 function commandExited(
   command: Command,
-  { server, options }: HostedStream<RunningStream>,
+  { server, options }: HostedStream<PreparedStream>,
   { image }: RunOptions,
 ): EndCondition {
   const { stopSignal, direction, dryRun, several, hold, spoolPath } = options;

@@ -3,7 +3,7 @@ import { accessSync, type BigIntStats, constants, fstatSync, statSync } from "no
 import { dirname, resolve } from "node:path";
 import { POLLERR, POLLHUP, POLLIN } from "../../ffi/constants.ts";
 import { bytesReadable, close } from "../../ffi/fd.ts";
-import { PollSet } from "../../ffi/poll.ts";
+import { pollOne } from "../../ffi/poll.ts";
 import { addressesOf } from "../endpoint/opening/connect.ts";
 import { inspectDescriptor } from "../endpoint/opening/descriptor.ts";
 import { refuseOwnPipeEnd } from "../endpoint/opening/own-end.ts";
@@ -189,10 +189,8 @@ function checkDescriptor(found: ItemList, name: string, fd: number, stream: Stre
 }
 
 function checkPipe(found: ItemList, fd: number, direction: Direction): void {
-  const poll = new PollSet();
-  poll.add(fd, direction === "write" ? 0 : POLLIN);
-  poll.wait(0);
-  const gone = (poll.revents(0) & (POLLERR | POLLHUP)) !== 0;
+  const events = direction === "write" ? 0 : POLLIN;
+  const gone = (pollOne(fd, events) & (POLLERR | POLLHUP)) !== 0;
   const left = direction === "read" ? bytesReadable(fd) : 0;
   const { who } = OTHER[direction];
   if (!gone) found.add("ok", "other end", `a ${who} is there`);

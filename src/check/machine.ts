@@ -4,7 +4,7 @@ import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { close } from "../../ffi/fd.ts";
 import { glibcVersion, libcName } from "../../ffi/libc.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
+import { closePipe, growPipe, pipe, splice } from "../../ffi/pipe.ts";
 import { send, socketpair } from "../../ffi/socket.ts";
 import { PrivateFolder } from "../captive/private-folder.ts";
 import { messageOf } from "../errors.ts";
@@ -72,8 +72,7 @@ export function pipeCapacity(): number {
   try {
     return growPipe(ends.write);
   } finally {
-    close(ends.read);
-    close(ends.write);
+    closePipe(ends);
   }
 }
 

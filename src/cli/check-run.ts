@@ -12,7 +12,7 @@ import {
 import { selfTests } from "../check/self-test.ts";
 import { endpointText } from "../endpoint/spec.ts";
 import { EXIT, usageError } from "../errors.ts";
-import { DEFAULTS, resolveEndpoint, resolveSize, resolveWindow } from "../library/options.ts";
+import { resolveEndpoint, resolveSize, resolveWindow } from "../library/options.ts";
 import { optionError } from "../messages/notice-error.ts";
 import { catchSignals, listen } from "../process/signals.ts";
 import { lineWriter, STDERR, STDOUT } from "../process/line-writer.ts";
@@ -81,16 +81,13 @@ export async function runCheck(
 }
 
 /** What is checked; each of them is optional. @throws UserError ERR_USAGE */
-function resolveCheck(
-  { pipe, read, size: length, window: memory, spool }: StreamParameters,
-  captive: readonly string[] | undefined,
-) {
+function resolveCheck(parameters: StreamParameters, captive: readonly string[] | undefined) {
+  const { pipe, read, spool } = parameters;
   const named = pipe !== undefined || read !== undefined;
   const endpoint = named ? resolveEndpoint({ pipe, read }) : undefined;
-  const size = length === undefined ? undefined : resolveSize("size", length);
-  const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
-  const window = resolveWindow(memory ?? usual);
-  const given = memory === undefined ? 0 : window;
+  const size = parameters.size === undefined ? undefined : resolveSize("size", parameters.size);
+  const window = resolveWindow(parameters);
+  const given = parameters.window === undefined ? 0 : window;
   if (spool !== undefined && endpoint?.direction === "read") {
     throw optionError({ code: "SPOOL_READ" });
   }

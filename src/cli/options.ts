@@ -4,6 +4,7 @@ import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksu
 import type { Direction } from "../endpoint/spec.ts";
 import { usageError } from "../errors.ts";
 import { DEFAULTS, type StreamOptions, type TlsOptions } from "../library/options.ts";
+import type { OwnOptions } from "../library/several.ts";
 import { optionError } from "../messages/notice-error.ts";
 import type { Option } from "../messages/vocabulary.ts";
 import type { Address } from "../net/address.ts";
@@ -216,7 +217,7 @@ export type CommonArgs = {
 /** The options that the library also has. */
 export const STREAM_OPTIONS = Object.entries(COMMON_OPTIONS).filter(
   (entry) => "sets" in entry[1],
-) as [keyof CommonArgs, StreamOption][];
+) as [keyof CommonArgs, StreamOption & MayBeOwn][];
 
 /** The options as a plain object: citty's looks for each one that is not given under two other spellings. */
 export function plainArgs<Args extends object>(args: Args): Args {
@@ -225,19 +226,33 @@ export function plainArgs<Args extends object>(args: Args): Args {
 
 /** The library's options, except for the address and the reports. @throws UserError ERR_USAGE */
 export function streamOptions(args: CommonArgs, direction: Direction): StreamOptions {
+  return { ...ownOptions(args, direction), ...serverOptions(args) };
+}
+
+/** Those of which each of several streams may have its own. @throws UserError ERR_USAGE */
+export function ownOptions(args: CommonArgs, direction: Direction): StreamOptions {
   if (direction === "read" && args["reader-timeout"] !== undefined) {
     throw usageError("--reader-timeout needs pipe=: for read= it is --writer-timeout");
   }
   if (direction === "write" && args["writer-timeout"] !== undefined) {
     throw usageError("--writer-timeout needs read=: for pipe= it is --reader-timeout");
   }
+  return parseOptions(args, true);
+}
+
+/** Those that all streams of a server have in common. @throws UserError ERR_USAGE */
+export function serverOptions(args: CommonArgs): Omit<StreamOptions, keyof OwnOptions> {
+  return { ...parseOptions(args, false), tls: parseTls(args) };
+}
+
+function parseOptions(args: CommonArgs, own: boolean): StreamOptions {
   const options: Record<string, unknown> = {};
-  for (const [name, { sets, parse }] of STREAM_OPTIONS) {
+  for (const [name, { sets, parse, own: isOwn = false }] of STREAM_OPTIONS) {
     const value = args[name];
-    if (value === undefined) continue;
+    if (value === undefined || isOwn !== own) continue;
     options[sets as string] = parse === undefined ? value : parse(value as string);
   }
-  return { ...options, tls: parseTls(args) };
+  return options;
 }
 
 /** The address that the options name; undefined if they name none. @throws UserError ERR_USAGE */

@@ -1,6 +1,6 @@
 /** The `key=value` parameters that nbdkit's streaming plugin takes. */
-import { UserError, usageError } from "../errors.ts";
-import { releaseEndpoint, resolveEndpoint, type StreamOptions } from "../library/options.ts";
+import { usageError } from "../errors.ts";
+import { releaseNamed, type StreamOptions } from "../library/options.ts";
 
 /** Each form of each parameter, as `--help` lists it. */
 export const PARAMETERS = [
@@ -72,12 +72,7 @@ export function parseParameters(words: readonly string[]): {
 export function releaseEndpoints(words: readonly string[]): void {
   for (const word of words) {
     const [, key, value] = /^(pipe|write|read)=(.+)$/s.exec(word) ?? [];
-    if (key === undefined) continue;
-    try {
-      releaseEndpoint(resolveEndpoint(key === "read" ? { read: value } : { pipe: value }));
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-    }
+    if (key !== undefined) releaseNamed(key === "read" ? { read: value } : { pipe: value });
   }
 }
 

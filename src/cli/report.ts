@@ -23,22 +23,32 @@ export interface ReportOptions {
   readonly checksumFile: string | undefined;
 }
 
-interface ReportFile extends NamedFile {
-  /** The kind of report, for messages. */
+/** A kind of report. */
+interface Kind extends Pick<NamedFile, "name"> {
+  /** For messages. */
   readonly what: string;
   /** True for the text of such a report, of any stream: it may be replaced. */
   readonly isOne: (text: string) => boolean;
 }
 
-function reportFiles({ summary, checksumFile }: ReportOptions): ReportFile[] {
-  const files: ReportFile[] = [];
-  if (checksumFile !== undefined) {
-    files.push({ name: "--checksum", path: checksumFile, what: "a checksum", isOne: isChecksum });
-  }
-  if (summary.kind === "json" && summary.file !== undefined) {
-    files.push({ name: "--summary", path: summary.file, what: "a summary", isOne: isSummary });
-  }
-  return files;
+const CHECKSUM: Kind = { name: "--checksum", what: "a checksum", isOne: isChecksum };
+const SUMMARY: Kind = { name: "--summary", what: "a summary", isOne: isSummary };
+
+interface ReportFile extends NamedFile, Kind {}
+
+function checksumFile({ checksumFile: path }: ReportOptions): ReportFile | undefined {
+  return path === undefined ? undefined : { ...CHECKSUM, path };
+}
+
+/** The file of the summary, which is the same in the options of all streams. */
+function summaryFile([first]: readonly ReportOptions[]): ReportFile | undefined {
+  if (first?.summary.kind !== "json" || first.summary.file === undefined) return undefined;
+  return { ...SUMMARY, path: first.summary.file };
+}
+
+function allFiles(streams: readonly ReportOptions[]): ReportFile[] {
+  const files = [...streams.map(checksumFile), summaryFile(streams)];
+  return files.filter((file) => file !== undefined);
 }
 
 /**
@@ -76,20 +86,6 @@ function reportPlace({ path, what, isOne }: ReportFile): Place {
   return placeOf(path, what, isOne);
 }
 
-/** The files of the reports of all streams, which have one summary in common. */
-function allFiles(streams: readonly ReportOptions[]): ReportFile[] {
-  const [first, ...others] = streams;
-  if (first === undefined) return [];
-  return [
-    ...reportFiles(first),
-    ...others.flatMap((options) =>
-      reportFiles({ ...options, summary: first.summary }).filter(
-        ({ isOne }) => isOne !== isSummary,
-      ),
-    ),
-  ];
-}
-
 /** Removes earlier streams' reports, which could be taken for these. @throws UserError ERR_FILE */
 export function removeReports(streams: readonly ReportOptions[]): void {
   for (const file of allFiles(streams)) {
@@ -119,14 +115,9 @@ export interface Reported {
 }
 
 /** Reports how a stream has ended. @returns false when a report could not be written */
-export async function report({ summary, spec, options }: Reported, log: CliLog): Promise<boolean> {
-  const texts = new Map<ReportFile, string>();
-  for (const file of reportFiles(options)) {
-    const text = file.isOne === isSummary ? jsonLine(summary) : digestLine(summary, spec);
-    if (text !== undefined) texts.set(file, text);
-  }
-  const written = await writeReports(texts, [summary], log);
-  tell(summary, options, log);
+export async function report(stream: Reported, log: CliLog): Promise<boolean> {
+  const written = await writeReports([stream], log);
+  tell(stream.summary, stream.options, log);
   return written;
 }
 
@@ -136,24 +127,11 @@ export async function report({ summary, spec, options }: Reported, log: CliLog):
  * @returns false when a report could not be written
  */
 export async function reportStreams(streams: readonly Reported[], log: CliLog): Promise<boolean> {
-  const texts = new Map<ReportFile, string>();
-  for (const { summary, spec, options } of streams) {
-    for (const file of reportFiles(options)) {
-      if (file.isOne === isSummary) continue;
-      const text = digestLine(summary, spec);
-      if (text !== undefined) texts.set(file, text);
-    }
-  }
-  const summaries = streams.map(({ summary }) => summary);
-  const [first] = streams;
-  const files = first === undefined ? [] : reportFiles(first.options);
-  const summaryFile = files.find(({ isOne }) => isOne === isSummary);
-  if (summaryFile !== undefined) texts.set(summaryFile, summaries.map(jsonLine).join(""));
-  const written = await writeReports(texts, summaries, log);
-  if (first === undefined || isJsonOnStderr(first.options)) return written;
-  const complete = summaries.filter((summary) => summary.complete).length;
-  const text = `${complete} of ${summaries.length} streams complete`;
-  if (complete === summaries.length) log.info(text);
+  const written = await writeReports(streams, log);
+  if (streams.some(({ options }) => isJsonOnStderr(options))) return written;
+  const complete = streams.filter(({ summary }) => summary.complete).length;
+  const text = `${complete} of ${streams.length} streams complete`;
+  if (complete === streams.length) log.info(text);
   else log.error(text);
   return written;
 }
@@ -170,13 +148,10 @@ export function tell(summary: Summary, options: ReportOptions, log: CliLog, name
   else log.error(text);
 }
 
-async function writeReports(
-  texts: ReadonlyMap<ReportFile, string>,
-  summaries: readonly Summary[],
-  log: CliLog,
-): Promise<boolean> {
+async function writeReports(streams: readonly Reported[], log: CliLog): Promise<boolean> {
+  const summaries = streams.map(({ summary }) => summary);
   let written = true;
-  for (const [file, text] of texts) {
+  for (const [file, text] of textsOf(streams)) {
     try {
       await writeReport(file, text);
     } catch (error) {
@@ -185,6 +160,20 @@ async function writeReports(
     }
   }
   return written;
+}
+
+/** The texts of the files: the checksum of each complete stream, and the summaries of all. */
+function textsOf(streams: readonly Reported[]): [ReportFile, string][] {
+  const texts: [ReportFile, string][] = [];
+  for (const { summary, spec, options } of streams) {
+    const file = checksumFile(options);
+    const text = digestLine(summary, spec);
+    if (file !== undefined && text !== undefined) texts.push([file, text]);
+  }
+  const file = summaryFile(streams.map(({ options }) => options));
+  const lines = streams.map(({ summary }) => jsonLine(summary));
+  if (file !== undefined) texts.push([file, lines.join("")]);
+  return texts;
 }
 
 /** What a report that could not be written does not change. */

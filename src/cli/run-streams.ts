@@ -13,8 +13,9 @@ import {
   type CommonArgs,
   parseChecksum,
   parseSummary,
+  ownOptions,
   plainArgs,
-  streamOptions,
+  serverOptions,
   type StreamWords,
 } from "./options.ts";
 import { parseParameters, type StreamParameters } from "./parameters.ts";
@@ -29,7 +30,7 @@ import {
 import { inProgram, logOf, type Output, type ShownStream } from "./run-stream.ts";
 
 /** What `resolveServeStreams` and `resolveRunStreams` get of the command line. */
-interface StreamsOptions extends Pick<StreamOptions, "beforeStart" | "workerUrl"> {
+interface StreamsOptions extends Omit<StreamOptions, keyof OwnOptions> {
   readonly streams: readonly OwnOptions[];
   readonly failFast: boolean | undefined;
 }
@@ -63,6 +64,7 @@ export async function resolveStreams<Settings extends ShownStream>(
   });
   const reports = parsed.map(({ report }) => report);
   const options = {
+    ...serverOptions(common),
     streams: parsed.map(({ options: own }) => own),
     failFast: common["fail-fast"],
     beforeStart: () => removeReports(reports),
@@ -101,7 +103,7 @@ function parseOwn(
   return {
     options: {
       ...all,
-      ...streamOptions(args, direction),
+      ...ownOptions(args, direction),
       checksum: checksum?.algorithm,
       exportName: name,
     },

@@ -61,7 +61,9 @@ export function splitStreams(
   const known = optionsBySpelling(defined);
   const common: string[] = [];
   const streams: { name: string; words: string[] }[] = [];
+  /** The options that all streams have in common, and the first of them that is repeated. */
   const seen = new Set<string>();
+  let twice: string | undefined;
   for (let i = 0; i < words.length; i++) {
     const word = words[i] as string;
     const long = /^--(?:no-)?([^=]+)(?:=(.*))?$/s.exec(word);
@@ -79,7 +81,7 @@ export function splitStreams(
         continue;
       }
       if (option.own !== true) {
-        if (seen.has(option.name)) seen.add(` ${option.name}`);
+        if (seen.has(option.name)) twice ??= option.name;
         seen.add(option.name);
         group = common;
       }
@@ -89,7 +91,6 @@ export function splitStreams(
     }
   }
   if (streams.length < 2) return undefined;
-  const twice = [...seen].find((name) => name.startsWith(" "))?.trim();
   if (twice !== undefined) {
     throw usageError(`--${twice} is given twice: it is for all streams, so give it once`);
   }

@@ -1,10 +1,10 @@
 /** A private pipe between the client's socket and a sink that is no pipe. */
 import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
-import { close, read } from "../../ffi/fd.ts";
+import { read } from "../../ffi/fd.ts";
 import { spliceInto } from "../../ffi/file.ts";
 import type { Memory } from "../../ffi/memory.ts";
-import { growPipe, pipe, splice } from "../../ffi/pipe.ts";
+import { closePipe, growPipe, pipe, splice } from "../../ffi/pipe.ts";
 import { ZeroPipe } from "./zero-pipe.ts";
 
 /** splice(2) moves pages only into or out of a pipe. */
@@ -59,8 +59,7 @@ export class Relay {
   }
 
   close(): void {
-    close(this.#pipe.read);
-    close(this.#pipe.write);
+    closePipe(this.#pipe);
     this.#zeroes?.close();
   }
 

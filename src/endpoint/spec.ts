@@ -71,7 +71,7 @@ export function endpointText(spec: EndpointSpec): string {
     case "path":
       return spec.path;
     case "descriptor":
-      return spec.fd <= 1 && spec.name.startsWith("standard") ? "-" : spec.name;
+      return Object.values(STANDARD).some(({ name }) => name === spec.name) ? "-" : spec.name;
     case "tcp":
       return tcpName(spec.host, spec.port);
     case "exec":

@@ -1,7 +1,7 @@
 /** Zeroes for pipes, without copying. */
 import { close } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { growPipe, pipe, splice, tee } from "../../ffi/pipe.ts";
+import { closePipe, growPipe, pipe, splice, tee } from "../../ffi/pipe.ts";
 import { send, socketpair } from "../../ffi/socket.ts";
 import { O_NONBLOCK } from "../../ffi/constants.ts";
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
@@ -37,7 +37,6 @@ export class ZeroPipe {
   }
 
   close(): void {
-    close(this.#full.read);
-    close(this.#full.write);
+    closePipe(this.#full);
   }
 }

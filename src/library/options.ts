@@ -4,7 +4,7 @@ import { imagePath } from "../captive/qemu-img.ts";
 import { CHECKSUM_ALGORITHMS, type ChecksumAlgorithm } from "../endpoint/checksum.ts";
 import { releaseFifo } from "../endpoint/opening/fifo.ts";
 import { parseEndpoint, UnusableError } from "../endpoint/spec.ts";
-import { usageError } from "../errors.ts";
+import { UserError, usageError } from "../errors.ts";
 import { type NamedFile, requireDifferentFile } from "../files/place.ts";
 import type { Words } from "../messages/notice.ts";
 import { optionError } from "../messages/notice-error.ts";
@@ -144,6 +144,12 @@ export interface ResolvedStream extends StreamSettings {
   readonly files: readonly NamedFile[];
 }
 
+/** What all streams of a server have in common. */
+export type ServerSettings = Pick<
+  ResolvedStream,
+  "security" | "maxConnections" | "negotiationTimeout" | "progressInterval"
+>;
+
 export interface ResolvedServe extends ResolvedStream {
   readonly keep: boolean;
 }
@@ -154,8 +160,11 @@ export interface ResolvedRun extends Omit<ResolvedStream, "entrance"> {
   readonly client: CaptiveClient;
 }
 
-/** @throws UserError ERR_USAGE, ERR_TLS; processes that wait at the FIFO are released then */
-export function resolveServe(options: ServeOptions): ResolvedServe {
+/**
+ * @param server for one of several streams
+ * @throws UserError ERR_USAGE, ERR_TLS; processes that wait at the FIFO are released then
+ */
+export function resolveServe(options: ServeOptions, server?: ServerSettings): ResolvedServe {
   return resolving(options, (endpoint) => {
     const entrance = options.listen ?? DEFAULTS.listen;
     if (entrance.kind === "single") requireClient();
@@ -163,7 +172,7 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
     const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.serve;
     const pads = options.pad === true || options.hold === true;
     return {
-      ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance)),
+      ...resolveStream(options, endpoint, idle, namedFiles(endpoint, entrance), server),
       entrance,
       keep: options.keep === true,
       // When read, `pad` puts zeroes behind the end of the source instead.
@@ -174,18 +183,20 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
 
 /**
  * @param streams all streams of the command
+ * @param server for one of several streams
  * @throws as {@link resolveServe}
  */
 export function resolveRun(
   options: RunOptions,
   streams: readonly Pick<StreamOptions, "exportName" | "hold">[] = [options],
+  server?: ServerSettings,
 ): ResolvedRun {
   return resolving(options, (endpoint) => {
     if (options.command !== undefined) requireHeld(options.command, streams);
     const { image, listen } = options;
     const idle = options.idleTimeout ?? DEFAULTS.idleTimeout.run;
     const files = namedFiles(endpoint, listen, image);
-    const stream = resolveStream(options, endpoint, idle, files);
+    const stream = resolveStream(options, endpoint, idle, files, server);
     const client = clientOf(options, endpoint);
     return {
       ...stream,
@@ -201,6 +212,15 @@ export function resolveRun(
 /** Releases processes that wait at the FIFO of a stream that does not begin. */
 export function releaseEndpoint({ spec, direction }: EndpointChoice): void {
   if (spec.kind === "path") releaseFifo(spec.path, direction);
+}
+
+/** The same for options that may be wrong. */
+export function releaseNamed(options: Pick<StreamOptions, "pipe" | "read">): void {
+  try {
+    releaseEndpoint(resolveEndpoint(options));
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+  }
 }
 
 function resolving<T>(options: StreamOptions, work: (endpoint: EndpointChoice) => T): T {
@@ -232,12 +252,29 @@ export function resolveEndpoint({
   }
 }
 
+/** What all streams of a server have in common. The certificates are read. @throws UserError ERR_USAGE, ERR_TLS */
+export function resolveServer(options: StreamOptions): ServerSettings {
+  return {
+    security: resolveSecurity(options),
+    maxConnections: resolveConnections(options.maxConnections ?? DEFAULTS.maxConnections),
+    negotiationTimeout: milliseconds(
+      "negotiationTimeout",
+      options.negotiationTimeout ?? DEFAULTS.negotiationTimeout,
+    ),
+    progressInterval: milliseconds(
+      "progressInterval",
+      options.progressInterval ?? DEFAULTS.progressInterval,
+    ),
+  };
+}
+
 /** The settings of both commands. @param idle seconds; 0 is no limit @param files all but the pid file */
 function resolveStream(
   options: StreamOptions,
   endpoint: EndpointChoice,
   idle: number,
   files: NamedFile[],
+  server: ServerSettings | undefined,
 ): Omit<ResolvedStream, "entrance" | "short"> {
   const { checksum, pidFile, exportName, spool } = options;
   const hold = options.hold === true;
@@ -260,8 +297,7 @@ function resolveStream(
     requireDifferentFile(file, files);
     files.push(file);
   }
-  const usual = spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool;
-  const asked = resolveWindow(options.window ?? usual);
+  const asked = resolveWindow(options);
   // What is held in the spool needs no memory.
   const window = hold ? 0 : asked;
   const reconnect = milliseconds("reconnect", options.reconnect);
@@ -279,20 +315,11 @@ function resolveStream(
     checksum,
     exportName,
     pidFile,
-    security: resolveSecurity(options),
-    maxConnections: resolveConnections(options.maxConnections ?? DEFAULTS.maxConnections),
-    negotiationTimeout: milliseconds(
-      "negotiationTimeout",
-      options.negotiationTimeout ?? DEFAULTS.negotiationTimeout,
-    ),
+    ...(server ?? resolveServer(options)),
     reconnect,
     // A client that may come back and is silent for that time is lost, even if its link does not show it.
     idleTimeout: least(idleTimeout, reconnect),
     openTimeout: milliseconds(reading ? "writerTimeout" : "readerTimeout", options.openTimeout),
-    progressInterval: milliseconds(
-      "progressInterval",
-      options.progressInterval ?? DEFAULTS.progressInterval,
-    ),
     signal: options.signal,
     beforeStart: options.beforeStart,
     files,
@@ -352,8 +379,9 @@ function wholeBytes(size: number | bigint): bigint | undefined {
   return exact && size >= 0 ? BigInt(size) : undefined;
 }
 
-/** A size of memory, in bytes. @throws UserError ERR_USAGE */
-export function resolveWindow(size: Size): number {
+/** The memory of `window`, or what is usual, in bytes. @throws UserError ERR_USAGE */
+export function resolveWindow({ window, spool }: Pick<StreamOptions, "window" | "spool">): number {
+  const size = window ?? (spool === undefined ? DEFAULTS.window : DEFAULTS.windowWithSpool);
   const bytes = Number(resolveSize("window", size));
   if (bytes <= LARGEST_WINDOW) return bytes;
   const most = formatSize(LARGEST_WINDOW);

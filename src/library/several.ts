@@ -6,13 +6,15 @@ import { optionError } from "../messages/notice-error.ts";
 import type { EndpointChoice, StreamSettings } from "../server/settings.ts";
 import {
   DEFAULTS,
-  releaseEndpoint,
+  releaseNamed,
   type ResolvedRun,
   type ResolvedServe,
   resolveRun,
   resolveServe,
+  resolveServer,
   type RunOptions,
   type ServeOptions,
+  type ServerSettings,
   type StreamOptions,
 } from "./options.ts";
 
@@ -55,48 +57,54 @@ declare module "../messages/vocabulary.ts" {
 
 /** Several streams of `serve`. @throws as {@link resolveServe}, naming the stream */
 export function resolveServeStreams(options: ServeStreamsOptions): ResolvedServe[] {
-  const { streams, common } = commonOf(options);
-  return resolvingStreams(streams, (own) => resolveServe({ ...common, ...own }));
+  const { all, common } = streamsOf(options);
+  return resolvingStreams(all, common, (stream, server) => resolveServe(stream, server));
 }
 
 /** Several streams of `run`. @throws as {@link resolveServe}, naming the stream */
 export function resolveRunStreams(options: RunStreamsOptions): ResolvedRun[] {
-  const { streams, common } = commonOf(options);
-  const all = streams.map((own) => ({ ...common, ...own }));
-  return resolvingStreams(streams, (own) => resolveRun({ ...common, ...own }, all));
+  const { all, common } = streamsOf(options);
+  return resolvingStreams(all, common, (stream, server) => resolveRun(stream, all, server));
 }
 
-/** The options that are for all streams. There is room for two clients of each, unless the user says otherwise. */
-function commonOf<Options extends Several & Pick<StreamOptions, "maxConnections">>(
+/**
+ * The options of each stream, with those that are for all of them, and the latter alone. There is room for two
+ * clients of each, unless the user says otherwise.
+ */
+function streamsOf<Options extends Several & Pick<StreamOptions, "maxConnections">>(
   options: Options,
-): { streams: readonly OwnOptions[]; common: Omit<Options, keyof Several> } {
-  const { streams, failFast: _, ...common } = options;
-  const maxConnections =
-    options.maxConnections ?? Math.max(DEFAULTS.maxConnections, 2 * streams.length);
-  return { streams, common: { ...common, maxConnections } };
+) {
+  const { streams, failFast: _, ...others } = options;
+  const { maxConnections = Math.max(DEFAULTS.maxConnections, 2 * streams.length) } = options;
+  const common = { ...others, maxConnections };
+  return { all: streams.map((own) => ({ ...common, ...own })), common };
 }
 
-function resolvingStreams<Settings extends EndpointChoice & Pick<StreamSettings, "beforeStart">>(
-  streams: readonly OwnOptions[],
-  resolve: (own: OwnOptions) => Settings,
+/** @param common what the server's settings are made of, of which no stream has its own */
+function resolvingStreams<
+  Stream extends OwnOptions,
+  Settings extends EndpointChoice & Pick<StreamSettings, "beforeStart">,
+>(
+  streams: readonly Stream[],
+  common: StreamOptions,
+  resolve: (stream: Stream, server: ServerSettings) => Settings,
 ): Settings[] {
   const resolved = new Map<string, Settings>();
   try {
-    for (const own of streams) {
-      const { exportName: name } = own;
+    const server = resolveServer(common);
+    for (const stream of streams) {
+      const { exportName: name } = stream;
       if (name === "") throw optionError({ code: "STREAM_UNNAMED" });
       if (resolved.has(name)) throw optionError({ code: "STREAM_TWICE", name });
-      let settings: Settings;
       try {
-        settings = resolve(own);
+        resolved.set(name, resolve(stream, server));
       } catch (error) {
         throw about(name, error);
       }
-      resolved.set(name, settings);
     }
     requireOwnEndpoints(resolved);
   } catch (error) {
-    for (const settings of resolved.values()) releaseEndpoint(settings);
+    for (const stream of streams) releaseNamed(stream);
     throw error;
   }
   return [...resolved.values()].map((settings) => ({

@@ -138,9 +138,9 @@ interface Warnings {
 interface Complaints {
   /** `who` cannot work without a size. */
   SIZE_NEEDED: { direction: Direction; who: Words };
-  /** `error` is the code of the system call, such as EADDRINUSE. */
   /** The limit of descriptors (getrlimit(2)) is too low for so many streams. */
   DESCRIPTORS_FEW: { streams: number; needed: number; limit: number };
+  /** `error` is the code of the system call, such as EADDRINUSE. */
   CANNOT_LISTEN: {
     where: string;
     at: "socket" | "port" | "file";

@@ -60,7 +60,7 @@ export class ConnectionManager {
   readonly #waiting = new Set<Socket<Session>>();
   /** Called when the next connection is closed. */
   readonly #closed = new Set<() => void>();
-  /** The most connections that RLIMIT_NOFILE has room for. */
+  /** The most connections that RLIMIT_NOFILE has room for; at least 1. */
   #descriptorLimit: number;
   /** Connections that have been accepted so far, without those that were refused. */
   accepted = 0;
@@ -68,7 +68,7 @@ export class ConnectionManager {
   constructor(options: ConnectionManagerOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    this.#descriptorLimit = connectionLimit(DESCRIPTORS[options.security.policy]);
+    this.#descriptorLimit = Math.max(1, this.#room(1).places);
     this.handler = {
       open: (socket) => {
         if (!this.#isFull) this.#accept(socket);
@@ -93,21 +93,34 @@ export class ConnectionManager {
   }
 
   /**
-   * Keeps descriptors for several streams, whose endpoints are prepared, and whose threads are not there yet.
+   * Keeps descriptors for several streams, whose endpoints are prepared, and whose threads are not there yet. What
+   * one stream needs has been kept from the beginning.
    *
    * @throws UserError ERR_LISTEN where not each of them can have a client: without a descriptor, Bun would end
    *   the program
    */
   reserve(streams: number): void {
     if (streams < 2) return;
+    const { places, needed, limit } = this.#room(streams);
+    if (places < streams) {
+      throw new NoticeError("ERR_LISTEN", { code: "DESCRIPTORS_FEW", streams, needed, limit });
+    }
+    this.#descriptorLimit = places;
+  }
+
+  /**
+   * How many connections the limit of open descriptors has room for beside so many streams (getrlimit(2),
+   * RLIMIT_NOFILE). Without a free descriptor, the program could not even accept a connection to refuse it, and the
+   * event loop would report the waiting client again and again.
+   *
+   * @returns also that limit, Infinity if it is not known, and the least that gives each stream a client
+   */
+  #room(streams: number): { places: number; needed: number; limit: number } {
     const each = DESCRIPTORS[this.#options.security.policy];
     const { limit, open } = descriptorUse();
     const reserved = open + RESERVED_DESCRIPTORS + (streams - 1) * STREAM_DESCRIPTORS;
-    const needed = reserved + streams * each;
-    if (needed > limit) {
-      throw new NoticeError("ERR_LISTEN", { code: "DESCRIPTORS_FEW", streams, needed, limit });
-    }
-    this.#descriptorLimit = Math.floor((limit - reserved) / each);
+    const places = Math.floor((limit - reserved) / each);
+    return { places, needed: reserved + streams * each, limit };
   }
 
   #accept(socket: Socket<Session>): void {
@@ -216,19 +229,6 @@ export class ConnectionManager {
     this.#events.onClose({ code: "CONNECTIONS_FULL", open, descriptors }, false);
     socket.terminate();
   }
-}
-
-/**
- * How many connections the limit of open descriptors allows (getrlimit(2), RLIMIT_NOFILE). Without a
- * free descriptor, the program could not even accept a connection to refuse it, and the event loop
- * would report the waiting client again and again.
- *
- * @param each descriptors of one connection
- * @returns at least 1; Infinity if the limit is not known
- */
-function connectionLimit(each: number): number {
-  const { limit, open } = descriptorUse();
-  return Math.max(1, Math.floor((limit - open - RESERVED_DESCRIPTORS) / each));
 }
 
 /** The limit, Infinity if it is not known, and how many are open. */

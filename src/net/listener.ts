@@ -3,7 +3,7 @@ import type { SocketHandler, SocketListener, TCPSocketListener } from "bun";
 import { statSync } from "node:fs";
 import { POLLIN, STDIN_FILENO } from "../../ffi/constants.ts";
 import { close, dup } from "../../ffi/fd.ts";
-import { PollSet } from "../../ffi/poll.ts";
+import { pollOne } from "../../ffi/poll.ts";
 import { boundAddress, listen, unixAddress } from "../../ffi/socket.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { FileId } from "../files/file-id.ts";
@@ -55,10 +55,7 @@ export class Listener {
   get hasWaiting(): boolean {
     // Bun's types do not have this property.
     const { fd } = (this.#listener ?? { fd: -1 }) as unknown as { readonly fd: number };
-    if (fd < 0) return false;
-    const poll = new PollSet();
-    poll.add(fd, POLLIN);
-    return poll.wait(0) > 0;
+    return fd >= 0 && pollOne(fd, POLLIN) !== 0;
   }
 
   /** Stops listening, and removes the socket file if it is still the one that was made. */

@@ -9,7 +9,7 @@ import { O_NOCTTY, O_NONBLOCK, O_WRONLY, PIPE_BUF, POLLOUT } from "../../ffi/con
 import { WOULD_BLOCK } from "../../ffi/errno.ts";
 import { open, write } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
-import { PollSet } from "../../ffi/poll.ts";
+import { pollOne } from "../../ffi/poll.ts";
 import { send } from "../../ffi/socket.ts";
 import { isTerminal } from "../../ffi/terminal.ts";
 
@@ -258,11 +258,7 @@ function polledOutput(fd: number): Output {
   };
 }
 
-const poll = new PollSet();
-
 /** True also when the reader is gone: write(2) then fails. @param timeout milliseconds */
 function isWritable(fd: number, timeout: number): boolean {
-  poll.clear();
-  poll.add(fd, POLLOUT);
-  return poll.wait(timeout) > 0;
+  return pollOne(fd, POLLOUT, timeout) !== 0;
 }

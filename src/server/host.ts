@@ -1,8 +1,8 @@
 /** Sets up everything that streams need, and cleans up behind them. */
 import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
-import { closeHandle, DeferredSink, openLate, opensLate } from "../endpoint/opening/deferred.ts";
-import type { Endpoint } from "../endpoint/opening/endpoint.ts";
+import { DeferredSink, isDeferred, openDeferred } from "../endpoint/opening/deferred.ts";
+import { closeHandle, type Endpoint } from "../endpoint/opening/endpoint.ts";
 import { openEndpoint } from "../endpoint/opening/open.ts";
 import { endpointText, mayKnowLength, UnusableError } from "../endpoint/spec.ts";
 import { about, messageOf } from "../errors.ts";
@@ -241,8 +241,7 @@ async function prepare(
 ): Promise<Endpoint | DeferredSink> {
   const { spec, hold, dryRun } = options;
   try {
-    const isLate = hold && dryRun !== true && opensLate(spec);
-    if (!isLate) return await openOrExplain(options);
+    if (!hold || dryRun === true || !isDeferred(spec)) return await openOrExplain(options);
     const open = (size: bigint, stop: AbortSignal) => openOrExplain({ ...options, size }, stop);
     return new DeferredSink(endpointText(spec), open);
   } catch (error) {
@@ -257,7 +256,7 @@ async function openOrExplain(options: HostOptions, late?: AbortSignal): Promise<
   const raise = (signal: EndSignal) => stopSignal.raise(signal);
   const facts = { size, exportName };
   try {
-    if (late !== undefined) return await openLate(spec, facts, { stop: late, raise });
+    if (late !== undefined) return await openDeferred(spec, facts, { stop: late, raise });
     return await openEndpoint(spec, direction, facts, { stop: stopSignal.stop, raise });
   } catch (error) {
     if (late === undefined && stopSignal.caught !== undefined) throw endedBefore(stopSignal.caught);

@@ -24,8 +24,6 @@ export interface StreamSettings extends FlowSettings, ConnectionSettings {
   /** The only export name; undefined admits every name. */
   readonly exportName: string | undefined;
   readonly short: ShortStream;
-  /** How long a client that is lost may take to come back, and its link to be found dead; undefined is not. */
-  readonly reconnect: number | undefined;
   /** How long to wait for the other end of a FIFO; undefined is no limit. */
   readonly openTimeout: number | undefined;
   /** Where to write the process id once clients can connect. */

@@ -1,6 +1,6 @@
 /** The end of a stream: waits for it, completes the stream, and decides the verdict. */
-import { closeHandle, DeferredSink } from "../endpoint/opening/deferred.ts";
-import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
+import { DeferredSink } from "../endpoint/opening/deferred.ts";
+import { closeHandle, type EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { Direction } from "../endpoint/spec.ts";
 import type { Notice } from "../messages/notice.ts";
 import { NoticeError } from "../messages/notice-error.ts";

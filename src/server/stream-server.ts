@@ -395,15 +395,10 @@ export class StreamServer implements StreamExport {
   }
 
   connected(client: NegotiatedConnection, released: () => void): void {
-    if (this.state.ended) {
+    if (this.state.ended || this.#late !== undefined) {
       close(client.fd);
       released();
-      return;
-    }
-    if (this.#late !== undefined) {
-      close(client.fd);
-      released();
-      this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
+      if (!this.state.ended) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
       return;
     }
     const id = this.#nextId++;

@@ -27,7 +27,10 @@ export interface FlowSettings {
    * {@link IN_FLIGHT} if clients may come back.
    */
   readonly held: number;
-  /** Milliseconds that a client whose connection is lost has to come back; undefined is none. */
+  /**
+   * Milliseconds that a client whose connection is lost has to come back, and its link to be found dead; undefined
+   * is none.
+   */
   readonly reconnect: number | undefined;
   readonly checksum: ChecksumAlgorithm | undefined;
   /**

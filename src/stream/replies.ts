@@ -43,15 +43,24 @@ export interface Body {
   send(fd: number): boolean;
 }
 
+/** The most bytes of a READ's data that are copied behind their header; more is a {@link Body}. */
+export const INLINE_MAX = 64 * 1024;
+
 /** The most bytes of a reply without its payload. */
 const LARGEST_REPLY = MAX_ERROR_CHUNK_SIZE;
 
 const INVALID = "the request is not valid";
 
+/** The text for a READ of what has gone by. */
+export const STREAMED_ALREADY = "it has been streamed already";
+
+/** The text for a READ or BLOCK_STATUS of a spool that has failed. */
+export const SPOOL_UNREADABLE = "the spool cannot be read";
+
 /** The texts of errors, for clients with extended headers; not for READ and BLOCK_STATUS. */
 const MEANINGS = new Map([
   [NBD_EPERM, "the disk can only be read"],
-  [NBD_EIO, "it has been streamed already, or the stream is broken"],
+  [NBD_EIO, `${STREAMED_ALREADY}, or the stream is broken`],
   [NBD_EINVAL, INVALID],
   [NBD_ENOSPC, "there is no room for it"],
   [NBD_ESHUTDOWN, "nobody takes the stream any more"],

@@ -3,7 +3,7 @@ import type { Socket } from "bun";
 import { bytesReadable } from "../../ffi/fd.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { growSendBuffer, recv } from "../../ffi/socket.ts";
-import type { TlsClose } from "../tls/tls-close.ts";
+import type { TlsClose } from "./tls-close.ts";
 
 /**
  * Milliseconds without progress after which a client loses the rest, once the stream thread has closed the

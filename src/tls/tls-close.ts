@@ -1,13 +1,12 @@
 /** Closes a TLS connection with close_notify (RFC 8446, 6.1), after all that was written. */
 import type { Socket } from "bun";
 import { POLLOUT } from "../../ffi/constants.ts";
-import { PollSet } from "../../ffi/poll.ts";
+import { pollOne } from "../../ffi/poll.ts";
 
 /** Milliseconds between two checks of a client that is slow to take what it was sent. */
 const CHECK_INTERVAL = 10;
 
 const NOTHING = new Uint8Array(0);
-const poll = new PollSet();
 
 /** Members of Bun's sockets that its types do not have. */
 interface Closable {
@@ -70,7 +69,5 @@ export class TlsClose {
 
 /** True when the kernel takes more, or the connection is lost (POLLOUT). */
 function hasRoom(socket: Socket<any>): boolean {
-  poll.clear();
-  poll.add((socket as unknown as Closable).fd, POLLOUT);
-  return poll.wait(0) > 0;
+  return pollOne((socket as unknown as Closable).fd, POLLOUT) !== 0;
 }

@@ -1,8 +1,8 @@
 /** Dry runs of real clients: what they find, and that the line which they end with works. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import type { ClientFindings, Report } from "../../src/check/report.ts";
+import { ownMountsWork } from "../support/abilities.ts";
 import { check, said, typed } from "../support/check.ts";
 import { digestOf, filled, qemuIo } from "../support/client-commands.ts";
 import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
@@ -269,8 +269,7 @@ test("a client that reads far ahead is run again with a spool, which answers it"
   expect(report.client).toMatchObject({ window: 512 * MiB, spool: null });
 });
 
-const isolated = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]);
-test.skipIf(isolated.status !== 0)(
+test.skipIf(!ownMountsWork())(
   "a folder without room for the disk is told, once, and is not taken for the client's fault",
   async () => {
     using scratch = tempFolder();

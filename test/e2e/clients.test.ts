@@ -1,8 +1,8 @@
 /** Real clients, each through `run`: what comes out of the FIFO is the disk, byte by byte. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { digestOf } from "../support/client-commands.ts";
 import { type Image, pseudoRandom, qcow2Image, rawImage, sparseImage } from "../support/images.ts";
 import { digestFile } from "../support/reader.ts";
 import { streamed } from "../support/streamed.ts";
@@ -186,12 +186,6 @@ function qemuIo(...commands: readonly string[]): string[] {
 
 function filled(byte: number, length: number): Buffer {
   return Buffer.alloc(length, byte);
-}
-
-function digestOf(...parts: readonly Buffer[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest("hex");
 }
 
 async function digestFiles(...paths: readonly string[]): Promise<string> {

@@ -45,6 +45,14 @@ function finish(client: RawClient): void {
   client.disconnect();
 }
 
+/** A client that has written all and lets it go; it has not left before it is disposed of. */
+async function written(trial: Trial): Promise<RawClient> {
+  const client = await trial.client();
+  await writeAllHeld(client);
+  finish(client);
+  return client;
+}
+
 /** What comes out of {@link inSecondPhase}: a gap counts as a hole only at the end. */
 const WITH_GAP = Buffer.from(DATA).fill(0, 0, 512);
 
@@ -209,9 +217,7 @@ describe.each(MODES)("a reader that dies when all is to go out ($mode)", ({ args
     { where: "before the last sector", bytes: DATA.length - 512 },
   ])("of a FIFO, $where", async ({ bytes }) => {
     await using trial = await Trial.serve({ fifo: `${GATE}; head -c ${bytes}` }, { args });
-    using client = await trial.client();
-    await writeAllHeld(client);
-    finish(client);
+    using _ = await written(trial);
     await trial.program.saying(/client 1 connected/);
     trial.openGate();
     const output = await trial.fails({ status: 4, message: goneAt("\\S+fifo") });
@@ -221,34 +227,26 @@ describe.each(MODES)("a reader that dies when all is to go out ($mode)", ({ args
   test.each([0, 1])("of a command that ends early with %d", async (status) => {
     const exec = `touch started; head -c 1000000 > part; exit ${status}`;
     await using trial = await Trial.serve({ exec }, { args });
-    using client = await trial.client();
-    await writeAllHeld(client);
-    finish(client);
+    using _ = await written(trial);
     await trial.fails({ status: 4, message: goneAt("exec:.*") });
   });
 
   test("of a command that fails when it has everything", async () => {
     await using trial = await Trial.serve({ exec: "cat > part; exit 3" }, { args });
-    using client = await trial.client();
-    await writeAllHeld(client);
-    finish(client);
+    using _ = await written(trial);
     const message = /truncated: exec:.* failed with status 3/;
     expect(await trial.fails({ status: 4, message, bytes: DATA.length })).toHaveLength(DATA.length);
   });
 
   test("of a socket", async () => {
     await using trial = await Trial.serve({ socket: 1_000_000 }, { args });
-    using client = await trial.client();
-    await writeAllHeld(client);
-    finish(client);
+    using _ = await written(trial);
     await trial.fails({ status: 4, message: goneAt("\\S+reader.sock") });
   });
 
   test("of a device without room", async () => {
     await using trial = await Trial.serve({ path: "/dev/full" }, { args });
-    using client = await trial.client();
-    await writeAllHeld(client);
-    finish(client);
+    using _ = await written(trial);
     const message = /truncated: \/dev\/full failed with the stream at byte 0: \w+: No space left/;
     await trial.fails({ status: 4, message, bytes: 0 });
   });
@@ -356,9 +354,7 @@ describe.each(SIGNALS)("%s", (signal) => {
     test("when all is out changes nothing", async () => {
       const exec = `cat > part; touch all; ${GATE}; echo yes > done`;
       await using trial = await Trial.serve({ exec }, { args });
-      using client = await trial.client();
-      await writeAllHeld(client);
-      finish(client);
+      using _ = await written(trial);
       await eventually(() => existsSync(trial.file("all")), "the command to have it all");
       trial.program.process.kill(signal);
       trial.openGate();

@@ -1,6 +1,5 @@
 /** `run read=SOURCE IMAGE` with an IMAGE that is there: it is replaced whole, or is as it was. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -13,6 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
+import { loopDevicesWork, ownMountsWork } from "../support/abilities.ts";
 import { digestDisk } from "../support/copied.ts";
 import { digestSectors, type Image, pseudoRandom, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -129,8 +129,7 @@ describe("an IMAGE that is there is as it was before when", () => {
     place.expectAsBefore();
   });
 
-  const isolated = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]);
-  test.skipIf(isolated.status !== 0)("there is no room for a second one", async () => {
+  test.skipIf(!ownMountsWork())("there is no room for a second one", async () => {
     using place = new Place();
     const steps = [
       "mkdir full && mount -t tmpfs -o size=3M none full && cp disk.raw full",
@@ -371,12 +370,3 @@ describe.skipIf(!loopDevicesWork())("a loop device (skipped where losetup cannot
     expect(await digestFile(file)).toBe(disk.sha256);
   });
 });
-
-function loopDevicesWork(): boolean {
-  if (Bun.which("losetup") === null || Bun.which("blockdev") === null) return false;
-  const file = images.file("probe");
-  writeFileSync(file, Buffer.alloc(MiB));
-  const { success, stdout } = Bun.spawnSync(["losetup", "--find", "--show", file]);
-  if (success) Bun.spawnSync(["losetup", "--detach", stdout.toString().trim()]);
-  return success;
-}

@@ -12,9 +12,10 @@ import { copyFileSync, existsSync, readdirSync, rmSync, symlinkSync } from "node
 import { createServer } from "node:net";
 import { type Image, rawImage } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { bounded, type Ended, PROGRAM, runProgram, start } from "../support/program.ts";
+import { bounded, type Ended, runProgram, start } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
-import { quoted, shell } from "../support/shell.ts";
+import { expectRefused, NO_SCRIPT, onTerminal } from "../support/refused.ts";
+import { shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -31,9 +32,6 @@ beforeAll(async () => {
 const trace = folder.file("started");
 const CAPTIVE = ["size=1M", "--", "touch", trace];
 beforeEach(() => rmSync(trace, { force: true }));
-
-/** script(1) makes terminals; without it there is none to try. */
-const NO_SCRIPT = Bun.which("script") === null;
 
 describe("wrong usage is", () => {
   test.each([
@@ -192,16 +190,5 @@ async function run(read: string): Promise<Ended> {
 }
 
 function expectRefusal(ended: Ended, status: number, ...says: readonly string[]): void {
-  expect(ended.stderr).toMatch(/^nbd-streaming: error: [^\n]+\n$/);
-  expect({ status: ended.status, stdout: ended.stdout }).toEqual({ status, stdout: "" });
-  for (const text of says) expect(ended.stderr).toContain(text);
-  expect(existsSync(trace)).toBeFalse();
-}
-
-/** Runs the program on a terminal of its own; what it shows there is given as its stderr. */
-async function onTerminal(words: readonly string[]): Promise<Ended> {
-  const line = [...PROGRAM, ...words].map(quoted).join(" ");
-  await using running = start(["script", "-qec", line, "/dev/null"]);
-  const { status, stdout } = await running.ended();
-  return { status, stdout: "", stderr: stdout.replaceAll("\r\n", "\n") };
+  expectRefused(ended, status, trace, ...says);
 }

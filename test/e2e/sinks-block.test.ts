@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import { O_EXCL, O_RDONLY } from "../../ffi/constants.ts";
 import { open } from "../../ffi/fd.ts";
 import { Descriptors } from "../ffi/descriptors.ts";
+import { loopDevicesWork } from "../support/abilities.ts";
 import { nbdcopy, qemuIo } from "../support/client-commands.ts";
 import { rawImage } from "../support/images.ts";
 import { command, runProgram } from "../support/program.ts";
@@ -255,13 +256,4 @@ function mountsWork(): boolean {
   if (Bun.which("mkfs.ext4") === null) return false;
   const lines = ["mount -t tmpfs none /mnt", "grep -qw ext4 /proc/filesystems || modprobe ext4"];
   return Bun.spawnSync(["unshare", "-m", "sh", "-ec", lines.join("; ")]).success;
-}
-
-function loopDevicesWork(): boolean {
-  if (Bun.which("losetup") === null || Bun.which("blockdev") === null) return false;
-  const file = folder.file("probe");
-  writeFileSync(file, Buffer.alloc(MiB));
-  const { success, stdout } = Bun.spawnSync(["losetup", "--find", "--show", file]);
-  if (success) Bun.spawnSync(["losetup", "--detach", stdout.toString().trim()]);
-  return success;
 }

@@ -11,8 +11,9 @@ import {
 import { existsSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { type Image, rawImage } from "../support/images.ts";
-import { bounded, type Ended, PROGRAM, runProgram, start } from "../support/program.ts";
-import { quoted, shell } from "../support/shell.ts";
+import { bounded, type Ended, runProgram } from "../support/program.ts";
+import { expectRefused, NO_SCRIPT, onTerminal } from "../support/refused.ts";
+import { shell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
 
@@ -32,9 +33,6 @@ beforeAll(async () => {
 const trace = folder.file("started");
 const CAPTIVE = ["--", "touch", trace];
 beforeEach(() => rmSync(trace, { force: true }));
-
-/** script(1) makes terminals; without it there is none to try. */
-const NO_SCRIPT = Bun.which("script") === null;
 
 describe("what is no sink", () => {
   test.each([
@@ -164,20 +162,7 @@ async function run(pipe: string, options: readonly string[] = []): Promise<Ended
 }
 
 function expectRefusal(ended: Ended, status: number, ...says: readonly string[]): void {
-  // First, so that a stream that goes astray is not shown whole.
-  expect(ended.status).toBe(status);
-  expect(ended.stdout).toBe("");
-  expect(ended.stderr).toMatch(/^nbd-streaming: error: [^\n]+\n$/);
-  for (const text of says) expect(ended.stderr).toContain(text);
-  expect(existsSync(trace)).toBe(false);
-}
-
-/** Runs the program on a terminal of its own; what it shows there is given as its stderr. */
-async function onTerminal(words: readonly string[]): Promise<Ended> {
-  const line = [...PROGRAM, ...words].map(quoted).join(" ");
-  await using running = start(["script", "-qec", line, "/dev/null"]);
-  const { status, stdout } = await running.ended();
-  return { status, stdout: "", stderr: stdout.replaceAll("\r\n", "\n") };
+  expectRefused(ended, status, trace, ...says);
 }
 
 /** A listener that nobody connects to. */

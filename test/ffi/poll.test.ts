@@ -10,7 +10,7 @@ import {
   POLLOUT,
   POLLRDHUP,
 } from "../../ffi/constants.ts";
-import { PollSet, WakeUp } from "../../ffi/poll.ts";
+import { pollOne, PollSet, WakeUp } from "../../ffi/poll.ts";
 import { shutdownWrite } from "../../ffi/socket.ts";
 import { bounded } from "../support/program.ts";
 import { Descriptors, flagsOf, writeAll } from "./descriptors.ts";
@@ -96,6 +96,25 @@ describe("PollSet", () => {
     set.add(socket, POLLRDHUP);
     expect(set.wait(0)).toBe(1);
     expect(set.revents(0)).toBe(POLLRDHUP);
+  });
+});
+
+describe("pollOne", () => {
+  test("reports what there is now, and nothing of the descriptor before", () => {
+    using descriptors = new Descriptors();
+    const [spoken, silent] = [descriptors.pipe(), descriptors.pipe()];
+    writeAll(spoken.write, Buffer.from("a"));
+    expect(pollOne(spoken.read, POLLIN)).toBe(POLLIN);
+    expect(pollOne(silent.read, POLLIN)).toBe(0);
+    expect(pollOne(silent.read, POLLIN, 1)).toBe(0);
+    expect(pollOne(silent.write, POLLOUT, 30_000)).toBe(POLLOUT);
+  });
+
+  test("reports the other end's departure unasked", () => {
+    using descriptors = new Descriptors();
+    const pipe = descriptors.pipe();
+    descriptors.close(pipe.read);
+    expect(pollOne(pipe.write, 0)).toBe(POLLERR);
   });
 });
 

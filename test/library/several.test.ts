@@ -9,6 +9,7 @@ import {
   resolveServeStreams,
   type ServeStreamsOptions,
 } from "../../src/library/several.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { LIMIT } from "../support/limit.ts";
 import { tempFolder } from "../support/temp.ts";
 import { usageErrorOf } from "../support/thrown.ts";
@@ -62,6 +63,18 @@ test("a stream has its own options, and those for all that it does not set", () 
   });
 });
 
+test("all streams have the certificates that were read once", () => {
+  const pki = makeCertificates(folder.path);
+  const tls = { policy: "on", certificates: pki.all } as const;
+  const streams = ["vda", "vdb"].map((exportName) => ({ exportName, pipe: exportName }));
+  const command = "true";
+  for (const all of [served(streams, { tls }), resolveRunStreams({ command, streams, tls })]) {
+    const [vda, vdb] = all;
+    expect(vda?.security).toMatchObject({ policy: "on", folder: pki.all });
+    expect(vdb?.security).toBe(vda?.security as never);
+  }
+});
+
 test("run pads each stream to its own size, unless it says otherwise", () => {
   const [vda, vdb] = resolveRunStreams({
     command: "true",
@@ -111,13 +124,27 @@ describe("an error", () => {
     expect(refusal([good, { exportName: "vdb", ...own }])).toMatch(/^vdb: /);
   });
 
-  test("releases the reader of the FIFO of another stream", async () => {
-    const fifo = folder.file("released");
-    mkfifo(fifo, 0o600);
-    await using reader = await waitingAt(fifo, "write");
-    expect(refusal([{ exportName: "vda", pipe: fifo }, { exportName: "vdb" }])).toMatch(/^vdb: /);
-    expect((await reader.ended()).status).toBe(0);
+  test.each([
+    ["connections", { maxConnections: 0 }, "maxConnections 0 is no number of clients"],
+    ["certificates", { tls: { policy: "on", certificates: "none" } }, "cannot read none/server-"],
+  ] as const)("names no stream where it is of the server's %s", (_, common, message) => {
+    expect(() => served([good, { exportName: "vdb", pipe: "b" }], common)).toThrow(
+      new RegExp(`^${message}`),
+    );
   });
+
+  test.each(["before", "behind"])(
+    "releases the reader of the FIFO of a stream that is %s the one with the error",
+    async (where) => {
+      const fifo = folder.file(`released-${where}`);
+      mkfifo(fifo, 0o600);
+      await using reader = await waitingAt(fifo, "write");
+      const vda = { exportName: "vda", pipe: fifo };
+      const vdb = { exportName: "vdb" };
+      expect(refusal(where === "before" ? [vda, vdb] : [vdb, vda])).toMatch(/^vdb: /);
+      expect((await reader.ended()).status).toBe(0);
+    },
+  );
 });
 
 describe("two streams may not both use", () => {

@@ -2,13 +2,12 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { add, type Offset, subtract } from "../../src/protocol/offset.ts";
 import { type Run, Runs } from "../../src/stream/runs.ts";
+import { exploring } from "../support/exploring.ts";
 import { LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260404);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 100);
+const { SEED, RUNS } = exploring(20260404, 100);
 
 /** The same set, the plain way: a note for every position from `base` on. */
 class Model {

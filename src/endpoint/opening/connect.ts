@@ -2,7 +2,7 @@
 import { ERRNO, POLLOUT } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
 import { close } from "../../../ffi/fd.ts";
-import { PollSet } from "../../../ffi/poll.ts";
+import { pollOne } from "../../../ffi/poll.ts";
 import {
   addressBytes,
   connect,
@@ -98,11 +98,8 @@ function endpoint(name: string, fd: number): Endpoint {
 /** Waits for a connection without blocking the thread. @returns 0, or the errno of the failure */
 async function connected(fd: number, stop: AbortSignal | undefined): Promise<number> {
   const deadline = performance.now() + CONNECT_LIMIT;
-  const poll = new PollSet();
   for (;;) {
-    poll.clear();
-    poll.add(fd, POLLOUT);
-    if (poll.wait(0) > 0) return socketError(fd);
+    if (pollOne(fd, POLLOUT) !== 0) return socketError(fd);
     if (performance.now() >= deadline || stop?.aborted === true) return ERRNO.ETIMEDOUT;
     await Bun.sleep(CONNECT_INTERVAL);
   }

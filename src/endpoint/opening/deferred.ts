@@ -1,6 +1,5 @@
 /** A sink that is opened only when there is something for it: `--hold`. */
 import { statSync } from "node:fs";
-import { close } from "../../../ffi/fd.ts";
 import type { EndpointHandle, EndpointSpec } from "../spec.ts";
 import type { StreamFacts } from "./command.ts";
 import { connectUnix } from "./connect.ts";
@@ -11,7 +10,7 @@ import { openEndpoint } from "./open.ts";
  * True for a sink that would notice to be opened, if nothing comes: a command would be started, and a listener
  * have a connection.
  */
-export function opensLate(spec: EndpointSpec): boolean {
+export function isDeferred(spec: EndpointSpec): boolean {
   switch (spec.kind) {
     case "exec":
     case "tcp":
@@ -33,12 +32,12 @@ function isSocket(path: string): boolean {
 }
 
 /**
- * Opens a sink for which {@link opensLate} has held.
+ * Opens a sink for which {@link isDeferred} has held.
  *
  * @param attempt as for `openEndpoint`
  * @throws as `openEndpoint`
  */
-export async function openLate(
+export async function openDeferred(
   spec: EndpointSpec,
   facts: StreamFacts,
   attempt: Parameters<typeof openEndpoint>[3],
@@ -105,9 +104,4 @@ export class DeferredSink implements EndpointControl {
   remove(): void {
     this.#opened?.remove();
   }
-}
-
-/** Closes a descriptor that the stream thread has not taken. */
-export function closeHandle(handle: EndpointHandle): void {
-  if (handle.kind !== "fifo") close(handle.fd);
 }

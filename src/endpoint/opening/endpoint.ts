@@ -1,4 +1,5 @@
 /** A sink or a source on the main thread: opened before the stream, cleaned up after it. */
+import { close } from "../../../ffi/fd.ts";
 import type { EndpointHandle } from "../spec.ts";
 
 /** An opened `pipe=` or `read=`. */
@@ -51,3 +52,8 @@ export const PLAIN = {
   waitForExit: () => Promise.resolve(undefined),
   remove: () => {},
 } as const;
+
+/** Closes a descriptor that the stream thread has not taken. */
+export function closeHandle(handle: EndpointHandle): void {
+  if (handle.kind !== "fifo") close(handle.fd);
+}

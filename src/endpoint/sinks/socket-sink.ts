@@ -1,7 +1,7 @@
 /** A sink that is a connected stream socket. */
 import { POLLRDHUP } from "../../../ffi/constants.ts";
 import { SyscallError } from "../../../ffi/errno.ts";
-import { PollSet } from "../../../ffi/poll.ts";
+import { pollOne } from "../../../ffi/poll.ts";
 import {
   bytesUnsent,
   isUnix,
@@ -34,7 +34,6 @@ export class SocketSink extends RelayedSink {
   #isUnix = false;
   /** When this side was shut down, by performance.now(). */
   #shutDownAt: number | undefined;
-  readonly #poll = new PollSet();
 
   override open(): boolean {
     super.open();
@@ -90,9 +89,6 @@ export class SocketSink extends RelayedSink {
 
   /** True when the reader has closed its side. Data from the reader stays unread. */
   #readerEnded(): boolean {
-    this.#poll.clear();
-    const at = this.#poll.add(this.fd, POLLRDHUP);
-    this.#poll.wait(0);
-    return (this.#poll.revents(at) & POLLRDHUP) !== 0;
+    return (pollOne(this.fd, POLLRDHUP) & POLLRDHUP) !== 0;
   }
 }

@@ -4,9 +4,9 @@ import { bytesReadable, close, open, read } from "../../../ffi/fd.ts";
 import { endpointCall, toEndpointError } from "../error.ts";
 import { PipeEnd, requireFifo } from "../pipe-end.ts";
 import type { Source } from "./source.ts";
-import { PollSet } from "../../../ffi/poll.ts";
+import { pollOne } from "../../../ffi/poll.ts";
 import { Memory } from "../../../ffi/memory.ts";
-import { pipe, tee } from "../../../ffi/pipe.ts";
+import { closePipe, type Pipe, pipe, tee } from "../../../ffi/pipe.ts";
 
 export class PipeSource extends PipeEnd implements Source {
   readonly #probe = new WriterProbe();
@@ -75,10 +75,7 @@ function hasHadWriter(fd: number): boolean {
     probe.close();
   }
   // Only poll(2) shows a writer that has closed its end without writing.
-  const poll = new PollSet();
-  const at = poll.add(fd, POLLIN);
-  poll.wait(0);
-  return (poll.revents(at) & (POLLIN | POLLHUP)) !== 0;
+  return (pollOne(fd, POLLIN) & (POLLIN | POLLHUP)) !== 0;
 }
 
 /**
@@ -87,7 +84,7 @@ function hasHadWriter(fd: number): boolean {
  * opened.
  */
 export class WriterProbe {
-  #copy: { read: number; write: number } | undefined;
+  #copy: Pipe | undefined;
   readonly #byte = new Memory(1);
 
   /** @returns 1 when the pipe has data, 0 at end of file, WOULD_BLOCK when it is empty with a writer */
@@ -99,9 +96,7 @@ export class WriterProbe {
   }
 
   close(): void {
-    if (this.#copy === undefined) return;
-    close(this.#copy.read);
-    close(this.#copy.write);
+    if (this.#copy !== undefined) closePipe(this.#copy);
     this.#copy = undefined;
   }
 }

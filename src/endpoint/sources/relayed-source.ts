@@ -1,9 +1,9 @@
 /** A source that is a socket, a file or a device: a private pipe relays its data. */
 import { ERRNO, O_NONBLOCK } from "../../../ffi/constants.ts";
 import { SyscallError, WOULD_BLOCK } from "../../../ffi/errno.ts";
-import { bytesReadable, close, read, write } from "../../../ffi/fd.ts";
+import { bytesReadable, read, write } from "../../../ffi/fd.ts";
 import { Memory } from "../../../ffi/memory.ts";
-import { growPipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
+import { closePipe, growPipe, type Pipe, pipe, pipeSize, splice } from "../../../ffi/pipe.ts";
 import { endpointCall } from "../error.ts";
 import { OwnedDescriptor } from "../owned-descriptor.ts";
 import { setSharedNonBlocking } from "../shared-descriptor.ts";
@@ -16,7 +16,7 @@ const LOW_WATER = 256 * 1024;
 const MAX_READ = 64 * 1024;
 
 export class RelayedSource extends OwnedDescriptor implements Source {
-  #relay: { read: number; write: number } | undefined;
+  #pipe: Pipe | undefined;
   #capacity = 0;
   #ended = false;
   /** The error of the source, to be thrown once the pipe is empty. */
@@ -34,13 +34,13 @@ export class RelayedSource extends OwnedDescriptor implements Source {
   }
 
   get pipe(): number {
-    return this.#relay?.read ?? -1;
+    return this.#pipe?.read ?? -1;
   }
 
   open(): boolean {
     return endpointCall(() => {
-      this.#relay = pipe(O_NONBLOCK);
-      this.#capacity = growPipe(this.#relay.write);
+      this.#pipe = pipe(O_NONBLOCK);
+      this.#capacity = growPipe(this.#pipe.write);
       this.opened(this.unopened);
       if (this.isSocket) this.#restoreFlags = setSharedNonBlocking(this.fd);
       return true;
@@ -67,10 +67,10 @@ export class RelayedSource extends OwnedDescriptor implements Source {
 
   /** @returns bytes taken, 0 at the end, or WOULD_BLOCK */
   #take(held: number): number {
-    const relay = this.#relay as { read: number; write: number };
+    const { write: end } = this.#pipe as Pipe;
     if (this.#buffer === undefined) {
       try {
-        return splice(this.fd, relay.write, this.#capacity);
+        return splice(this.fd, end, this.#capacity);
       } catch (error) {
         // Not every device supports splice(2).
         if (!(error instanceof SyscallError) || error.errno !== ERRNO.EINVAL) throw error;
@@ -78,18 +78,16 @@ export class RelayedSource extends OwnedDescriptor implements Source {
     }
     if (held > 0) return WOULD_BLOCK;
     // All that is read must fit into the pipe, which is small for a user with many pipes (pipe(7)).
-    const buffer = (this.#buffer ??= new Memory(Math.min(MAX_READ, pipeSize(relay.write))));
+    const buffer = (this.#buffer ??= new Memory(Math.min(MAX_READ, pipeSize(end))));
     const n = read(this.fd, buffer.at(0), buffer.length);
-    if (n > 0) write(relay.write, buffer.at(0), n);
+    if (n > 0) write(end, buffer.at(0), n);
     return n;
   }
 
   override close(): void {
     if (this.fd >= 0) this.#restoreFlags();
     super.close();
-    if (this.#relay === undefined) return;
-    close(this.#relay.read);
-    close(this.#relay.write);
-    this.#relay = undefined;
+    if (this.#pipe !== undefined) closePipe(this.#pipe);
+    this.#pipe = undefined;
   }
 }

@@ -17,6 +17,7 @@ import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { describe, readBack } from "../failure.ts";
 import type { StreamEvent } from "../messages.ts";
+import { STREAMED_ALREADY } from "../replies.ts";
 import { MORE, type Step } from "../step.ts";
 import type { RequestHandler } from "../stream.ts";
 import { CREATION_PROBE } from "../write/other-requests.ts";
@@ -163,7 +164,7 @@ export class DryRunHandler implements RequestHandler {
       if (this.#log.readsBack === 1) {
         this.#post({ type: "read-back", ...readBack(request, undefined) });
       }
-      replies.refuse(request, error, "it has been streamed already");
+      replies.refuse(request, error, STREAMED_ALREADY);
     } else {
       replies.refuseInvalid(request);
     }

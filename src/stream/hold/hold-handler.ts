@@ -22,6 +22,7 @@ import { SECTOR_SIZE } from "../../protocol/export.ts";
 import type { Channel } from "../channel.ts";
 import { SPLICE_MIN } from "../input.ts";
 import { keepFromFtl } from "../no-ftl.ts";
+import { INLINE_MAX, SPOOL_UNREADABLE } from "../replies.ts";
 import { Runs } from "../runs.ts";
 import { SpoolError } from "../spool-file.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_INPUT, YIELD } from "../step.ts";
@@ -29,9 +30,6 @@ import type { RequestHandler } from "../stream.ts";
 import { CREATION_PROBE } from "../write/other-requests.ts";
 import type { Changer, HoldState } from "./hold-state.ts";
 import { PART, StoredBody } from "./stored-body.ts";
-
-/** The most bytes of a READ that are copied behind their header. */
-const INLINE_MAX = 64 * 1024;
 
 /** The fewest bytes of a hole that the reply to a READ does not spell out. */
 const HOLE_MIN = 64 * 1024;
@@ -447,7 +445,7 @@ export class HoldHandler implements RequestHandler, Changer {
       const { replies, request } = this.channel;
       this.#stream.endpointFailed(error);
       this.#readEnd = this.#readAt;
-      replies.refuse(request, this.#stream.refusal, "the spool cannot be read");
+      replies.refuse(request, this.#stream.refusal, SPOOL_UNREADABLE);
     }
   }
 }

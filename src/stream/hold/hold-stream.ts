@@ -31,7 +31,10 @@ export class HoldStream extends HoldState implements Stream {
   #outlet: Outlet | undefined;
   /** The position of what is emitted next. */
   #head: Offset = 0;
-  /** The reader may see the end, "asks" and "asked" only when {@link confirmEnd} was called. */
+  /**
+   * "confirmed": the reader may see the end. "asks": it may not before {@link confirmEnd} is called, and the event
+   * "at-end" is still to be posted, which "asked" says has been.
+   */
   #end: "asks" | "asked" | "confirmed" = "confirmed";
 
   constructor(options: HoldStreamOptions) {

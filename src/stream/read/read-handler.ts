@@ -17,7 +17,7 @@ import {
 import { add, min, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import { keepFromFtl } from "../no-ftl.ts";
-import { type Body, ZeroBody } from "../replies.ts";
+import { type Body, INLINE_MAX, ZeroBody } from "../replies.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_ENDPOINT, WAIT_TURN } from "../step.ts";
 import { SPLICE_MIN } from "../input.ts";
 import type { RequestHandler } from "../stream.ts";
@@ -36,9 +36,6 @@ function isLoopback(fd: number): boolean {
 
 /** The smallest chunk, unless less is left of a request. */
 const CHUNK_MIN = 64 * 1024;
-
-/** The largest part of a reply that is copied behind its header. */
-const INLINE_MAX = 64 * 1024;
 
 export class ReadHandler implements RequestHandler, Reader {
   streamed: boolean;

@@ -13,6 +13,7 @@ import {
 import { add, min } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Mover } from "../reconnect.ts";
+import { SPOOL_UNREADABLE, STREAMED_ALREADY } from "../replies.ts";
 import type { WriteState } from "./write-state.ts";
 
 /**
@@ -62,10 +63,10 @@ function read(channel: Channel, stream: WriteState): void {
       held = rule.window?.read(offset, Number(length));
     });
     if (failure === undefined) channel.replyRead(held);
-    else replies.refuse(request, NBD_EIO, "the spool cannot be read");
+    else replies.refuse(request, NBD_EIO, SPOOL_UNREADABLE);
   } else if (error === NBD_EIO) {
     stream.readBack(request);
-    replies.refuse(request, error, "it has been streamed already");
+    replies.refuse(request, error, STREAMED_ALREADY);
   } else {
     replies.refuseInvalid(request);
   }

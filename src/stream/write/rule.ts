@@ -1,7 +1,7 @@
 /**
  * The sequential rule: the effect of a client's request on a stream that only goes forward.
  *
- * Pure arithmetic over three positions, without I/O.
+ * Arithmetic over positions. It does no I/O itself, but a {@link Window} with a spool has its data in a file.
  */
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_OK } from "../../protocol/constants.ts";
 import { advertisedSize } from "../../protocol/export.ts";

@@ -5,15 +5,14 @@ import { NBD_CMD_READ, NBD_CMD_WRITE_ZEROES, NBD_OK } from "../../../src/protoco
 import { Counters } from "../../../src/stream/counters.ts";
 import { SPOOL, WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { spoolOf } from "../../support/dry-runs.ts";
+import { exploring } from "../../support/exploring.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import { StreamFixture } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260102);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const { SEED, RUNS } = exploring(20260102, 60);
 
 const SIZE = 1 << 20;
 

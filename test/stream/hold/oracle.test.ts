@@ -16,6 +16,7 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { DiskClient, type Form, type Want, wanted } from "../../support/disk-client.ts";
 import { DiskModel, type DiskRequest } from "../../support/disk-model.ts";
+import { exploring } from "../../support/exploring.ts";
 import { HoldFixture } from "../../support/hold.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
@@ -23,9 +24,7 @@ import { finish } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260104);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 30);
+const { SEED, RUNS } = exploring(20260104, 30);
 
 const NOTHING = new Uint8Array(0);
 

@@ -9,6 +9,7 @@ import {
 } from "../../../src/protocol/constants.ts";
 import { DiskClient, type Form } from "../../support/disk-client.ts";
 import { DiskModel, type DiskRequest } from "../../support/disk-model.ts";
+import { exploring } from "../../support/exploring.ts";
 import { HoldFixture, MiB } from "../../support/hold.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
@@ -16,9 +17,7 @@ import { DISC, finish } from "../../support/stream.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260105);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const { SEED, RUNS } = exploring(20260105, 60);
 
 const KiB = 1024;
 const SIZE = 999_937;

@@ -1,6 +1,7 @@
 /** Clients of a stream that is read that come back, before their loss is noticed or without that. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
+import { exploring } from "../../support/exploring.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import type { Asked } from "../../support/replies.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -10,8 +11,7 @@ import { LIMIT } from "../../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const { SEED, RUNS } = exploring(20260101, 60);
 
 const MiB = 1 << 20;
 const SIZE = 6 * MiB + 777;

@@ -5,6 +5,7 @@ import {
   NBD_CMD_READ,
   NBD_CMD_WRITE_ZEROES,
 } from "../../../src/protocol/constants.ts";
+import { exploring } from "../../support/exploring.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { takeAny } from "../../support/answer.ts";
 import {
@@ -20,9 +21,7 @@ import { LIMIT } from "../../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const { SEED, RUNS } = exploring(20260101, 60);
 
 const CLIENTS = 3;
 

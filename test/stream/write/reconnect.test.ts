@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { NBD_CMD_WRITE_ZEROES, NBD_ESHUTDOWN } from "../../../src/protocol/constants.ts";
+import { exploring } from "../../support/exploring.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -10,8 +11,7 @@ import { LIMIT } from "../../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 60);
+const { SEED, RUNS } = exploring(20260101, 60);
 
 const MiB = 1 << 20;
 const REMEMBERED = 64 * MiB;

@@ -7,6 +7,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../../../src/protocol/constants.ts";
 import { takeAnswer, takeStatus } from "../../support/answer.ts";
+import { exploring } from "../../support/exploring.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import type { Peer } from "../../support/peer.ts";
@@ -16,9 +17,7 @@ import { encodeRequest, encodeWrite } from "../../support/wire.ts";
 
 setDefaultTimeout(LIMIT);
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260101);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 30);
+const { SEED, RUNS } = exploring(20260101, 30);
 
 const CLIENTS = 3;
 const MiB = 1 << 20;

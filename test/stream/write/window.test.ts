@@ -8,6 +8,7 @@ import { Counters } from "../../../src/stream/counters.ts";
 import { SpoolFile } from "../../../src/stream/spool-file.ts";
 import { WindowTrial } from "../../../src/stream/dry-run/window-trial.ts";
 import { SPOOL_PIECE, Window } from "../../../src/stream/write/window.ts";
+import { exploring } from "../../support/exploring.ts";
 import { pseudoRandom } from "../../support/images.ts";
 import { LIMIT } from "../../support/limit.ts";
 import { tempFolder } from "../../support/temp.ts";
@@ -20,9 +21,7 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const BLOCK = 64 * KiB;
 
-/** Fixed in CI; NBD_STREAMING_SEED and NBD_STREAMING_RUNS explore further. */
-const SEED = Number(process.env.NBD_STREAMING_SEED ?? 20260303);
-const RUNS = Number(process.env.NBD_STREAMING_RUNS ?? 300);
+const { SEED, RUNS } = exploring(20260303, 300);
 
 /** How much of the window is said to have been needed, with memory of its own for every block. */
 function needed(window: number, ...writes: readonly (readonly [number, Buffer])[]): number {

@@ -163,6 +163,15 @@ async function bitmaps({ guest }: Live): Promise<string[]> {
   return (disk?.["dirty-bitmaps"] ?? []).map(({ name }) => name).toSorted();
 }
 
+/** Both disks are there, as they were at one instant, and nothing has happened to the guest. */
+const expectCompressed: LiveScene["after"] = async (stage, live, { stderr }) => {
+  expect(stderr).toEndWith("nbd-streaming: 2 of 2 streams complete\n");
+  for (const disk of ["vda", "vdb"]) {
+    await live.expectPrinted(stage, disk, `zstd -dc ${disk}.raw.zst`);
+  }
+  await live.expectUnharmed();
+};
+
 const LIVE_SCENES: readonly LiveScene[] = [
   {
     block: PROGRAM,
@@ -193,13 +202,7 @@ const LIVE_SCENES: readonly LiveScene[] = [
     block: STREAM,
     title: "compresses both disks of one instant",
     needs: ["zstd"],
-    async after(stage, live, { stderr }) {
-      expect(stderr).toEndWith("nbd-streaming: 2 of 2 streams complete\n");
-      for (const disk of ["vda", "vdb"]) {
-        await live.expectPrinted(stage, disk, `zstd -dc ${disk}.raw.zst`);
-      }
-      await live.expectUnharmed();
-    },
+    after: expectCompressed,
   },
   {
     block: BORG,
@@ -369,13 +372,7 @@ const LIVE_SCENES: readonly LiveScene[] = [
     title: "has QEMU write both disks of one instant",
     needs: ["zstd"],
     before: (stage, live) => live.start(stage),
-    async after(stage, live, { stderr }) {
-      expect(stderr).toEndWith("nbd-streaming: 2 of 2 streams complete\n");
-      for (const disk of ["vda", "vdb"]) {
-        await live.expectPrinted(stage, disk, `zstd -dc ${disk}.raw.zst`);
-      }
-      await live.expectUnharmed();
-    },
+    after: expectCompressed,
   },
   {
     block: MIRROR,
