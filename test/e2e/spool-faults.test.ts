@@ -77,6 +77,18 @@ async function emptied(path: string, free: number): Promise<void> {
 const FULL =
   /truncated: spool=\S+ has no room for more, with ([0-9]+) bytes in it and the stream at byte ([0-9]+) \((?:pwrite|splice|fallocate): No space left on device\): name a folder with more room$/;
 
+test.each(MODES)("a file that can be no longer is another reason, of $mode", async ({ args }) => {
+  // In blocks of 512 bytes, or of 1024 in some shells: less than where the client writes.
+  const options = { args: [...args.slice(0, -1), "size=64M"], shell: "ulimit -f 40000; " };
+  await using trial = await Trial.serve(COMMITS, options);
+  using client = await trial.client();
+  expect(await client.write(60 * MiB, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ENOSPC);
+  client.disconnect();
+  const message =
+    /truncated: spool=\S+ takes no file that reaches so far, with 0 bytes in it and the stream at byte 0 \(pwrite: File too large\): give a smaller size=, name a folder on another file system, such as XFS, or raise ulimit -f$/;
+  await trial.fails({ status: 4, message, bytes: 0 });
+});
+
 describe.skipIf(noMount)(`a folder without room ${NEEDS_MOUNT}`, () => {
   const ways: { way: string; fill(client: RawClient): Promise<number> }[] = [
     { way: "small WRITEs", fill: (client) => writeAhead(client, 4 * KiB) },
