@@ -448,7 +448,8 @@ export class WriteHandler implements RequestHandler, Writer {
   #isSent(start: Offset, end: Offset): boolean {
     const { rule, sent } = this.#stream;
     if (sent === undefined || rule.window === undefined) return false;
-    if (!sent.matches(start, rule.window.reserved(start, min(end, rule.head)))) return false;
+    const isSame = (bytes: Uint8Array) => sent.matches(start, bytes);
+    if (!rule.window.reserved(start, min(end, rule.head), isSame)) return false;
     // The head may be lower afterwards; then all of the WRITE is held.
     return this.#stream.mayRepeat(this, start, false);
   }
