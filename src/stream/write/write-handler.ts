@@ -39,7 +39,7 @@ import { keepFromFtl } from "../no-ftl.ts";
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
 
 export class WriteHandler implements RequestHandler, Writer {
-  streamed = false;
+  streamed: boolean;
   readonly #stream: WriteState;
   /** WRITEs whose payload the sink has not accepted yet. */
   readonly #unanswered = new UnansweredWrites();
@@ -86,6 +86,8 @@ export class WriteHandler implements RequestHandler, Writer {
       this.#replyFirst,
     );
     this.#stream = stream;
+    // Where there is nothing to write, a client that comes has written all.
+    this.streamed = stream.rule.size === 0;
   }
 
   get holdsInput(): boolean {
