@@ -5,6 +5,7 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
+  O_EXCL,
   O_RDWR,
   O_TMPFILE,
   SEEK_DATA,
@@ -24,12 +25,13 @@ type FileOffset = number | bigint;
 
 /**
  * Makes a file without a name, mode 0600, on the file system of a folder (open(2), O_TMPFILE). It is gone
- * with its last descriptor.
+ * with its last descriptor: with O_EXCL nobody can give it a name, not even by a descriptor's path in /proc
+ * (linkat(2), AT_SYMLINK_FOLLOW).
  *
  * @throws SyscallError EOPNOTSUPP (or EISDIR of an old kernel) where the file system has no such files
  */
 export function openUnnamed(folder: string): number {
-  return open(folder, O_TMPFILE | O_RDWR, 0o600);
+  return open(folder, O_TMPFILE | O_EXCL | O_RDWR, 0o600);
 }
 
 /** pread(2). @returns bytes read, 0 behind the end of the file */

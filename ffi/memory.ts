@@ -33,6 +33,14 @@ export class Memory {
     return (this.#address + offset) as Pointer;
   }
 
+  /**
+   * Gives the memory back at once, with all of its buffer. Nobody may use it any more: {@link bytes} is empty then. The garbage collector
+   * gives back the same, but so late that several times as much is taken meanwhile.
+   */
+  free(): void {
+    (this.bytes.buffer as ArrayBuffer).transfer(0);
+  }
+
   /** Copies `length` bytes from `position` in another memory to `offset`, without creating a view. */
   copyFrom(source: Memory, position: number, length: number, offset: number): void {
     if (position + length > source.length || offset + length > this.length) {

@@ -116,7 +116,7 @@ function post(event: StreamEvent): void {
 }
 
 function createStream(plan: StreamPlan, counters: Counters): Stream {
-  const { held: window, checksum } = plan;
+  const { held: window, checksum, single } = plan;
   const reconnect = plan.reconnect !== undefined;
   const size = endOf(plan);
   if (plan.direction === "read") {
@@ -153,6 +153,7 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
       sinkOf,
       size,
       reconnect,
+      single,
       counters,
       post,
     });
@@ -164,6 +165,7 @@ function createStream(plan: StreamPlan, counters: Counters): Stream {
     spool,
     remembered: reconnect ? window : 0,
     flushes: flushes(plan),
+    single,
     counters,
     post,
   });

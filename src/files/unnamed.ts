@@ -97,6 +97,8 @@ export function makeUnnamed(folder: string, mustPunch: boolean): UnnamedFile {
 
 /** @param other what to do about it if there is room */
 function noSuchFile({ errno, message }: SyscallError, other: string): FolderError {
+  // Every file system takes a file as long as GAP.
+  if (errno === ERRNO.EFBIG) return new FolderError(message, "raise ulimit -f");
   return new FolderError(message, isFull(errno) ? "name a folder with room in it" : other);
 }
 

@@ -34,10 +34,16 @@ interface Failures {
   SINK_FULL: { sink: string; why: string; emitted: number };
   SINK_FAILED: { sink: string; why: string; emitted: number };
   /**
-   * The spool has failed. `spooled`: the bytes that it took on the disk by then; `full`: there was no room for
-   * more.
+   * The spool has failed. `spooled`: the bytes that it took on the disk by then; `lacks`: there was no room for
+   * more, or a file can be no longer.
    */
-  SPOOL_FAILED: { folder: string; why: string; full: boolean; spooled: number; emitted: number };
+  SPOOL_FAILED: {
+    folder: string;
+    why: string;
+    lacks: "room" | "length" | undefined;
+    spooled: number;
+    emitted: number;
+  };
   /** A program that has the path of a held stream's disk has made it longer than the stream is to be. */
   SPOOL_TOO_LONG: { length: Offset; size: Offset };
   /** Another stream goes to the same pipe. */

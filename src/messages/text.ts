@@ -69,11 +69,20 @@ const TEXTS: Texts = {
   },
   SINK_FULL: sinkFailed,
   SINK_FAILED: sinkFailed,
-  SPOOL_FAILED({ folder, why, full, spooled, emitted }, v) {
+  SPOOL_FAILED({ folder, why, lacks, spooled, emitted }, v) {
+    const spool = v.given("spool", folder);
     const when = `with ${spooled} bytes in it and the stream at byte ${emitted}`;
-    return full
-      ? `${v.given("spool", folder)} has no room for more, ${when} (${why}): name a folder with more room`
-      : `${v.given("spool", folder)} failed ${when}: ${why}; see to its disk, or name another folder`;
+    switch (lacks) {
+      case "room":
+        return `${spool} has no room for more, ${when} (${why}): name a folder with more room`;
+      case "length":
+        return (
+          `${spool} takes no file that reaches so far, ${when} (${why}): give a smaller ${v.name("size")}, ` +
+          "name a folder on another file system, such as XFS, or raise ulimit -f"
+        );
+      case undefined:
+        return `${spool} failed ${when}: ${why}; see to its disk, or name another folder`;
+    }
   },
   SPOOL_TOO_LONG: ({ length, size }, v) =>
     `the command has made a file of ${length} bytes, more than ${v.size(size)}: ` +

@@ -187,7 +187,8 @@ async function begin(
     }
     await nbd.prepared();
     const { hasExitStatus: awaitsExit } = endpoint;
-    const plan = planOf(options, { size, endpoint: opened?.handle, spool, awaitsExit });
+    const single = options.entrance.kind === "single";
+    const plan = planOf(options, { size, endpoint: opened?.handle, spool, awaitsExit, single });
     return new StreamServer({ ...options, endpoint, plan, nbd });
   } catch (error) {
     return await cleaningUp<never>(

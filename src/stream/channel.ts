@@ -78,7 +78,7 @@ export class Channel {
     return this.allows(this.replies.readFlags) && this.request.length <= BLOCK_SIZE.maximum;
   }
 
-  /** Replies to a READ ahead of the stream. @param held what the window has of it; undefined is zeroes */
+  /** Replies to a READ ahead of the stream. @param held a copy of what the window has of it; undefined is zeroes */
   replyRead(held: Uint8Array | undefined): void {
     const { request, replies } = this;
     const { offset, length } = request;

@@ -254,6 +254,7 @@ export class Connection {
 
   close(): void {
     this.#handler.closed();
+    this.channel.replies.close();
     close(this.channel.fd);
   }
 }

@@ -67,11 +67,12 @@ export function sinkFailed(sink: string, error: EndpointError, emitted: number):
 /** The spool that failed. */
 export function spoolFailed(spool: SpoolFile, error: EndpointError, counters: Counters): Failure {
   const { errno, message: why } = error.cause;
-  const full = isFull(errno);
+  // A file system that takes no longer files may have room for any number of shorter ones.
+  const lacks = errno === ERRNO.EFBIG ? "length" : isFull(errno) ? "room" : undefined;
   spool.measure();
   const { spooled, emitted } = counters;
-  const facts = { folder: spool.folder, why, full, spooled, emitted };
-  return { code: "SPOOL_FAILED", errno: full ? NBD_ENOSPC : NBD_EIO, ...facts };
+  const facts = { folder: spool.folder, why, lacks, spooled, emitted } as const;
+  return { code: "SPOOL_FAILED", errno: lacks === undefined ? NBD_EIO : NBD_ENOSPC, ...facts };
 }
 
 /** A disk that a program has made longer than the stream is to be, by its path. */

@@ -71,12 +71,14 @@ export interface StreamPlan extends FlowSettings {
   readonly endpoint: EndpointHandle | undefined;
   /** When read: the end of the source is its end only after a {@link Command} "exited". */
   readonly awaitsExit: boolean;
+  /** There is only one client, ever. */
+  readonly single: boolean;
 }
 
 /** Leaves out what else the settings of a stream have. @param opened what the open endpoint has told */
 export function planOf(
   settings: FlowSettings,
-  opened: Pick<StreamPlan, "size" | "endpoint" | "awaitsExit" | "spool">,
+  opened: Pick<StreamPlan, "size" | "endpoint" | "awaitsExit" | "single" | "spool">,
 ): StreamPlan {
   const { direction, window, held, reconnect, checksum } = settings;
   const { idleTimeout, pad, exact, hold, dryRun = false } = settings;

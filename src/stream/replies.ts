@@ -41,6 +41,8 @@ export interface Body {
    * @throws SyscallError when the client is gone
    */
   send(fd: number): boolean;
+  /** It is sent, or nobody takes it any more. */
+  free?(): void;
 }
 
 /** The most bytes of a READ's data that are copied behind their header; more is a {@link Body}. */
@@ -150,9 +152,19 @@ export class Replies {
       if (!(error instanceof SyscallError)) throw error;
       this.#start = 0;
       this.#end = 0;
-      this.#body = undefined;
+      this.#freeBody();
       return true;
     }
+  }
+
+  /** Nothing is sent any more. */
+  close(): void {
+    this.#freeBody();
+  }
+
+  #freeBody(): void {
+    this.#body?.free?.();
+    this.#body = undefined;
   }
 
   #send(): boolean {
@@ -166,8 +178,9 @@ export class Replies {
     }
     this.#start = 0;
     this.#end = 0;
-    if (this.#body !== undefined && !this.#body.send(this.#fd)) return false;
-    this.#body = undefined;
+    if (this.#body === undefined) return true;
+    if (!this.#body.send(this.#fd)) return false;
+    this.#freeBody();
     return true;
   }
 
@@ -284,11 +297,12 @@ export class ZeroBody implements Body {
   }
 }
 
-/** Bytes that do not change until they are sent. */
+/** Bytes in memory of their own, which is given back when they are sent. */
 export class BytesBody implements Body {
   readonly #memory: Memory;
   #sent = 0;
 
+  /** @param bytes all of a buffer, which nobody else uses */
   constructor(bytes: Uint8Array) {
     this.#memory = new Memory(bytes);
   }
@@ -301,5 +315,9 @@ export class BytesBody implements Body {
       this.#sent += n;
     }
     return true;
+  }
+
+  free(): void {
+    this.#memory.free();
   }
 }

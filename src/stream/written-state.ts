@@ -5,7 +5,22 @@ import type { StreamEvent } from "./messages.ts";
 import { ReconnectTracker } from "./reconnect.ts";
 import { Runs } from "./runs.ts";
 
+/**
+ * The end of zeroes, in bytes, that do not count as data of a client: qemu-img without `-n` first "creates" the
+ * disk on a connection of its own, and zeroes one sector there.
+ */
+export const CREATION_PROBE = 512;
+
+export interface WrittenOptions {
+  /** Clients whose connection is lost may come back. */
+  readonly reconnect: boolean;
+  /** There is only one connection, ever: what it does is all that is done. Default: false. */
+  readonly single?: boolean;
+  readonly post: (event: StreamEvent) => void;
+}
+
 export abstract class WrittenState {
+  readonly post: (event: StreamEvent) => void;
   /** Set once the stream is broken. */
   failure: Failure | undefined;
   /** Undefined where clients may not come back. */
@@ -15,12 +30,17 @@ export abstract class WrittenState {
   /** The first of these requests, as the failure that it is if something stays missing. */
   #cutOff: Failure | undefined;
 
-  /** @param reconnect clients whose connection is lost may come back */
-  constructor(
-    readonly post: (event: StreamEvent) => void,
-    reconnect: boolean,
-  ) {
+  readonly #single: boolean;
+
+  constructor({ reconnect, single = false, post }: WrittenOptions) {
+    this.post = post;
+    this.#single = single;
     if (reconnect) this.reconnects = new ReconnectTracker(post);
+  }
+
+  /** True if zeroes up to a position that a client asks for are a part of what it writes. */
+  countsZeroes(end: Offset): boolean {
+    return this.#single || end > CREATION_PROBE;
   }
 
   /** Breaks the stream. Only the first reason counts. */

@@ -86,6 +86,26 @@ test("a client that only asks questions does not end the stream", async () => {
   await serving.expectComplete();
 });
 
+test("a client that only zeroes the first sector, as if it made a disk for another, does not end it", async () => {
+  using folder = tempFolder();
+  await using serving = await serve(folder, ["-p", "0", "-v"]);
+  await command(["qemu-img", "create", "-q", "-f", "raw", serving.uri, `${MiB}`]);
+  await serving.program.saying(/client \d+ ended: disconnected/);
+  await command(nbdcopy(serving.uri));
+  await serving.expectComplete();
+});
+
+test.each([
+  { mode: "serve", options: [] },
+  { mode: "serve --hold", options: ["spool=.", "--hold"] },
+])("a client finds nothing to do in an empty stream of $mode, and ends it", async ({ options }) => {
+  using folder = tempFolder();
+  writeFileSync(folder.file("empty"), "");
+  await using serving = await serve(folder, ["-p", "0", "size=0", ...options]);
+  await command(["nbdcopy", folder.file("empty"), serving.uri]);
+  await serving.expectComplete(new Bun.CryptoHasher("sha256").digest("hex"));
+});
+
 test("a stream that ends short of size= is truncated", async () => {
   using folder = tempFolder();
   await using serving = await serve(folder, ["-p", "0", "size=1G"]);

@@ -79,6 +79,27 @@ describe("a client that writes", () => {
     await one.trial.completes(DATA);
   });
 
+  describe.each([
+    { mode: "a pipe", args: [] },
+    { mode: "--hold", args: [`spool=${folder.path}`, "--hold"] },
+  ])("and only zeroes the first sector, as if it made a disk for another, of $mode", ({ args }) => {
+    test("has done all: no other can come", async () => {
+      await using one = await single("command", ["--single", "size=512", ...args]);
+      await negotiate(one.client);
+      expect(await one.client.writeZeroes(0, 512)).toBe(0);
+      one.client.disconnect();
+      await one.trial.completes(Buffer.alloc(512));
+    });
+
+    test("and dies truncates it", async () => {
+      await using one = await single("command", ["--single", "size=512", ...args]);
+      await negotiate(one.client);
+      expect(await one.client.writeZeroes(0, 512)).toBe(0);
+      one.client.socket.destroy();
+      await one.trial.fails({ status: 4, message: /truncated: a client left /, bytes: 0 });
+    });
+  });
+
   test("ends well with --keep, too: no other can come", async () => {
     await using one = await single("command", ["--single", "--keep"]);
     await negotiate(one.client);

@@ -401,6 +401,14 @@ describe("nothing is left in the folder", () => {
   );
 });
 
+test("nobody can give the file a name, by which it could be changed while it goes out", async () => {
+  await expectNothing(
+    "echo x > $spool && ln -L $spool name 2>&1",
+    1,
+    /truncated: the command failed /,
+  );
+});
+
 describe("several streams", () => {
   const EACH = ["-e", "vda", "pipe=exec:cat > a", "-e", "vdb", "pipe=exec:cat > b"];
 

@@ -150,3 +150,30 @@ test("clients of a held disk that take nothing of large READs hardly take memory
   expect(await other.read(0, 512)).toEqual(piece(0, 512));
   expect((peak(pid) - before) / MiB).toBeLessThan(100);
 });
+
+test("clients that ask for what is ahead, and go, take the memory of those that are there, and hardly more", async () => {
+  using folder = tempFolder();
+  const args = [`spool=${folder.path}`, "window=0", `size=${64 * MiB}`];
+  await using trial = await Trial.serve(READER, { args });
+  using writer = await trial.client();
+  for (let at = 32 * MiB; at < 64 * MiB; at += MiB) await write(writer, at, MiB);
+  const { pid } = trial.program.process;
+  const before = peak(pid);
+  const rounds = 8;
+  const ended = () => trial.program.stderr.match(/client \d+ ended/g)?.length ?? 0;
+  for (let round = 1; round <= rounds; round++) {
+    {
+      using deaf = new DisposableStack();
+      for (let i = 0; i < 4; i++) {
+        const client = deaf.use(await trial.client());
+        client.socket.pause();
+        client.send(encodeRequest(NBD_CMD_READ, 32 * MiB, 32 * MiB));
+      }
+      // Each of them has its turn before a later client is served.
+      using other = await trial.client();
+      expect(await other.read(32 * MiB, 512)).toEqual(piece(32 * MiB, 512));
+    }
+    await eventually(() => ended() === 5 * round, "all clients of the round to be gone");
+  }
+  expect((peak(pid) - before) / MiB).toBeLessThan(4 * 32 + 64);
+});

@@ -65,6 +65,18 @@ describe("openUnnamed", () => {
     expect(readdirSync(folder.path)).toEqual([]);
   });
 
+  test("makes a file that cannot be given a name", () => {
+    using folder = tempFolder();
+    using descriptors = new Descriptors();
+    const fd = descriptors.keep(openUnnamed(folder.path));
+    const words = ["ln", "-L", `/proc/${process.pid}/fd/${fd}`, folder.file("name")];
+    const { success, stderr } = Bun.spawnSync({ cmd: words, env: { ...process.env, LC_ALL: "C" } });
+    expect(success).toBe(false);
+    expect(stderr.toString()).toMatch(/No such file or directory|Invalid cross-device link/);
+    expect(fstatSync(fd).nlink).toBe(0);
+    expect(readdirSync(folder.path)).toEqual([]);
+  });
+
   test("throws ENOENT without a folder, and ENOTDIR for a file", () => {
     using folder = tempFolder();
     writeFileSync(folder.file("x"), "");

@@ -50,6 +50,12 @@ describe("Memory", () => {
     expect(readAll(pipe.read).toString()).toBe("efabc");
   });
 
+  test("that is given back has no bytes any more", () => {
+    const memory = letters("abcdef");
+    memory.free();
+    expect(memory.bytes.length).toBe(0);
+  });
+
   test("of a part of an array starts where the part starts", () => {
     using descriptors = new Descriptors();
     const pipe = descriptors.pipe();

@@ -55,6 +55,16 @@ describe("a folder is of no use", () => {
     expect(readdirSync(folder.path)).toEqual(["x"]);
   });
 
+  test("in which no file may be longer than a few bytes", async () => {
+    using folder = tempFolder();
+    const limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh"];
+    expect(await made(limited, folder.path)).toEqual({
+      why: "pwrite: File too large",
+      hint: "raise ulimit -f",
+      left: [],
+    });
+  });
+
   test.skipIf(noNobody !== undefined)(
     "that one may not write to (skipped where a test cannot be another user)",
     async () => {

@@ -18,7 +18,7 @@ const PEOPLE = [
 ] as const;
 
 /** Options of other programs, which both are told of. */
-const THEIRS = /nbdcopy --synchronous|-O raw|zstd -dc|ulimit -n|qemu-img without -W/g;
+const THEIRS = /nbdcopy --synchronous|-O raw|zstd -dc|ulimit -[nf]|qemu-img without -W/g;
 
 /** How an option looks on a command line, ours or another one's. */
 const FLAG = /(^|[\s(])--?[a-zA-Z]|\b[a-z]+=/;

@@ -40,7 +40,7 @@ describe("Replies", () => {
     const replies = new Replies(near, CAPACITY, SIMPLE);
     const bytes = pseudoRandom(length);
     for (const [body, want] of [
-      [new BytesBody(bytes), bytes],
+      [new BytesBody(Uint8Array.from(bytes)), bytes],
       [new ZeroBody().start(length), Buffer.alloc(length)],
     ] as const) {
       add(replies, "header");
@@ -61,6 +61,30 @@ describe("Replies", () => {
     replies.follow(new ZeroBody().start(10));
     expect(replies.flush()).toBeTrue();
     expect([replies.empty, replies.inBody, replies.room]).toEqual([true, false, CAPACITY]);
+  });
+
+  test.each([
+    { when: "is sent", end: (replies: Replies, far: number) => void flushAll(replies, far) },
+    {
+      when: "finds its client gone",
+      end(replies: Replies, far: number, fds: Descriptors) {
+        fds.close(far);
+        expect(replies.flush()).toBeTrue();
+      },
+    },
+    { when: "is never sent", end: (replies: Replies) => replies.close() },
+  ])("a body that $when gives its memory back", ({ end }) => {
+    using fds = new Descriptors();
+    const [near, far] = fds.socketpair();
+    const replies = new Replies(near, CAPACITY, SIMPLE);
+    const bytes = new Uint8Array(5_000_000);
+    replies.follow(new BytesBody(bytes));
+    expect(replies.flush()).toBeFalse();
+    expect(bytes.length).toBe(5_000_000);
+    end(replies, far, fds);
+    expect(bytes.length).toBe(0);
+    expect(replies.empty).toBeTrue();
+    replies.close();
   });
 
   test("let a failure through that is not the client's", () => {

@@ -20,7 +20,7 @@ import type { StreamEvent } from "../messages.ts";
 import { STREAMED_ALREADY } from "../replies.ts";
 import { MORE, type Step } from "../step.ts";
 import type { RequestHandler } from "../stream.ts";
-import { CREATION_PROBE } from "../write/other-requests.ts";
+import { CREATION_PROBE } from "../written-state.ts";
 import type { WriteLog } from "./write-log.ts";
 
 export class DryRunHandler implements RequestHandler {

@@ -27,7 +27,6 @@ import { Runs } from "../runs.ts";
 import { SpoolError } from "../spool-file.ts";
 import { CALLED, INPUT_ENDED, MORE, type Step, WAIT_INPUT, YIELD } from "../step.ts";
 import type { RequestHandler } from "../stream.ts";
-import { CREATION_PROBE } from "../write/other-requests.ts";
 import type { Changer, HoldState } from "./hold-state.ts";
 import { PART, StoredBody } from "./stored-body.ts";
 
@@ -35,7 +34,7 @@ import { PART, StoredBody } from "./stored-body.ts";
 const HOLE_MIN = 64 * 1024;
 
 export class HoldHandler implements RequestHandler, Changer {
-  streamed = false;
+  streamed: boolean;
   readonly holdsInput = false;
   readonly hasTurn = true;
   readonly cannotComplete = false;
@@ -60,6 +59,8 @@ export class HoldHandler implements RequestHandler, Changer {
   ) {
     keepFromFtl(HoldHandler, this.#write, this.#payload, this.#store);
     this.#stream = stream;
+    // Where there is nothing to write, a client that comes has written all.
+    this.streamed = stream.size === 0;
     this.#body = new StoredBody(stream.spool);
     stream.connected(this);
   }
@@ -284,7 +285,7 @@ export class HoldHandler implements RequestHandler, Changer {
       this.channel.reply(NBD_ENOTSUP);
       return MORE;
     }
-    return this.#beginZeroes(add(request.offset, request.length) > CREATION_PROBE);
+    return this.#beginZeroes(stream.countsZeroes(add(request.offset, request.length)));
   }
 
   /** The current WRITE_ZEROES wants room on the disk for its zeroes. */

@@ -6,11 +6,10 @@ import { advertisedSize } from "../../protocol/export.ts";
 import type { Request } from "../../protocol/request.ts";
 import type { Counters } from "../counters.ts";
 import { clientCut, describe, spoolFailed } from "../failure.ts";
-import type { StreamEvent } from "../messages.ts";
 import type { Mover } from "../reconnect.ts";
 import { Runs } from "../runs.ts";
 import type { SpoolFile } from "../spool-file.ts";
-import { WrittenState } from "../written-state.ts";
+import { WrittenState, type WrittenOptions } from "../written-state.ts";
 
 /** The handler of a connection that may change the disk. */
 export interface Changer extends Mover {
@@ -22,14 +21,11 @@ export interface Changer extends Mover {
   readonly overtaken: Runs;
 }
 
-export interface HoldStateOptions {
+export interface HoldStateOptions extends WrittenOptions {
   /** Has the disk; the stream closes it. */
   readonly spool: SpoolFile;
   /** The disk's length in bytes. */
   readonly size: Offset;
-  /** Clients whose connection is lost may come back. */
-  readonly reconnect: boolean;
-  readonly post: (event: StreamEvent) => void;
 }
 
 export abstract class HoldState extends WrittenState {
@@ -48,8 +44,8 @@ export abstract class HoldState extends WrittenState {
   /** Open connections; only where clients may come back. */
   readonly #changers = new Set<Changer>();
 
-  constructor({ spool, size, reconnect, post }: HoldStateOptions) {
-    super(post, reconnect);
+  constructor({ spool, size, ...options }: HoldStateOptions) {
+    super(options);
     this.spool = spool;
     this.size = size;
     this.advertised = advertisedSize(size);

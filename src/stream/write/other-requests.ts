@@ -17,12 +17,6 @@ import { SPOOL_UNREADABLE, STREAMED_ALREADY } from "../replies.ts";
 import type { WriteState } from "./write-state.ts";
 
 /**
- * The end of zeroes, in bytes, that do not count as data of a client: qemu-img without `-n` first "creates" the
- * disk on a connection of its own, and zeroes one sector there.
- */
-export const CREATION_PROBE = 512;
-
-/**
  * Serves the current request, whose header has been consumed; not a WRITE.
  *
  * @param by the handler whose request it is
@@ -93,7 +87,7 @@ function zero(channel: Channel, stream: WriteState, by: Mover): boolean {
     }
     if (channel.replaced) return false;
     if (error !== NBD_OK && stream.failure === undefined) stream.refuse(request, error);
-    moved = error === NBD_OK && length > 0 && add(offset, length) > CREATION_PROBE;
+    moved = error === NBD_OK && length > 0 && stream.countsZeroes(add(offset, length));
     if (moved) stream.reconnects?.moved(by);
   }
   channel.reply(error);

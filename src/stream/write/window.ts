@@ -149,11 +149,20 @@ export class Window {
     return end === undefined ? 0 : Number(min(subtract(end, at), length));
   }
 
-  /** A copy of what was put into [start, end), which is reserved. @throws SpoolError */
-  reserved(start: Offset, end: Offset): Uint8Array {
-    const result = new Memory(Number(subtract(end, start)));
-    this.#copy(start, end, result, start);
-    return result.bytes;
+  /**
+   * Gives `look` a copy of what was put into [start, end), which is reserved.
+   *
+   * @returns what that returns
+   * @throws SpoolError
+   */
+  reserved<T>(start: Offset, end: Offset, look: (bytes: Uint8Array) => T): T {
+    const copy = new Memory(Number(subtract(end, start)));
+    try {
+      this.#copy(start, end, copy, start);
+      return look(copy.bytes);
+    } finally {
+      copy.free();
+    }
   }
 
   /** Copies [from, to) to its place in memory that stands for the positions from `start` on. */

@@ -39,7 +39,7 @@ import { keepFromFtl } from "../no-ftl.ts";
 const LARGEST_GAP_AFTER_FIN = 2 ** 40;
 
 export class WriteHandler implements RequestHandler, Writer {
-  streamed = false;
+  streamed: boolean;
   readonly #stream: WriteState;
   /** WRITEs whose payload the sink has not accepted yet. */
   readonly #unanswered = new UnansweredWrites();
@@ -86,6 +86,8 @@ export class WriteHandler implements RequestHandler, Writer {
       this.#replyFirst,
     );
     this.#stream = stream;
+    // Where there is nothing to write, a client that comes has written all.
+    this.streamed = stream.rule.size === 0;
   }
 
   get holdsInput(): boolean {
@@ -448,7 +450,8 @@ export class WriteHandler implements RequestHandler, Writer {
   #isSent(start: Offset, end: Offset): boolean {
     const { rule, sent } = this.#stream;
     if (sent === undefined || rule.window === undefined) return false;
-    if (!sent.matches(start, rule.window.reserved(start, min(end, rule.head)))) return false;
+    const isSame = (bytes: Uint8Array) => sent.matches(start, bytes);
+    if (!rule.window.reserved(start, min(end, rule.head), isSame)) return false;
     // The head may be lower afterwards; then all of the WRITE is held.
     return this.#stream.mayRepeat(this, start, false);
   }

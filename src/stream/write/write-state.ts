@@ -6,10 +6,10 @@ import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { backwardWrite, clientCut, describe, readBack } from "../failure.ts";
-import { START, type StreamEvent } from "../messages.ts";
+import { START } from "../messages.ts";
 import type { Mover } from "../reconnect.ts";
 import { SpoolError, type SpoolFile } from "../spool-file.ts";
-import { WrittenState } from "../written-state.ts";
+import { WrittenState, type WrittenOptions } from "../written-state.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
 import { LatestWrites, SentData } from "./sent-data.ts";
@@ -23,7 +23,7 @@ export interface Writer extends Mover {
   supplied(start: Offset, end: Offset): void;
 }
 
-export interface WriteStateOptions {
+export interface WriteStateOptions extends Omit<WrittenOptions, "reconnect"> {
   /** Bytes that a client may send again when it comes back; 0 if clients may not come back. */
   readonly remembered: number;
   /** NBD_CMD_FLUSH and NBD_CMD_FLAG_FUA are offered. */
@@ -51,10 +51,9 @@ export abstract class WriteState extends WrittenState {
   constructor(
     readonly rule: SequentialRule,
     readonly emitter: Emitter,
-    post: (event: StreamEvent) => void,
-    { remembered, flushes }: WriteStateOptions,
+    { remembered, flushes, ...options }: WriteStateOptions,
   ) {
-    super(post, remembered > 0);
+    super({ ...options, reconnect: remembered > 0 });
     this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
     if (remembered === 0) return;
     this.sent = new SentData(remembered);

@@ -6,7 +6,7 @@ import type { Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
 import type { Counters } from "../counters.ts";
 import { tooShort } from "../failure.ts";
-import type { Ended, ShortStream, StreamEvent } from "../messages.ts";
+import type { Ended, ShortStream } from "../messages.ts";
 import type { SpoolFile } from "../spool-file.ts";
 import type { RequestHandler, Stream } from "../stream.ts";
 import { Outlet } from "./outlet.ts";
@@ -24,7 +24,6 @@ interface WriteStreamOptions extends WriteStateOptions {
   /** For what has no room in the window; the stream closes it. */
   readonly spool?: SpoolFile | undefined;
   readonly counters: Counters;
-  readonly post: (event: StreamEvent) => void;
 }
 
 export class WriteStream extends WriteState implements Stream {
@@ -35,11 +34,11 @@ export class WriteStream extends WriteState implements Stream {
   #short: ShortStream = "allow";
 
   constructor(options: WriteStreamOptions) {
-    const { sink, size, window, spool, counters, post } = options;
+    const { sink, size, window, spool, counters } = options;
     const held = window > 0 || spool !== undefined ? new Window(window, { spool }) : undefined;
     let lost = (_: Failure) => {};
     const outlet = new Outlet(sink, counters, spool, (failure) => lost(failure));
-    super(new SequentialRule(size, held), outlet.emitter, post, options);
+    super(new SequentialRule(size, held), outlet.emitter, options);
     lost = (failure) => this.lost(failure);
     this.#outlet = outlet;
     this.#spool = spool;
