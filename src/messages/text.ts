@@ -67,8 +67,8 @@ const TEXTS: Texts = {
       "see why it ended, and start again"
     );
   },
-  SINK_FULL: sinkFailed,
-  SINK_FAILED: sinkFailed,
+  SINK_FULL: (notice) => `${sinkFailed(notice)}; make room for all of the stream, and start again`,
+  SINK_FAILED: (notice) => `${sinkFailed(notice)}; see to what is wrong there, and start again`,
   SPOOL_FAILED({ folder, why, lacks, spooled, emitted }, v) {
     const spool = v.given("spool", folder);
     const when = `with ${spooled} bytes in it and the stream at byte ${emitted}`;

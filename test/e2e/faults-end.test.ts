@@ -243,6 +243,6 @@ describe.skipIf(!STRACE_WORKS)(`a call that fails at the end ${NEEDS_STRACE}`, (
 function expectFailure({ status, stderr }: Ended, sink: string, says: string): void {
   expect(status, stderr).toBe(4);
   expect(stderr).toContain(
-    `truncated: ${sink} failed with the stream at byte ${WRITTEN}: ${says}\n`,
+    `truncated: ${sink} failed with the stream at byte ${WRITTEN}: ${says}; `,
   );
 }
