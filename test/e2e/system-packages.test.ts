@@ -41,21 +41,29 @@ function once(make: () => string): () => string {
   return () => (made ??= make());
 }
 
-/** Makes a package; of one machine twice, by different masks and in different folders. */
+/** The home of somebody who has rpm write other things into packages of his own. */
+const home = folder.file("home");
+mkdirSync(home);
+writeFileSync(join(home, ".rpmmacros"), "%vendor Somebody\n%packager Somebody <x@example.org>\n");
+
+/** Makes a package; of one machine twice, by different masks, in different folders and by different users. */
 function packaged(machine: Machine, make: (path: string) => void, name: string): string {
   const names = machine === "linux-x64" ? ["one", "another"] : ["one"];
   const places = names.map((place) => folder.file(place));
   const masks = [0o077, 0o022];
   for (const [index, place] of places.entries()) {
     mkdirSync(place, { recursive: true });
-    const before = { mask: process.umask(masks[index] as number), temporary: process.env.TMPDIR };
-    process.env.TMPDIR = place;
+    const mask = process.umask(masks[index] as number);
+    const { TMPDIR, HOME } = process.env;
+    Object.assign(process.env, { TMPDIR: place, HOME: index === 0 ? place : home });
     try {
       make(join(place, name));
     } finally {
-      process.umask(before.mask);
-      if (before.temporary === undefined) delete process.env.TMPDIR;
-      else process.env.TMPDIR = before.temporary;
+      process.umask(mask);
+      for (const [variable, value] of Object.entries({ TMPDIR, HOME })) {
+        if (value === undefined) delete process.env[variable];
+        else process.env[variable] = value;
+      }
     }
     // Nothing is left where it was made.
     expect(readdirSync(place)).toContain(name);
@@ -65,6 +73,17 @@ function packaged(machine: Machine, make: (path: string) => void, name: string):
   expect(one?.equals(other as Buffer)).toBe(true);
   return join(places[0] as string, name);
 }
+
+test("no unit has its state below that of another, which systemd makes a link with DynamicUser=", () => {
+  const states = units
+    .map((name) => readFileSync(join(ROOT, "packaging/systemd", name), "utf8"))
+    .flatMap((unit) => unit.match(/^StateDirectory=.*$/gm) ?? [])
+    .map((line) => line.replace("StateDirectory=", ""));
+  expect(states.length).toBe(2);
+  for (const one of states) {
+    expect(states.filter((other) => `${other}/`.startsWith(`${one}/`))).toEqual([one]);
+  }
+});
 
 describe.skipIf(NO_DPKG).each(["linux-x64", "linux-arm64"] as const)(
   "the .deb of %s",
