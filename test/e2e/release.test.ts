@@ -129,6 +129,7 @@ describe("the page of a release", () => {
     const page = releaseNotes(["a.deb", "b.rpm"], commit);
     expect(page).not.toContain("{{");
     expect(page).toContain("- `b.rpm`\n");
+    expect(page).toMatch(/, with\nBun \d+\.\d+\.\d+, dpkg-deb .+, rpmbuild .+\.\n/);
     expect(page).toMatch(/^\| nbd-streaming +\| +\d+ \|/m);
     for (const row of ["`unix`", "`tls`"]) expect(page).toContain(`\n| ${row}`);
   });
@@ -152,9 +153,11 @@ describe("the page of a release", () => {
   });
 
   test("has the changes of its version, and before that what is not released yet", () => {
-    const changelog =
-      "# C\n\n## [Unreleased]\n\nnew\n\n## [1.1.0] - 2026-01-01\n\n### Added\n\n- x\n";
-    expect(changesOf(changelog, "1.1.0")).toBe("### Added\n\n- x");
-    expect(changesOf(changelog, "1.2.0")).toBe("new");
+    const changelog = (unreleased: string) =>
+      `# C\n\n## [Unreleased]\n${unreleased}\n## [1.1.0] - 2026-01-01\n\n### Added\n\n- x\n`;
+    expect(changesOf(changelog(""), "1.1.0")).toBe("### Added\n\n- x");
+    // Between two releases, package.json has the version of the last one.
+    expect(changesOf(changelog("\nnew\n"), "1.1.0")).toBe("new");
+    expect(changesOf(changelog("\nnew\n"), "1.2.0")).toBe("new");
   });
 });
