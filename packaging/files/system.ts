@@ -22,6 +22,8 @@ export interface PackagedFile {
 
 export const DOC = "usr/share/doc/nbd-streaming";
 const UNITS = "usr/lib/systemd/system";
+/** The last one says how to use the units. */
+const PAGES = ["README.md", "SECURITY.md", "packaging/README.md"];
 
 /** Where zsh looks for completions is the distribution's choice. */
 interface Distribution {
@@ -49,9 +51,11 @@ export function systemFiles(binary: string, { zsh }: Distribution): PackagedFile
       // By hand, the program goes where no package puts anything.
       data: read(`packaging/systemd/${unit}`).toString().replaceAll("/usr/local/bin/", "/usr/bin/"),
     })),
-    ...["README.md", "SECURITY.md", ...folder("docs")].map((page) => ({
-      path: `${DOC}/${page}`,
-      data: read(page),
+    ...[...PAGES, ...folder("docs")].map((page) => ({ path: `${DOC}/${page}`, data: read(page) })),
+    ...folder("examples").map((name) => ({
+      path: `${DOC}/${name}`,
+      data: read(name),
+      mode: name.endsWith(".md") ? 0o644 : 0o755,
     })),
   ];
 }

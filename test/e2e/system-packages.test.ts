@@ -1,6 +1,13 @@
 /** The packages for distributions, of a stand-in for the program: `bun run test:packages` has the real one. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import packageJson from "../../package.json" with { type: "json" };
@@ -25,6 +32,7 @@ writeFileSync(binary, `#!/bin/sh\necho nbd-streaming ${packageJson.version}\n`);
 chmodSync(binary, 0o700);
 
 const pages = readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`);
+const examples = readdirSync(join(ROOT, "examples")).map((name) => `examples/${name}`);
 const units = readdirSync(join(ROOT, "packaging/systemd"));
 
 /** What both kinds install, besides their own files. */
@@ -33,7 +41,9 @@ const COMMON = [
   "usr/share/bash-completion/completions/nbd-streaming",
   "usr/share/fish/vendor_completions.d/nbd-streaming.fish",
   ...units.map((name) => `usr/lib/systemd/system/${name}`),
-  ...["README.md", "SECURITY.md", ...pages].map((name) => `usr/share/doc/nbd-streaming/${name}`),
+  ...["README.md", "SECURITY.md", "packaging/README.md", ...pages, ...examples].map(
+    (name) => `usr/share/doc/nbd-streaming/${name}`,
+  ),
 ];
 
 function once(make: () => string): () => string {
@@ -112,7 +122,25 @@ describe.skipIf(NO_DPKG).each(["linux-x64", "linux-arm64"] as const)(
       }
       expect(files.filter((line) => line.startsWith("-rwx"))).toEqual([
         expect.stringContaining("./usr/bin/nbd-streaming"),
+        expect.stringContaining("/examples/vm-backup"),
       ]);
+    });
+
+    test("has what its pages for users link to", async () => {
+      const root = folder.file(`pages of ${machine}`);
+      await command(["dpkg-deb", "-x", built(), root]);
+      const docs = join(root, "usr/share/doc/nbd-streaming/docs");
+      // The index has those for developers, too, and figures are of the project.
+      const missing = readdirSync(docs)
+        .filter((page) => page.endsWith(".md") && page !== "README.md")
+        .flatMap((page) =>
+          [...readFileSync(join(docs, page), "utf8").matchAll(/\]\(([^):#]+)[^):]*\)/g)].map(
+            ([, link]) => link as string,
+          ),
+        )
+        .filter((link) => !link.startsWith("../bench/") && !existsSync(join(docs, link)));
+      // It is for those who have the files of a release beside it.
+      expect(missing).toEqual(["../packaging/container/Containerfile"]);
     });
 
     test("says what it is, and what it needs", async () => {
