@@ -16,10 +16,9 @@ const ROWS = ["unix", "tcp", "zero", "checksum", "tiny-compiled", "4k", "read-co
 type Place = Readonly<Record<string, string | undefined>>;
 
 /** What makes packages; other versions of them may give other bytes. */
-const PACKAGERS = ["dpkg-deb", "rpmbuild"] as const;
+const PACKAGERS = ["dpkg-deb", "rpmbuild"];
 
-function versionOf(tool: "Bun" | (typeof PACKAGERS)[number]): string {
-  if (tool === "Bun") return Bun.version;
+function versionOf(tool: string): string {
   if (Bun.which(tool) === null) return "(which there is not here)";
   return /\d+\.[\d.]*\d/.exec(run([tool, "--version"]))?.[0] ?? "of an unknown version";
 }
@@ -31,7 +30,9 @@ export function releaseNotes(files: readonly string[], commit: Commit, place: Pl
     CHANGES: changesOf(read("CHANGELOG.md"), VERSION),
     FILES: files.map((name) => `- \`${name}\``).join("\n"),
     COMMIT: commit.name,
-    TOOLS: ["Bun", ...PACKAGERS].map((tool) => `${tool} ${versionOf(tool)}`).join(", "),
+    TOOLS: [`Bun ${Bun.version}`, ...PACKAGERS.map((tool) => `${tool} ${versionOf(tool)}`)].join(
+      ", ",
+    ),
     BILL,
     REPOSITORY: repository,
     FAULTS: tableBelow(read("bench/results/faults.md"), "## Programs"),
