@@ -51,11 +51,10 @@ export function systemFiles(binary: string, { zsh }: Distribution): PackagedFile
       // By hand, the program goes where no package puts anything.
       data: read(`packaging/systemd/${unit}`).toString().replaceAll("/usr/local/bin/", "/usr/bin/"),
     })),
-    ...[...PAGES, ...folder("docs")].map((page) => ({ path: `${DOC}/${page}`, data: read(page) })),
-    ...folder("examples").map((name) => ({
-      path: `${DOC}/${name}`,
-      data: read(name),
-      mode: name.endsWith(".md") ? 0o644 : 0o755,
+    // rpm would require the interpreter of an example that can be executed.
+    ...[...PAGES, ...folder("docs"), ...folder("examples")].map((page) => ({
+      path: `${DOC}/${page}`,
+      data: read(page),
     })),
   ];
 }
