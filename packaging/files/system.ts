@@ -51,7 +51,7 @@ export function systemFiles(binary: string, { zsh }: Distribution): PackagedFile
       // By hand, the program goes where no package puts anything.
       data: read(`packaging/systemd/${unit}`).toString().replaceAll("/usr/local/bin/", "/usr/bin/"),
     })),
-    // rpm would require the interpreter of an example that can be executed.
+    // Examples are to be copied: documentation that can be executed is an error for rpmlint.
     ...[...PAGES, ...folder("docs"), ...folder("examples")].map((page) => ({
       path: `${DOC}/${page}`,
       data: read(page),
