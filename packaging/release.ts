@@ -9,7 +9,7 @@ import { makeBinary, TARGETS } from "./binary.ts";
 import { debName, makeDeb } from "./deb/package.ts";
 import { type Machine, MACHINES } from "./files/about.ts";
 import { licencesOfBinary } from "./files/licences.ts";
-import { type Commit, releasedCommit, ROOT } from "./release/commit.ts";
+import { type Commit, releasedCommit, ROOT, run } from "./release/commit.ts";
 import { makeNotes, NOTES } from "./release/notes.ts";
 import { BILL, makeBill } from "./release/sbom.ts";
 import { sum, SUMS } from "./release/sums.ts";
@@ -49,6 +49,8 @@ async function make(name: string, how: () => Promise<void> | void): Promise<void
 
 async function makeAll(): Promise<void> {
   const commit = releasedCommit();
+  // A clone has no packages yet, and an older checkout other versions than the commit says.
+  run([process.execPath, "install", "--frozen-lockfile"]);
   // What an earlier release has left must not stand for a part of this one.
   rmSync(DIST, { recursive: true, force: true });
   mkdirSync(DIST);

@@ -30,11 +30,14 @@ fail() { say "$1" "$2" >&2; exit 1; }
 system() { # SUITE MACHINE
   local bare=$roots/$1-$2 root=$place/$1-$2
   if [ ! -e "$bare.done" ]; then
-    rm -rf "$bare"
+    rm -rf --one-file-system "$bare"
     debootstrap --variant=minbase --arch="$2" "$1" "$bare" >"$place/log" 2>&1 || { tail "$place/log"; return 1; }
+    # debootstrap goes on if it cannot unmount it.
+    ! mountpoint -q "$bare/proc" || umount -l "$bare/proc"
     touch "$bare.done"
   fi
-  cp -a "$bare" "$root"
+  # Only its own files: a copy of /proc would have all of the memory in it.
+  cp -ax "$bare" "$root"
   for mount in proc dev; do
     mounted="$root/$mount $mounted"
     mount --bind /$mount "$root/$mount"

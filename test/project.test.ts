@@ -114,6 +114,12 @@ describe("the workflows", () => {
     for (const { run = "" } of steps) expect(run).not.toContain("${{");
   });
 
+  test("publish a file, and not a repository that npm could take its name for", () => {
+    const published = steps.flatMap(({ run = "" }) => /\bnpm publish (\S+)/.exec(run)?.[1] ?? []);
+    expect(published.length).toBe(1);
+    for (const file of published) expect(file).toStartWith("./");
+  });
+
   test("run scripts and files that there are", () => {
     const runs = steps.map(({ run = "" }) => run).join("\n");
     const scripts = [...runs.matchAll(/\bbun run (\S+)/g)].map(([, script]) => script as string);

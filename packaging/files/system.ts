@@ -22,6 +22,8 @@ export interface PackagedFile {
 
 export const DOC = "usr/share/doc/nbd-streaming";
 const UNITS = "usr/lib/systemd/system";
+/** The last one says how to use the units. */
+const PAGES = ["README.md", "SECURITY.md", "packaging/README.md"];
 
 /** Where zsh looks for completions is the distribution's choice. */
 interface Distribution {
@@ -49,7 +51,8 @@ export function systemFiles(binary: string, { zsh }: Distribution): PackagedFile
       // By hand, the program goes where no package puts anything.
       data: read(`packaging/systemd/${unit}`).toString().replaceAll("/usr/local/bin/", "/usr/bin/"),
     })),
-    ...["README.md", "SECURITY.md", ...folder("docs")].map((page) => ({
+    // Examples are to be copied: documentation that can be executed is an error for rpmlint.
+    ...[...PAGES, ...folder("docs"), ...folder("examples")].map((page) => ({
       path: `${DOC}/${page}`,
       data: read(page),
     })),

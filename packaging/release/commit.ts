@@ -23,7 +23,9 @@ export function releasedCommit(): Commit {
   if (name.endsWith("-dirty")) {
     throw new Error("files differ from the commit: commit them first, or take them back");
   }
-  return { name, time: Number(run(["git", "log", "-1", "--format=%ct"]).trim()) };
+  // A signature would be shown before the time, if the user's configuration says so.
+  const shown = run(["git", "log", "-1", "--no-show-signature", "--format=%ct"]).trim();
+  return { name, time: Number(shown) };
 }
 
 interface RunOptions {

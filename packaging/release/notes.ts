@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { VERSION } from "../files/about.ts";
-import { type Commit, ROOT } from "./commit.ts";
+import { type Commit, ROOT, run } from "./commit.ts";
 import { BILL } from "./sbom.ts";
 
 export const NOTES = "RELEASE.md";
@@ -15,6 +15,14 @@ const ROWS = ["unix", "tcp", "zero", "checksum", "tiny-compiled", "4k", "read-co
 /** Variables by which GitHub's workflows know where the repository is; `process.env` elsewhere has none. */
 type Place = Readonly<Record<string, string | undefined>>;
 
+/** What makes packages; other versions of them may give other bytes. */
+const PACKAGERS = ["dpkg-deb", "rpmbuild"];
+
+function versionOf(tool: string): string {
+  if (Bun.which(tool) === null) return "(which there is not here)";
+  return /\d+\.[\d.]*\d/.exec(run([tool, "--version"]))?.[0] ?? "of an unknown version";
+}
+
 /** @param files what the release has */
 export function releaseNotes(files: readonly string[], commit: Commit, place: Place = {}): string {
   const { GITHUB_REPOSITORY: repository = "OWNER/NAME" } = place;
@@ -22,7 +30,9 @@ export function releaseNotes(files: readonly string[], commit: Commit, place: Pl
     CHANGES: changesOf(read("CHANGELOG.md"), VERSION),
     FILES: files.map((name) => `- \`${name}\``).join("\n"),
     COMMIT: commit.name,
-    BUN: Bun.version,
+    TOOLS: [`Bun ${Bun.version}`, ...PACKAGERS.map((tool) => `${tool} ${versionOf(tool)}`)].join(
+      ", ",
+    ),
     BILL,
     REPOSITORY: repository,
     FAULTS: tableBelow(read("bench/results/faults.md"), "## Programs"),
@@ -44,9 +54,11 @@ export function makeNotes(path: string, files: readonly string[], commit: Commit
 /** What the changelog says of a version; before its day, what is not released yet. */
 export function changesOf(changelog: string, version: string): string {
   const sections = changelog.split(/^## /m).slice(1);
-  const of = (name: string) => sections.find((section) => section.startsWith(`[${name}]`));
-  const [, ...lines] = (of(version) ?? of("Unreleased") ?? "").split("\n");
-  return lines.join("\n").trim();
+  const of = (name: string) => {
+    const [, ...lines] = (sections.find((one) => one.startsWith(`[${name}]`)) ?? "").split("\n");
+    return lines.join("\n").trim();
+  };
+  return of("Unreleased") || of(version);
 }
 
 /** The first table below a heading of a page. @throws Error if there is none */

@@ -56,7 +56,8 @@ export function makeRpm(path: string, binary: string, machine: Machine, commit: 
         ...macros.flatMap(([name, value]) => ["--define", `${name} ${value}`]),
         spec,
       ],
-      { env: { SOURCE_DATE_EPOCH: String(commit.time), LC_ALL: "C" } },
+      // The user's own macros (~/.rpmmacros) have no part in it.
+      { env: { SOURCE_DATE_EPOCH: String(commit.time), LC_ALL: "C", HOME: folder } },
     );
     copyFileSync(join(folder, "RPMS", MACHINES[machine].rpm, rpmName(machine)), path);
   } finally {

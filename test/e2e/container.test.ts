@@ -1,6 +1,6 @@
 /** The image, and what docs/kubernetes.md runs in it, without a container: no cluster is at hand. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { debName, makeDeb } from "../../packaging/deb/package.ts";
 import { blocksOf } from "../support/documented.ts";
@@ -50,6 +50,11 @@ describe("the Containerfile", () => {
     expect(installed).toEqual(expect.arrayContaining(recommended));
   });
 
+  test("names its base where Dependabot finds it", () => {
+    const bases = instructions().filter((line) => /^(FROM|ARG)\b/.test(line));
+    expect(bases).toEqual([expect.stringMatching(/^FROM debian:[a-z-]+(@sha256:[0-9a-f]{64})?$/)]);
+  });
+
   test("runs the program of the package, and not as root", () => {
     const lines = instructions();
     expect(lines).toContain('ENTRYPOINT ["/usr/bin/nbd-streaming"]');
@@ -64,7 +69,11 @@ describe("the Containerfile", () => {
 
 interface Container {
   readonly args: readonly string[];
+  readonly env?: readonly { readonly name: string }[];
 }
+
+/** What Kubernetes puts into the variable of the Job. */
+const POD = { POD: "stream-vm-disk-x7k2p" };
 
 /** The container of the block of docs/kubernetes.md with a text. */
 function container(text: string): Container {
@@ -94,7 +103,8 @@ test.skipIf(NO_ZSTD)("the Job of docs/kubernetes.md compresses the disk of the c
   const backup = folder.file("backup");
   await command(["mkdir", backup]);
   const args = adaptedArgs("kind: Job", { "/dev/vm-disk": raw, "/backup": backup });
-  await using running = start([...PROGRAM, ...args]);
+  expect(container("kind: Job").env?.map(({ name }) => name)).toEqual(Object.keys(POD));
+  await using running = start([...PROGRAM, ...args], { env: POD });
   const { status, stderr } = await running.ended();
   expect(status, stderr).toBe(0);
   const unpacked = await command(["sh", "-c", `zstd -dc ${backup}/disk.raw.zst | sha256sum`]);
@@ -108,11 +118,45 @@ test.skipIf(NO_ZSTD)(
     const backup = folder.file("nothing");
     await command(["mkdir", backup]);
     const args = adaptedArgs("kind: Job", { "/dev/vm-disk": "/nonexistent", "/backup": backup });
-    await using running = start([...PROGRAM, ...args]);
+    await using running = start([...PROGRAM, ...args], { env: POD });
     expect((await running.ended()).status).toBe(1);
     expect(await command(["ls", backup])).toBe("");
   },
 );
+
+test.skipIf(NO_ZSTD)("two pods of that Job at once do not touch each other's part", async () => {
+  const backup = folder.file("shared");
+  await command(["mkdir", backup]);
+  const args = adaptedArgs("kind: Job", { "/dev/vm-disk": raw, "/backup": backup });
+  // The other one has begun, and is out of reach.
+  const other = join(backup, ".stream-vm-disk-other");
+  writeFileSync(other, "a part");
+  await using running = start([...PROGRAM, ...args], { env: POD });
+  expect((await running.ended()).status).toBe(0);
+  expect(readFileSync(other, "utf8")).toBe("a part");
+  expect(args.join(" ").match(/\$POD\b/g)?.length).toBe(2);
+});
+
+test("that Job may run where Pod Security is restricted", () => {
+  const block = blocksOf("docs/kubernetes.md").find((one) => one.text.includes("kind: Job"));
+  expect(Bun.YAML.parse(block?.text ?? "")).toMatchObject({
+    spec: {
+      template: {
+        spec: {
+          securityContext: { runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } },
+          containers: [
+            {
+              securityContext: {
+                allowPrivilegeEscalation: false,
+                capabilities: { drop: ["ALL"] },
+              },
+            },
+          ],
+        },
+      },
+    },
+  });
+});
 
 describe.skipIf(NO_CURL)("the import of docs/kubernetes.md", () => {
   async function imported(served: Buffer, name: string) {

@@ -6,12 +6,13 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { changesOf, releaseNotes } from "../../packaging/release/notes.ts";
-import { commitAll, copyCheckout, shown } from "../support/checkout.ts";
+import { commitAll, copyCheckout, copyPackages, shown } from "../support/checkout.ts";
 import { command, type Ended, ROOT, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -50,6 +51,7 @@ describe.skipIf(NO_GIT)("bun run release without a registry", () => {
 
   beforeAll(async () => {
     copyCheckout(checkout);
+    copyPackages(checkout);
     commit = await commitAll(checkout);
     mkdirSync(dist);
     // Of an earlier release, and not to be taken for one of this.
@@ -89,12 +91,25 @@ describe.skipIf(NO_GIT)("bun run release without a registry", () => {
     const other = join(folder.path, "a longer name", "clone");
     mkdirSync(join(other, ".."));
     await command(["git", "clone", "-q", checkout, other]);
-    await command(["cp", "-a", join(checkout, "node_modules"), other]);
+    await command(["cp", "-al", join(checkout, "node_modules"), other]);
     // As somebody has them whose files are his own.
     await command(["chmod", "-R", "go=", other]);
     await release(other);
     const sums = (where: string) => readFileSync(join(where, "dist/SHA256SUMS"), "utf8");
     expect(sums(other)).toBe(sums(checkout));
+  });
+
+  test("is made of the packages that the lock file names", async () => {
+    const name = join(checkout, "node_modules/citty/package.json");
+    const before = readFileSync(name, "utf8");
+    rmSync(name);
+    writeFileSync(name, before.replace(/"version": ".*?"/, '"version": "0.0.1"'));
+    const { status, stderr } = await release(checkout);
+    expect(status).toBe(1);
+    // The right one cannot be fetched here.
+    expect(stderr).toMatch(/no release: .* failed: .*citty/);
+    // Nothing is lost by the attempt.
+    expect(existsSync(join(dist, TARBALL))).toBe(true);
   });
 
   test("refuses what is no commit", async () => {
@@ -114,6 +129,7 @@ describe("the page of a release", () => {
     const page = releaseNotes(["a.deb", "b.rpm"], commit);
     expect(page).not.toContain("{{");
     expect(page).toContain("- `b.rpm`\n");
+    expect(page).toMatch(/, with\nBun \d+\.\d+\.\d+, dpkg-deb .+, rpmbuild .+\.\n/);
     expect(page).toMatch(/^\| nbd-streaming +\| +\d+ \|/m);
     for (const row of ["`unix`", "`tls`"]) expect(page).toContain(`\n| ${row}`);
   });
@@ -137,9 +153,11 @@ describe("the page of a release", () => {
   });
 
   test("has the changes of its version, and before that what is not released yet", () => {
-    const changelog =
-      "# C\n\n## [Unreleased]\n\nnew\n\n## [1.1.0] - 2026-01-01\n\n### Added\n\n- x\n";
-    expect(changesOf(changelog, "1.1.0")).toBe("### Added\n\n- x");
-    expect(changesOf(changelog, "1.2.0")).toBe("new");
+    const changelog = (unreleased: string) =>
+      `# C\n\n## [Unreleased]\n${unreleased}\n## [1.1.0] - 2026-01-01\n\n### Added\n\n- x\n`;
+    expect(changesOf(changelog(""), "1.1.0")).toBe("### Added\n\n- x");
+    // Between two releases, package.json has the version of the last one.
+    expect(changesOf(changelog("\nnew\n"), "1.1.0")).toBe("new");
+    expect(changesOf(changelog("\nnew\n"), "1.2.0")).toBe("new");
   });
 });

@@ -1,6 +1,13 @@
 /** The packages for distributions, of a stand-in for the program: `bun run test:packages` has the real one. */
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import packageJson from "../../package.json" with { type: "json" };
@@ -25,6 +32,7 @@ writeFileSync(binary, `#!/bin/sh\necho nbd-streaming ${packageJson.version}\n`);
 chmodSync(binary, 0o700);
 
 const pages = readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`);
+const examples = readdirSync(join(ROOT, "examples")).map((name) => `examples/${name}`);
 const units = readdirSync(join(ROOT, "packaging/systemd"));
 
 /** What both kinds install, besides their own files. */
@@ -33,7 +41,9 @@ const COMMON = [
   "usr/share/bash-completion/completions/nbd-streaming",
   "usr/share/fish/vendor_completions.d/nbd-streaming.fish",
   ...units.map((name) => `usr/lib/systemd/system/${name}`),
-  ...["README.md", "SECURITY.md", ...pages].map((name) => `usr/share/doc/nbd-streaming/${name}`),
+  ...["README.md", "SECURITY.md", "packaging/README.md", ...pages, ...examples].map(
+    (name) => `usr/share/doc/nbd-streaming/${name}`,
+  ),
 ];
 
 function once(make: () => string): () => string {
@@ -41,21 +51,29 @@ function once(make: () => string): () => string {
   return () => (made ??= make());
 }
 
-/** Makes a package; of one machine twice, by different masks and in different folders. */
+/** The home of somebody who has rpm write other things into packages of his own. */
+const home = folder.file("home");
+mkdirSync(home);
+writeFileSync(join(home, ".rpmmacros"), "%vendor Somebody\n%packager Somebody <x@example.org>\n");
+
+/** Makes a package; of one machine twice, by different masks, in different folders and by different users. */
 function packaged(machine: Machine, make: (path: string) => void, name: string): string {
   const names = machine === "linux-x64" ? ["one", "another"] : ["one"];
   const places = names.map((place) => folder.file(place));
   const masks = [0o077, 0o022];
   for (const [index, place] of places.entries()) {
     mkdirSync(place, { recursive: true });
-    const before = { mask: process.umask(masks[index] as number), temporary: process.env.TMPDIR };
-    process.env.TMPDIR = place;
+    const mask = process.umask(masks[index] as number);
+    const { TMPDIR, HOME } = process.env;
+    Object.assign(process.env, { TMPDIR: place, HOME: index === 0 ? place : home });
     try {
       make(join(place, name));
     } finally {
-      process.umask(before.mask);
-      if (before.temporary === undefined) delete process.env.TMPDIR;
-      else process.env.TMPDIR = before.temporary;
+      process.umask(mask);
+      for (const [variable, value] of Object.entries({ TMPDIR, HOME })) {
+        if (value === undefined) delete process.env[variable];
+        else process.env[variable] = value;
+      }
     }
     // Nothing is left where it was made.
     expect(readdirSync(place)).toContain(name);
@@ -65,6 +83,17 @@ function packaged(machine: Machine, make: (path: string) => void, name: string):
   expect(one?.equals(other as Buffer)).toBe(true);
   return join(places[0] as string, name);
 }
+
+test("no unit has its state below that of another, which systemd makes a link with DynamicUser=", () => {
+  const states = units
+    .map((name) => readFileSync(join(ROOT, "packaging/systemd", name), "utf8"))
+    .flatMap((unit) => unit.match(/^StateDirectory=.*$/gm) ?? [])
+    .map((line) => line.replace("StateDirectory=", ""));
+  expect(states.length).toBe(2);
+  for (const one of states) {
+    expect(states.filter((other) => `${other}/`.startsWith(`${one}/`))).toEqual([one]);
+  }
+});
 
 describe.skipIf(NO_DPKG).each(["linux-x64", "linux-arm64"] as const)(
   "the .deb of %s",
@@ -94,6 +123,23 @@ describe.skipIf(NO_DPKG).each(["linux-x64", "linux-arm64"] as const)(
       expect(files.filter((line) => line.startsWith("-rwx"))).toEqual([
         expect.stringContaining("./usr/bin/nbd-streaming"),
       ]);
+    });
+
+    test("has what its pages for users link to", async () => {
+      const root = folder.file(`pages of ${machine}`);
+      await command(["dpkg-deb", "-x", built(), root]);
+      const docs = join(root, "usr/share/doc/nbd-streaming/docs");
+      // The index has those for developers, too, and figures are of the project.
+      const missing = readdirSync(docs)
+        .filter((page) => page.endsWith(".md") && page !== "README.md")
+        .flatMap((page) =>
+          [...readFileSync(join(docs, page), "utf8").matchAll(/\]\(([^):#]+)[^):]*\)/g)].map(
+            ([, link]) => link as string,
+          ),
+        )
+        .filter((link) => !link.startsWith("../bench/") && !existsSync(join(docs, link)));
+      // It is for those who have the files of a release beside it.
+      expect(missing).toEqual(["../packaging/container/Containerfile"]);
     });
 
     test("says what it is, and what it needs", async () => {

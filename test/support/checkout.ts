@@ -18,6 +18,13 @@ export function copyCheckout(path: string): void {
   for (const part of PARTS) cpSync(join(ROOT, part), join(path, part), { recursive: true });
 }
 
+/** Copies all packages, also those for development, of which a release is made. */
+export function copyPackages(path: string): void {
+  const cache = join(ROOT, "node_modules/.cache");
+  const filter = (source: string) => source !== cache;
+  cpSync(join(ROOT, "node_modules"), join(path, "node_modules"), { recursive: true, filter });
+}
+
 /** Makes a folder a git repository with one commit of all that is there. @returns that commit */
 export async function commitAll(path: string): Promise<string> {
   const identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.com"];
