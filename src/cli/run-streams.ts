@@ -62,6 +62,7 @@ export async function resolveStreams<Settings extends ShownStream>(
       throw about(name, error);
     }
   });
+  requireEndpoints(parsed.map(({ options }) => options));
   const reports = parsed.map(({ report }) => report);
   const options = {
     ...serverOptions(common),
@@ -109,6 +110,16 @@ function parseOwn(
     },
     report: { summary: parseSummary(args.summary), checksumFile: checksum?.file },
   };
+}
+
+/** One that stands behind an `-e`, and is meant for all, is only that one's. */
+function requireEndpoints(streams: readonly OwnOptions[]): void {
+  const hasNone = ({ pipe, read }: OwnOptions) => pipe === undefined && read === undefined;
+  const without = streams.find(hasNone);
+  if (without === undefined || streams.every(hasNone)) return;
+  throw usageError(
+    `${without.exportName}: neither pipe= nor read= is given: what is for all streams stands before the first -e`,
+  );
 }
 
 function parametersOf(words: readonly string[]): StreamParameters {

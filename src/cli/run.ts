@@ -115,7 +115,10 @@ function parseClient(
     );
   }
   if (read === undefined && output !== undefined) {
-    throw usageError("-O needs read=: what pipe= gets is raw");
+    throw usageError(
+      "-O needs read=: what pipe= gets is raw; a command makes other formats, with --hold and " +
+        "spool=DIR: -- qemu-img convert -O qcow2 IMAGE '$spool'",
+    );
   }
   if (read !== undefined && input !== undefined) {
     throw usageError("-f needs pipe=: what read= gives is raw");

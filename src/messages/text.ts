@@ -253,7 +253,7 @@ const TEXTS: Texts = {
     `cannot read ${image}: its size is not known to the byte (${why}): give ${v.name("size")}`,
   FORMAT_UNKNOWN: ({ image }, v) =>
     `the format of ${image} does not show in its name: give ${v.name("outputFormat")}, ` +
-    `such as ${v.given("outputFormat", "qcow2")}`,
+    `such as ${v.given("outputFormat", "qcow2")}, or ${v.given("outputFormat", "raw")} for a device`,
   EXACT_WRITTEN: (_, v) =>
     `${v.given("exact", true)} needs ${v.name("read")}: clients cannot write past ${v.name("size")}`,
   SPOOL_READ: (_, v) => `${v.name("spool")} is for ${v.name("pipe")}: what is read is never ahead`,

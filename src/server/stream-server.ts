@@ -131,7 +131,8 @@ export class StreamServer implements StreamExport {
         this.poke();
       },
     });
-    if (this.opened) this.#openTimer.end();
+    // Who has the other end of anything else is there already, or is not waited for.
+    if (options.plan.endpoint?.kind !== "fifo") this.#openTimer.end();
     this.#nbd.add(this);
   }
 

@@ -113,7 +113,7 @@ const CASES: [string, string[], RegExp][] = [
   ],
   ["--exact with a value", ["serve", "read=x", "--exact=yes"], /^--exact takes no value/],
   ["-O for serve", ["serve", "read=x", "-O", "raw"], /^unknown option -O/],
-  ["-O with pipe", ["run", "pipe=x", "-O", "raw", "y"], /^-O needs read=/],
+  ["-O with pipe", ["run", "pipe=x", "-O", "raw", "y"], /^-O needs read=.* '\$spool'$/],
   ["-O for a command", ["run", "read=x", "-O", "raw", "--", "true"], /^-O needs an IMAGE/],
   ["-f with read", ["run", "read=x", "-f", "raw", "y.raw"], /^-f needs pipe=/],
   [
@@ -205,6 +205,16 @@ const CASES: [string, string[], RegExp][] = [
   ],
   ["an argument of check", ["check", "x"], /^unknown argument x: a command comes after --/],
   ["an option of another command", ["check", "-p", "1"], /^unknown option -p/],
+  ...["pipe=x", "read=x"].map((endpoint): [string, string[], RegExp] => [
+    `${endpoint} behind one of several streams`,
+    ["serve", "-e", "vda", "size=1M", "-e", "vdb", endpoint],
+    /^vda: neither pipe= nor read= is given: what is for all streams stands before the first -e$/,
+  ]),
+  [
+    "several streams without an endpoint",
+    ["serve", "-e", "vda", "-e", "vdb"],
+    /^vda: pipe=SINK is missing/,
+  ],
   ["check with a name", ["check", "pipe=x", "-e", "vda"], /^check takes one stream/],
   ["check with an attached name", ["check", "-evda", "pipe=x"], /^check takes one stream/],
   [

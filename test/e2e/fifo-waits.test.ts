@@ -204,6 +204,24 @@ test("a reader that waits for the next stream waits on when one that had begun i
   expect(next.waits).toBeTrue();
 });
 
+test.each([
+  ["exec:cat > /dev/null", "reader"],
+  ["-", "reader"],
+  ["exec:head -c 1M /dev/zero", "writer"],
+  ["/dev/zero", "writer"],
+] as const)("%s has its %s at once, so no timeout for one ends the stream", async (target, who) => {
+  // Far less than a stream needs to begin.
+  const words = [
+    `--${who}-timeout=0.001`,
+    "size=1M",
+    `${who === "reader" ? "pipe" : "read"}=${target}`,
+  ];
+  const io = who === "reader" ? "qemu-io -c 'write 0 1M'" : "qemu-io -r -c 'read 0 1M'";
+  const { status, stderr } = await runProgram(["run", ...words, "--", `${io} -f raw "$uri" >&2`]);
+  expect(stderr).toContain("1048576 bytes");
+  expect(status).toBe(0);
+});
+
 test("check lets nobody go", async () => {
   const fifo = freshFifo();
   await using waiting = await waitingAt(fifo, "write");

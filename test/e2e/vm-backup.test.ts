@@ -9,7 +9,15 @@ import {
   setDefaultTimeout,
   test,
 } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { binFolder, documentedBlock } from "../support/documented.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -76,6 +84,7 @@ if (why === "") {
       ],
       ...["-device", "virtio-blk-pci,drive=vdc", "-device", "ide-cd"],
       ...["-qmp", "unix:third.sock,server=on,wait=off"],
+      ...["-monitor", "unix:human.sock,server=on,wait=off"],
     ]);
     proxy = await QmpProxy.listen(join(here, "proxy.sock"), join(here, "qmp.sock"));
     for (const disk of DISKS) await guest.write(disk, MiB / 2, MiB, 1);
@@ -277,6 +286,93 @@ describe.skipIf(why !== "")(`vm-backup${why}`, () => {
     expect(readdirSync(other)).toEqual([]);
     await expectNothingLeft();
   });
+
+  test("removes what a killed one has left in the machine when its folder is gone", async () => {
+    {
+      await using running = backup([STORE_LATER, "-q"]);
+      await begun();
+      running.process.kill("SIGKILL");
+      await running.ended();
+    }
+    for (const name of readdirSync(scratch)) rmSync(join(scratch, name), { recursive: true });
+    writeFileSync(join(here, "go"), "");
+    await using cleaning = backup(["--clean"]);
+    expect(await cleaning.ended()).toEqual({ status: 0, stderr: "", stdout: "" });
+    await expectNothingLeft();
+  });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "leaves a server alone in a folder of its name that is somebody else's (needs root)",
+    async () => {
+      let name = "";
+      when("query-block", 1, () => {
+        name = readdirSync(scratch)[0] as string;
+      });
+      await using first = backup([STORE, "-q"]);
+      expect((await first.ended()).status).toBe(0);
+      const theirs = join(scratch, name);
+      mkdirSync(theirs);
+      chownSync(theirs, 65534, 65534);
+      const addr = { type: "unix", data: { path: join(theirs, "nbd.sock") } };
+      await guest.machine.qmp.execute("nbd-server-start", { addr });
+      for (const words of [[STORE, "-q"], ["--clean"]]) {
+        await using running = backup(words);
+        const { status, stderr } = await running.ended();
+        expect(stderr).toBe(`vm-backup: proxy.sock: ${theirs} belongs to somebody else\n`);
+        expect(status).toBe(1);
+      }
+      await guest.machine.qmp.execute("nbd-server-stop");
+      rmSync(theirs, { recursive: true });
+      await expectNothingLeft();
+    },
+  );
+
+  test.each([
+    ["transaction", 0],
+    ["block-export-add", 5],
+    ["nbd-server-stop", 5],
+    ["blockdev-del", 0],
+  ] as const)(
+    "fails and says what to do when the monitor hangs up in %s, after %d characters",
+    async (name, cut) => {
+      proxy.interfere = (...found) => (found[0] === name && found[1] === 1 ? { cut } : undefined);
+      await using running = backup([STORE, "-q"]);
+      const { status, stderr } = await running.ended();
+      expect(stderr).toBe("vm-backup: proxy.sock: has hung up: --clean removes the rest\n");
+      expect(status).toBe(1);
+      proxy.interfere = () => undefined;
+      await using cleaning = backup(["--clean"]);
+      expect((await cleaning.ended()).status).toBe(0);
+      await expectNothingLeft();
+    },
+  );
+
+  test("refuses a --scratch in which no socket can be", async () => {
+    const long = folder.file("x".repeat(90));
+    mkdirSync(long);
+    await using running = backup([STORE, "--scratch", long]);
+    const { status, stderr } = await running.ended();
+    expect(stderr).toBe("vm-backup: proxy.sock: --scratch: the path is too long\n");
+    expect(status).toBe(1);
+    expect(readdirSync(long)).toEqual([]);
+    await expectNothingLeft();
+  });
+
+  test("refuses a monitor for people", async () => {
+    await using running = backup([STORE], { monitor: "human.sock" });
+    const { status, stderr } = await running.ended();
+    expect(stderr).toBe("vm-backup: human.sock: is no QMP monitor\n");
+    expect(status).toBe(1);
+  });
+
+  test.each(["true", "head -c 1 > /dev/null", "exec <&-; sleep 1"])(
+    "fails if the command has not read all: %s",
+    async (line) => {
+      await using running = backup([line]);
+      expect((await running.ended()).status).not.toBe(0);
+      await expectNothingLeft();
+    },
+  );
 
   test("has the exit status of nbd-streaming when a command fails", async () => {
     await using running = backup(['[ "$NBD_STREAMING_EXPORT" = vda ] || exit 7; ' + STORE]);

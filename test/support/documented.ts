@@ -48,6 +48,17 @@ export function documentedBlock(name: string, text: string): Block {
   return block;
 }
 
+/** The command of a `read=exec:` in a document's running text, by its first words. */
+export function documentedSource(name: string, begin: string): string {
+  const document = readFileSync(join(ROOT, name), "utf8");
+  const sources = [...document.matchAll(/`read=exec:'([^']*)'`/g)].map(
+    ([, source]) => source ?? "",
+  );
+  const [source, ...more] = sources.filter((candidate) => candidate.startsWith(begin));
+  if (source === undefined || more.length > 0) throw new Error(`${name}: not one ${begin}`);
+  return source;
+}
+
 /** The commands that a block of an interactive session shows, each with what it has printed. */
 export function sessionOf({ text }: Block): { command: string; output: string }[] {
   return text

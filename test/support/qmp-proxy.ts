@@ -8,6 +8,8 @@ export interface Interference {
   readonly refuse?: string;
   /** Called when QEMU has executed it. The client gets the answer afterwards. */
   readonly executed?: () => Promise<unknown> | void;
+  /** The client gets this much of the answer, and the end of the connection. */
+  readonly cut?: number;
 }
 
 /** Decides about a command, and the how many'th of its name it is, from 1 on. */
@@ -54,7 +56,11 @@ export class QmpProxy implements Disposable {
     onLines(monitor, async (line) => {
       const message = JSON.parse(line) as Record<string, unknown>;
       if ("return" in message || "error" in message) await now?.executed?.();
-      client.write(`${line}\n`);
+      if (now?.cut === undefined || "event" in message) client.write(`${line}\n`);
+      else {
+        client.write(line.slice(0, now.cut));
+        client.destroySoon();
+      }
     });
   }
 

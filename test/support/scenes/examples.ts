@@ -2,6 +2,7 @@
 import { expect } from "bun:test";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { documentedSource } from "../documented.ts";
 import { MACHINE_NEEDS } from "../machine.ts";
 import { ModelledMachine } from "../machine-disks.ts";
 import { ROOT } from "../program.ts";
@@ -9,6 +10,7 @@ import type { Scene, Stage } from "./stage.ts";
 
 const MiB = 1024 * 1024;
 const DISKS = ["vda", "vdb"];
+const DOCUMENT = "examples/README.md";
 const VM_BACKUP = join(ROOT, "examples/vm-backup");
 
 /** The machine of the scene that is played. */
@@ -28,7 +30,7 @@ function scene(rest: Omit<Scene, "document">): Scene {
   return {
     before: withMachine,
     ...rest,
-    document: "examples/README.md",
+    document: DOCUMENT,
     needs: [...MACHINE_NEEDS, "python3", ...needs],
     // Overlays belong into TMPDIR here.
     commands: { "vm-backup": `exec ${VM_BACKUP} --scratch "$TMPDIR" "$@"\n`, ...commands },
@@ -57,7 +59,8 @@ export const EXAMPLES: readonly Scene[] = [
       await withMachine(stage);
       await stage.shell("restic init");
     },
-    after: (stage) => expectPrinted(stage, "restic dump --path /$disk.raw latest $disk.raw"),
+    after: (stage) =>
+      expectPrinted(stage, documentedSource(DOCUMENT, "restic").replaceAll("vda", "$disk")),
   }),
   scene({
     block: "borg create",

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { documentedBlock } from "../documented.ts";
+import { documentedBlock, documentedSource } from "../documented.ts";
 import { MACHINE_NEEDS } from "../machine.ts";
 import { ModelledMachine } from "../machine-disks.ts";
 import { AS_NOBODY, noNobody } from "../nobody.ts";
@@ -231,8 +231,10 @@ const LIVE_SCENES: readonly LiveScene[] = [
     },
     async after(stage, live) {
       expect(await stage.shell("restic snapshots --compact")).toContain("2 snapshots");
-      // The latest one: restic takes a second to open a repository.
-      await live.expectPrinted(stage, "vdb", "restic dump latest vdb.raw");
+      const source = documentedSource(DOCUMENT, "restic");
+      for (const disk of ["vda", "vdb"]) {
+        await live.expectPrinted(stage, disk, source.replaceAll("vda", disk));
+      }
     },
   },
   {
