@@ -293,7 +293,7 @@ describe("a process that the command leaves behind", () => {
 
   test("truncates the stream if it only has the file mapped", async () => {
     const map =
-      "const m = Bun.mmap(process.argv[1]); console.log(process.pid); setInterval(() => m[0]++, 9)";
+      "const m = Bun.mmap(process.argv[1]); m[0]++; console.log(process.pid); setInterval(() => m[0], 999)";
     const bun = `env -i setsid -f "${process.execPath}" -e '${map}' "$spool" > pid 2> /dev/null`;
     using made = await run(`truncate -s 1M $spool; ${bun}; until [ -s pid ]; do sleep 0.02; done`);
     process.kill(Number(made.read("pid").toString()), "SIGKILL");
