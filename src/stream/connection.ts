@@ -142,6 +142,8 @@ export class Connection {
       if ((this.#waits & WAIT_OUTPUT) === 0) replies.flush();
     });
     if (!this.#handler.holdsInput) input.release();
+    // A slow disk or a busy machine may have taken long for this: that is not the client's silence.
+    this.idleSince = performance.now();
   }
 
   #run(): Step {

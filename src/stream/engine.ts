@@ -268,6 +268,7 @@ export class Engine {
       const { channel, events } = connection;
       poll.add(channel.gone && events === 0 ? -1 : channel.fd, events);
     }
+    const asked = performance.now();
     if (limit === 0 || this.#hasWork) poll.wait(0);
     else if (!this.#busyPoll.spin(poll)) {
       this.#stream.beforeSleep?.();
@@ -280,7 +281,7 @@ export class Engine {
       if (revents !== 0) (this.#connections[i] as Connection).reported(revents);
     }
     const now = performance.now();
-    this.#endSilent(now);
+    this.#endSilent(asked, now);
     this.#parkIdle(now, poll.revents(idleAt) !== 0);
   }
 
@@ -353,11 +354,17 @@ export class Engine {
     return this.#connections.some((one) => one.waitsForTurn && one.channel.id > id);
   }
 
-  /** Ends the connections whose clients have been silent for too long. @param now performance.now() */
-  #endSilent(now: number): void {
+  /**
+   * Ends the connections whose clients have been silent for too long. What has come meanwhile, while this
+   * thread had no processor, is only seen by the next poll(2).
+   *
+   * @param asked performance.now() when poll(2) was asked what has come
+   * @param now performance.now()
+   */
+  #endSilent(asked: number, now: number): void {
     for (const connection of this.#connections) {
       if (!connection.waitsForClient) connection.idleSince = now;
-      else if (now - connection.idleSince >= this.#silenceLimit(connection)) {
+      else if (asked - connection.idleSince >= this.#silenceLimit(connection)) {
         connection.end("stalled");
       }
     }

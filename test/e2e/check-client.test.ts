@@ -9,7 +9,7 @@ import { type Image, qcow2Image, sparseImage } from "../support/images.ts";
 import { PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -394,9 +394,13 @@ test("a process that the command leaves behind is told of, and ended", async () 
   expect(existsSync(`/proc/${told?.[1]}/exe`)).toBeFalse();
 });
 
-test("a process that is about to connect when the command ends is waited for", async () => {
-  const line = `(sleep 0.05; qemu-io -f raw -c 'write -q 0 64k' "$uri") & exit 0`;
-  const { status, stdout } = await runProgram(["check", "--", line]);
-  expect(stdout).toMatch(/\n\nnbd-streaming run .*\n$/);
-  expect(status).toBe(0);
-});
+test(
+  "a process that is about to connect when the command ends is waited for",
+  async () => {
+    const line = `(sleep 0.05; qemu-io -f raw -c 'write -q 0 64k' "$uri") & exit 0`;
+    const { status, stdout } = await runProgram(["check", "--", line]);
+    expect(stdout).toMatch(/\n\nnbd-streaming run .*\n$/);
+    expect(status).toBe(0);
+  },
+  IN_TIME,
+);

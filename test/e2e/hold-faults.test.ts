@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { createServer } from "node:net";
 import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { eventually, PROGRAM, start } from "../support/program.ts";
 import {
   HALF,
@@ -342,24 +342,32 @@ describe.each(SIGNALS)("%s", (signal) => {
       await trial.fails({ status: statusOf(signal), message, whole: WITH_GAP });
     });
 
-    test("while all goes out leaves time for the rest of it", async () => {
-      await using trial = await Trial.serve(STALLS, { args });
-      await inSecondPhase(trial);
-      trial.program.process.kill(signal);
-      await Bun.sleep(20);
-      trial.openGate();
-      await trial.completes(WITH_GAP);
-    });
+    test(
+      "while all goes out leaves time for the rest of it",
+      async () => {
+        await using trial = await Trial.serve(STALLS, { args });
+        await inSecondPhase(trial);
+        trial.program.process.kill(signal);
+        await Bun.sleep(20);
+        trial.openGate();
+        await trial.completes(WITH_GAP);
+      },
+      IN_TIME,
+    );
 
-    test("when all is out changes nothing", async () => {
-      const exec = `cat > part; touch all; ${GATE}; echo yes > done`;
-      await using trial = await Trial.serve({ exec }, { args });
-      using _ = await written(trial);
-      await eventually(() => existsSync(trial.file("all")), "the command to have it all");
-      trial.program.process.kill(signal);
-      trial.openGate();
-      await trial.completes(DATA);
-    });
+    test(
+      "when all is out changes nothing",
+      async () => {
+        const exec = `cat > part; touch all; ${GATE}; echo yes > done`;
+        await using trial = await Trial.serve({ exec }, { args });
+        using _ = await written(trial);
+        await eventually(() => existsSync(trial.file("all")), "the command to have it all");
+        trial.program.process.kill(signal);
+        trial.openGate();
+        await trial.completes(DATA);
+      },
+      IN_TIME,
+    );
   });
 
   test("while the sink of a held stream does not answer truncates it soon", async () => {

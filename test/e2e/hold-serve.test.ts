@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { RawClient, turnedAway } from "../support/nbd-client.ts";
 import { command, eventually, PROGRAM, start } from "../support/program.ts";
 import { SeveralTrial, writeWhole } from "../support/several-trial.ts";
@@ -52,55 +52,71 @@ async function begun(trial: Trial): Promise<void> {
 }
 
 describe("a client that comes back soon", () => {
-  test("is qemu-img convert, which makes a qcow2 over one connection and fills it over another", async () => {
-    await using trial = await holding("command");
-    const words = ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", disk.path, uriOf(trial)];
-    await command(words);
-    await trial.completes(readFileSync(await made("-O", "qcow2")));
-  });
+  test(
+    "is qemu-img convert, which makes a qcow2 over one connection and fills it over another",
+    async () => {
+      await using trial = await holding("command");
+      const words = ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", disk.path, uriOf(trial)];
+      await command(words);
+      await trial.completes(readFileSync(await made("-O", "qcow2")));
+    },
+    IN_TIME,
+  );
 
-  test("is one after the other in a script", async () => {
-    await using trial = await holding("command");
-    const create = `qemu-img create -q -f qcow2 "$1" 8M`;
-    const write = `qemu-io -f qcow2 -c "write -P 7 1M 1M" "$1" > /dev/null`;
-    await command(["sh", "-ec", `${create}; sleep 0.3; ${write}`, "sh", uriOf(trial)]);
-    const { status } = await trial.program.ended();
-    expect(status).toBe(0);
-    const image = trial.file("part");
-    await command(["qemu-img", "check", "-q", "-f", "qcow2", image]);
-    await command([
-      "qemu-io",
-      "-f",
-      "qcow2",
-      "-c",
-      "read -P 7 1M 1M",
-      "-c",
-      "read -P 0 2M 6M",
-      image,
-    ]);
-  });
+  test(
+    "is one after the other in a script",
+    async () => {
+      await using trial = await holding("command");
+      const create = `qemu-img create -q -f qcow2 "$1" 8M`;
+      const write = `qemu-io -f qcow2 -c "write -P 7 1M 1M" "$1" > /dev/null`;
+      await command(["sh", "-ec", `${create}; sleep 0.3; ${write}`, "sh", uriOf(trial)]);
+      const { status } = await trial.program.ended();
+      expect(status).toBe(0);
+      const image = trial.file("part");
+      await command(["qemu-img", "check", "-q", "-f", "qcow2", image]);
+      await command([
+        "qemu-io",
+        "-f",
+        "qcow2",
+        "-c",
+        "read -P 7 1M 1M",
+        "-c",
+        "read -P 0 2M 6M",
+        image,
+      ]);
+    },
+    IN_TIME,
+  );
 
-  test("goes on where it has stopped", async () => {
-    await using trial = await holding("command");
-    await writeAndLeave(trial, DATA.subarray(0, MiB));
-    await Bun.sleep(250);
-    using client = await trial.client();
-    for (let at = MiB; at < DATA.length; at += MiB) {
-      expect(await client.write(at, DATA.subarray(at, at + MiB))).toBe(0);
-    }
-    client.disconnect();
-    await trial.completes(DATA);
-  });
+  test(
+    "goes on where it has stopped",
+    async () => {
+      await using trial = await holding("command");
+      await writeAndLeave(trial, DATA.subarray(0, MiB));
+      await Bun.sleep(250);
+      using client = await trial.client();
+      for (let at = MiB; at < DATA.length; at += MiB) {
+        expect(await client.write(at, DATA.subarray(at, at + MiB))).toBe(0);
+      }
+      client.disconnect();
+      await trial.completes(DATA);
+    },
+    IN_TIME,
+  );
 
-  test("but is killed then truncates the stream, and no command is started", async () => {
-    await using trial = await holding({ exec: "echo > started; cat > part" });
-    await writeAndLeave(trial, DATA.subarray(0, MiB));
-    using client = await trial.client();
-    expect(await client.write(MiB, DATA.subarray(0, MiB))).toBe(0);
-    client.socket.destroy();
-    await trial.fails({ status: 4, message: /truncated: a client left without/, bytes: 0 });
-    expect(existsSync(trial.file("started"))).toBeFalse();
-  });
+  test(
+    "but is killed then truncates the stream, and no command is started",
+    async () => {
+      await using trial = await holding({ exec: "echo > started; cat > part" });
+      await writeAndLeave(trial, DATA.subarray(0, MiB));
+      using client = await trial.client();
+      expect(await client.write(MiB, DATA.subarray(0, MiB))).toBe(0);
+      client.socket.destroy();
+      await trial.fails({ status: 4, message: /truncated: a client left without/, bytes: 0 });
+      expect(existsSync(trial.file("started"))).toBeFalse();
+    },
+    IN_TIME,
+  );
 
   test("and only asks does not keep the stream from its end", async () => {
     await using trial = await holding("command");
@@ -111,21 +127,25 @@ describe("a client that comes back soon", () => {
 });
 
 describe("a client that says nothing", () => {
-  test("is dismissed when the others are done, and others can still come", async () => {
-    await using trial = await holding("command", "--idle-timeout=0.3");
-    using silent = await trial.client();
-    await trial.program.saying(/client 1 connected/);
-    using first = await trial.client();
-    expect(await first.write(0, DATA.subarray(0, MiB))).toBe(0);
-    first.disconnect();
-    await silent.closed();
-    using second = await trial.client();
-    for (let at = MiB; at < DATA.length; at += MiB) {
-      expect(await second.write(at, DATA.subarray(at, at + MiB))).toBe(0);
-    }
-    second.disconnect();
-    await trial.completes(DATA);
-  });
+  test(
+    "is dismissed when the others are done, and others can still come",
+    async () => {
+      await using trial = await holding("command", "--idle-timeout=1");
+      using silent = await trial.client();
+      await trial.program.saying(/client 1 connected/);
+      using first = await trial.client();
+      expect(await first.write(0, DATA.subarray(0, MiB))).toBe(0);
+      first.disconnect();
+      await silent.closed();
+      using second = await trial.client();
+      for (let at = MiB; at < DATA.length; at += MiB) {
+        expect(await second.write(at, DATA.subarray(at, at + MiB))).toBe(0);
+      }
+      second.disconnect();
+      await trial.completes(DATA);
+    },
+    IN_TIME,
+  );
 
   test("and negotiates when the others are done is waited for only as long as it speaks", async () => {
     await using trial = await holding("command");
@@ -216,12 +236,16 @@ describe("a client that comes back when the stream is on its way", () => {
 });
 
 describe("a signal", () => {
-  test("soon after the last client is the end, with a short time for the stream", async () => {
-    await using trial = await holding("command");
-    await writeAndLeave(trial);
-    trial.program.process.kill("SIGTERM");
-    await trial.completes(DATA);
-  });
+  test(
+    "soon after the last client is the end, with a short time for the stream",
+    async () => {
+      await using trial = await holding("command");
+      await writeAndLeave(trial);
+      trial.program.process.kill("SIGTERM");
+      await trial.completes(DATA);
+    },
+    IN_TIME,
+  );
 
   test("soon after the last client truncates a stream that takes longer", async () => {
     await using trial = await holding(COMMAND);

@@ -9,7 +9,7 @@ import {
   NBD_OPT_STARTTLS,
 } from "../../src/protocol/constants.ts";
 import { makeCertificates } from "../support/certificates.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { type Ended, eventually } from "../support/program.ts";
@@ -60,16 +60,24 @@ describe("a process that a command leaves behind, and that is about to connect,"
     ["where nobody has connected yet", ""],
     ["where somebody has only asked", `${ASK}; `],
     ["where a part is written", `qemu-io -f raw -c 'write -q -P 7 0 32k' "$uri" >&2; `],
-  ])("is waited for %s", async (_, before) => {
-    const range = before.includes("write") ? [32 * KiB, 32 * KiB] : [];
-    await using trial = await run(`${before}${about(...range)}`);
-    await trial.completes(PADDED);
-  });
+  ])(
+    "is waited for %s",
+    async (_, before) => {
+      const range = before.includes("write") ? [32 * KiB, 32 * KiB] : [];
+      await using trial = await run(`${before}${about(...range)}`);
+      await trial.completes(PADDED);
+    },
+    IN_TIME,
+  );
 
-  test("is waited for without size=, too", async () => {
-    await using trial = await run(about(), {});
-    await trial.completes(WRITTEN);
-  });
+  test(
+    "is waited for without size=, too",
+    async () => {
+      await using trial = await run(about(), {});
+      await trial.completes(WRITTEN);
+    },
+    IN_TIME,
+  );
 
   test.each([
     ["in the background", `sleep 300 &`],
@@ -165,14 +173,18 @@ describe("a process that lives on when the stream has all that it can have", () 
 });
 
 describe("a client that a command leaves behind while it negotiates", () => {
-  test("is waited for if it goes on", async () => {
-    await using trial = await run(`${late("negotiation gate")} & until [ -e gate0 ]; do :; done`);
-    await trial.program.saying(/is in the negotiation/);
-    writeFileSync(trial.file("gate0"), "");
-    await Bun.sleep(100);
-    trial.openGate();
-    await trial.completes(PADDED);
-  });
+  test(
+    "is waited for if it goes on",
+    async () => {
+      await using trial = await run(`${late("negotiation gate")} & until [ -e gate0 ]; do :; done`);
+      await trial.program.saying(/is in the negotiation/);
+      writeFileSync(trial.file("gate0"), "");
+      await Bun.sleep(100);
+      trial.openGate();
+      await trial.completes(PADDED);
+    },
+    IN_TIME,
+  );
 
   test("is told of, and its process ended, if it does not", async () => {
     await using trial = await run(`${ASK}; ${late("negotiation never")} & ${GATE}`);
@@ -190,20 +202,24 @@ describe("a client of a command that is no process of its", () => {
   const options = { args: ["size=1M", "-p", "0"] };
   const line = `${TELL_PORT}; ${ASK}; ${GATE}`;
 
-  test("is waited for while it negotiates", async () => {
-    await using trial = await run(line, options);
-    const port = await portOf(trial);
-    using client = await RawClient.negotiating(port);
-    trial.openGate();
-    for (const byte of encodeOption(NBD_OPT_EXPORT_NAME)) {
-      await Bun.sleep(60);
-      client.send(Buffer.from([byte]));
-    }
-    await client.receive(10);
-    expect(await client.write(0, WRITTEN)).toBe(0);
-    client.disconnect();
-    await trial.completes(PADDED);
-  });
+  test(
+    "is waited for while it negotiates",
+    async () => {
+      await using trial = await run(line, options);
+      const port = await portOf(trial);
+      using client = await RawClient.negotiating(port);
+      trial.openGate();
+      for (const byte of encodeOption(NBD_OPT_EXPORT_NAME)) {
+        await Bun.sleep(60);
+        client.send(Buffer.from([byte]));
+      }
+      await client.receive(10);
+      expect(await client.write(0, WRITTEN)).toBe(0);
+      client.disconnect();
+      await trial.completes(PADDED);
+    },
+    IN_TIME,
+  );
 
   test("makes the stream truncated if it stops there", async () => {
     await using trial = await run(line, options);
@@ -318,11 +334,15 @@ describe("a client that was lost, and has not come back when the command ends,",
 describe("of a stream that is read,", () => {
   const read = (line: string) => ReadTrial.run({ exec: "cat data" }, [line], { args: ["size=8M"] });
 
-  test("a process that is about to read it is waited for", async () => {
-    await using trial = await read(`(sleep 0.05; exec nbdcopy "$uri" out) & exit 0`);
-    await trial.completes(8 * MiB);
-    expect(readFileSync(trial.file("out")).equals(readFileSync(trial.file("data")))).toBeTrue();
-  });
+  test(
+    "a process that is about to read it is waited for",
+    async () => {
+      await using trial = await read(`(sleep 0.05; exec nbdcopy "$uri" out) & exit 0`);
+      await trial.completes(8 * MiB);
+      expect(readFileSync(trial.file("out")).equals(readFileSync(trial.file("data")))).toBeTrue();
+    },
+    IN_TIME,
+  );
 
   test("a process that lives on when a part is read makes it truncated", async () => {
     await using trial = await read(`qemu-io -r -f raw -c 'read -q 0 2M' "$uri"; ${DAEMON} exit 0`);

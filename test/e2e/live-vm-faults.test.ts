@@ -3,7 +3,8 @@
  * the stream is truncated, and the backup programs have nothing.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
+import { GATE } from "../support/base-trial.ts";
 import { LIMIT } from "../support/limit.ts";
 import { begin, closeExports, hide, openExports, show } from "../support/live-backup.ts";
 import { MACHINE_MISSING } from "../support/machine.ts";
@@ -57,15 +58,18 @@ const KEEPING = [
   ["vdb", `pipe=exec:${SEEN} | borg create --stdin-name vdb.raw ::vdb -`],
 ] as const;
 
-/** Starts a stream of each disk from a machine that shows them: slowly, so that it lasts. */
+/** Starts a stream of each disk from a machine that shows them: it does not end before there is a file `gate`. */
 function pulling({ machine }: ModelledMachine): Running {
   const copy = machine.disks
     .map((disk) => {
       const shown = `nbd+unix:///${disk}?socket=nbd.sock`;
-      return `qemu-img convert -n -r 2M -f raw -O raw "${shown}" "$uri_${disk}"`;
+      return `qemu-img convert -n -m 1 -f raw -O raw "${shown}" "$uri_${disk}"`;
     })
     .join(" & ");
-  const streams = KEEPING.flatMap(([disk, sink]) => ["-e", disk, `size=${SIZES[disk]}`, sink]);
+  const streams = KEEPING.flatMap(([disk, sink]) => {
+    const held = sink.replace("exec:", `exec:{ head -c 2M; ${GATE}; cat; } | `);
+    return ["-e", disk, `size=${SIZES[disk]}`, held];
+  });
   // Where its socket is left when it is killed.
   const options = { cwd: machine.folder, env: { ...ENV, TMPDIR: machine.folder } };
   return startProgram(["run", ...streams, "--", `${copy} && wait $!`], options);
@@ -150,6 +154,7 @@ withMachine(
     expect(await writes(guest)).toBe(0);
     for (const disk of machine.disks) await machine.flush(disk);
     await machine.kill();
+    writeFileSync(machine.file("gate"), "");
     const { status, stderr } = await program.ended();
     expect(status, stderr).toBe(1);
     expect(stderr).toContain("vda: ");

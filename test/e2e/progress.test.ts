@@ -234,7 +234,8 @@ describe("--progress-fd", () => {
     expectGrowing(numbers);
     expect(new Set(numbers).size).toBe(numbers.length);
     expect(numbers[0]).toBe(0);
-    expect(numbers.length).toBeGreaterThan(3);
+    // One at least in between: a busy machine may leave no time for more.
+    expect(numbers.length).toBeGreaterThan(2);
   });
 
   test("does not give 100 for a stream that is truncated", async () => {

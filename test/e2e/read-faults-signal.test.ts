@@ -1,7 +1,7 @@
 /** Signals in every phase of a stream that is read: the program ends, and leaves nothing. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { constants } from "node:os";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import type { ReadClient } from "../support/read-client.ts";
 import { CHILD, ReadTrial } from "../support/read-trial.ts";
 import { GATE } from "../support/base-trial.ts";
@@ -181,18 +181,22 @@ test("a signal after all was read, while the writer holds on, ends the wait for 
   await trial.fails({ status: 143, message: /truncated: ended by SIGTERM$/, bytes: 8 * MiB });
 });
 
-test("with --keep, a signal after the clients have left is a good end", async () => {
-  await using trial = await ReadTrial.serve(
-    { fifo: "cat data" },
-    { args: ["size=8M", "--keep"], pidFile: true },
-  );
-  using client = await trial.reader();
-  expect((await client.readAll(0, 8 * MiB, MiB)).error).toBe(0);
-  client.disconnect();
-  await trial.program.saying(/client 1 ended: disconnected/);
-  trial.program.process.kill("SIGTERM");
-  await trial.completes(8 * MiB);
-});
+test(
+  "with --keep, a signal after the clients have left is a good end",
+  async () => {
+    await using trial = await ReadTrial.serve(
+      { fifo: "cat data" },
+      { args: ["size=8M", "--keep"], pidFile: true },
+    );
+    using client = await trial.reader();
+    expect((await client.readAll(0, 8 * MiB, MiB)).error).toBe(0);
+    client.disconnect();
+    await trial.program.saying(/client 1 ended: disconnected/);
+    trial.program.process.kill("SIGTERM");
+    await trial.completes(8 * MiB);
+  },
+  IN_TIME,
+);
 
 test("with --keep, a signal before all was read is none", async () => {
   await using trial = await ReadTrial.serve({ fifo: "cat data" }, { args: ["size=8M", "--keep"] });

@@ -23,10 +23,10 @@ const part = (from: number, to: number) => DATA.subarray(from, to);
 
 /** Hangs up, and waits until it is noticed. */
 async function hangUp(trial: Trial, client: RawClient) {
-  const lost = () => trial.program.stderr.split("a client was lost; it has").length;
-  const before = lost();
+  const lost = "a client was lost; it has";
+  const times = trial.program.stderr.split(lost).length;
   client.socket.destroy();
-  await eventually(() => lost() > before, "the loss to be noticed");
+  await trial.program.saying(new RegExp(`(?:${lost}[^]*){${times}}`));
 }
 
 /** Sends a WRITE's header and so much of its payload, and hangs up when that has arrived. */

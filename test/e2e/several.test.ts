@@ -6,7 +6,7 @@ import { NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { digestOf } from "../support/client-commands.ts";
 import { type Image, pseudoRandom, qcow2Image } from "../support/images.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { RawClient, turnedAway } from "../support/nbd-client.ts";
 import { command, eventually, start } from "../support/program.ts";
 import { KEPT, SeveralTrial, type Words, writeWhole } from "../support/several-trial.ts";
@@ -355,34 +355,42 @@ describe("an end", () => {
     expect(lineOf(stderr, "vda")).toContain("because vdb has failed (--fail-fast)");
   });
 
-  test("comes by a signal between clients with --keep, and each stream is whole", async () => {
-    await using trial = await SeveralTrial.serve(twoWith("--keep"));
-    for (const name of ["vda", "vdb"]) {
-      const half = disk(name).length / 2;
-      using first = await trial.clientOf(name);
-      await writeWhole(first, disk(name).subarray(0, half));
-      await first.closed();
-      using second = await trial.clientOf(name);
-      expect(await second.write(half, disk(name).subarray(half))).toBe(0);
-      second.disconnect();
-      await second.closed();
-    }
-    trial.program.process.kill("SIGTERM");
-    await trial.endsWith(0);
-    for (const name of ["vda", "vdb"]) expect(trial.output(name).equals(disk(name))).toBeTrue();
-  });
+  test(
+    "comes by a signal between clients with --keep, and each stream is whole",
+    async () => {
+      await using trial = await SeveralTrial.serve(twoWith("--keep"));
+      for (const name of ["vda", "vdb"]) {
+        const half = disk(name).length / 2;
+        using first = await trial.clientOf(name);
+        await writeWhole(first, disk(name).subarray(0, half));
+        await first.closed();
+        using second = await trial.clientOf(name);
+        expect(await second.write(half, disk(name).subarray(half))).toBe(0);
+        second.disconnect();
+        await second.closed();
+      }
+      trial.program.process.kill("SIGTERM");
+      await trial.endsWith(0);
+      for (const name of ["vda", "vdb"]) expect(trial.output(name).equals(disk(name))).toBeTrue();
+    },
+    IN_TIME,
+  );
 
-  test("by a signal with --keep truncates a stream that nobody came for, and no other", async () => {
-    await using trial = await SeveralTrial.serve(twoWith("--keep"));
-    using vda = await trial.clientOf("vda");
-    await writeWhole(vda, disk("vda"));
-    await vda.closed();
-    trial.program.process.kill("SIGTERM");
-    const { stderr } = await trial.endsWith(143);
-    expect(lineOf(stderr, "vda")).toEndWith(": complete");
-    expect(lineOf(stderr, "vdb")).toContain("truncated: ended by SIGTERM");
-    expect([trial.isWhole("vda"), trial.isWhole("vdb")]).toEqual([true, false]);
-  });
+  test(
+    "by a signal with --keep truncates a stream that nobody came for, and no other",
+    async () => {
+      await using trial = await SeveralTrial.serve(twoWith("--keep"));
+      using vda = await trial.clientOf("vda");
+      await writeWhole(vda, disk("vda"));
+      await vda.closed();
+      trial.program.process.kill("SIGTERM");
+      const { stderr } = await trial.endsWith(143);
+      expect(lineOf(stderr, "vda")).toEndWith(": complete");
+      expect(lineOf(stderr, "vdb")).toContain("truncated: ended by SIGTERM");
+      expect([trial.isWhole("vda"), trial.isWhole("vdb")]).toEqual([true, false]);
+    },
+    IN_TIME,
+  );
 
   test("by a signal truncates the streams that are not whole yet, and leaves those that are", async () => {
     await using trial = await SeveralTrial.serve(TWO);

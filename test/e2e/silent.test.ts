@@ -1,7 +1,7 @@
 /** `serve` and clients that move nothing: they neither keep others out nor the stream from its end. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { RawClient, turnedAway } from "../support/nbd-client.ts";
 import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { bounded, eventually } from "../support/program.ts";
@@ -16,6 +16,8 @@ const PAIR = DATA.subarray(0, 128 * KiB);
 /** Seconds that these tests give silent clients, and more than that in milliseconds. */
 const SHORT = "0.5";
 const LONGER = 700;
+/** Seconds for clients that are to be served: far more than a busy machine takes in between. */
+const ENOUGH = 2;
 const FULL = "size=64k";
 
 const serve = (args: readonly string[], options: TrialOptions = {}) =>
@@ -67,7 +69,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
   });
 
   test("where it is the limit of descriptors that has no room for more", async () => {
-    const args = [`--idle-timeout=${SHORT}`, "--negotiation-timeout=1", FULL];
+    const args = [`--idle-timeout=${SHORT}`, "--negotiation-timeout=60", FULL];
     await using trial = await serve(args, { shell: "ulimit -n 64; " });
     await using stack = new AsyncDisposableStack();
     for (let full = false; !full;) {
@@ -107,7 +109,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
 });
 
 test("clients that negotiate slowly keep others out for --negotiation-timeout, and no longer", async () => {
-  await using trial = await serve([`--negotiation-timeout=${SHORT}`, "--max-connections=4", FULL]);
+  await using trial = await serve([`--negotiation-timeout=${ENOUGH}`, "--max-connections=4", FULL]);
   using stack = new DisposableStack();
   const trickling: RawClient[] = [];
   for (let i = 0; i < 4; i++) {
@@ -209,7 +211,7 @@ describe("when the client that moved the stream has left, those that have moved 
 
   test("and wait for the reader, are served, however long that takes", async () => {
     const slow = { exec: `head -c 1000 > part; ${GATE}; cat >> part; echo committed > done` };
-    await using trial = await Trial.serve(slow, { args: [`--idle-timeout=${SHORT}`] });
+    await using trial = await Trial.serve(slow, { args: [`--idle-timeout=${ENOUGH}`] });
     using other = await trial.client();
     using first = await trial.client();
     // More than a pipe holds: it cannot leave before there is a reader.
@@ -217,7 +219,7 @@ describe("when the client that moved the stream has left, those that have moved 
     expect(await first.write(0, PART)).toBe(0);
     first.disconnect();
     other.send(encodeWrite(PART.length, rest));
-    await Bun.sleep(2 * LONGER);
+    await Bun.sleep(1000 * ENOUGH + 300);
     expect(trial.program.process.exitCode).toBeNull();
     trial.openGate();
     expect((await other.reply()).error).toBe(0);
@@ -234,14 +236,18 @@ describe("when the client that moved the stream has left, those that have moved 
     await trial.fails({ status: 4, message: /a client left without NBD_CMD_DISC/ });
   });
 
-  test("do not make a failure of a signal that ends --keep", async () => {
-    await using trial = await serve(["--keep", "--idle-timeout=600"]);
-    using _others = await silent(trial, 2);
-    await write(trial);
-    await trial.program.saying(/client 3 ended/);
-    trial.program.process.kill("SIGTERM");
-    await trial.completes(PART);
-  });
+  test(
+    "do not make a failure of a signal that ends --keep",
+    async () => {
+      await using trial = await serve(["--keep", "--idle-timeout=600"]);
+      using _others = await silent(trial, 2);
+      await write(trial);
+      await trial.program.saying(/client 3 ended/);
+      trial.program.process.kill("SIGTERM");
+      await trial.completes(PART);
+    },
+    IN_TIME,
+  );
 });
 
 test("a client that moved the stream, and takes no answers at its end, is cut off in time", async () => {
@@ -285,7 +291,7 @@ describe("a client that negotiates when the one that moved the stream leaves", (
 });
 
 test("of many junk clients a few are told of, and how many more there were", async () => {
-  const JUNK = 300;
+  const JUNK = 200;
   await using trial = await serve([FULL]);
   for (let i = 0; i < JUNK; i++) {
     using client = await RawClient.connect(trial.socket);
@@ -300,11 +306,15 @@ test("of many junk clients a few are told of, and how many more there were", asy
   await eventually(() => trial.program.stderr.split("\n").length > 10, "some lines");
   await write(trial);
   const { stderr } = await trial.completes(PART);
-  expect(stderr.match(/warn: a connection was refused: /g)).toHaveLength(5);
-  expect(stderr.match(/warn: client \d+ was cut off: /g)).toHaveLength(5);
-  for (const what of ["connections were refused", "clients were cut off"]) {
-    const lines = [...stderr.matchAll(new RegExp(`warn: (\\d+) more ${what}$`, "gm"))];
-    expect(lines.reduce((sum, [, count]) => sum + Number(count), 5)).toBe(JUNK);
-    expect(lines.length).toBeLessThan(10);
+  for (const [one, more] of [
+    ["a connection was refused: ", "connections were refused"],
+    ["client \\d+ was cut off: ", "clients were cut off"],
+  ] as const) {
+    const told = stderr.match(new RegExp(`warn: ${one}`, "g"))?.length ?? 0;
+    const lines = [...stderr.matchAll(new RegExp(`warn: (\\d+) more ${more}$`, "gm"))];
+    expect(lines.reduce((sum, [, count]) => sum + Number(count), told)).toBe(JUNK);
+    // Where the machine takes a second without any, the next few are told of again.
+    expect(told).toBeGreaterThanOrEqual(5);
+    expect(told + lines.length).toBeLessThan(JUNK / 2);
   }
 });

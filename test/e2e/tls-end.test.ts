@@ -10,7 +10,7 @@ import {
   NBD_OPT_LIST,
 } from "../../src/protocol/constants.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { CLOSE_NOTIFY, OpensslClient, TLS_VERSIONS } from "../support/openssl-client.ts";
 import { eventually } from "../support/program.ts";
@@ -178,32 +178,42 @@ describe.skipIf(missing !== "").each(TLS_VERSIONS)(`%s${missing}`, (_, version) 
     await endsWell(client);
   });
 
-  test("close_notify is behind all that a client gets that takes its time", async () => {
-    // As many as are needed for one to fill the kernel's buffers exactly.
-    await Promise.all(
-      Array.from({ length: 8 }, async (_, i) => {
-        const length = (1 << 20) + i * 12_345;
-        const source = { exec: `head -c ${length} /dev/zero | tr '\\0' x` };
-        await using trial = await ReadTrial.serve(source, { args: required(String(length)) });
-        await using client = await connect(trial.socket, BEGIN, read(length), DISC);
-        client.signal("SIGSTOP");
-        await Bun.sleep(400);
-        client.signal("SIGCONT");
-        expect(await endsWell(client)).toEndWith("x".repeat(length));
-        await trial.completes(length);
-      }),
-    );
-  });
+  test(
+    "close_notify is behind all that a client gets that takes its time",
+    async () => {
+      // As many as are needed for one to fill the kernel's buffers exactly.
+      await Promise.all(
+        Array.from({ length: 8 }, async (_, i) => {
+          const length = (1 << 20) + i * 12_345;
+          const source = { exec: `head -c ${length} /dev/zero | tr '\\0' x` };
+          await using trial = await ReadTrial.serve(source, { args: required(String(length)) });
+          await using client = await connect(trial.socket, BEGIN, read(length), DISC);
+          client.signal("SIGSTOP");
+          await Bun.sleep(400);
+          client.signal("SIGCONT");
+          expect(await endsWell(client)).toEndWith("x".repeat(length));
+          await trial.completes(length);
+        }),
+      );
+    },
+    // The program waits for three seconds while a client takes nothing.
+    IN_TIME,
+  );
 
-  test("close_notify ends a connection whose answers a signal interrupts", async () => {
-    await using trial = await ReadTrial.serve({ path: "/dev/zero" }, { args: required("1G") });
-    const reads = Array.from({ length: 32 }, (_, i) => read(32 * MiB, i * 32 * MiB));
-    await using client = await connect(trial.socket, BEGIN, ...reads);
-    await trial.program.saying(/client 1 connected/);
-    await Bun.sleep(200);
-    await terminate(trial);
-    await endsWell(client);
-  });
+  test(
+    "close_notify ends a connection whose answers a signal interrupts",
+    async () => {
+      await using trial = await ReadTrial.serve({ path: "/dev/zero" }, { args: required("1G") });
+      const reads = Array.from({ length: 32 }, (_, i) => read(32 * MiB, i * 32 * MiB));
+      await using client = await connect(trial.socket, BEGIN, ...reads);
+      await trial.program.saying(/client 1 connected/);
+      await Bun.sleep(200);
+      await terminate(trial);
+      await endsWell(client);
+    },
+    // After a signal the program gives clients a short time to take the rest.
+    IN_TIME,
+  );
 });
 
 test("a client that has ended its side of TLS gets the answers to what it has asked before", async () => {

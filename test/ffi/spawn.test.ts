@@ -127,10 +127,10 @@ test("an end is told as often as it is asked for, until it is reaped", async () 
   expect(await ended(killed)).toEqual({ state: "killed", value: 9 });
   reap(killed);
 
-  const stopped = start("kill -TSTP $$; exit 5");
+  const stopped = start("kill -STOP $$; exit 5");
   let stop: ReturnType<typeof stopState>;
   await eventually(() => (stop = stopState(stopped)) !== undefined, "it to stop");
-  expect(stop).toEqual({ state: "stopped", value: constants.signals.SIGTSTP });
+  expect(stop).toEqual({ state: "stopped", value: constants.signals.SIGSTOP });
   expect(stopState(stopped)).toBeUndefined();
   expect(exitState(stopped)).toBeUndefined();
   process.kill(stopped, "SIGCONT");

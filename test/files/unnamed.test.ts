@@ -70,7 +70,8 @@ describe("a folder is of no use", () => {
     async () => {
       using folder = tempFolder();
       chmodSync(folder.path, 0o755);
-      mkdirSync(folder.file("closed"), 0o755);
+      mkdirSync(folder.file("closed"));
+      chmodSync(folder.file("closed"), 0o755);
       expect(await made(AS_NOBODY, folder.file("closed"))).toEqual({
         why: `open ${folder.file("closed")}: Permission denied`,
         hint: "name a folder that you may write to",

@@ -9,7 +9,7 @@ const [folder = "", seconds = ""] = process.argv.slice(2);
 const pipe = openSync(`${folder}/out`, "w");
 const client = `printf x | nbdcopy - "$uri"`;
 const stream = run({ pipe, size: "64k", command: client });
-setTimeout(() => stream.stop(), 1000);
+stream.once("listening", () => setTimeout(() => stream.stop(), 1000));
 const end = await stream.then(
   () => "complete",
   (error: unknown) => (error as Error).message,

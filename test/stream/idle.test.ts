@@ -1,7 +1,9 @@
 /** Connections that nobody waits for, in the engine that has them. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { PollSet } from "../../ffi/poll.ts";
 import { NBD_CMD_WRITE, NBD_OK } from "../../src/protocol/constants.ts";
+import { Connection } from "../../src/stream/connection.ts";
 import { LIMIT } from "../support/limit.ts";
 import { encodeRequest, encodeWrite } from "../support/wire.ts";
 import { TestClock } from "../support/clock.ts";
@@ -181,6 +183,44 @@ test("a client in the middle of a request is never idle, and is cut off at its t
   stream.clock.pass(300 - A_WHILE);
   stream.until(() => stream.ends.length > 0);
   expect(stream.ends).toEqual(["stalled"]);
+});
+
+test("what comes while the thread has no processor is seen before the client's time is over", () => {
+  using stream = new IdleFixture({ idleTimeout: 300 });
+  const peer = stream.connect();
+  const request = encodeWrite(0, Buffer.alloc(4096));
+  peer.send(request.subarray(0, 40));
+  stream.settle();
+  const wait = PollSet.prototype.wait;
+  using _ = spyOn(PollSet.prototype, "wait").mockImplementationOnce(function (this: PollSet) {
+    const found = wait.call(this, 0);
+    peer.send(request.subarray(40)).pump();
+    stream.clock.pass(400);
+    return found;
+  });
+  stream.until(() => peer.available > 0);
+  expect(peer.takeReplies()).toMatchObject([{ error: NBD_OK }]);
+  expect(stream.ends).toEqual([]);
+});
+
+test("the time that a request takes in the thread, as with a slow disk, is not its client's", () => {
+  using stream = new IdleFixture({ idleTimeout: 300 });
+  const peer = stream.connect();
+  const request = encodeWrite(0, Buffer.alloc(4096));
+  peer.send(request.subarray(0, 40));
+  const advance = Connection.prototype.advance;
+  const slow = spyOn(Connection.prototype, "advance").mockImplementation(function (
+    this: Connection,
+  ) {
+    stream.clock.pass(400);
+    advance.call(this);
+  });
+  stream.settle();
+  slow.mockRestore();
+  expect(stream.ends).toEqual([]);
+  peer.send(request.subarray(40));
+  stream.until(() => peer.available > 0);
+  expect(peer.takeReplies()).toMatchObject([{ error: NBD_OK }]);
 });
 
 test("the timeout of requests is not for idle clients", () => {

@@ -23,7 +23,7 @@ function commandOf(line = ""): readonly string[] | undefined {
 }
 
 /** Milliseconds after which a wait fails: far more than anything here takes, however busy the machine is. */
-export const WAIT_LIMIT = 30_000;
+export const WAIT_LIMIT = 60_000;
 
 /** How a process ended. */
 export interface Ended {
