@@ -426,7 +426,7 @@ async function withDomain(stage: Stage): Promise<void> {
   mkdirSync(stage.file("session"));
   if (USER.length > 0) {
     chmodSync(dirname(stage.cwd), 0o711);
-    for (const name of [".", "vda.qcow2", "vdb.qcow2", "session"]) {
+    for (const name of [".", "machine.xml", "vda.qcow2", "vdb.qcow2", "session"]) {
       chownSync(stage.file(name), 65534, 65534);
     }
   }
