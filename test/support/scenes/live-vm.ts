@@ -393,7 +393,8 @@ const LIVE_SCENES: readonly LiveScene[] = [
 const USER = process.getuid?.() === 0 ? [...AS_NOBODY, "--regid", "65534"] : [];
 const SESSION = ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HOME"];
 const SESSION_LINE = `${USER.join(" ")} env ${SESSION.map((name) => `${name}="$PWD/session"`).join(" ")}`;
-const VIRSH = `exec ${SESSION_LINE} ${Bun.which("virsh")} -q -c qemu:///session "$@"\n`;
+/** It is not the user who writes the descriptions, so they have to be readable, whatever umask is. */
+const VIRSH = `chmod a+r ./*.xml && exec ${SESSION_LINE} ${Bun.which("virsh")} -q -c qemu:///session "$@"\n`;
 
 const DOMAIN = (folder: string) => `
 <domain type="qemu">
@@ -426,7 +427,7 @@ async function withDomain(stage: Stage): Promise<void> {
   mkdirSync(stage.file("session"));
   if (USER.length > 0) {
     chmodSync(dirname(stage.cwd), 0o711);
-    for (const name of [".", "machine.xml", "vda.qcow2", "vdb.qcow2", "session"]) {
+    for (const name of [".", "vda.qcow2", "vdb.qcow2", "session"]) {
       chownSync(stage.file(name), 65534, 65534);
     }
   }
