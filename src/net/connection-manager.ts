@@ -17,7 +17,7 @@ const KEEPALIVE = 30;
 const MAX_WAITING = 4;
 
 /** Milliseconds for clients with TLS to take the last bytes and close_notify after a stop signal. */
-const STOP_GRACE = 300;
+const STOP_GRACE = 1000;
 
 /** Descriptors of one connection: with TLS, a socket and the two ends of a bridge. */
 const DESCRIPTORS = { off: 1, on: 3, require: 3 } as const;

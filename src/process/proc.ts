@@ -1,5 +1,6 @@
 /** Processes as /proc shows them (proc(5)). */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { constants } from "node:os";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
 
 /** All process ids, zombies included. */
@@ -50,6 +51,16 @@ export function statOf(pid: number): string[] | undefined {
   const stat = readOrNothing(`/proc/${pid}/stat`);
   // The second field is the name in parentheses, which may contain spaces and parentheses.
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** True when a process has been sent a signal that it has not taken yet, also if it blocks it (proc(5), status). */
+export function isPending(pid: number, signal: NodeJS.Signals): boolean {
+  const status = readOrNothing(`/proc/${pid}/status`) ?? "";
+  const mask = (name: string) => {
+    return BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]+)$`, "m").exec(status)?.[1] ?? "0"}`);
+  };
+  const pending = mask("SigPnd") | mask("ShdPnd");
+  return ((pending >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
 
 /** The text of a file; undefined if it is not readable. */

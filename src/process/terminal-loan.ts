@@ -9,7 +9,7 @@ import {
   type TerminalSettings,
   terminalSettings,
 } from "../../ffi/terminal.ts";
-import { send } from "./proc.ts";
+import { isPending, send } from "./proc.ts";
 import type { ProcessTree } from "./process-tree.ts";
 
 /** Milliseconds between two checks of the command and the terminal. */
@@ -18,6 +18,8 @@ const CHECK_INTERVAL = 100;
 const ANSWERED_CHECKS = 3;
 /** Milliseconds in which a signal that stops this process takes effect; the next check follows. */
 const STOP_DELAY = 300;
+/** Checks that leave the command the time to take Ctrl-Z itself: on a busy machine others may be stopped long before. */
+const TAKING_CHECKS = 20;
 /** Checks that find nothing stopped, after which checking ends until the command is stopped again. */
 const IDLE_CHECKS = 20;
 
@@ -53,6 +55,7 @@ export class TerminalLoan {
   #idleChecks = 0;
   /** True when a process of the group was stopped at the last check. */
   #stopped = false;
+  #takingChecks = 0;
   #over = false;
 
   /** True once the terminal has been lent: from then on, Ctrl-C may have reached the command alone. */
@@ -103,8 +106,7 @@ export class TerminalLoan {
     this.#stopped = stopped;
     this.#idleChecks = stopped ? 0 : this.#idleChecks + 1;
     if (this.#isLent) {
-      // Only at the second check: after Ctrl-Z, stopped() is called for the command itself.
-      if (still) this.#tree.resume();
+      if (still) this.#resumeOthers();
       else if (!stopped && this.#isAnswered()) this.#takeBack();
       else this.#idleChecks = 0;
     } else if (stopped) {
@@ -112,6 +114,18 @@ export class TerminalLoan {
       else this.#stopOwnGroup("SIGTTIN");
     }
     if (this.#idleChecks < IDLE_CHECKS) this.#checkIn(CHECK_INTERVAL);
+  }
+
+  /** Continues what has stopped itself, but not what Ctrl-Z has stopped: that stops the command, too. */
+  #resumeOthers(): void {
+    const { child } = this.#tree;
+    child.poll();
+    // stopped() has been called.
+    if (!this.#isLent) return;
+    // SIGCONT would discard it (signal(7)).
+    const isTaking = isPending(child.pid, "SIGTSTP");
+    this.#takingChecks = isTaking ? this.#takingChecks + 1 : 0;
+    if (!isTaking || this.#takingChecks > TAKING_CHECKS) this.#tree.resume();
   }
 
   #lend(): void {

@@ -240,9 +240,11 @@ describe("a signal", () => {
     "soon after the last client is the end, with a short time for the stream",
     async () => {
       await using trial = await holding("command");
-      await writeAndLeave(trial);
+      // The less there is, the less depends on the machine.
+      const little = DATA.subarray(0, 64 * 1024);
+      await writeAndLeave(trial, little);
       trial.program.process.kill("SIGTERM");
-      await trial.completes(DATA);
+      await trial.completes(little);
     },
     IN_TIME,
   );

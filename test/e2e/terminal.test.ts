@@ -1,6 +1,7 @@
 /** `exec:` and the program at a terminal: its signals, and questions that are asked there. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkfifo } from "../../ffi/pipe.ts";
 import { pseudoRandom } from "../support/images.ts";
 import {
   ASK_PASSWORD,
@@ -156,6 +157,46 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
       expect(word()).toBe("secret");
     });
   });
+
+  test.skipIf(Bun.which("python3") === null)(
+    "Ctrl-Z is not lost where the command takes it long after those that it has started (needs python3)",
+    async () => {
+      // posix_spawn(3) returns when its child has opened the FIFO. Until then its caller takes no signal.
+      const lines = [
+        "import os, subprocess, time",
+        "asking = subprocess.Popen(['sh', 'ask'])",
+        "while not os.path.exists('asked'): time.sleep(0.02)",
+        "action = (os.POSIX_SPAWN_OPEN, 0, 'busy', os.O_RDONLY, 0)",
+        "os.posix_spawnp('true', ['true'], os.environ, file_actions=[action], setpgroup=0)",
+        "asking.wait()",
+        `os.execvp('sh', ['sh', '-c', '${TAKE}'])`,
+      ];
+      writeFileSync(folder.file("leader.py"), `${lines.join("\n")}\n`);
+      writeFileSync(
+        folder.file("ask"),
+        ASK_PASSWORD.replace("read -r", "echo $PPID > asked; read -r"),
+      );
+      mkfifo(folder.file("busy"), 0o600);
+      shell.run(`run pipe=exec:'exec python3 leader.py' size=300000 -- ${copy}`);
+      await shell.showing(/password: /);
+      const asked = () => existsSync(folder.file("asked")) && readFileSync(folder.file("asked"));
+      const state = () =>
+        /^\d+ \(.*\) (.)/.exec(readFileSync(`/proc/${`${asked()}`.trim()}/stat`, "latin1"))?.[1];
+      await eventually(() => /\d\n/.test(`${asked()}`) && state() === "D", "it to be busy");
+      shell.type(CTRL_Z);
+      // Several checks of the program's.
+      await Bun.sleep(600);
+      writeFileSync(folder.file("busy"), "");
+      await shell.showing(/Stopped/);
+      await shell.showing(/status=148/);
+      await shell.ready();
+      await shell.foreground();
+      await shell.lending("leader.py");
+      shell.type("secret\n");
+      await expectWhole();
+      expect(word()).toBe("secret");
+    },
+  );
 
   test("a source that asks for a password gets it", async () => {
     writeFileSync(folder.file("ask"), ASK_PASSWORD);

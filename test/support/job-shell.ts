@@ -58,9 +58,10 @@ export class JobShell implements AsyncDisposable {
     await this.showing(/(?:^|\$ |\n)fg\b/);
   }
 
-  /** Waits until the terminal is with the command of `exec:`. */
-  async lending(): Promise<void> {
-    await eventually(() => this.#foreground.startsWith("/bin/sh\0"), "the terminal to be lent");
+  /** Waits until the terminal is with the command of `exec:`. @param word one of its command line */
+  async lending(word = "/bin/sh"): Promise<void> {
+    const isLent = () => this.#foreground.split("\0").includes(word);
+    await eventually(isLent, "the terminal to be lent");
   }
 
   /** Waits until the terminal is with the program again. */

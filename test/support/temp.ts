@@ -3,9 +3,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** A fresh folder for one test; `using` removes it. */
+/** Bytes of TMPDIR that leave room for a Unix socket's path, which has 107 at most, in a folder in a test's own. */
+const LONGEST = 40;
+
+/** A fresh folder for one test, in /tmp where TMPDIR is too long; `using` removes it. */
 export function tempFolder(): Disposable & { readonly path: string; file(name: string): string } {
-  const path = mkdtempSync(join(tmpdir(), "nbd-streaming-test-"));
+  const base = Buffer.byteLength(tmpdir()) > LONGEST ? "/tmp" : tmpdir();
+  const path = mkdtempSync(join(base, "nbd-streaming-test-"));
   return {
     path,
     file: (name) => join(path, name),

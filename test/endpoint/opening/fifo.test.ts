@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -28,6 +29,7 @@ describe("prepareFifo", () => {
   test("leaves a FIFO that was there before", () => {
     using folder = tempFolder();
     mkfifo(folder.file("fifo"), 0o644);
+    chmodSync(folder.file("fifo"), 0o644);
     prepareFifo(folder.file("fifo"), "write").remove();
     expect(statSync(folder.file("fifo")).mode & 0o777).toBe(0o644);
   });

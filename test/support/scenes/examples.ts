@@ -21,6 +21,18 @@ async function withMachine(stage: Stage): Promise<void> {
   guest = stage.use(await ModelledMachine.start(stage.cwd, { vda: 8 * MiB, vdb: 4 * MiB }));
   await guest.write("vda", MiB, MiB, 1);
   await guest.write("vdb", 3 * MiB, MiB, 2);
+  keepInstant(stage);
+}
+
+/** One whose disks are more than pipes hold: commands that wait for each other would wait for ever. */
+async function withLargeMachine(stage: Stage): Promise<void> {
+  const size = 32 * MiB;
+  guest = stage.use(await ModelledMachine.start(stage.cwd, { vda: size, vdb: size }));
+  for (const [i, disk] of DISKS.entries()) await guest.write(disk, 0, size, i + 1);
+  keepInstant(stage);
+}
+
+function keepInstant(stage: Stage): void {
   for (const disk of DISKS)
     writeFileSync(stage.file(`${disk}.then`), guest.instant()[disk] as Buffer);
 }
@@ -65,14 +77,13 @@ export const EXAMPLES: readonly Scene[] = [
   scene({
     block: "borg create",
     title: "makes an archive of borg for each disk",
-    needs: ["borg", "flock"],
-    env: { BORG_REPO: "repository" },
+    needs: ["borg"],
     async before(stage) {
-      await withMachine(stage);
-      await stage.shell("borg init --encryption none");
+      await withLargeMachine(stage);
+      await stage.shell("for disk in vda vdb; do borg init --encryption none borg-$disk; done");
     },
     after: (stage) =>
-      expectPrinted(stage, `borg extract --stdout "::$(borg list --short | grep ^$disk-)"`),
+      expectPrinted(stage, `borg extract --stdout "borg-$disk::$(borg list --short borg-$disk)"`),
   }),
   scene({
     block: "vda-restored.qcow2",

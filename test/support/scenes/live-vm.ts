@@ -392,7 +392,8 @@ const LIVE_SCENES: readonly LiveScene[] = [
 const USER = process.getuid?.() === 0 ? [...AS_NOBODY, "--regid", "65534"] : [];
 const SESSION = ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HOME"];
 const SESSION_LINE = `${USER.join(" ")} env ${SESSION.map((name) => `${name}="$PWD/session"`).join(" ")}`;
-const VIRSH = `exec ${SESSION_LINE} ${Bun.which("virsh")} -q -c qemu:///session "$@"\n`;
+/** It is not the user who writes the descriptions, so they have to be readable, whatever umask is. */
+const VIRSH = `chmod a+r ./*.xml && exec ${SESSION_LINE} ${Bun.which("virsh")} -q -c qemu:///session "$@"\n`;
 
 const DOMAIN = (folder: string) => `
 <domain type="qemu">
