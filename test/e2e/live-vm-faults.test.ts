@@ -34,6 +34,9 @@ const ENV = {
   BORG_BASE_DIR: repositories.file("base"),
 };
 
+/** The lock of a borg that was killed is free when that has been reaped, by whoever does it and when. */
+const LOCK_WAIT = ["--lock-wait", "60"];
+
 beforeAll(async () => {
   if (why !== "") return;
   await command(["restic", "init", "-q"], { env: ENV });
@@ -46,16 +49,15 @@ async function expectNothing(): Promise<void> {
   expect(await command(["restic", "snapshots", "--json", "--no-lock"], { env: ENV })).toMatch(
     /^(?:null|\[\])\s*$/,
   );
-  expect(await command(["borg", "list", "--short", "--consider-checkpoints"], { env: ENV })).toBe(
-    "",
-  );
+  const borg = ["borg", "list", "--short", "--consider-checkpoints", ...LOCK_WAIT];
+  expect(await command(borg, { env: ENV })).toBe("");
 }
 
 /** A sink that dies when it has got so much, and two that keep what they get to its end. */
 const DYING = "pipe=exec:head -c 256K > part";
 const KEEPING = [
   ["vda", `pipe=exec:${SEEN} | restic backup -q --stdin --stdin-filename vda.raw`],
-  ["vdb", `pipe=exec:${SEEN} | borg create --stdin-name vdb.raw ::vdb -`],
+  ["vdb", `pipe=exec:${SEEN} | borg create ${LOCK_WAIT.join(" ")} --stdin-name vdb.raw ::vdb -`],
 ] as const;
 
 /** Starts a stream of each disk from a machine that shows them: it does not end before there is a file `gate`. */
