@@ -76,11 +76,13 @@ describe.each(REPLIES)(
     });
 
     test("has truncated the stream if it does not come back", async () => {
-      const args = ["size=8M", "window=8M", "--reconnect=0.1"];
-      await using trial = await ReadTrial.serve(FIFO, { args });
+      await using trial = await ReadTrial.serve(FIFO, BRIEF);
       using client = await trial.reader(structured);
       expect((await client.readAll(0, begun, MiB)).error).toBe(0);
-      await drop(trial, client, begun, length, took);
+      client.ask(begun, length);
+      await client.raw.receive(took);
+      // Nothing else is waited for: by then, its time may be over.
+      client.hangUp();
       await trial.fails({ status: 4, message: /truncated: a client left without NBD_CMD_DISC/ });
     });
   },
