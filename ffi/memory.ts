@@ -34,8 +34,9 @@ export class Memory {
   }
 
   /**
-   * Gives the memory back at once, with all of its buffer. Nobody may use it any more: {@link bytes} is empty then. The garbage collector
-   * gives back the same, but so late that several times as much is taken meanwhile.
+   * Gives the memory back at once, with all of its buffer. Nobody may use it any more, nor its address:
+   * {@link bytes} is empty then. The garbage collector gives back the same, but so late that several times as
+   * much is taken meanwhile.
    */
   free(): void {
     (this.bytes.buffer as ArrayBuffer).transfer(0);
