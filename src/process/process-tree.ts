@@ -137,9 +137,12 @@ export class ProcessTree {
     }
   }
 
-  /** Continues the stopped processes of the command's group. */
+  /**
+   * Continues the stopped processes of the command's group. Each gets one SIGCONT: a second one could come after
+   * Ctrl-Z, and discard its SIGTSTP (signal(7)).
+   */
   resume(): void {
-    this.#signal("SIGCONT");
+    if (this.#group !== undefined && this.child.ownsPid) send(-this.#group, "SIGCONT");
   }
 
   /**

@@ -1,9 +1,9 @@
-import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
-import { signalAll } from "../../src/process/proc.ts";
+import { signalAll, statOf } from "../../src/process/proc.ts";
 import { ProcessTree } from "../../src/process/process-tree.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, eventually, start } from "../support/program.ts";
@@ -169,4 +169,24 @@ test("an orphan without an environment is found by a file that only the command 
   tree.kill();
   await eventually(() => tree.members().length === 0, "its end");
   expect(service.process.exitCode).toBeNull();
+});
+
+test("what stops the command right after it was continued is not lost", async () => {
+  using started = startTree("exec cat", { group: true });
+  const { tree } = started;
+  const { pid } = tree.child;
+  const isStopped = () => statOf(pid)?.[0] === "T";
+  process.kill(pid, "SIGSTOP");
+  await eventually(isStopped, "the command to stop");
+  const kill = process.kill.bind(process);
+  {
+    using _ = spyOn(process, "kill").mockImplementation((to, signal) => {
+      kill(to, signal);
+      // As Ctrl-Z does, which nobody can ignore here.
+      if (to === -pid && signal === "SIGCONT") kill(pid, "SIGSTOP");
+      return true;
+    });
+    tree.resume();
+  }
+  await eventually(isStopped, "the command to stop again");
 });
