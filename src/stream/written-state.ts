@@ -29,7 +29,6 @@ export abstract class WrittenState {
   readonly #missing = new Runs();
   /** The first of these requests, as the failure that it is if something stays missing. */
   #cutOff: Failure | undefined;
-
   readonly #single: boolean;
 
   constructor({ reconnect, single = false, post }: WrittenOptions) {

@@ -53,6 +53,14 @@ async function written(trial: Trial): Promise<RawClient> {
   return client;
 }
 
+/** A client writes all and leaves in order, so that the sink is to be opened. */
+async function handedOver(trial: Trial): Promise<void> {
+  using client = await trial.client();
+  expect(await writeAll(client, DATA)).toBe(0);
+  client.disconnect();
+  await trial.program.saying(/client 1 ended: disconnected/);
+}
+
 /** What comes out of {@link inSecondPhase}: a gap counts as a hole only at the end. */
 const WITH_GAP = Buffer.from(DATA).fill(0, 0, 512);
 
@@ -373,10 +381,7 @@ describe.each(SIGNALS)("%s", (signal) => {
   test("while the sink of a held stream does not answer truncates it soon", async () => {
     await using server = await silentListener();
     await using trial = await Trial.serve({ path: `tcp:127.0.0.1:${server.port}` }, { args: HOLD });
-    using client = await trial.client();
-    expect(await writeAll(client, DATA)).toBe(0);
-    client.disconnect();
-    await trial.program.saying(/client 1 ended: disconnected/);
+    await handedOver(trial);
     await Bun.sleep(100);
     trial.program.process.kill(signal);
     const message = new RegExp(`truncated: ended by ${signal}$`);
@@ -401,10 +406,7 @@ test.skipIf(!isolated)(
     try {
       const sink = { path: "tcp:nowhere.example:1" };
       await using trial = await Trial.serve(sink, { args: HOLD, line });
-      using client = await trial.client();
-      expect(await writeAll(client, DATA)).toBe(0);
-      client.disconnect();
-      await trial.program.saying(/client 1 ended: disconnected/);
+      await handedOver(trial);
       await Bun.sleep(100);
       trial.program.process.kill("SIGTERM");
       await trial.fails({ status: 143, message: /truncated: ended by SIGTERM$/, bytes: 0 });
@@ -417,10 +419,7 @@ test.skipIf(!isolated)(
 test("a client that comes while the sink is opened truncates the stream", async () => {
   await using server = await silentListener();
   await using trial = await Trial.serve({ path: `tcp:127.0.0.1:${server.port}` }, { args: HOLD });
-  using client = await trial.client();
-  expect(await writeAll(client, DATA)).toBe(0);
-  client.disconnect();
-  await trial.program.saying(/client 1 ended: disconnected/);
+  await handedOver(trial);
   // The server waits about a second for clients that come back.
   await Bun.sleep(2000);
   using late = await trial.client();
