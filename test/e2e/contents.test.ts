@@ -2,17 +2,24 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { copyFileSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { NBD_OK } from "../../src/protocol/constants.ts";
 import { run, type Summary } from "../../src/index.ts";
 import { qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
+import { RawClient } from "../support/nbd-client.ts";
 import { command, type Ended, PROGRAM, start, startProgram } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
 import { quoted } from "../support/shell.ts";
+import { delaying, NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
+import { DISC } from "../support/stream.ts";
 import { tempFolder } from "../support/temp.ts";
+import { encodeWrite } from "../support/wire.ts";
 
 setDefaultTimeout(LIMIT);
 
 const MiB = 1024 * 1024;
+/** Bytes before the payload of a WRITE. */
+const WRITE_HEADER = encodeWrite(0, new Uint8Array(0)).length;
 const LIKE_QCOW2 = /begins like an image of the format qcow2, and is taken as it is: /;
 
 const folder = tempFolder();
@@ -122,6 +129,24 @@ describe("a qcow2 that a client writes as if it were a raw disk gets one warning
 test("a compressed file gets one, as an IMAGE, too", async () => {
   const { warnings } = await told("nbd-streaming run pipe=exec:'cat > out' disk.gz");
   expect(warnings).toEqual([expect.stringMatching(/begins like what gzip has compressed, /)]);
+});
+
+test(`a payload that comes between a look at the socket and splice(2) is looked at, too ${NEEDS_STRACE}`, async () => {
+  if (!STRACE_WORKS) return;
+  const socket = folder.file("late.sock");
+  const words = [...PROGRAM, "serve", "pipe=/dev/null", "-U", socket];
+  await using serving = start([...delaying("splice", 500), ...words], { group: true });
+  await serving.saying(/listening on /);
+  const client = await RawClient.transmission(socket);
+  const request = encodeWrite(0, readFileSync(image));
+  client.send(request.subarray(0, WRITE_HEADER));
+  await Bun.sleep(250);
+  client.send(request.subarray(WRITE_HEADER));
+  expect((await client.reply()).error).toBe(NBD_OK);
+  client.send(DISC);
+  const { status, stderr } = await serving.ended();
+  expect(status).toBe(0);
+  expect(stderr).toMatch(LIKE_QCOW2);
 });
 
 describe("there is no warning for", () => {

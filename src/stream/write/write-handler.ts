@@ -15,7 +15,6 @@ import {
 } from "../../protocol/constants.ts";
 import { add, max, min, type Offset } from "../../protocol/offset.ts";
 import type { Channel } from "../channel.ts";
-import { START } from "../messages.ts";
 import {
   CALLED,
   INPUT_ENDED,
@@ -342,7 +341,7 @@ export class WriteHandler implements RequestHandler, Writer {
     const n = Math.min(this.#emit, input.available);
     if (n > 0) {
       if (emitter.full) return this.flush();
-      if (!this.#stream.begun) this.#begin(input.peek(n));
+      if (!this.#stream.start.isKnown) this.#stream.start.add(this.#at, input.address, n);
       sent?.put(this.#at, input.address, n);
       emitter.pushBytes(input.address, n);
       this.#emit -= n;
@@ -353,7 +352,10 @@ export class WriteHandler implements RequestHandler, Writer {
     replies.flush();
     if (!input.headersOnly) return this.#receive();
     if (!emitter.ready) return WAIT_ENDPOINT;
-    if (!this.#stream.begun) this.#begin(this.#peekSocket());
+    if (!this.#stream.start.isKnown) {
+      const peeked = this.#peekStart();
+      if (peeked !== MORE) return peeked;
+    }
     const spliced = emitter.splice(fd, this.#emit);
     // Either side may block.
     if (spliced === WOULD_BLOCK) return WAIT_INPUT | WAIT_ENDPOINT;
@@ -363,18 +365,17 @@ export class WriteHandler implements RequestHandler, Writer {
     return this.#moved() || CALLED;
   }
 
-  /** The current payload starts the stream, unless a gap comes first. @param bytes some of it */
-  #begin(bytes: Uint8Array): void {
-    const first = this.#stream.rule.head === this.#emit;
-    if (!first) this.#stream.begin(undefined);
-    else if (bytes.length > 0) this.#stream.begin(bytes);
-  }
-
-  /** The bytes of the payload that are in the socket, and stay there. */
-  #peekSocket(): Uint8Array {
-    const start = new Memory(Math.min(START, this.#emit));
-    const n = recv(this.channel.fd, start.at(0), start.length, MSG_PEEK);
-    return start.bytes.subarray(0, Math.max(0, n));
+  /** Looks at the stream's first bytes before splice(2) takes them out of the socket. */
+  #peekStart(): Step {
+    const { start } = this.#stream;
+    const wanted = Math.min(start.missing, this.#emit);
+    const peeked = new Memory(wanted);
+    const n = recv(this.channel.fd, peeked.at(0), wanted, MSG_PEEK);
+    if (n === WOULD_BLOCK) return WAIT_INPUT;
+    // splice(2) would also take what has come since; poll(2) would not wait for the rest.
+    if (n < wanted) return this.#receive();
+    start.add(this.#at, peeked.at(0), n);
+    return MORE;
   }
 
   #holdPayload(): Step {

@@ -6,13 +6,13 @@ import { NBD_CMD_FLAG_FUA, NBD_EIO } from "../../protocol/constants.ts";
 import { add, type Offset, subtract } from "../../protocol/offset.ts";
 import type { Request } from "../../protocol/request.ts";
 import { backwardWrite, clientCut, describe, readBack } from "../failure.ts";
-import { START } from "../messages.ts";
 import type { Mover } from "../reconnect.ts";
 import { SpoolError, type SpoolFile } from "../spool-file.ts";
 import { WrittenState, type WrittenOptions } from "../written-state.ts";
 import type { Emitter } from "./emitter.ts";
 import type { SequentialRule } from "./rule.ts";
 import { LatestWrites, SentData } from "./sent-data.ts";
+import { StreamStart } from "./stream-start.ts";
 import { SPOOL_PIECE } from "./window.ts";
 
 /** The handler of a connection whose payload may be on its way to the sink. */
@@ -31,8 +31,7 @@ export interface WriteStateOptions extends Omit<WrittenOptions, "reconnect"> {
 }
 
 export abstract class WriteState extends WrittenState {
-  /** "first-bytes" has been posted, or the stream begins with a gap. */
-  begun = false;
+  readonly start: StreamStart;
   /** The connection whose payload is on its way; two payloads are never mixed. */
   writer: Writer | undefined;
   /** Data that the sink has got, for clients that come back; undefined where they may not. */
@@ -54,16 +53,11 @@ export abstract class WriteState extends WrittenState {
     { remembered, flushes, ...options }: WriteStateOptions,
   ) {
     super({ ...options, reconnect: remembered > 0 });
+    this.start = new StreamStart(this.post);
     this.fua = flushes ? NBD_CMD_FLAG_FUA : 0;
     if (remembered === 0) return;
     this.sent = new SentData(remembered);
     if (rule.window?.spool !== undefined) this.latest = new LatestWrites(remembered);
-  }
-
-  /** The stream begins. @param bytes its first bytes; undefined for the zeroes of a gap */
-  begin(bytes: Uint8Array | undefined): void {
-    this.begun = true;
-    if (bytes !== undefined) this.post({ type: "first-bytes", bytes: bytes.slice(0, START) });
   }
 
   /** A WRITE or WRITE_ZEROES is refused: below the head it breaks the stream. */
@@ -174,6 +168,7 @@ export abstract class WriteState extends WrittenState {
     let at = rule.window?.start ?? rule.head;
     const pushBytes = (address: number, length: number) => {
       emitter.pushBytes(address, length);
+      this.start.add(at, address, length);
       if (sent !== undefined) this.#remember(sent, at, address, length);
       at = add(at, length);
     };
@@ -181,6 +176,8 @@ export abstract class WriteState extends WrittenState {
       {
         pushBytes,
         pushFile: (file, from, length) => {
+          // Data at the very start is there only after a client was lost, and seldom in the file.
+          this.start.end();
           if (sent === undefined) emitter.pushFile(file, from, length);
           else this.#pushRead(file, from, length, pushBytes);
         },

@@ -102,6 +102,7 @@ export class WriteStream extends WriteState implements Stream {
   finish(short: ShortStream): void {
     const { end, size } = this.rule;
     this.#short = short;
+    this.start.end();
     if (short === "fail" && end < size) this.break(tooShort("write", end, size));
   }
 
