@@ -37,9 +37,6 @@ import { RateLimitedWarning } from "./rate-limited-warning.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize } from "./summary.ts";
 
-/** Milliseconds in which the stream thread has to say whether it has closed an idle connection. */
-const EVICT_LIMIT = 500;
-
 export interface StreamServerOptions extends HostOptions {
   readonly endpoint: EndpointControl;
   readonly plan: StreamPlan;
@@ -76,8 +73,6 @@ export class StreamServer implements StreamExport {
   #nextId = 1;
   /** By client in the transmission phase, the function to call when its connection has ended. */
   readonly #released = new Map<number, () => void>();
-  /** The functions that take the answers to "evict-idle". */
-  #evictions: ((found: boolean) => void)[] = [];
   #finishing = false;
   /** What a client does that comes now; undefined as long as clients may come. */
   #late: LateClient | undefined;
@@ -106,7 +101,6 @@ export class StreamServer implements StreamExport {
       onCrash: (error) => {
         this.state.crash ??= error;
         this.state.ended = true;
-        this.#answerEvictions();
         this.poke();
       },
     });
@@ -416,16 +410,8 @@ export class StreamServer implements StreamExport {
     this.state.abandoned = true;
   }
 
-  async evictIdle(): Promise<boolean> {
-    if (this.state.ended) return false;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.#evictions.push(resolve);
-    this.#thread.send({ type: "evict-idle" });
-    // A thread that is stuck in the kernel must not keep the clients of other streams waiting.
-    const late = setTimeout(() => resolve(false), EVICT_LIMIT);
-    const found = await promise;
-    clearTimeout(late);
-    return found;
+  evictIdle(): Promise<boolean> {
+    return this.#thread.evictIdle();
   }
 
   #heard(event: StreamEvent): void {
@@ -444,9 +430,6 @@ export class StreamServer implements StreamExport {
         if (event.streamed && isLoss(event.end)) this.#reconnectTimer.lost();
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
         this.#tellEnd(event.id, event.end);
-        break;
-      case "evicted":
-        this.#evictions.shift()?.(event.found);
         break;
       case "at-end":
         this.state.atEnd = true;
@@ -486,14 +469,8 @@ export class StreamServer implements StreamExport {
         this.end = event;
         this.state.sourceEnded = event.sourceEnded;
         this.state.ended = true;
-        this.#answerEvictions();
     }
     this.poke();
-  }
-
-  /** No more answers of the stream thread come. */
-  #answerEvictions(): void {
-    for (const answer of this.#evictions.splice(0)) answer(false);
   }
 
   #tellEnd(id: number, end: ConnectionEnd): void {

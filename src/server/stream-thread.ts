@@ -11,6 +11,8 @@ import type {
 
 /** Milliseconds for the thread to answer a question; a client may keep it busy. */
 const ANSWER_LIMIT = 200;
+/** The same where a new client waits for the answer. */
+const EVICT_LIMIT = 500;
 /** Milliseconds in which the thread has to end. */
 const JOIN_LIMIT = 500;
 
@@ -28,8 +30,10 @@ export interface StreamThreadOptions {
   readonly onCrash: (error: Error) => void;
 }
 
-type Question = "get-status" | "sync";
-type Answer = (status: StreamStatus | undefined) => void;
+/** Questions, and the events that answer them. */
+const ANSWERS = { "get-status": "status", sync: "synced", "evict-idle": "evicted" } as const;
+type Question = keyof typeof ANSWERS;
+type Answer<Q extends Question = Question> = StreamEvent & { type: (typeof ANSWERS)[Q] };
 
 /** Starts the thread, sends it commands, and passes on its events. */
 export class StreamThread {
@@ -40,8 +44,13 @@ export class StreamThread {
   /** Resolved when the thread uses nothing any more. */
   readonly #done = Promise.withResolvers<void>();
   #joined = false;
-  /** By question, the functions that take its answer. */
-  readonly #waiting = { "get-status": new Set<Answer>(), sync: new Set<Answer>() };
+  /**
+   * By the type of the answer, the functions that take one, in the order of the questions. One that has not
+   * waited long enough stays: the next question must not get its answer, which would be too old.
+   */
+  readonly #waiting = new Map<string, ((answer: Answer | undefined) => void)[]>(
+    Object.values(ANSWERS).map((type) => [type, []]),
+  );
   #ended = false;
   #begun = false;
 
@@ -68,9 +77,8 @@ export class StreamThread {
       this.#begun = true;
       if (event.type === "crashed") return crash(event.error);
       options.onEvent(event);
-      if (event.type === "status") this.#answer("get-status", event);
-      else if (event.type === "synced") this.#answer("sync");
-      else if (event.type === "ended") this.#end();
+      if (event.type === "ended") this.#end();
+      else this.#waiting.get(event.type)?.shift()?.(event as Answer);
     });
     this.#worker.addEventListener("error", ({ message }) => crash(new Error(reason(message))));
     this.#worker.addEventListener("close", () => this.#done.resolve());
@@ -91,38 +99,39 @@ export class StreamThread {
 
   /** The state of the stream and its clients; undefined if the thread does not answer in time. */
   status(): Promise<StreamStatus | undefined> {
-    return this.#ask("get-status");
+    return this.#ask("get-status", ANSWER_LIMIT);
   }
 
   /** Waits a short time until the events of everything that has happened up to now have come. */
   async sync(): Promise<void> {
-    await this.#ask("sync");
+    await this.#ask("sync", ANSWER_LIMIT);
   }
 
-  async #ask(question: Question): Promise<StreamStatus | undefined> {
+  /** Ends a connection that has been idle for long. @returns false if there was none, as far as is known */
+  async evictIdle(): Promise<boolean> {
+    const answer = await this.#ask("evict-idle", EVICT_LIMIT);
+    return answer?.found === true;
+  }
+
+  /** @param limit milliseconds: a thread that is stuck in the kernel is not waited for */
+  async #ask<Q extends Question>(question: Q, limit: number): Promise<Answer<Q> | undefined> {
     if (this.#ended) return undefined;
-    const { promise, resolve } = Promise.withResolvers<StreamStatus | undefined>();
-    this.#waiting[question].add(resolve);
-    const timer = setTimeout(resolve, ANSWER_LIMIT);
+    const { promise, resolve } = Promise.withResolvers<Answer | undefined>();
+    this.#waiting.get(ANSWERS[question])?.push(resolve);
+    const timer = setTimeout(resolve, limit);
     this.send({ type: question });
-    try {
-      return await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#waiting[question].delete(resolve);
-    }
-  }
-
-  #answer(question: Question, status?: StreamStatus): void {
-    for (const resolve of this.#waiting[question]) resolve(status);
+    const answer = await promise;
+    clearTimeout(timer);
+    return answer as Answer<Q> | undefined;
   }
 
   /** No more events come. */
   #end(): void {
     this.#ended = true;
     if (this.#stays) this.#done.resolve();
-    this.#answer("get-status");
-    this.#answer("sync");
+    for (const waiting of this.#waiting.values()) {
+      for (const resolve of waiting.splice(0)) resolve(undefined);
+    }
   }
 
   /**

@@ -48,8 +48,8 @@ export class Engine {
   #state: "running" | "finishing" | "over" = "running";
   /** There may be commands: the caller makes `wakeFd` unreadable, and has them for `receive`. */
   woken = true;
-  /** "synced" is to be posted, once poll(2) has been asked. */
-  #sync: "asked" | "polled" | undefined;
+  /** How often "synced" is to be posted: after the next poll(2), and after the last one. */
+  readonly #syncs = { asked: 0, polled: 0 };
   /** The stream's position at the last status. */
   #position = "";
 
@@ -115,7 +115,7 @@ export class Engine {
         this.#stream.takeSink?.(command.endpoint);
         break;
       case "sync":
-        this.#sync = "asked";
+        this.#syncs.asked++;
         break;
       case "abort":
         this.#end();
@@ -185,12 +185,13 @@ export class Engine {
 
   /** Posts "synced" once poll(2) was called after the command, and no connection can do anything more. */
   #postSynced(): void {
-    if (this.#sync === "polled" && !this.#connections.some((c) => c.runnable)) {
-      this.#sync = undefined;
-      this.#options.post({ type: "synced" });
-    } else if (this.#sync === "asked") {
-      this.#sync = "polled";
+    const syncs = this.#syncs;
+    if (!this.#connections.some((c) => c.runnable)) {
+      for (; syncs.polled > 0; syncs.polled--) this.#options.post({ type: "synced" });
     }
+    if (syncs.polled > 0) return;
+    syncs.polled = syncs.asked;
+    syncs.asked = 0;
   }
 
   #open(): void {
@@ -292,7 +293,7 @@ export class Engine {
 
   /** True when something can be done at once. */
   get #hasWork(): boolean {
-    if (this.#sync !== undefined) return true;
+    if (this.#syncs.asked > 0 || this.#syncs.polled > 0) return true;
     if (this.#state === "finishing") {
       const { failure, isOpen, completeInterval } = this.#stream;
       if (failure !== undefined || (isOpen && completeInterval <= 0)) return true;

@@ -145,7 +145,10 @@ describe("with a client that is killed, a reader that is killed, and a sink that
     expect(line(deserted)).toMatch(/reader/);
     expect(line(full)).toMatch(/No space left on device/);
     expect(trial.isWhole(killed.name)).toBeFalse();
-    expect(killed.data.subarray(0, 4096).equals(trial.output(killed.name))).toBeTrue();
+    // The command was killed, perhaps before it had read all that was in its pipe.
+    const begun = trial.output(killed.name);
+    expect(begun.length).toBeLessThanOrEqual(4096);
+    expect(begun.equals(killed.data.subarray(0, begun.length))).toBeTrue();
     expect(stderr).toEndWith(
       `nbd-streaming: error: ${COUNT - broken.size} of ${COUNT} streams complete\n`,
     );

@@ -1,4 +1,4 @@
-/** Who has to go when a client has come for whom there is no place. */
+/** What the stream thread is asked; above all who has to go when a client has come for whom there is no place. */
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { NBD_OK } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -91,4 +91,29 @@ test("nobody without a limit", () => {
   stream.connect();
   rest(stream);
   expect(makeRoom(stream)).toBeFalse();
+});
+
+test("each question whether all is told has an answer of its own", () => {
+  using stream = new StreamFixture();
+  const answers = () => stream.events.filter(({ type }) => type === "synced").length;
+  stream.command({ type: "sync" });
+  stream.command({ type: "sync" });
+  stream.engine.turn(0);
+  stream.command({ type: "sync" });
+  stream.until(() => answers() >= 3);
+  stream.settle();
+  expect(answers()).toBe(3);
+});
+
+test("the answer comes behind the end of a client that was gone before the question", () => {
+  using stream = new StreamFixture();
+  const peer = stream.connect();
+  expect(ask(stream, peer, FLUSH)).toBe(NBD_OK);
+  stream.command({ type: "sync" });
+  stream.engine.turn(0);
+  stream.hangUp(peer);
+  stream.command({ type: "sync" });
+  stream.until(() => stream.events.filter(({ type }) => type === "synced").length === 2);
+  const types = stream.events.map(({ type }) => type);
+  expect(types.indexOf("closed")).toBeLessThan(types.lastIndexOf("synced"));
 });
