@@ -125,8 +125,8 @@ async function untilDone(server: StreamServer, options: WaitOptions): Promise<vo
  * Milliseconds in which a client may still come back, if no other comes and leaves. Those that only query the
  * stream, again and again, do not delay its end for ever.
  */
-function settleTime({ lastLeft, lastMoverLeft }: StreamServer): number {
-  const until = Math.min(lastLeft + SETTLE, lastMoverLeft + STANDSTILL);
+function settleTime({ departures: { last, lastMover } }: StreamServer): number {
+  const until = Math.min(last + SETTLE, lastMover + STANDSTILL);
   return until - performance.now();
 }
 

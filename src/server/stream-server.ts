@@ -3,7 +3,7 @@ import { close } from "../../ffi/fd.ts";
 import { cleaningUp } from "../clean-up.ts";
 import type { EndpointControl } from "../endpoint/opening/endpoint.ts";
 import type { Direction, EndpointHandle } from "../endpoint/spec.ts";
-import type { Failure, Notice, Words } from "../messages/notice.ts";
+import type { Failure, Notice } from "../messages/notice.ts";
 import type { Counters } from "../stream/counters.ts";
 import {
   type ConnectionEnd,
@@ -33,7 +33,7 @@ import type { NbdServer, StreamExport } from "./nbd-server.ts";
 import { OpenTimer, ReconnectTimer } from "./timers.ts";
 import type { Negotiating } from "../net/connection-manager.ts";
 import type { HostOptions } from "./settings.ts";
-import { RateLimitedWarning } from "./rate-limited-warning.ts";
+import { StreamClients } from "./stream-clients.ts";
 import { StreamThread } from "./stream-thread.ts";
 import { type Summary, summarize } from "./summary.ts";
 
@@ -57,7 +57,6 @@ export class StreamServer implements StreamExport {
   readonly info: ExportInfo;
   readonly #log: Log;
   readonly #nbd: NbdServer;
-  readonly #cuts: RateLimitedWarning;
   readonly #thread: StreamThread;
   readonly #conditions = new Condition();
   readonly #options: StreamServerOptions;
@@ -70,16 +69,11 @@ export class StreamServer implements StreamExport {
   #streaming: { readonly since: number; readonly length: bigint } | undefined;
   /** The last event of the stream thread; undefined before. */
   end: Ended | undefined;
-  #nextId = 1;
-  /** By client in the transmission phase, the function to call when its connection has ended. */
-  readonly #released = new Map<number, () => void>();
+  readonly #clients: StreamClients;
   #finishing = false;
   /** What a client does that comes now; undefined as long as clients may come. */
   #late: LateClient | undefined;
   #givenUp = false;
-  /** When a client has left last, and one that had moved the stream, by performance.now(). */
-  lastLeft = Number.NEGATIVE_INFINITY;
-  lastMoverLeft = Number.NEGATIVE_INFINITY;
   readonly #reconnectTimer: ReconnectTimer;
   #surplus: number | undefined;
   /** Warnings that concern the stream's bytes, for the summary. */
@@ -89,8 +83,7 @@ export class StreamServer implements StreamExport {
   constructor(options: StreamServerOptions) {
     this.#options = options;
     this.#log = options.log;
-    const warn = (message: Words) => options.log.warn(message);
-    this.#cuts = new RateLimitedWarning(warn, (count) => `${count} more clients were cut off`);
+    this.#clients = new StreamClients(options.log);
     this.info = exportInfo(options.exportName, options.plan);
     this.#nbd = options.nbd;
     this.#thread = new StreamThread({
@@ -105,7 +98,7 @@ export class StreamServer implements StreamExport {
       },
     });
     this.#reconnectTimer = new ReconnectTimer(options.reconnect, this.state, {
-      warn,
+      warn: (message) => options.log.warn(message),
       giveUp: async () => {
         this.#thread.send({ type: "end-reconnect" });
         // The stream thread posts what exactly is missing.
@@ -136,7 +129,12 @@ export class StreamServer implements StreamExport {
 
   /** Clients in the transmission phase. */
   get open(): number {
-    return this.#released.size;
+    return this.#clients.count;
+  }
+
+  /** When a client has left last, and one that had moved the stream, by performance.now(). */
+  get departures(): { readonly last: number; readonly lastMover: number } {
+    return { last: this.#clients.lastLeft, lastMover: this.#clients.lastMoverLeft };
   }
 
   /** The stream's length in bytes; undefined is without end. */
@@ -362,12 +360,9 @@ export class StreamServer implements StreamExport {
       },
       () => this.#nbd.remove(this.info),
       () => this.#thread.join(),
-      // The end of the stream closes connections without an event for each.
-      () => {
-        for (const released of this.#released.values()) released();
-      },
+      () => this.#clients.releaseAll(),
       () => this.#nbd.flushTls(this.info, this.#options.stopSignal.stop),
-      () => this.#cuts.end(),
+      () => this.#clients.end(),
     );
   }
 
@@ -396,11 +391,9 @@ export class StreamServer implements StreamExport {
       if (!this.state.ended) this.#giveUp({ code: "CLIENT_LATE", ...this.#emitted });
       return;
     }
-    const id = this.#nextId++;
-    this.#released.set(id, released);
+    const id = this.#clients.add(released);
     this.state.connected = true;
     this.#started ??= performance.now();
-    this.#log.verbose(`client ${id} connected`);
     this.#thread.send({ type: "connection", id, client });
     this.poke();
   }
@@ -422,14 +415,10 @@ export class StreamServer implements StreamExport {
         this.#log.verbose(`the ${this.#openTimer.who} is there`);
         break;
       case "closed":
-        this.#released.get(event.id)?.();
-        this.#released.delete(event.id);
-        this.lastLeft = performance.now();
-        if (event.streamed) this.lastMoverLeft = this.lastLeft;
+        this.#clients.left(event);
         this.state.streamed ||= event.streamed;
         if (event.streamed && isLoss(event.end)) this.#reconnectTimer.lost();
         this.state.abandoned ||= event.end === "dropped" || event.end === "cut";
-        this.#tellEnd(event.id, event.end);
         break;
       case "at-end":
         this.state.atEnd = true;
@@ -471,14 +460,6 @@ export class StreamServer implements StreamExport {
         this.state.ended = true;
     }
     this.poke();
-  }
-
-  #tellEnd(id: number, end: ConnectionEnd): void {
-    if (end === "garbage" || end === "stalled" || end === "displaced") {
-      this.#cuts.warn({ code: "CLIENT_CUT_OFF", client: id, why: end });
-    } else {
-      this.#log.verbose(`client ${id} ended: ${end}`);
-    }
   }
 
   /** Sends the exit of the source's process, which the stream thread waits for. */
