@@ -32,7 +32,7 @@ export class Draft {
   publish(): FileId {
     this.#close();
     renameSync(this.#temporary.path, this.#path);
-    return new FileId(this.#path);
+    return new FileId(this.#path, this.#temporary);
   }
 
   /** Removes the temporary file. */

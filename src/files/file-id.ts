@@ -9,19 +9,19 @@ const BIG = { bigint: true } as const;
 export class FileId {
   /** Absolute, so that it does not depend on the working directory, where the absolute path is accessible. */
   readonly path: string;
-  readonly #dev: bigint;
-  readonly #ino: bigint;
+  readonly #identity: { readonly dev: bigint; readonly ino: bigint };
 
   /**
    * Takes the file that has the name now; of a symbolic link, the link itself.
    *
+   * @param renamed the file that has just got the name: by now another one may have it, or none
    * @throws Error of the file system when there is none
    */
-  constructor(path: string) {
+  constructor(path: string, renamed?: FileId) {
     const full = resolve(path);
     // A folder above the working directory may not be searchable.
     this.path = lstatOrNothing(full) === undefined ? path : full;
-    ({ dev: this.#dev, ino: this.#ino } = lstatSync(this.path, BIG));
+    this.#identity = renamed === undefined ? lstatSync(this.path, BIG) : renamed.#identity;
   }
 
   /**
@@ -30,7 +30,7 @@ export class FileId {
    */
   get isThere(): boolean {
     const now = lstatOrNothing(this.path);
-    return now?.dev === this.#dev && now.ino === this.#ino;
+    return now?.dev === this.#identity.dev && now.ino === this.#identity.ino;
   }
 
   /** unlink(2), or rmdir(2) for a folder, if the name still leads to this file. */

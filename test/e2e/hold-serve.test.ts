@@ -253,7 +253,7 @@ describe("a signal", () => {
     await using trial = await holding(COMMAND);
     await writeAndLeave(trial);
     trial.program.process.kill("SIGTERM");
-    await begun(trial);
+    // On a busy machine the command may not even have begun.
     await trial.fails({ status: 128 + 15, message: /truncated: ended by SIGTERM/ });
   });
 

@@ -1,12 +1,14 @@
 /** `--checksum ALG:FILE`, `--summary json:FILE` and `--pidfile`: what is done to the files that they name. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
+  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
@@ -14,9 +16,20 @@ import { ownMountsWork } from "../support/abilities.ts";
 import { nbdcopy } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
-import { type Ended, PROGRAM, runProgram, start, startProgram } from "../support/program.ts";
+import { RawClient } from "../support/nbd-client.ts";
+import {
+  type Ended,
+  eventually,
+  PROGRAM,
+  runProgram,
+  start,
+  startProgram,
+} from "../support/program.ts";
 import { quoted, shell } from "../support/shell.ts";
+import { delaying, NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
+import { DISC } from "../support/stream.ts";
 import { tempFolder } from "../support/temp.ts";
+import { encodeWrite } from "../support/wire.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -479,3 +492,19 @@ function makesDevices(): boolean {
     return false;
   }
 }
+
+test(`a pid file that another server replaces and removes at once keeps the first from nothing ${NEEDS_STRACE}`, async () => {
+  if (!STRACE_WORKS) return;
+  using place = new Place();
+  const pid = place.file("pid");
+  const words = [...PROGRAM, "serve", "pipe=/dev/null", "-U", place.file("sock"), "-P", pid];
+  // It is late from the moment that the file has its name.
+  await using serving = start([...delaying("/^rename", 500, "exit"), ...words], { group: true });
+  await eventually(() => existsSync(pid), "the pid file");
+  unlinkSync(pid);
+  await serving.saying(/listening on /);
+  using client = await RawClient.transmission(place.file("sock"));
+  client.send(Buffer.concat([encodeWrite(0, Buffer.from("x")), DISC]));
+  expect((await serving.ended()).status).toBe(0);
+  expect(place.names).toEqual([]);
+});

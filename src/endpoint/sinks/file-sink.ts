@@ -71,7 +71,7 @@ export class FileSink extends RelayedSink {
 
   complete(): boolean {
     endpointCall(() => {
-      if (this.#trailingHole) truncate(this.fd, seekBy(this.fd, 0));
+      if (this.#trailingHole) this.#lengthen();
       this.#sync();
     });
     this.end();
@@ -96,6 +96,12 @@ export class FileSink extends RelayedSink {
         relay.held -= n;
       }
     }
+  }
+
+  /** Gives the file the hole at its end, unless somebody else has made it longer since: ftruncate(2) would cut that off. */
+  #lengthen(): void {
+    const end = seekBy(this.fd, 0);
+    if (fstatSync(this.fd).size < end) truncate(this.fd, end);
   }
 
   /** True at or past the end of a regular file, where skipping leaves a hole (lseek(2)). */

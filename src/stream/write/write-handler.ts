@@ -97,6 +97,10 @@ export class WriteHandler implements RequestHandler, Writer {
     return this.#hold > 0 && this.#ownStart >= this.#ownEnd;
   }
 
+  get awaited(): number {
+    return this.#emit;
+  }
+
   get hasTurn(): boolean {
     return this.#stream.writer === undefined;
   }

@@ -17,6 +17,8 @@ import { SPOOL_PIECE } from "./window.ts";
 
 /** The handler of a connection whose payload may be on its way to the sink. */
 export interface Writer extends Mover {
+  /** Bytes of its payload that the rule has claimed for the sink, and that have not arrived. */
+  readonly awaited: number;
   /** The sink is lost. @param error the reply to what is queued, and to the current WRITE */
   sinkLost(error: number): void;
   /** Another connection has sent [start, end). Only while this one is in {@link WriteState.holding}. */

@@ -84,7 +84,13 @@ export class WriteStream extends WriteState implements Stream {
   }
 
   reported(revents: number, finishing: boolean): void {
-    this.#outlet.reported(revents, finishing || this.rule.head === this.rule.size);
+    this.#outlet.reported(revents, finishing || this.#isAllQueued);
+  }
+
+  /** True when the sink gets nothing more than what is queued: the head counts what has yet to arrive, too. */
+  get #isAllQueued(): boolean {
+    const { head, size } = this.rule;
+    return head === size && (this.writer?.awaited ?? 0) === 0;
   }
 
   endpointFailed(error: EndpointError): void {

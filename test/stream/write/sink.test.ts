@@ -73,6 +73,37 @@ describe("the sink", () => {
     expect(ask(stream, peer, FLUSH)).toBe(NBD_ESHUTDOWN);
   });
 
+  test.each([
+    ["in the middle", 64 * 1024 * 1024],
+    ["at the end", 32 * 1024 * 1024],
+  ])(
+    "a reader that has taken what there is, and leaves before the rest of a payload %s of the stream comes, fails that request",
+    (_, size) => {
+      using stream = new StreamFixture({ size });
+      stream.stalled = true;
+      const peer = stream.connect();
+      // Its rest is in the socket, and waits for the FIFO.
+      peer.send(encodeWrite(0, pseudoRandom(32 * 1024 * 1024)));
+      stream.settle();
+      stream.takeAndLeave();
+      stream.until(() => peer.available >= 16);
+      expect(peer.takeReplies()).toEqual([{ error: NBD_ESHUTDOWN, cookie: 1n }]);
+      expect(stream.broken).toBe("READER_GONE");
+    },
+  );
+
+  test("a reader that has taken the last byte may leave before its client is done", () => {
+    using stream = new StreamFixture({ size: 100_000 });
+    const peer = stream.connect();
+    expect(ask(stream, peer, encodeWrite(0, pseudoRandom(100_000)))).toBe(NBD_OK);
+    stream.takeAndLeave();
+    stream.settle();
+    expect(stream.broken).toBeUndefined();
+    stream.command({ type: "finish", short: "allow" });
+    stream.until(() => stream.engine.over);
+    expect(stream.broken).toBeUndefined();
+  });
+
   test("a reader that dies is noticed without a client", () => {
     using stream = new StreamFixture();
     stream.closeReader();
