@@ -253,7 +253,6 @@ describe("a signal", () => {
     await using trial = await holding(COMMAND);
     await writeAndLeave(trial);
     trial.program.process.kill("SIGTERM");
-    await begun(trial);
     await trial.fails({ status: 128 + 15, message: /truncated: ended by SIGTERM/ });
   });
 

@@ -116,25 +116,29 @@ describe.skipIf(noMount)(`a folder without room ${NEEDS_MOUNT}`, () => {
       IN_TIME,
     );
 
-    test("is ENOSPC to all of several connections in the middle of a WRITE", async () => {
-      using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
-      await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
-      using first = await trial.client();
-      using second = await trial.client();
-      using third = await trial.client();
-      const [a, b, half] = [HALF, HALF + 3 * MiB, HALF + 1.5 * MiB];
-      first.send(encodeRequest(NBD_CMD_WRITE, a, 3 * MiB), DATA.subarray(a, half));
-      second.send(encodeRequest(NBD_CMD_WRITE, b, MiB), DATA.subarray(b, b + 5000));
-      await trial.settled();
-      third.send(encodeWrite(2 * MiB, DATA.subarray(2 * MiB, 3 * MiB)));
-      first.send(DATA.subarray(half, b));
-      second.send(DATA.subarray(b + 5000, b + MiB));
-      for (const client of [first, second, third]) {
-        expect((await client.reply()).error).toBe(ERROR.ENOSPC);
-        client.disconnect();
-      }
-      await trial.fails({ status: 4, message: FULL, bytes: 0 });
-    });
+    test(
+      "is ENOSPC to all of several connections in the middle of a WRITE",
+      async () => {
+        using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
+        await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
+        using first = await trial.client();
+        using second = await trial.client();
+        using third = await trial.client();
+        const [a, b, half] = [HALF, HALF + 3 * MiB, HALF + 1.5 * MiB];
+        first.send(encodeRequest(NBD_CMD_WRITE, a, 3 * MiB), DATA.subarray(a, half));
+        second.send(encodeRequest(NBD_CMD_WRITE, b, MiB), DATA.subarray(b, b + 5000));
+        await trial.settled();
+        third.send(encodeWrite(2 * MiB, DATA.subarray(2 * MiB, 3 * MiB)));
+        first.send(DATA.subarray(half, b));
+        second.send(DATA.subarray(b + 5000, b + MiB));
+        for (const client of [first, second, third]) {
+          expect((await client.reply()).error).toBe(ERROR.ENOSPC);
+          client.disconnect();
+        }
+        await trial.fails({ status: 4, message: FULL, bytes: 0 });
+      },
+      IN_TIME,
+    );
   });
 
   test(
