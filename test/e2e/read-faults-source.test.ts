@@ -152,8 +152,8 @@ describe("a TCP source that resets the connection", () => {
 });
 
 describe("a writer that never comes", () => {
-  const message = /truncated: nobody has opened \S+fifo for writing in 0.4 s: start its writer/;
-  const args = ["--writer-timeout=0.4", "size=8M"];
+  const message = /truncated: nobody has opened \S+fifo for writing in 2 s: start its writer/;
+  const args = ["--writer-timeout=2", "size=8M"];
 
   test("is given up by serve, with a client that waits", async () => {
     await using trial = await ReadTrial.serve({ fifo: undefined }, { args });
