@@ -41,6 +41,19 @@ test("no line of the code has an exception from the linter", () => {
   expect(files.filter((file) => word.some((one) => read(file).includes(one)))).toEqual([]);
 });
 
+test("each test that waits for others has as long as they may take on a busy machine", () => {
+  const names = "bounded|command|eventually|runProgram|start|startProgram|\\w*Trial";
+  const waits = new RegExp(
+    `\\bBun\\.spawn|^import \\{[^}]*\\b(?:${names})\\b[^}]*\\} from "[^"]*support/`,
+    "m",
+  );
+  const files = [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)];
+  const waiting = files.filter((file) => waits.test(read(file)));
+  expect(waiting.length).toBeGreaterThan(100);
+  const isPatient = (file: string) => /setDefaultTimeout\(|timeout: /.test(read(file));
+  expect(waiting.filter((file) => !isPatient(file))).toEqual([]);
+});
+
 describe("CHANGELOG", () => {
   const lines = read("CHANGELOG.md").split("\n");
   const versions = lines.filter((line) => line.startsWith("## "));

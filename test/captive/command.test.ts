@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   captiveVariables,
   captiveWords,
@@ -6,6 +6,9 @@ import {
   requireHeld,
   spoolsOf,
 } from "../../src/captive/command.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const VARIABLES = {
   nbd: "nbd+unix:///?socket=/run/x",

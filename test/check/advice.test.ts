@@ -1,10 +1,13 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { clientItems, diagnose, endsEarly, quoted } from "../../src/check/advice.ts";
 import type { Trial } from "../../src/check/report.ts";
 import type { SpoolFolder } from "../../src/check/spool.ts";
 import type { DryRunFindings } from "../../src/stream/messages.ts";
 import { dryRun as trial, FAILED, MiB, NONE } from "../support/dry-runs.ts";
 import { command } from "../support/program.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** Where the stream goes, and the command. */
 const ASKED = { sink: "f", command: ["client", "$nbd"], spool: undefined };

@@ -389,7 +389,7 @@ test("a process that the command leaves behind is told of, and ended", async () 
   const line = `qemu-io -f raw -c 'write -q 0 64k' "$uri"; sleep 300 < /dev/null > /dev/null 2>&1 & exit 0`;
   const { status, stdout } = await runProgram(["check", "--json", "--", line]);
   expect(status).toBe(4);
-  const told = /it has left sleep \((\d+)\) running with the stream at byte/.exec(stdout);
+  const told = /it has left \S+ \((\d+)\) running with the stream at byte/.exec(stdout);
   expect(told, stdout).not.toBeNull();
   expect(existsSync(`/proc/${told?.[1]}/exe`)).toBeFalse();
 });

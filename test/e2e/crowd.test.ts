@@ -7,7 +7,7 @@ import { infoRequest } from "../handshake/conversation.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
 import { encodeOption, encodeRequest } from "../support/wire.ts";
-import { eventually, PROGRAM, start } from "../support/program.ts";
+import { eventually, PROGRAM, start, WAIT_LIMIT } from "../support/program.ts";
 import { anonymousMemory, openDescriptors, processorTicks } from "../support/proc.ts";
 import { tempFolder } from "../support/temp.ts";
 import { DATA, Trial } from "../support/trial.ts";
@@ -164,11 +164,11 @@ describe("with 64 descriptors", () => {
 
 /** The others have to be missed first. */
 async function trying<T>(work: () => Promise<T>): Promise<T> {
-  for (let left = 50; ; left--) {
+  for (const until = performance.now() + WAIT_LIMIT; ;) {
     try {
       return await work();
     } catch (error) {
-      if (left === 0) throw error;
+      if (performance.now() > until) throw error;
       await Bun.sleep(20);
     }
   }

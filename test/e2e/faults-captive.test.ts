@@ -41,6 +41,7 @@ describe.each(["FIFO", "command"] as const)("with a %s as the sink, a command", 
   test("that is killed while its client is connected takes the client along", async () => {
     await using trial = await Trial.run(sink, [`${STAY} & echo "I am $$." >&2; ${GATE}`]);
     await trial.program.saying(/is in the idle state/);
+    await trial.program.saying(/I am [0-9]+\./);
     process.kill(Number(/I am ([0-9]+)\./.exec(trial.program.stderr)?.[1]), "SIGKILL");
     const message = /truncated: the command failed with the stream at byte 65536: see its message/;
     await trial.fails({ status: 137, message, bytes: 64 * KiB });

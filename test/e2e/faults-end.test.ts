@@ -61,7 +61,7 @@ describe.each(["unix", "tcp"] as const)("the reader of a socket (%s)", (kind) =>
     reader.on("end", () => reader.end());
     const ended = await trial.program.ended();
     expect(ended.status, ended.stderr).toBe(0);
-    expect(received()).toBe(WRITTEN);
+    await eventually(() => received() === WRITTEN, "all of it");
   });
 
   test("that reads everything and never closes has, too", async () => {

@@ -4,7 +4,7 @@ import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
 import { ownMountsWork } from "../support/abilities.ts";
 import { encodeRequest } from "../support/wire.ts";
 import { DATA, ERROR, GATE, type SinkChoice, Trial, writeAll } from "../support/trial.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -12,47 +12,60 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 
 describe("a reader of a FIFO that dies", () => {
-  test("before the data is noticed without any data", async () => {
-    await using trial = await Trial.serve({ fifo: GATE });
-    await trial.program.saying(/the reader is there/);
-    using client = await trial.client();
-    expect(await client.flush()).toBe(0);
-    trial.openGate();
-    let error = 0;
-    while (error === 0) error = await client.flush();
-    expect(error).toBe(ERROR.ESHUTDOWN);
-    expect(await client.write(0, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ESHUTDOWN);
-    await trial.fails({
-      status: 4,
-      message: /truncated: the reader of \S+fifo went away with the stream at byte 0: /,
-      bytes: 0,
-    });
-  });
+  test(
+    "before the data is noticed without any data",
+    async () => {
+      await using trial = await Trial.serve({ fifo: GATE });
+      await trial.program.saying(/the reader is there/);
+      using client = await trial.client();
+      expect(await client.flush()).toBe(0);
+      trial.openGate();
+      let error = 0;
+      while (error === 0) error = await client.flush();
+      expect(error).toBe(ERROR.ESHUTDOWN);
+      expect(await client.write(0, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ESHUTDOWN);
+      await trial.fails({
+        status: 4,
+        message: /truncated: the reader of \S+fifo went away with the stream at byte 0: /,
+        bytes: 0,
+      });
+    },
+    // A client has not for long to ask again once the stream is broken.
+    IN_TIME,
+  );
 
   test.each([
     { requests: "small", piece: 4 * KiB },
     { requests: "large", piece: MiB },
-  ])("during the data, in $requests requests, is an error to the client", async ({ piece }) => {
-    await using trial = await Trial.serve({ fifo: "head -c 100000" });
-    using client = await trial.client();
-    expect(await writeAll(client, DATA, piece)).toBe(ERROR.ESHUTDOWN);
-    const message = /truncated: the reader of \S+fifo went away with the stream at byte [0-9]+/;
-    expect(await trial.fails({ status: 4, message })).toHaveLength(100_000);
-  });
+  ])(
+    "during the data, in $requests requests, is an error to the client",
+    async ({ piece }) => {
+      await using trial = await Trial.serve({ fifo: "head -c 100000" });
+      using client = await trial.client();
+      expect(await writeAll(client, DATA, piece)).toBe(ERROR.ESHUTDOWN);
+      const message = /truncated: the reader of \S+fifo went away with the stream at byte [0-9]+/;
+      expect(await trial.fails({ status: 4, message })).toHaveLength(100_000);
+    },
+    IN_TIME,
+  );
 
-  test("while a client is in the middle of a payload does not leave it waiting", async () => {
-    await using trial = await Trial.serve({ fifo: GATE });
-    using client = await trial.client();
-    client.send(encodeRequest(NBD_CMD_WRITE, 0, MiB), DATA.subarray(0, 5000));
-    await trial.program.saying(/client 1 connected/);
-    await trial.settled();
-    trial.openGate();
-    using other = await trial.client();
-    while ((await other.flush()) === 0);
-    client.send(DATA.subarray(5000, MiB));
-    expect((await client.reply()).error).toBe(ERROR.ESHUTDOWN);
-    await trial.fails({ status: 4, message: /went away with the stream at byte [0-9]+/ });
-  });
+  test(
+    "while a client is in the middle of a payload does not leave it waiting",
+    async () => {
+      await using trial = await Trial.serve({ fifo: GATE });
+      using client = await trial.client();
+      client.send(encodeRequest(NBD_CMD_WRITE, 0, MiB), DATA.subarray(0, 5000));
+      await trial.program.saying(/client 1 connected/);
+      await trial.settled();
+      trial.openGate();
+      using other = await trial.client();
+      while ((await other.flush()) === 0);
+      client.send(DATA.subarray(5000, MiB));
+      expect((await client.reply()).error).toBe(ERROR.ESHUTDOWN);
+      await trial.fails({ status: 4, message: /went away with the stream at byte [0-9]+/ });
+    },
+    IN_TIME,
+  );
 
   test("after all was written, but not read, is noticed at the end", async () => {
     await using trial = await Trial.serve({ fifo: `head -c 1000; ${GATE}` });
@@ -85,36 +98,44 @@ test.each([
   ["fails", "exit 22", "it failed with status 22"],
   ["ends early, and content", "exit 0", "it ended with status 0"],
   ["is killed", "kill -KILL $$", "it was killed by SIGKILL"],
-])("a command that %s is told of with its status", async (_, end, how) => {
-  for (const start of ["serve", "run"] as const) {
-    await using trial = await (start === "serve"
-      ? Trial.serve({ exec: `${GATE}; ${end}` })
-      : Trial.run({ exec: `${GATE}; ${end}` }, ['nbdcopy /dev/zero "$uri"'], {
-          args: ["size=100M"],
-        }));
-    if (start === "serve") await trial.settled();
-    trial.openGate();
-    await trial.fails({
-      status: start === "serve" ? 4 : 1,
-      message: new RegExp(`the reader of exec:.* went away with the stream at byte .*; ${how}$`),
-      whole: Buffer.alloc(0),
-    });
-  }
-});
+])(
+  "a command that %s is told of with its status",
+  async (_, end, how) => {
+    for (const start of ["serve", "run"] as const) {
+      await using trial = await (start === "serve"
+        ? Trial.serve({ exec: `${GATE}; ${end}` })
+        : Trial.run({ exec: `${GATE}; ${end}` }, ['nbdcopy /dev/zero "$uri"'], {
+            args: ["size=100M"],
+          }));
+      if (start === "serve") await trial.settled();
+      trial.openGate();
+      await trial.fails({
+        status: start === "serve" ? 4 : 1,
+        message: new RegExp(`the reader of exec:.* went away with the stream at byte .*; ${how}$`),
+        whole: Buffer.alloc(0),
+      });
+    }
+  },
+  IN_TIME,
+);
 
-test("a reader of a socket that dies is an error to the client", async () => {
-  await using trial = await Trial.serve({ socket: 100_000 });
-  using client = await trial.client();
-  expect(await writeAll(client, DATA)).toBe(ERROR.ESHUTDOWN);
-  await trial.fails({
-    status: 4,
-    message: /truncated: the reader of \S+reader.sock went away with the stream at byte [0-9]+/,
-  });
-});
+test(
+  "a reader of a socket that dies is an error to the client",
+  async () => {
+    await using trial = await Trial.serve({ socket: 100_000 });
+    using client = await trial.client();
+    expect(await writeAll(client, DATA)).toBe(ERROR.ESHUTDOWN);
+    await trial.fails({
+      status: 4,
+      message: /truncated: the reader of \S+reader.sock went away with the stream at byte [0-9]+/,
+    });
+  },
+  IN_TIME,
+);
 
 describe("a reader that never comes", () => {
-  const message = /truncated: nobody has opened \S+fifo for reading in 0.4 s: start its reader/;
-  const args = ["--reader-timeout=0.4"];
+  const message = /truncated: nobody has opened \S+fifo for reading in 2 s: start its reader/;
+  const args = ["--reader-timeout=2"];
 
   test("is given up by serve, with a client that waits", async () => {
     await using trial = await Trial.serve({ fifo: undefined }, { args });
@@ -156,18 +177,22 @@ describe("a sink without room", () => {
     { sink: "a device", target: "/dev/full", shell: "", piece: 4 * KiB },
     { sink: "a device", target: "/dev/full", shell: "", piece: MiB },
     { sink: "standard output", target: "-", shell: "exec > /dev/full; ", piece: 4 * KiB },
-  ])("as $sink is ENOSPC to a WRITE of $piece", async ({ target, shell, piece }) => {
-    await using trial = await Trial.serve({ path: target }, { shell });
-    using client = await trial.client();
-    for (const offset of [0, piece]) {
-      expect(await client.write(offset, DATA.subarray(0, piece))).toBe(ERROR.ENOSPC);
-    }
-    await trial.fails({
-      status: 4,
-      message: /truncated: \S.* failed with the stream at byte 0: \w+: No space left/,
-      bytes: 0,
-    });
-  });
+  ])(
+    "as $sink is ENOSPC to a WRITE of $piece",
+    async ({ target, shell, piece }) => {
+      await using trial = await Trial.serve({ path: target }, { shell });
+      using client = await trial.client();
+      for (const offset of [0, piece]) {
+        expect(await client.write(offset, DATA.subarray(0, piece))).toBe(ERROR.ENOSPC);
+      }
+      await trial.fails({
+        status: 4,
+        message: /truncated: \S.* failed with the stream at byte 0: \w+: No space left/,
+        bytes: 0,
+      });
+    },
+    IN_TIME,
+  );
 
   test.each([4 * KiB, MiB])(
     "because the file grows too large, in requests of %d, is ENOSPC after an exact prefix",
@@ -181,6 +206,7 @@ describe("a sink without room", () => {
       const output = await trial.fails({ status: 4, message });
       expect([MiB, 2 * MiB]).toContain(output.length);
     },
+    IN_TIME,
   );
 
   test.skipIf(!ownMountsWork())(
@@ -197,6 +223,7 @@ describe("a sink without room", () => {
       const message = /truncated: \S.* failed with the stream at byte 1048576: \w+: No space left/;
       expect(await trial.fails({ status: 4, message, bytes: MiB })).toHaveLength(MiB);
     },
+    IN_TIME,
   );
 });
 
@@ -207,14 +234,18 @@ describe("a command as the sink", () => {
     { how: "early with 1", sink: { exec: "head -c 1000 > part; exit 1" }, length: 1000 },
   ];
 
-  test.each(early)("that exits $how fails the stream", async ({ sink, length }) => {
-    await using trial = await Trial.serve(sink);
-    using client = await trial.client();
-    trial.openGate();
-    expect(await writeAll(client, DATA)).toBe(ERROR.ESHUTDOWN);
-    const message = /truncated: the reader of exec:.* went away with the stream at byte [0-9]+/;
-    expect(await trial.fails({ status: 4, message })).toHaveLength(length);
-  });
+  test.each(early)(
+    "that exits $how fails the stream",
+    async ({ sink, length }) => {
+      await using trial = await Trial.serve(sink);
+      using client = await trial.client();
+      trial.openGate();
+      expect(await writeAll(client, DATA)).toBe(ERROR.ESHUTDOWN);
+      const message = /truncated: the reader of exec:.* went away with the stream at byte [0-9]+/;
+      expect(await trial.fails({ status: 4, message })).toHaveLength(length);
+    },
+    IN_TIME,
+  );
 
   test("that exits at once with 0 fails the stream, though no client has come", async () => {
     await using trial = await Trial.serve({ exec: "exit 0" });

@@ -4,9 +4,11 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import type { Direction } from "../../src/endpoint/spec.ts";
 import { run, serve, type Streaming } from "../../src/index.ts";
+import { pipeUsers } from "../../src/process/pipe-users.ts";
+import { descendants } from "../../src/process/proc.ts";
 import { LIMIT } from "../support/limit.ts";
 import { eventually, runProgram, start, startProgram } from "../support/program.ts";
-import { shell } from "../support/shell.ts";
+import { startShell } from "../support/shell.ts";
 import { tempFolder } from "../support/temp.ts";
 import { waitingAt } from "../support/waiting.ts";
 
@@ -149,9 +151,20 @@ describe.each(DIRECTIONS)("a program lets go whoever waits in open(2) (%s) after
 });
 
 test("the first command line of all ends when the image is missing", async () => {
-  const line = `cat < "$FIFO" | wc -c & waits=$!; sleep 0.3
+  const fifo = freshFifo();
+  const line = `sh -c 'echo $$ >&2; cat < "$FIFO"' | wc -c & waits=$!; until [ -e "$FIFO.gate" ]; do sleep 0.02; done
     program run pipe="$FIFO" missing.qcow2; status=$?; wait $waits; exit $status`;
-  const { status, stdout } = await shell(line, [], { env: { FIFO: freshFifo() } });
+  await using running = startShell(line, [], { env: { FIFO: fifo } });
+  await running.saying(/^\d+\n/);
+  // The shell opens it in a process of its own, or in what is to become cat.
+  const opening = () => {
+    const first = Number.parseInt(running.stderr, 10);
+    const all = [first, ...descendants([first])];
+    return pipeUsers(fifo).waiting.some(({ pid }) => all.includes(pid));
+  };
+  await eventually(opening, "cat to wait in open(2)");
+  writeFileSync(`${fifo}.gate`, "");
+  const { status, stdout } = await running.ended();
   expect([status, stdout.trim()]).toEqual([3, "0"]);
 });
 

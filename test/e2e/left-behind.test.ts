@@ -14,7 +14,7 @@ import { RawClient } from "../support/nbd-client.ts";
 import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { type Ended, eventually } from "../support/program.ts";
 import { ReadTrial } from "../support/read-trial.ts";
-import { GATE } from "../support/base-trial.ts";
+import { type BaseTrial, GATE } from "../support/base-trial.ts";
 import { tempFolder } from "../support/temp.ts";
 import { CHILD, Trial, type TrialOptions } from "../support/trial.ts";
 
@@ -29,8 +29,12 @@ const WRITE = `qemu-io -f raw -c 'write -q -P 7 0 64k' "$uri" >&2`;
 const ASK = 'nbdinfo "$uri" >&2';
 const late = (stage: string) =>
   `${process.execPath} '${join(import.meta.dir, "../support/late.child.ts")}' "$unixsocket" ${stage}`;
-/** Shell words of a process that lives for long, by its own name, with nothing of the shell's. */
-const DAEMON = "setsid sleep 300 < /dev/null > /dev/null 2>&1 &";
+/** Shell words that wait until the last process in the background has a name of its own. */
+const NAMED = 'while [ "$(cat /proc/$!/comm)" != sleep ]; do sleep 0.02; done;';
+/** Shell words of a process that lives for long. */
+const SLEEP = `sleep 300 & ${NAMED}`;
+/** The same in a session of its own, with nothing of the shell's. */
+const DAEMON = `setsid sleep 300 < /dev/null > /dev/null 2>&1 & ${NAMED}`;
 const SIZE = { args: ["size=1M"] };
 
 const run = (line: string, options: TrialOptions = SIZE) => Trial.run("command", [line], options);
@@ -40,6 +44,12 @@ async function completesWithout(trial: Trial, whole: Uint8Array): Promise<number
   const ended = await trial.program.ended();
   expect(ended.status, ended.stderr).toBe(0);
   expect((await trial.sink.output()).equals(whole)).toBeTrue();
+  return await left(trial);
+}
+
+/** What the program has left, once what it has killed at its end is gone, such as its watchdog. */
+async function left(trial: BaseTrial): Promise<number[]> {
+  await eventually(() => trial.processes().length < 2, "what was killed to be gone");
   return trial.processes();
 }
 
@@ -80,7 +90,7 @@ describe("a process that a command leaves behind, and that is about to connect,"
   );
 
   test.each([
-    ["in the background", `sleep 300 &`],
+    ["in the background", SLEEP],
     ["in a session of its own", DAEMON],
   ])("is named, and ended, if it takes too long %s", async (_, start) => {
     await using trial = await run(`${WRITE}; ${start} exit 0`);
@@ -94,7 +104,7 @@ describe("a process that a command leaves behind, and that is about to connect,"
   });
 
   test("is named before it is said that nobody has connected", async () => {
-    await using trial = await run(`sleep 300 & sleep 300 & sleep 300 & sleep 300 & exit 0`);
+    await using trial = await run(`${SLEEP} ${SLEEP} ${SLEEP} ${SLEEP} exit 0`);
     await trial.fails({
       status: 4,
       message:
@@ -114,7 +124,7 @@ describe("a process that a command leaves behind, and that is about to connect,"
 
   test("has its name on one line, whatever it is", async () => {
     // A process has the name of the file that it executes: proc(5), comm.
-    const line = `ln -s "$(command -v sleep)" "$(printf 'a\\nb')"; ./a* 300 & exit 0`;
+    const line = `ln -s "$(command -v sleep)" "$(printf 'a\\nb')"; ./a* 300 & ${NAMED.replace("!= sleep", "= sh")} exit 0`;
     await using trial = await run(line);
     await trial.fails({ status: 4, message: /it has left a\?b \(\d+\) running/ });
   });
@@ -357,7 +367,7 @@ describe("of a stream that is read,", () => {
     await using trial = await read(`nbdcopy "$uri" out; ${DAEMON} exit 0`);
     const ended: Ended = await trial.program.ended();
     expect(ended.status, ended.stderr).toBe(0);
-    expect(trial.processes()).toHaveLength(1);
+    expect(await left(trial)).toHaveLength(1);
   });
 
   test("a client that is negotiating makes it truncated", async () => {

@@ -2,10 +2,10 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import {
+  answering,
   command,
   eventually,
   PROGRAM,
-  type Running,
   runProgram,
   start,
   startProgram,
@@ -272,16 +272,6 @@ describe("--progress-fd", () => {
 });
 
 describe("SIGUSR1", () => {
-  /** Asks until the answer is as it should be. */
-  async function answering(program: Running, pattern: RegExp): Promise<void> {
-    const timer = setInterval(() => program.process.kill("SIGUSR1"), 100);
-    try {
-      await program.saying(pattern);
-    } finally {
-      clearInterval(timer);
-    }
-  }
-
   test.each([[[]], [["--quiet"]], [["--no-progress"]], [["--progress"]]])(
     "prints a line at any time, with %p",
     async (options) => {

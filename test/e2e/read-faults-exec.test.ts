@@ -1,7 +1,7 @@
 /** What becomes of a stream whose source is a command that fails, early, late, or at the very end. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { DATA, FEW_FORMS, ReadTrial } from "../support/read-trial.ts";
 import { ERROR, GATE } from "../support/base-trial.ts";
 
@@ -67,17 +67,22 @@ describe.each(ENDS)("a command that $how", ({ words, why }) => {
     await trial.fails({ status: 4, message: new RegExp(`truncated: exec:.* ${why}, `) });
   });
 
-  test("after all bytes makes qemu-img and nbdcopy fail", async () => {
-    const exec = `cat data; ${words}`;
-    const copies = [
-      ["qemu-img", "convert", "-f", "raw", "-O", "raw", "$nbd", "out"],
-      ["nbdcopy", "$uri", "out"],
-    ];
-    for (const copy of copies) {
-      await using trial = await ReadTrial.run({ exec }, copy, { args: WHOLE });
-      await trial.fails({ status: 1, message: new RegExp(`truncated: exec:.* ${why}, `) });
-    }
-  });
+  test(
+    "after all bytes makes qemu-img and nbdcopy fail",
+    async () => {
+      const exec = `cat data; ${words}`;
+      const copies = [
+        ["qemu-img", "convert", "-f", "raw", "-O", "raw", "$nbd", "out"],
+        ["nbdcopy", "$uri", "out"],
+      ];
+      for (const copy of copies) {
+        await using trial = await ReadTrial.run({ exec }, copy, { args: WHOLE });
+        await trial.fails({ status: 1, message: new RegExp(`truncated: exec:.* ${why}, `) });
+      }
+    },
+    // The program ends soon after its stream has failed, whether its client has heard of it or not.
+    IN_TIME,
+  );
 
   test("after all bytes is not hidden by a command that does not care", async () => {
     const line = 'qemu-img convert -f raw -O raw "$nbd" out; exit 0';

@@ -1,7 +1,7 @@
 /** What becomes of a stream that is read when its writer dies, stalls or never comes. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Socket } from "node:net";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { start } from "../support/program.ts";
 import { DATA, FORMS, ReadTrial } from "../support/read-trial.ts";
 import { ERROR, GATE } from "../support/base-trial.ts";
@@ -20,30 +20,37 @@ const DEATHS = [
 ];
 
 describe.each(FORMS)("with $form, a writer of a FIFO that is killed", ({ structured, piece }) => {
-  test.each(DEATHS)("$where is an error to the client", async ({ end }) => {
-    const fifo = `head -c ${end} data; touch paused; ${GATE}`;
-    await using trial = await ReadTrial.serve({ fifo }, { args: WHOLE });
-    using client = await trial.reader(structured);
-    const whole = end - (end % piece);
-    expect((await client.readAll(0, whole, piece)).data.equals(DATA.subarray(0, whole))).toBeTrue();
-    client.ask(whole, piece);
-    await made(trial.file("paused"));
-    await trial.settled();
-    await trial.source.kill();
-    const { error, message } = await client.answer(whole, piece);
-    expect(error).toBe(ERROR.EIO);
-    if (structured) expect(message).toContain(`ended at byte ${end} of 8388608`);
-    // For good, and for everything.
-    expect((await client.read(0, 512)).error).toBe(ERROR.EIO);
-    client.disconnect();
-    await trial.fails({
-      status: 4,
-      message: new RegExp(
-        `truncated: \\S+fifo ended at byte ${end} of size=8388608: .* use --pad$`,
-      ),
-      bytes: structured ? undefined : whole,
-    });
-  });
+  test.each(DEATHS)(
+    "$where is an error to the client",
+    async ({ end }) => {
+      const fifo = `head -c ${end} data; touch paused; ${GATE}`;
+      await using trial = await ReadTrial.serve({ fifo }, { args: WHOLE });
+      using client = await trial.reader(structured);
+      const whole = end - (end % piece);
+      expect(
+        (await client.readAll(0, whole, piece)).data.equals(DATA.subarray(0, whole)),
+      ).toBeTrue();
+      client.ask(whole, piece);
+      await made(trial.file("paused"));
+      await trial.settled();
+      await trial.source.kill();
+      const { error, message } = await client.answer(whole, piece);
+      expect(error).toBe(ERROR.EIO);
+      if (structured) expect(message).toContain(`ended at byte ${end} of 8388608`);
+      // For good, and for everything.
+      expect((await client.read(0, 512)).error).toBe(ERROR.EIO);
+      client.disconnect();
+      await trial.fails({
+        status: 4,
+        message: new RegExp(
+          `truncated: \\S+fifo ended at byte ${end} of size=8388608: .* use --pad$`,
+        ),
+        bytes: structured ? undefined : whole,
+      });
+    },
+    // The program ends soon after its stream has failed, whether its client has heard of it or not.
+    IN_TIME,
+  );
 });
 
 const END = 3 * MiB + 1000;
@@ -145,8 +152,8 @@ describe("a TCP source that resets the connection", () => {
 });
 
 describe("a writer that never comes", () => {
-  const message = /truncated: nobody has opened \S+fifo for writing in 0.4 s: start its writer/;
-  const args = ["--writer-timeout=0.4", "size=8M"];
+  const message = /truncated: nobody has opened \S+fifo for writing in 2 s: start its writer/;
+  const args = ["--writer-timeout=2", "size=8M"];
 
   test("is given up by serve, with a client that waits", async () => {
     await using trial = await ReadTrial.serve({ fifo: undefined }, { args });

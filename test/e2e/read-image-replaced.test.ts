@@ -160,18 +160,14 @@ describe("an IMAGE that is there is as it was before when", () => {
       using place = new Place();
       const inject = ["-e", "trace=fsync", "-e", "inject=fsync:delay_enter=5000000"];
       const before = ["strace", "-f", "-qq", ...inject, "-o", place.file("trace")];
-      const words = [
-        ...PROGRAM,
-        "run",
-        `read=${disk.path}`,
-        "disk.raw",
-        "-P",
-        "pid",
-        "--summary=json:sum",
-      ];
+      const source = `exec:${GATE}; cat ${disk.path}`;
+      const options = ["size=3M", "-P", "pid", "--summary=json:sum"];
+      const words = [...PROGRAM, "run", `read=${source}`, "disk.raw", ...options];
       await using running = start([...before, ...words], { cwd: place.path, group: true });
       await eventually(() => existsSync(place.file("pid")), "the pid file");
       const pid = Number(readFileSync(place.file("pid"), "latin1"));
+      // Not before: the file is there for no longer than the stream.
+      writeFileSync(place.file("gate"), "");
       await eventually(() => !existsSync(place.file("pid")), "the end of the stream");
       process.kill(pid, "SIGTERM");
       const { status, stderr } = await running.ended();
@@ -180,7 +176,7 @@ describe("an IMAGE that is there is as it was before when", () => {
       expect(JSON.parse(readFileSync(place.file("sum"), "utf8"))).toMatchObject({
         complete: false,
       });
-      place.expectAsBefore("sum", "trace");
+      place.expectAsBefore("gate", "sum", "trace");
     },
   );
 

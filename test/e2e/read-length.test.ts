@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { digestOf, digestPart } from "../support/client-commands.ts";
 import { copied } from "../support/copied.ts";
 import { type Image, rawImage } from "../support/images.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { command, type Ended, runProgram, start, startProgram } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
 import { quoted } from "../support/shell.ts";
@@ -33,14 +33,19 @@ const CLIENT_ERROR = /^(?!nbd-streaming: ).*Input\/output error\n/m;
 
 describe.each(CLIENTS)("$client", ({ line }) => {
   describe("of a source that is shorter than size=", () => {
-    test("fails, and the message tells where it ended", async () => {
-      const { status, stderr } = await copy(["size=6M"], line);
-      expect(stderr).toMatch(CLIENT_ERROR);
-      expect(stderr).toMatch(
-        /truncated: \S+source\.fifo ended at byte 5242880 of size=6291456: .*--pad\n$/,
-      );
-      expect(status).toBe(1);
-    });
+    test(
+      "fails, and the message tells where it ended",
+      async () => {
+        const { status, stderr } = await copy(["size=6M"], line);
+        expect(stderr).toMatch(CLIENT_ERROR);
+        expect(stderr).toMatch(
+          /truncated: \S+source\.fifo ended at byte 5242880 of size=6291456: .*--pad\n$/,
+        );
+        expect(status).toBe(1);
+      },
+      // The program ends soon after its stream has failed, whether its client has heard of it or not.
+      IN_TIME,
+    );
 
     test("gets zeroes for the rest with --pad", async () => {
       const { status, stderr, sha256 } = await copy(["size=6M", "--pad"], line);
@@ -84,19 +89,31 @@ describe.each(CLIENTS)("$client", ({ line }) => {
       expect(sha256).toBe(digestOf(start, Buffer.alloc(1)));
     });
 
-    test("fails with --exact", async () => {
-      const { status, stderr } = await copy(["size=4M", "--exact"], line);
-      expect(stderr).toMatch(CLIENT_ERROR);
-      expect(stderr).toMatch(/truncated: \S+ has at least \d+ bytes more than size=4194304, .*\n$/);
-      expect(status).toBe(1);
-    });
+    test(
+      "fails with --exact",
+      async () => {
+        const { status, stderr } = await copy(["size=4M", "--exact"], line);
+        expect(stderr).toMatch(CLIENT_ERROR);
+        expect(stderr).toMatch(
+          /truncated: \S+ has at least \d+ bytes more than size=4194304, .*\n$/,
+        );
+        expect(status).toBe(1);
+      },
+      IN_TIME,
+    );
 
-    test("fails with --exact for a single byte", async () => {
-      const { status, stderr } = await copy([`size=${5 * MiB - 1}`, "--exact"], line);
-      expect(stderr).toMatch(CLIENT_ERROR);
-      expect(stderr).toContain("has at least 1 bytes more than size=5242879, and --exact forbids");
-      expect(status).toBe(1);
-    });
+    test(
+      "fails with --exact for a single byte",
+      async () => {
+        const { status, stderr } = await copy([`size=${5 * MiB - 1}`, "--exact"], line);
+        expect(stderr).toMatch(CLIENT_ERROR);
+        expect(stderr).toContain(
+          "has at least 1 bytes more than size=5242879, and --exact forbids",
+        );
+        expect(status).toBe(1);
+      },
+      IN_TIME,
+    );
   });
 
   test("of a source that is as long as size= says succeeds with --exact", async () => {
@@ -109,27 +126,37 @@ describe.each(CLIENTS)("$client", ({ line }) => {
     { what: "that fails", end: "exit 3", says: "failed with status 3" },
     { what: "that is killed", end: "kill -KILL $$", says: "was killed by SIGKILL" },
     { what: "that fails a little later", end: "exec >&-; sleep 0.2; exit 7", says: "status 7" },
-  ])("fails itself after a command $what when it has given all", async ({ end, says }) => {
-    const { status, stderr } = await copyFrom(`cat ${quoted(disk.path)}; ${end}`, line);
-    expect(stderr).toMatch(CLIENT_ERROR);
-    expect(stderr).toContain(`${says}, with the stream at byte 5242880: see why, and start again`);
-    expect(status).toBe(1);
-  });
+  ])(
+    "fails itself after a command $what when it has given all",
+    async ({ end, says }) => {
+      const { status, stderr } = await copyFrom(`cat ${quoted(disk.path)}; ${end}`, line);
+      expect(stderr).toMatch(CLIENT_ERROR);
+      expect(stderr).toContain(
+        `${says}, with the stream at byte 5242880: see why, and start again`,
+      );
+      expect(status).toBe(1);
+    },
+    IN_TIME,
+  );
 
-  test("fails itself when a decompressor finds its input damaged", async () => {
-    using folder = tempFolder();
-    const packed = folder.file("packed.gz");
-    await command(["sh", "-c", 'gzip -1c < "$1" > "$0"', packed, disk.path]);
-    // The checksum at the end of the file is wrong: all of the data is there.
-    const damaged = readFileSync(packed);
-    const checksum = damaged.length - 8;
-    damaged.writeUInt8(damaged.readUInt8(checksum) ^ 1, checksum);
-    await Bun.write(packed, damaged);
-    const { status, stderr } = await copyFrom(`gunzip -c ${quoted(packed)}`, line);
-    expect(stderr).toMatch(CLIENT_ERROR);
-    expect(stderr).toMatch(/truncated: exec:gunzip .* failed with status 1, with .*\n$/);
-    expect(status).toBe(1);
-  });
+  test(
+    "fails itself when a decompressor finds its input damaged",
+    async () => {
+      using folder = tempFolder();
+      const packed = folder.file("packed.gz");
+      await command(["sh", "-c", 'gzip -1c < "$1" > "$0"', packed, disk.path]);
+      // The checksum at the end of the file is wrong: all of the data is there.
+      const damaged = readFileSync(packed);
+      const checksum = damaged.length - 8;
+      damaged.writeUInt8(damaged.readUInt8(checksum) ^ 1, checksum);
+      await Bun.write(packed, damaged);
+      const { status, stderr } = await copyFrom(`gunzip -c ${quoted(packed)}`, line);
+      expect(stderr).toMatch(CLIENT_ERROR);
+      expect(stderr).toMatch(/truncated: exec:gunzip .* failed with status 1, with .*\n$/);
+      expect(status).toBe(1);
+    },
+    IN_TIME,
+  );
 
   test("gets all of a command that ends well a little later", async () => {
     const source = `cat ${quoted(disk.path)}; exec >&-; sleep 0.2`;
@@ -139,12 +166,16 @@ describe.each(CLIENTS)("$client", ({ line }) => {
 });
 
 describe("a command as the source", () => {
-  test("that fails before its end is not padded", async () => {
-    const source = `head -c 1000000 ${quoted(disk.path)}; exit 3`;
-    const { status, stderr } = await copyFrom(source, 'nbdcopy "$uri" out', ["--pad"]);
-    expect(stderr).toContain("failed with status 3, with the stream at byte 1000000");
-    expect(status).toBe(1);
-  });
+  test(
+    "that fails before its end is not padded",
+    async () => {
+      const source = `head -c 1000000 ${quoted(disk.path)}; exit 3`;
+      const { status, stderr } = await copyFrom(source, 'nbdcopy "$uri" out', ["--pad"]);
+      expect(stderr).toContain("failed with status 3, with the stream at byte 1000000");
+      expect(status).toBe(1);
+    },
+    IN_TIME,
+  );
 
   test("that ends well before size= is padded", async () => {
     const source = `head -c 1000000 ${quoted(disk.path)}`;

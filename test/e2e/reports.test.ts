@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { ownMountsWork } from "../support/abilities.ts";
+import { GATE } from "../support/base-trial.ts";
 import { nbdcopy } from "../support/client-commands.ts";
 import { type Image, qcow2Image } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
@@ -136,9 +137,9 @@ describe("reports are made", () => {
   test("whole: who waits for the pid file finds the number in it", async () => {
     using place = new Place();
     // Nothing that is there under that name is ever without it.
-    const watch = "until [ -e pid ]; do :; done; cat pid";
+    const watch = "until [ -e pid ]; do :; done; cat pid; touch gate";
     await using watcher = start(["sh", "-c", watch], { cwd: place.path });
-    await place.run(TO_NOBODY, "-P", "pid", "--", "sleep", "0.3");
+    await place.run(TO_NOBODY, "-P", "pid", "--", GATE);
     expect((await watcher.ended()).stdout).toMatch(/^[0-9]+\n$/);
   });
 });

@@ -6,7 +6,7 @@ import { type Image, rawImage } from "../support/images.ts";
 import { command, type Running, start, startProgram } from "../support/program.ts";
 import { digestFifo } from "../support/reader.ts";
 import { tempFolder } from "../support/temp.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -183,16 +183,21 @@ test("a FIFO that was there before stays", async () => {
   expect(statSync(serving.fifo).isFIFO()).toBe(true);
 });
 
-test("with --keep, a signal between two clients ends a stream of all that they wrote", async () => {
-  using folder = tempFolder();
-  await using serving = await serve(folder, ["-p", "0", "--keep", "-v"]);
-  await command(nbdcopy(serving.uri));
-  await command(["qemu-io", "-f", "raw", "-c", "write -P 5 8M 64k", serving.uri]);
-  await serving.program.saying(/client 2 ended/);
-  serving.program.process.kill("SIGTERM");
-  const both = Buffer.concat([readFileSync(disk.path), Buffer.alloc(64 * 1024, 5)]);
-  await serving.expectComplete(Bun.SHA256.hash(both, "hex"));
-});
+test(
+  "with --keep, a signal between two clients ends a stream of all that they wrote",
+  async () => {
+    using folder = tempFolder();
+    await using serving = await serve(folder, ["-p", "0", "--keep", "-v"]);
+    await command(nbdcopy(serving.uri));
+    await command(["qemu-io", "-f", "raw", "-c", "write -P 5 8M 64k", serving.uri]);
+    await serving.program.saying(/client 2 ended/);
+    serving.program.process.kill("SIGTERM");
+    const both = Buffer.concat([readFileSync(disk.path), Buffer.alloc(64 * 1024, 5)]);
+    await serving.expectComplete(Bun.SHA256.hash(both, "hex"));
+  },
+  // After a signal the program has half a second for the rest.
+  IN_TIME,
+);
 
 test("with --keep, a signal before the first client ends with the signal's status", async () => {
   using folder = tempFolder();

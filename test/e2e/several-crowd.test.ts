@@ -112,6 +112,8 @@ describe("with a client that is killed, a reader that is killed, and a sink that
       using client = await trial.clientOf(one.name);
       if (one === killed) {
         expect(await client.write(0, one.data.subarray(0, 4096))).toBe(0);
+        // Its command is killed then, wherever it is.
+        await eventually(() => trial.output(one.name).length === 4096, "what was written");
         // Without NBD_CMD_DISC.
         return client.socket.destroy() as never;
       }
@@ -120,6 +122,8 @@ describe("with a client that is killed, a reader that is killed, and a sink that
         await reader.saying(/read/);
         process.kill(-reader.process.pid, "SIGKILL");
         await reader.ended();
+        expect(await client.write(8192, one.data.subarray(8192))).not.toBe(0);
+        return;
       }
       expect(await write(client, one.data)).toBeFalse();
     });
@@ -179,7 +183,8 @@ test("streams that end give back what they had, while others go on", async () =>
     () => (trial.program.stderr.match(/: complete$/gm)?.length ?? 0) === others.length,
     "the others to be complete",
   );
-  expect(ofPipes().open).toBeLessThan(before.open - 2 * others.length);
+  const areClosed = () => ofPipes().open < before.open - 2 * others.length;
+  await eventually(areClosed, "the others' descriptors to be closed");
   // The commands and their watchdogs.
   await eventually(() => trial.processes().length <= 4, "the others' commands to be gone");
   expect(await write(client, last.data)).toBeTrue();

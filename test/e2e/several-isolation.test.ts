@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { unixAddress } from "../../ffi/socket.ts";
+import { statOf } from "../../src/process/proc.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient } from "../support/nbd-client.ts";
@@ -53,6 +54,8 @@ describe("another stream is whole while one", () => {
       vda.send(encodeWrite(at, DATA.subarray(at, at + MiB)));
     }
     await writeOther(trial);
+    // Before it has stopped itself, that would be for nothing.
+    await eventually(() => statOf(reader.process.pid)?.[0] === "T", "the reader to be stopped");
     reader.process.kill("SIGCONT");
     for (let at = 0; at < DATA.length; at += MiB) expect((await vda.reply()).error).toBe(0);
     vda.disconnect();

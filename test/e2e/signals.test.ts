@@ -8,7 +8,7 @@ import { RawClient } from "../support/nbd-client.ts";
 import { encodeRequest } from "../support/wire.ts";
 import { eventually, PROGRAM, type Running, start, startProgram } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -176,6 +176,8 @@ test.each(OTHERS)("%s ends the stream in order, and leaves nothing", async (sign
   await program.saying(/listening on/);
   using client = await RawClient.transmission(socket);
   expect(await client.write(0, Buffer.from("hello"))).toBe(0);
+  // The pipe has taken it; whether the command has got to its first step is another matter.
+  await eventually(() => existsSync(folder.file("part")), "the command");
   program.process.kill(signal);
   const { status, stderr } = await program.ended();
   expect(stderr).toMatch(new RegExp(`truncated: ended by ${signal}\n$`));
@@ -183,34 +185,43 @@ test.each(OTHERS)("%s ends the stream in order, and leaves nothing", async (sign
   expect(readdirSync(folder.path)).toEqual(["part"]);
 });
 
-test("SIGQUIT and its like ask the captive command to end, and do not have it dump core", async () => {
-  const told = folder.file("told");
-  const captive = `trap 'echo TERM > "${told}"; exit' TERM; echo ready >&2; sleep 60 & wait`;
-  await using program = startProgram(["run", `pipe=${sink()}`, "--", captive]);
-  await program.saying(/ready/);
-  program.process.kill("SIGQUIT");
-  expect((await program.ended()).status).toBe(128 + constants.signals.SIGQUIT);
-  expect(readFileSync(told, "latin1")).toBe("TERM\n");
-});
+test(
+  "SIGQUIT and its like ask the captive command to end, and do not have it dump core",
+  async () => {
+    const told = folder.file("told");
+    const captive = `trap 'echo TERM > "${told}"; exit' TERM; echo ready >&2; sleep 60 & wait`;
+    await using program = startProgram(["run", `pipe=${sink()}`, "--", captive]);
+    await program.saying(/ready/);
+    program.process.kill("SIGQUIT");
+    expect((await program.ended()).status).toBe(128 + constants.signals.SIGQUIT);
+    expect(readFileSync(told, "latin1")).toBe("TERM\n");
+  },
+  // The program kills soon after it has asked.
+  IN_TIME,
+);
 
-test("the processes of exec: are killed before the captive command is asked to end", async () => {
-  const pid = folder.file("pid");
-  const state = folder.file("state");
-  const captive = folder.file("captive");
-  writeFileSync(
-    captive,
-    `trap 'cut -d " " -f 3 < "/proc/$(cat "${pid}")/stat" > "${state}"; exit' TERM
-     until [ -s "${pid}" ]; do sleep 0.01; done
-     echo ready >&2; sleep 60 & wait`,
-  );
-  const command = `exec:echo $$ > '${pid}'; exec cat > '${folder.file("part")}'`;
-  await using program = startProgram(["run", `pipe=${command}`, "--", "sh", captive]);
-  await program.saying(/ready/);
-  program.process.kill("SIGTERM");
-  expect((await program.ended()).status).toBe(143);
-  // A zombie, or stopped and about to be one: in any case it does not run.
-  expect(readFileSync(state, "latin1")).toMatch(/^[ZXT]\n$/);
-});
+test(
+  "the processes of exec: are killed before the captive command is asked to end",
+  async () => {
+    const pid = folder.file("pid");
+    const state = folder.file("state");
+    const captive = folder.file("captive");
+    writeFileSync(
+      captive,
+      `trap 'cut -d " " -f 3 < "/proc/$(cat "${pid}")/stat" > "${state}"; exit' TERM
+       until [ -s "${pid}" ]; do sleep 0.01; done
+       echo ready >&2; sleep 60 & wait`,
+    );
+    const command = `exec:echo $$ > '${pid}'; exec cat > '${folder.file("part")}'`;
+    await using program = startProgram(["run", `pipe=${command}`, "--", "sh", captive]);
+    await program.saying(/ready/);
+    program.process.kill("SIGTERM");
+    expect((await program.ended()).status).toBe(143);
+    // A zombie, or stopped and about to be one: in any case it does not run.
+    expect(readFileSync(state, "latin1")).toMatch(/^[ZXT]\n$/);
+  },
+  IN_TIME,
+);
 
 describe("signals that end nothing:", () => {
   /** Starts the program with what comes before it, sends it a signal, and completes the stream. */

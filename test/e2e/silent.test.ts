@@ -51,46 +51,59 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
   const displaced = (id: number) =>
     new RegExp(`client ${id} was cut off: it has moved nothing, and others need its place`);
 
-  test("that has said nothing for --idle-timeout, the one that is silent for longest", async () => {
-    await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=3", FULL]);
-    using others = await silent(trial, 3);
-    await Bun.sleep(LONGER);
-    expect(await others[0]?.flush()).toBe(0);
-    await write(trial);
-    await trial.program.saying(displaced(2));
-    await others[1]?.closed();
-    await trial.completes(PART);
-  });
+  test(
+    "that has said nothing for --idle-timeout, the one that is silent for longest",
+    async () => {
+      await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=3", FULL]);
+      using others = await silent(trial, 3);
+      await Bun.sleep(LONGER);
+      expect(await others[0]?.flush()).toBe(0);
+      await write(trial);
+      await trial.program.saying(displaced(2));
+      await others[1]?.closed();
+      await trial.completes(PART);
+    },
+    // The stream thread has half a second to give a place back.
+    IN_TIME,
+  );
 
-  test("that goes on asking, and has never moved anything", async () => {
-    await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=1", FULL]);
-    using asking = await taken(await trial.client());
-    for (const since = performance.now(); performance.now() - since < LONGER;) {
-      expect(await asking.flush()).toBe(0);
-      await Bun.sleep(50);
-    }
-    await write(trial);
-    await trial.program.saying(displaced(1));
-    await trial.completes(PART);
-  });
-
-  test("where it is the limit of descriptors that has no room for more", async () => {
-    const args = [`--idle-timeout=${SHORT}`, "--negotiation-timeout=60", FULL];
-    await using trial = await serve(args, { shell: "ulimit -n 64; " });
-    await using stack = new AsyncDisposableStack();
-    for (let full = false; !full;) {
-      try {
-        await taken(stack.use(await RawClient.transmission(trial.socket)));
-      } catch {
-        full = true;
+  test(
+    "that goes on asking, and has never moved anything",
+    async () => {
+      await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=1", FULL]);
+      using asking = await trial.client();
+      for (const since = performance.now(); performance.now() - since < LONGER;) {
+        expect(await asking.flush()).toBe(0);
+        await Bun.sleep(50);
       }
-    }
-    await trial.program.saying(/ulimit -n has room for no more/);
-    await Bun.sleep(LONGER);
-    await write(trial);
-    await trial.program.saying(displaced(1));
-    await trial.completes(PART);
-  });
+      await write(trial);
+      await trial.program.saying(displaced(1));
+      await trial.completes(PART);
+    },
+    IN_TIME,
+  );
+
+  test(
+    "where it is the limit of descriptors that has no room for more",
+    async () => {
+      const args = [`--idle-timeout=${SHORT}`, "--negotiation-timeout=60", FULL];
+      await using trial = await serve(args, { shell: "ulimit -n 64; " });
+      await using stack = new AsyncDisposableStack();
+      for (let full = false; !full;) {
+        try {
+          stack.use(await RawClient.transmission(trial.socket));
+        } catch {
+          full = true;
+        }
+      }
+      await trial.program.saying(/ulimit -n has room for no more/);
+      await Bun.sleep(LONGER);
+      await write(trial);
+      await trial.program.saying(displaced(1));
+      await trial.completes(PART);
+    },
+    IN_TIME,
+  );
 
   test("only after that time, and never with --idle-timeout=0", async () => {
     for (const timeout of ["60", "0"]) {
@@ -278,22 +291,27 @@ test("with --keep, a signal does not make a stream whole whose client was lost a
 });
 
 describe("a client that negotiates when the one that moved the stream leaves", () => {
-  test("is waited for while it goes on, and then goes on with the stream", async () => {
-    await using trial = await serve([]);
-    using first = await trial.client();
-    using second = await RawClient.negotiating(trial.socket);
-    expect(await first.write(0, PART)).toBe(0);
-    first.disconnect();
-    await trial.program.saying(/client 1 ended/);
-    for (const byte of encodeOption(NBD_OPT_EXPORT_NAME)) {
-      await Bun.sleep(50);
-      second.send(Buffer.from([byte]));
-    }
-    await second.receive(10);
-    expect(await second.write(PART.length, PAIR.subarray(PART.length))).toBe(0);
-    second.disconnect();
-    await trial.completes(PAIR);
-  });
+  test(
+    "is waited for while it goes on, and then goes on with the stream",
+    async () => {
+      await using trial = await serve([]);
+      using first = await trial.client();
+      using second = await RawClient.negotiating(trial.socket);
+      expect(await first.write(0, PART)).toBe(0);
+      first.disconnect();
+      await trial.program.saying(/client 1 ended/);
+      for (const byte of encodeOption(NBD_OPT_EXPORT_NAME)) {
+        await Bun.sleep(50);
+        second.send(Buffer.from([byte]));
+      }
+      await second.receive(10);
+      expect(await second.write(PART.length, PAIR.subarray(PART.length))).toBe(0);
+      second.disconnect();
+      await trial.completes(PAIR);
+    },
+    // Half a second of silence is too much.
+    IN_TIME,
+  );
 });
 
 test("of many junk clients a few are told of, and how many more there were", async () => {

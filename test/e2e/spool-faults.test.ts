@@ -13,7 +13,7 @@ import {
 import { join } from "node:path";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from "../../src/protocol/constants.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import { AS_NOBODY, noNobody } from "../support/nobody.ts";
 import type { RawClient } from "../support/nbd-client.ts";
 import { bounded, eventually, PROGRAM, start } from "../support/program.ts";
@@ -91,60 +91,74 @@ describe.skipIf(noMount)(`a folder without room ${NEEDS_MOUNT}`, () => {
   ];
 
   describe.each(MODES)("of $mode", ({ args }) => {
-    test.each(ways)("is ENOSPC to $way, and to what comes then", async ({ fill }) => {
+    test.each(ways)(
+      "is ENOSPC to $way, and to what comes then",
+      async ({ fill }) => {
+        using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
+        const { bfree } = statfsSync(folder.path);
+        await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
+        using client = await trial.client();
+        expect(await fill(client)).toBe(ERROR.ENOSPC);
+        expect(await client.write(0, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ENOSPC);
+        expect(await client.writeZeroes(8 * KiB, 4 * KiB)).toBe(ERROR.ENOSPC);
+        expect(await client.flush()).toBe(ERROR.ENOSPC);
+        client.disconnect();
+        await trial.fails({ status: 4, message: FULL, bytes: 0 });
+        const [, spooled] =
+          FULL.exec(trial.program.stderr.trimEnd().split("\n").at(-1) ?? "") ?? [];
+        // Some of it belongs to the file system itself.
+        expect(Number(spooled)).toBeGreaterThan(1.5 * MiB);
+        expect(Number(spooled)).toBeLessThanOrEqual(2 * MiB);
+        if (args === HOLD) expect(wasStarted(trial)).toBeFalse();
+        await emptied(folder.path, bfree);
+      },
+      // A client has not for long to ask again once the stream is broken.
+      IN_TIME,
+    );
+
+    test(
+      "is ENOSPC to all of several connections in the middle of a WRITE",
+      async () => {
+        using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
+        await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
+        using first = await trial.client();
+        using second = await trial.client();
+        using third = await trial.client();
+        const [a, b, half] = [HALF, HALF + 3 * MiB, HALF + 1.5 * MiB];
+        first.send(encodeRequest(NBD_CMD_WRITE, a, 3 * MiB), DATA.subarray(a, half));
+        second.send(encodeRequest(NBD_CMD_WRITE, b, MiB), DATA.subarray(b, b + 5000));
+        await trial.settled();
+        third.send(encodeWrite(2 * MiB, DATA.subarray(2 * MiB, 3 * MiB)));
+        first.send(DATA.subarray(half, b));
+        second.send(DATA.subarray(b + 5000, b + MiB));
+        for (const client of [first, second, third]) {
+          expect((await client.reply()).error).toBe(ERROR.ENOSPC);
+          client.disconnect();
+        }
+        await trial.fails({ status: 4, message: FULL, bytes: 0 });
+      },
+      IN_TIME,
+    );
+  });
+
+  test(
+    "is ENOSPC to WRITE_ZEROES that are to have room",
+    async () => {
       using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
       const { bfree } = statfsSync(folder.path);
-      await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
+      await using trial = await Trial.serve(COMMITS, { args: inFolder(HOLD, folder.path) });
       using client = await trial.client();
-      expect(await fill(client)).toBe(ERROR.ENOSPC);
+      const NO_HOLE = 2;
+      client.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 0, 4 * MiB, { flags: NO_HOLE }));
+      expect((await client.reply()).error).toBe(ERROR.ENOSPC);
       expect(await client.write(0, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ENOSPC);
-      expect(await client.writeZeroes(8 * KiB, 4 * KiB)).toBe(ERROR.ENOSPC);
-      expect(await client.flush()).toBe(ERROR.ENOSPC);
       client.disconnect();
       await trial.fails({ status: 4, message: FULL, bytes: 0 });
-      const [, spooled] = FULL.exec(trial.program.stderr.trimEnd().split("\n").at(-1) ?? "") ?? [];
-      // Some of it belongs to the file system itself.
-      expect(Number(spooled)).toBeGreaterThan(1.5 * MiB);
-      expect(Number(spooled)).toBeLessThanOrEqual(2 * MiB);
-      if (args === HOLD) expect(wasStarted(trial)).toBeFalse();
+      expect(wasStarted(trial)).toBeFalse();
       await emptied(folder.path, bfree);
-    });
-
-    test("is ENOSPC to all of several connections in the middle of a WRITE", async () => {
-      using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
-      await using trial = await Trial.serve(COMMITS, { args: inFolder(args, folder.path) });
-      using first = await trial.client();
-      using second = await trial.client();
-      using third = await trial.client();
-      const [a, b, half] = [HALF, HALF + 3 * MiB, HALF + 1.5 * MiB];
-      first.send(encodeRequest(NBD_CMD_WRITE, a, 3 * MiB), DATA.subarray(a, half));
-      second.send(encodeRequest(NBD_CMD_WRITE, b, MiB), DATA.subarray(b, b + 5000));
-      await trial.settled();
-      third.send(encodeWrite(2 * MiB, DATA.subarray(2 * MiB, 3 * MiB)));
-      first.send(DATA.subarray(half, b));
-      second.send(DATA.subarray(b + 5000, b + MiB));
-      for (const client of [first, second, third]) {
-        expect((await client.reply()).error).toBe(ERROR.ENOSPC);
-        client.disconnect();
-      }
-      await trial.fails({ status: 4, message: FULL, bytes: 0 });
-    });
-  });
-
-  test("is ENOSPC to WRITE_ZEROES that are to have room", async () => {
-    using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
-    const { bfree } = statfsSync(folder.path);
-    await using trial = await Trial.serve(COMMITS, { args: inFolder(HOLD, folder.path) });
-    using client = await trial.client();
-    const NO_HOLE = 2;
-    client.send(encodeRequest(NBD_CMD_WRITE_ZEROES, 0, 4 * MiB, { flags: NO_HOLE }));
-    expect((await client.reply()).error).toBe(ERROR.ENOSPC);
-    expect(await client.write(0, DATA.subarray(0, 4 * KiB))).toBe(ERROR.ENOSPC);
-    client.disconnect();
-    await trial.fails({ status: 4, message: FULL, bytes: 0 });
-    expect(wasStarted(trial)).toBeFalse();
-    await emptied(folder.path, bfree);
-  });
+    },
+    IN_TIME,
+  );
 
   test("after what has been streamed is told with where the stream stood", async () => {
     using folder = small(2 * MiB) as NonNullable<ReturnType<typeof small>>;
@@ -179,17 +193,21 @@ const reachesFar = (() => {
 })();
 
 describe.each(MODES)("a file of $mode that must not grow any more", ({ args }) => {
-  test("is ENOSPC to the client, and kills nobody", async () => {
-    // Shells count it in half or in whole KiB, and the program tries the folder at 16 MiB.
-    const size = 64 * MiB;
-    const own = args.map((word) => (word.startsWith("size=") ? `size=${size}` : word));
-    await using trial = await Trial.serve(COMMITS, { args: own, shell: "ulimit -f 40000; " });
-    using client = await trial.client();
-    expect(await client.write(size - MiB, DATA.subarray(0, MiB))).toBe(ERROR.ENOSPC);
-    expect(await client.write(0, DATA.subarray(0, 512))).toBe(ERROR.ENOSPC);
-    client.disconnect();
-    await trial.fails({ status: 4, message: TOO_LONG, bytes: 0 });
-  });
+  test(
+    "is ENOSPC to the client, and kills nobody",
+    async () => {
+      // Shells count it in half or in whole KiB, and the program tries the folder at 16 MiB.
+      const size = 64 * MiB;
+      const own = args.map((word) => (word.startsWith("size=") ? `size=${size}` : word));
+      await using trial = await Trial.serve(COMMITS, { args: own, shell: "ulimit -f 40000; " });
+      using client = await trial.client();
+      expect(await client.write(size - MiB, DATA.subarray(0, MiB))).toBe(ERROR.ENOSPC);
+      expect(await client.write(0, DATA.subarray(0, 512))).toBe(ERROR.ENOSPC);
+      client.disconnect();
+      await trial.fails({ status: 4, message: TOO_LONG, bytes: 0 });
+    },
+    IN_TIME,
+  );
 
   test.skipIf(reachesFar)(
     "because its file system has no larger ones is ENOSPC to the client (skipped where it has)",
@@ -236,6 +254,7 @@ describe.skipIf(!STRACE_WORKS)(`calls on the spool that fail ${NEEDS_STRACE}`, (
         await trial.fails({ status: 4, message: failed(says), bytes: 0 });
         expect(wasStarted(trial)).toBe(args === SPOOL);
       },
+      IN_TIME,
     );
 
     test("while a client writes, the last one of all", async () => {

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from "node:path";
 import { ownMountsWork } from "../support/abilities.ts";
 import { pseudoRandom } from "../support/images.ts";
-import { LIMIT } from "../support/limit.ts";
+import { IN_TIME, LIMIT } from "../support/limit.ts";
 import {
   command,
   type Ended,
@@ -263,15 +263,20 @@ describe("a process that the command leaves behind", () => {
   const inBackground = (script: string, env = "") =>
     `${env} setsid -f sh -c '${script}' x "$spool" >&2`;
 
-  test("is waited for as long as it writes", async () => {
-    const lines = Array.from({ length: 60 }, (_, i) => `${i + 1}\n`).join("");
-    const script = "for i in $(seq 60); do echo $i >&3; sleep 0.02; done";
-    await expectStreamed(inBackground(`exec 3> $1; ${script}`), Buffer.from(lines));
-  });
+  test(
+    "is waited for as long as it writes",
+    async () => {
+      const lines = Array.from({ length: 60 }, (_, i) => `${i + 1}\n`).join("");
+      const script = "for i in $(seq 60); do echo $i >&3; sleep 0.02; done";
+      await expectStreamed(inBackground(`exec 3> $1; ${script}`), Buffer.from(lines));
+    },
+    // Half a second in which it writes nothing is too much.
+    IN_TIME,
+  );
 
   test("truncates the stream if it does not end", async () => {
     const why =
-      /the command has ended, but it has left sleep \(\d+\) running: wait for it in the command\n/;
+      /the command has ended, but it has left \S+ \(\d+\) running: wait for it in the command\n/;
     await expectNothing(
       `echo part > $spool; ${inBackground("exec 3>> $1; exec sleep 300")}`,
       4,
@@ -285,7 +290,7 @@ describe("a process that the command leaves behind", () => {
     const opened = "until [ -e open ]; do sleep 0.02; done";
     using made = await run(`echo part > $spool; ${inBackground(script, "env -i")}; ${opened}`);
     expect(made.ended.status, made.ended.stderr).toBe(4);
-    const [, pid] = /it has left sleep \((\d+)\) running/.exec(made.ended.stderr) ?? [];
+    const [, pid] = /it has left \S+ \((\d+)\) running/.exec(made.ended.stderr) ?? [];
     expect(pid, made.ended.stderr).toBeDefined();
     await eventually(() => !existsSync(`/proc/${pid}/exe`), "its end");
     expect(made.started).toBeFalse();

@@ -240,8 +240,8 @@ describe.skipIf(noJobShell !== undefined)("at a terminal (needs bash)", () => {
       shell.run(`run pipe=exec:'${sink}' size=300000 -- ${copy}`);
       await shell.showing(/passphrase/);
       await shell.lending();
-      // It asks again when it has got the terminal.
-      await Bun.sleep(500);
+      // It sets the terminal up once it has got it, and throws away what was typed before.
+      await shell.hiding();
       shell.type("secret\n");
       await expectWhole();
       expect(readFileSync(folder.file("public"), "utf8")).toMatch(/^ssh-ed25519 /);

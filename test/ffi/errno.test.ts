@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { ERRNO } from "../../ffi/constants.ts";
 import { checked, interrupted, lastErrno, SyscallError } from "../../ffi/errno.ts";
@@ -6,6 +6,9 @@ import { libc } from "../../ffi/libc.ts";
 import { Memory } from "../../ffi/memory.ts";
 import { command } from "../support/program.ts";
 import { Descriptors, thrownBy } from "./descriptors.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** No process has this descriptor. */
 const NO_FD = 2 ** 30;

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { constants, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from "../../ffi/constants.ts";
 import {
@@ -28,6 +28,9 @@ import { tempFolder } from "../support/temp.ts";
 import { command } from "../support/program.ts";
 import { failing, NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { Descriptors, fill, flagsOf, readAll, thrownBy, writeAll } from "./descriptors.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const CLOSING = join(import.meta.dir, "closing.child.ts");
 

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, fstatSync, readdirSync, writeFileSync } from "node:fs";
 import { ERRNO, O_CLOEXEC, O_RDONLY, O_RDWR } from "../../ffi/constants.ts";
 import { open, read } from "../../ffi/fd.ts";
@@ -18,6 +18,9 @@ import { Memory } from "../../ffi/memory.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { tempFolder } from "../support/temp.ts";
 import { Descriptors, fill, flagsOf, thrownBy, writeAll } from "./descriptors.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const MiB = 1 << 20;
 const DATA = Buffer.from(pseudoRandom(MiB));

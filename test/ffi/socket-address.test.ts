@@ -1,5 +1,5 @@
 /** Where sockets are bound, and datagrams to them. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import { closeOnExec, closesOnExec } from "../../ffi/fd.ts";
 import {
@@ -14,6 +14,9 @@ import {
 import { ANY_PORT, listening, Mailbox, unheard } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { Descriptors, thrownBy } from "./descriptors.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const abstract = () => abstractAddress(`nbd-streaming-test-${randomUUID()}`);
 const LOOPBACK_6 = Uint8Array.from({ length: 16 }, (_, i) => (i === 15 ? 1 : 0));

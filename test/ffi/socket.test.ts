@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -46,6 +46,9 @@ import {
 import { command, eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
 import { Descriptors, flagsOf, readAll, thrownBy } from "./descriptors.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** Memory with the letters of `text`. */
 function letters(text: string): Memory {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Socket as BunSocket, TCPSocketListener, UnixSocketListener } from "bun";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -13,6 +13,9 @@ import { flagsOf } from "../ffi/descriptors.ts";
 import { pseudoRandom } from "../support/images.ts";
 import { bounded, command, eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 /** Long enough for an event that must not come to come. */
 const QUIET = 100;

@@ -1,10 +1,13 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { unixAddress } from "../../ffi/socket.ts";
 import { hasTcpListener, hasUnixListener, isOwnAddress } from "../../src/process/listeners.ts";
 import { eventually, start } from "../support/program.ts";
 import { unheard } from "../support/sockets.ts";
 import { tempFolder } from "../support/temp.ts";
 import { symlinkSync } from "node:fs";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const socket = { data() {} };
 

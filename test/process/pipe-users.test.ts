@@ -1,8 +1,11 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { mkfifo } from "../../ffi/pipe.ts";
 import { pipeUsers } from "../../src/process/pipe-users.ts";
 import { eventually, type Running, start } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 const started: Running[] = [];
 afterEach(async () => {

@@ -1,5 +1,8 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { LIMIT } from "../support/limit.ts";
+
+setDefaultTimeout(LIMIT);
 
 test("the methods of a class that is kept from FTL are compiled by DFG at the most", async () => {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "no-ftl.child.ts")], {

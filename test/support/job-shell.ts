@@ -1,5 +1,5 @@
 /** An interactive shell in a terminal, with job control, that a test types at. */
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { constants } from "node:os";
 import { bounded, eventually, PROGRAM } from "./program.ts";
 
@@ -62,6 +62,14 @@ export class JobShell implements AsyncDisposable {
   async lending(word = "/bin/sh"): Promise<void> {
     const isLent = () => this.#foreground.split("\0").includes(word);
     await eventually(isLent, "the terminal to be lent");
+  }
+
+  /** Waits until the terminal does not show what is typed, as it is while somebody asks for a password. */
+  async hiding(): Promise<void> {
+    const terminal = readlinkSync(`/proc/${this.#child.pid}/fd/0`);
+    const isHidden = () =>
+      / -echo\b/.test(Bun.spawnSync(["stty", "-F", terminal, "-a"]).stdout.toString());
+    await eventually(isHidden, "what is typed to be hidden");
   }
 
   /** Waits until the terminal is with the program again. */

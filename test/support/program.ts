@@ -121,6 +121,16 @@ export async function runProgram(
   return await running.ended();
 }
 
+/** Asks how far the program is, by SIGUSR1, until the answer is as it should be. */
+export async function answering(program: Running, pattern: RegExp): Promise<void> {
+  const timer = setInterval(() => program.process.kill("SIGUSR1"), 100);
+  try {
+    await program.saying(pattern);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 /** Runs any command to its end, which must be a good one. @returns its standard output */
 export async function command(cmd: readonly string[], options: StartOptions = {}): Promise<string> {
   await using running = start(cmd, options);
