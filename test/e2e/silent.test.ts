@@ -71,7 +71,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
     "that goes on asking, and has never moved anything",
     async () => {
       await using trial = await serve([`--idle-timeout=${SHORT}`, "--max-connections=1", FULL]);
-      using asking = await trial.client();
+      using asking = await taken(await trial.client());
       for (const since = performance.now(); performance.now() - since < LONGER;) {
         expect(await asking.flush()).toBe(0);
         await Bun.sleep(50);
@@ -91,7 +91,7 @@ describe("when all places are taken, a newcomer gets that of a client", () => {
       await using stack = new AsyncDisposableStack();
       for (let full = false; !full;) {
         try {
-          stack.use(await RawClient.transmission(trial.socket));
+          await taken(stack.use(await RawClient.transmission(trial.socket)));
         } catch {
           full = true;
         }
@@ -172,7 +172,7 @@ describe("when the client that moved the stream has left, those that have moved 
 
   test("do not get more time by asking again and again", async () => {
     await using trial = await serve([`--idle-timeout=${SHORT}`]);
-    using asking = await trial.client();
+    using asking = await taken(await trial.client());
     const talk = (async () => {
       try {
         for (;;) {
