@@ -177,14 +177,13 @@ export class ProcessTree {
     send(this.child.pid, signal);
   }
 
-  #isMember(pid: number, { group }: Relations): boolean {
+  #isMember(pid: number, { group, started }: Relations): boolean {
     if (pid === process.pid) return false;
     if (this.#group === group && this.child.ownsPid) return true;
+    // A process older than the command is none, though another program may have passed the pipe or the file to it.
+    if (started < this.#startTime) return false;
     if (hasMark(pid, this.#name, this.#mark)) return true;
     const pipe = this.#pipe;
-    if (pipe === undefined && this.#files.length === 0) return false;
-    // A process older than the command is a service that was passed the pipe or the file by another program.
-    if ((startTime(pid) ?? 0) < this.#startTime) return false;
     return (
       (pipe !== undefined && readsPipe(pid, pipe)) || this.#files.some((file) => hasOpen(pid, file))
     );
