@@ -19,15 +19,37 @@ export interface Relations {
 
 /** All processes but zombies (proc(5), stat). */
 export function livingProcesses(): Map<number, Relations> {
+  return survey().living;
+}
+
+/** What a search of /proc finds. */
+interface Survey {
+  readonly living: Map<number, Relations>;
+  /** Those that were listed, and were zombies, or gone, when their turn came. */
+  readonly ended: Set<number>;
+}
+
+/**
+ * Searches /proc once, the youngest processes first: they may be others soon.
+ *
+ * @param found called for each living one as soon as it is seen
+ */
+export function survey(found: (pid: number, relations: Relations) => void = () => {}): Survey {
   const living = new Map<number, Relations>();
-  for (const pid of processes()) {
-    const fields = statOf(pid) ?? ["X"];
-    const [state] = fields;
-    if (state === "Z" || state === "X") continue;
+  const ended = new Set<number>();
+  for (const pid of processes().toSorted((one, other) => other - one)) {
+    const fields = statOf(pid);
+    const [state = "X"] = fields ?? [];
+    if (fields === undefined || state === "Z" || state === "X") {
+      ended.add(pid);
+      continue;
+    }
     const [parent, group, started] = [1, 2, START_TIME].map((i) => Number(fields[i]));
-    living.set(pid, { parent, group, stopped: state === "T", started } as Relations);
+    const relations = { parent, group, stopped: state === "T", started } as Relations;
+    living.set(pid, relations);
+    found(pid, relations);
   }
-  return living;
+  return { living, ended };
 }
 
 /** Process ids of all living descendants of `roots`, without `roots`. */
