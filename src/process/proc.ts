@@ -24,6 +24,7 @@ export function livingProcesses(): Map<number, Relations> {
 
 /** What a search of /proc finds. */
 interface Survey {
+  /** The oldest first: a parent is to get a signal before its children, whose ends it may wait for. */
   readonly living: Map<number, Relations>;
   /** Those that were listed, and were zombies, or gone, when their turn came. */
   readonly ended: Set<number>;
@@ -35,7 +36,7 @@ interface Survey {
  * @param found called for each living one as soon as it is seen
  */
 export function survey(found: (pid: number, relations: Relations) => void = () => {}): Survey {
-  const living = new Map<number, Relations>();
+  const living: [number, Relations][] = [];
   const ended = new Set<number>();
   for (const pid of processes().toSorted((one, other) => other - one)) {
     const fields = statOf(pid);
@@ -46,10 +47,10 @@ export function survey(found: (pid: number, relations: Relations) => void = () =
     }
     const [parent, group, started] = [1, 2, START_TIME].map((i) => Number(fields[i]));
     const relations = { parent, group, stopped: state === "T", started } as Relations;
-    living.set(pid, relations);
+    living.push([pid, relations]);
     found(pid, relations);
   }
-  return { living, ended };
+  return { living: new Map(living.toReversed()), ended };
 }
 
 /** Process ids of all living descendants of `roots`, without `roots`. */

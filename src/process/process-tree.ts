@@ -88,7 +88,7 @@ export class ProcessTree {
   }
 
   /**
-   * The process ids of all living members; only the command's if /proc is not readable. A process that is soon
+   * The process ids of all living members, the oldest first; only the command's if /proc is not readable. A process that is soon
    * another one may be missed: see {@link search}.
    *
    * @param found called for each of those that are known by themselves, at once
@@ -124,6 +124,7 @@ export class ProcessTree {
         roots.push(one);
         found(one);
       });
+      roots.reverse();
       return { members: [...roots, ...descendants(roots, living)], ended };
     } catch {
       // No descriptor left (EMFILE), or no /proc.
