@@ -374,8 +374,8 @@ const CHANGES_FILES: Record<string, { readonly calls: readonly string[]; readonl
   "ffi/pipe.ts": { calls: ["mkfifo"], why: "the call itself" },
   "ffi/socket.ts": { calls: ["bind"], why: "the call itself: it fails where anything is" },
   "src/captive/new-image.ts": {
-    calls: ["chmod", "chown", "mkdtemp", "rename"],
-    why: "a fresh folder, and the image that the user has named as the destination, in one step",
+    calls: ["chmod", "chown", "link", "mkdtemp", "rename"],
+    why: "a fresh folder, and the image that the user has named as the destination, in one step: a new one by link(2)",
   },
   "src/captive/private-folder.ts": {
     calls: ["mkdtemp", "rm", "rmdir"],

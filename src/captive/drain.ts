@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import type { Notice } from "../messages/notice.ts";
 import type { SpoolPath } from "../files/spool-path.ts";
-import { processes, statOf } from "../process/proc.ts";
+import { statOf } from "../process/proc.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
 import { drain, type Remaining } from "../server/drain.ts";
 import type { StreamServer } from "../server/stream-server.ts";
 
-/** The most searches of /proc while processes start and end. */
-const TRIES = 3;
+/** The most searches in a row that find only processes that have just ended. */
+const TRIES = 8;
 
 /** A process's name (proc(5), comm); undefined if it has ended. */
 function nameOf(pid: number): string | undefined {
@@ -22,10 +22,9 @@ function nameOf(pid: number): string | undefined {
   }
 }
 
-/** A process's name and number; none if it has ended. */
-function called(pid: number): string[] {
-  const name = nameOf(pid);
-  return name === undefined ? [] : [`${name} (${pid})`];
+/** The name and number of a process that has been found. If it has just ended, it may have started another. */
+function called(pid: number): string {
+  return `${nameOf(pid) ?? "a process"} (${pid})`;
 }
 
 function lives(pid: number): boolean {
@@ -50,20 +49,17 @@ export class Survivors {
     // Searches all of /proc only when no known process lives.
     this.#known = this.#known.filter(lives);
     if (this.#known.length === 0) this.#known = this.#find();
-    if (this.#known.length > 0) return this.#known.flatMap(called);
+    if (this.#known.length > 0) return this.#known.map(called);
     const users = this.#spool?.users() ?? [];
-    return users === "unseen" ? ["a process that has $spool open"] : users.flatMap(called);
+    return users === "unseen" ? ["a process that has $spool open"] : users.map(called);
   }
 
   #find(): readonly number[] {
     try {
       for (let left = TRIES; left > 0; left--) {
-        const before = processes();
-        const found = this.#tree.members().filter(lives);
-        if (found.length > 0) return found;
-        // A process that has ended since may have started one that the search missed.
-        const after = new Set(processes());
-        if (before.every((pid) => after.has(pid))) return [];
+        const found = this.#tree.search();
+        const living = found.filter(lives);
+        if (living.length > 0 || found.length === 0) return living;
       }
     } catch {
       // /proc is not readable.

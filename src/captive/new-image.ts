@@ -6,6 +6,7 @@ import {
   closeSync,
   constants,
   fsync,
+  linkSync,
   lstatSync,
   mkdtempSync,
   openSync,
@@ -21,6 +22,8 @@ import { FileId } from "../files/file-id.ts";
 import { isBeingWritten, MOST_LINKS } from "../files/place.ts";
 import { SIGNAL_GRACE } from "../server/stream-end.ts";
 import { imagePath } from "./qemu-img.ts";
+
+const REPLACED = "somebody has put another file there meanwhile";
 
 /**
  * A regular file that is made in a folder beside its destination, under the same name, because some
@@ -91,8 +94,12 @@ export class NewImage {
     }
     try {
       this.#requireUnchanged();
-      if (this.#old?.isThere) copyOwner(statSync(this.#destination), this.path);
-      renameSync(this.path, this.#destination);
+      if (this.#old?.isThere) {
+        copyOwner(statSync(this.#destination), this.path);
+        renameSync(this.path, this.#destination);
+      } else {
+        this.#nameNew();
+      }
     } catch (error) {
       throw new UserError(
         "ERR_FILE",
@@ -120,11 +127,24 @@ export class NewImage {
     }
   }
 
+  /** Unlike rename(2), link(2) never replaces what somebody has put there just now. */
+  #nameNew(): void {
+    try {
+      linkSync(this.path, this.#destination);
+    } catch (error) {
+      const { code = "" } = error as { code?: string };
+      if (code === "EEXIST") throw new Error(REPLACED, { cause: error });
+      // Not every file system has hard links (link(2), EPERM).
+      if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
+      renameSync(this.path, this.#destination);
+    }
+  }
+
   /** Hours may have passed since {@link NewImage.at}. @throws Error that says what has changed */
   #requireUnchanged(): void {
     if (lstatSync(this.#destination, { throwIfNoEntry: false }) === undefined) return;
     if (this.#old?.isThere !== true) {
-      throw new Error("somebody has put another file there meanwhile");
+      throw new Error(REPLACED);
     }
     if (isBeingWritten(this.#destination)) {
       throw new Error("another program has begun to write to the one that is there");

@@ -245,5 +245,5 @@ async function endTree(tree: ProcessTree, signal: NodeJS.Signals): Promise<void>
   const deadline = performance.now() + KILL_GRACE;
   signalAll(tree.members(), signal);
   while (tree.members().length > 0 && performance.now() < deadline) await Bun.sleep(10);
-  signalAll(tree.members(), "SIGKILL");
+  tree.kill();
 }

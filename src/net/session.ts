@@ -43,6 +43,9 @@ export interface SessionOptions extends SessionSettings {
   readonly reconnectOf: (info: ExportInfo) => number | undefined;
 }
 
+/** Milliseconds of a timer before which the event loop has been at all that had come. */
+const TURN = 1;
+
 const LEFT = "the client left during negotiation";
 
 type Transmission = NegotiationResult & { kind: "transmission" };
@@ -53,7 +56,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #events: SessionEvents;
   readonly #handler: SocketHandler<Session>;
-  readonly #deadline: ReturnType<typeof setTimeout>;
+  #deadline: ReturnType<typeof setTimeout>;
   /** The accepted socket, or the TLS socket on top of it. */
   #socket: Socket<any>;
   /** Bytes that the socket has not taken yet. */
@@ -90,8 +93,12 @@ export class Session {
     this.#options = options;
     this.#events = events;
     this.#negotiation = new Negotiation(options.exports, options.security.policy);
-    this.#deadline = setTimeout(() => {
+    const cut = () => {
       this.#cut(`negotiation has taken more than ${options.negotiationTimeout / 1000} s`);
+    };
+    this.#deadline = setTimeout(() => {
+      // What has come while the program was stopped, or had no processor, is there after another turn.
+      this.#deadline = setTimeout(cut, TURN);
     }, options.negotiationTimeout);
   }
 
@@ -204,8 +211,12 @@ export class Session {
     if (this.#unsent.length > 0) return;
     if (this.#state === "securing") this.#startTls();
     else if (this.#state === "closing") this.#close();
-    // Not at once: after this callback, Bun may call data() once more with what it had already read.
-    else if (this.#state === "agreed") setImmediate(() => this.#startTransmission());
+    else if (this.#state === "agreed") {
+      // The client knows that it is done, and waits for no more.
+      clearTimeout(this.#deadline);
+      // Not at once: after this callback, Bun may call data() once more with what it had already read.
+      setImmediate(() => this.#startTransmission());
+    }
   }
 
   #startTls(): void {
@@ -272,7 +283,6 @@ export class Session {
   #startTransmission(): void {
     const agreed = this.#agreed;
     if (this.#state !== "agreed" || agreed === undefined) return;
-    clearTimeout(this.#deadline);
     const reconnect = this.#options.reconnectOf(agreed.info);
     // Bun's types do not have `fd`.
     const { fd } = this.#socket as unknown as { readonly fd: number };

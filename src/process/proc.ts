@@ -2,28 +2,55 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { constants } from "node:os";
 import { O_ACCMODE, O_RDONLY } from "../../ffi/constants.ts";
+import { yieldProcessor } from "../../ffi/process.ts";
 
 /** All process ids, zombies included. */
 export function processes(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
-/** A process's parent and process group, and whether a signal has stopped it. */
+/** A process's parent and process group, whether a signal has stopped it, and when it started, as {@link startTime}. */
 export interface Relations {
   readonly parent: number;
   readonly group: number;
   readonly stopped: boolean;
+  readonly started: number;
 }
 
 /** All processes but zombies (proc(5), stat). */
 export function livingProcesses(): Map<number, Relations> {
-  const living = new Map<number, Relations>();
-  for (const pid of processes()) {
-    const [state, parent, group] = statOf(pid) ?? ["X"];
-    if (state === "Z" || state === "X") continue;
-    living.set(pid, { parent: Number(parent), group: Number(group), stopped: state === "T" });
+  return survey().living;
+}
+
+/** What a search of /proc finds. */
+interface Survey {
+  /** The oldest first: a parent is to get a signal before its children, whose ends it may wait for. */
+  readonly living: Map<number, Relations>;
+  /** Those that were listed, and were zombies, or gone, when their turn came. */
+  readonly ended: Set<number>;
+}
+
+/**
+ * Searches /proc once, the youngest processes first: they may be others soon.
+ *
+ * @param found called for each living one as soon as it is seen
+ */
+export function survey(found: (pid: number, relations: Relations) => void = () => {}): Survey {
+  const living: [number, Relations][] = [];
+  const ended = new Set<number>();
+  for (const pid of processes().toSorted((one, other) => other - one)) {
+    const fields = statOf(pid);
+    const [state = "X"] = fields ?? [];
+    if (fields === undefined || state === "Z" || state === "X") {
+      ended.add(pid);
+      continue;
+    }
+    const [parent, group, started] = [1, 2, START_TIME].map((i) => Number(fields[i]));
+    const relations = { parent, group, stopped: state === "T", started } as Relations;
+    living.push([pid, relations]);
+    found(pid, relations);
   }
-  return living;
+  return { living: new Map(living.toReversed()), ended };
 }
 
 /** Process ids of all living descendants of `roots`, without `roots`. */
@@ -42,9 +69,14 @@ export function descendants(
 
 /** When a process started, in clock ticks since boot; undefined if there is no such process. */
 export function startTime(pid: number): number | undefined {
-  const time = statOf(pid)?.[19];
+  const time = statOf(pid)?.[START_TIME];
   return time === undefined ? undefined : Number(time);
 }
+
+// Positions in what statOf() returns.
+const START_TIME = 19;
+const VSIZE = 20;
+const ENV_END = 48;
 
 /** The fields of /proc/PID/stat (proc(5)) from the third one, the state; undefined if there is no process. */
 export function statOf(pid: number): string[] | undefined {
@@ -93,12 +125,43 @@ export function hasOpen(pid: number, target: string, also = (_fd: string) => tru
   }
 }
 
+/** The most milliseconds for a process to get through execve(2), which may wait for a disk. */
+const EXEC_LIMIT = 100;
+
+/**
+ * The environment that a process was started with; undefined for one that has ended, or is another user's. In
+ * execve(2) a process has none from the moment that it has new memory until that is filled, and one that its
+ * parent has just left behind is often there: this waits for it.
+ */
+function environmentOf(pid: number): string[] | undefined {
+  const deadline = performance.now() + EXEC_LIMIT;
+  for (;;) {
+    const before = environmentEnd(pid);
+    const text = readOrNothing(`/proc/${pid}/environ`, "utf8");
+    if (text !== "") return text?.split("\0");
+    const after = environmentEnd(pid);
+    // Where it is at the same address before and after, there was no execve(2), and it is empty.
+    const isKnown = after === undefined || (after !== "0" && after === before);
+    if (isKnown || performance.now() >= deadline) return [];
+    yieldProcessor();
+  }
+}
+
+/**
+ * Where the environment of a process ends in its memory, "0" as long as execve(2) has not filled that; undefined
+ * for one without memory, which has ended or is the kernel's.
+ */
+function environmentEnd(pid: number): string | undefined {
+  const { [VSIZE]: size = "0", [ENV_END]: end } = statOf(pid) ?? [];
+  return size === "0" ? undefined : end;
+}
+
 /**
  * True when the process was started with `mark` as a word of the environment variable `name`, which it
  * inherits from its parents; false for one that has ended, or is another user's.
  */
 export function hasMark(pid: number, name: string, mark: string): boolean {
-  const environment = readOrNothing(`/proc/${pid}/environ`, "utf8")?.split("\0") ?? [];
+  const environment = environmentOf(pid) ?? [];
   const value = environment.find((one) => one.startsWith(`${name}=`)) ?? "";
   return value
     .slice(name.length + 1)

@@ -11,6 +11,7 @@ import {
   send,
   signalAll,
   startTime,
+  survey,
 } from "./proc.ts";
 
 export interface ProcessTreeOptions {
@@ -27,10 +28,19 @@ export interface ProcessTreeOptions {
   readonly files?: readonly string[];
 }
 
+/** How often they are looked for again where none is found, while other processes end. */
+const MAX_LOOKS = 8;
 /** How often {@link ProcessTree.kill} looks for processes that were started in the meantime. */
 const MAX_ROUNDS = 100;
 /** Milliseconds between two looks whether all have ended. */
 const POLL_INTERVAL = 10;
+
+/** What one look at all processes finds. */
+interface Look {
+  readonly members: number[];
+  /** Processes that had ended when their turn came, zombies too. */
+  readonly ended: ReadonlySet<number>;
+}
 
 const killedOnExit = new Set<ProcessTree>();
 
@@ -77,18 +87,48 @@ export class ProcessTree {
     this.#startTime = startTime(this.child.pid) ?? 0;
   }
 
-  /** The process ids of all living members; only the command's if /proc is not readable. */
-  members(): number[] {
+  /**
+   * The process ids of all living members, the oldest first; only the command's if /proc is not readable. A process that is soon
+   * another one may be missed: see {@link search}.
+   *
+   * @param found called for each of those that are known by themselves, at once
+   */
+  members(found: (pid: number) => void = () => {}): number[] {
+    return this.#look(found).members;
+  }
+
+  /**
+   * The same, and again where there seem to be none, until it is sure: a process that has ended during the search
+   * may have started one that was not listed yet.
+   */
+  search(): number[] {
+    let before: Look | undefined;
+    for (let left = MAX_LOOKS; ; left--) {
+      const look = this.#look();
+      if (look.members.length > 0 || left === 0 || this.#isSure(look, before)) return look.members;
+      before = look;
+    }
+  }
+
+  /** True when nobody can have been missed. Zombies may stay for long where nobody reaps them. */
+  #isSure({ ended }: Look, before: Look | undefined): boolean {
+    return [...ended].every((pid) => pid === this.child.pid || before?.ended.has(pid));
+  }
+
+  #look(found: (pid: number) => void = () => {}): Look {
     const { pid, running } = this.child;
+    const roots: number[] = [];
     try {
-      const living = livingProcesses();
-      const roots = [...living]
-        .filter(([one, relations]) => (running && one === pid) || this.#isMember(one, relations))
-        .map(([one]) => one);
-      return [...roots, ...descendants(roots, living)];
+      const { living, ended } = survey((one, relations) => {
+        if (!((running && one === pid) || this.#isMember(one, relations))) return;
+        roots.push(one);
+        found(one);
+      });
+      roots.reverse();
+      return { members: [...roots, ...descendants(roots, living)], ended };
     } catch {
       // No descriptor left (EMFILE), or no /proc.
-      return running ? [pid] : [];
+      return { members: running ? [pid] : [], ended: new Set() };
     }
   }
 
@@ -100,12 +140,21 @@ export class ProcessTree {
   kill(): void {
     this.#signal("SIGSTOP");
     const stopped = new Set<number>();
-    // A process that is not stopped yet may start another.
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const found = this.members().filter((pid) => !stopped.has(pid));
-      if (found.length === 0) break;
-      signalAll(found, "SIGSTOP");
-      for (const pid of found) stopped.add(pid);
+    let news: boolean;
+    const stop = (pid: number) => {
+      if (stopped.has(pid)) return;
+      // One that has ended since it was seen may have started another.
+      news = true;
+      if (send(pid, "SIGSTOP")) stopped.add(pid);
+    };
+    let before: Look | undefined;
+    for (let [round, idle] = [0, 0]; round < MAX_ROUNDS && idle < MAX_LOOKS; round++) {
+      news = false;
+      const look = this.#look(stop);
+      for (const pid of look.members) stop(pid);
+      if (!news && this.#isSure(look, before)) break;
+      idle = news ? 0 : idle + 1;
+      before = look;
     }
     signalAll([...stopped], "SIGKILL");
     this.#signal("SIGKILL");
@@ -162,7 +211,7 @@ export class ProcessTree {
 
   #haveEnded(): boolean {
     this.child.poll();
-    return !this.child.running && this.members().length === 0;
+    return !this.child.running && this.search().length === 0;
   }
 
   /** No signal will be sent any more: the command may be reaped. */
@@ -177,14 +226,13 @@ export class ProcessTree {
     send(this.child.pid, signal);
   }
 
-  #isMember(pid: number, { group }: Relations): boolean {
+  #isMember(pid: number, { group, started }: Relations): boolean {
     if (pid === process.pid) return false;
     if (this.#group === group && this.child.ownsPid) return true;
+    // A process older than the command is none, though another program may have passed the pipe or the file to it.
+    if (started < this.#startTime) return false;
     if (hasMark(pid, this.#name, this.#mark)) return true;
     const pipe = this.#pipe;
-    if (pipe === undefined && this.#files.length === 0) return false;
-    // A process older than the command is a service that was passed the pipe or the file by another program.
-    if ((startTime(pid) ?? 0) < this.#startTime) return false;
     return (
       (pipe !== undefined && readsPipe(pid, pipe)) || this.#files.some((file) => hasOpen(pid, file))
     );

@@ -113,6 +113,7 @@ export class StreamServer implements StreamExport {
       name: options.endpoint.name,
       timeout: options.openTimeout,
       log: options.log,
+      sync: () => this.sync(),
       onTimeout: (failure) => {
         this.state.failure ??= failure;
         this.poke();

@@ -15,6 +15,8 @@ export interface OpenTimerOptions {
   /** Milliseconds to wait; undefined is no limit. */
   readonly timeout: number | undefined;
   readonly log: Log;
+  /** Waits until {@link OpenTimer.end} has been called where it is known by now that the FIFO is open. */
+  readonly sync: () => Promise<void>;
   /** The FIFO was not opened in time. */
   readonly onTimeout: (failure: Failure) => void;
 }
@@ -24,19 +26,25 @@ export class OpenTimer {
   /** That process, for messages. */
   readonly who: "reader" | "writer";
   readonly #timers: ReturnType<typeof setTimeout>[];
+  #ended = false;
 
-  constructor({ direction, name, timeout, log, onTimeout }: OpenTimerOptions) {
+  constructor({ direction, name, timeout, log, sync, onTimeout }: OpenTimerOptions) {
     this.who = direction === "write" ? "reader" : "writer";
     const code = direction === "write" ? "AWAITING_READER" : "AWAITING_WRITER";
     const notice = () => log.info({ code, pipe: name });
     this.#timers = [setTimeout(notice, NOTICE)];
     if (timeout === undefined) return;
-    const giveUp = () => onTimeout(nobodyCame(direction, name, timeout / 1000));
-    this.#timers.push(setTimeout(giveUp, timeout));
+    const giveUp = async () => {
+      // The whole program may have been stopped since somebody came (Ctrl-Z), or had no processor.
+      await sync();
+      if (!this.#ended) onTimeout(nobodyCame(direction, name, timeout / 1000));
+    };
+    this.#timers.push(setTimeout(() => void giveUp(), timeout));
   }
 
   /** Stops waiting: the other end is open, or not needed any more. */
   end(): void {
+    this.#ended = true;
     for (const timer of this.#timers) clearTimeout(timer);
   }
 }

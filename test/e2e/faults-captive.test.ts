@@ -1,9 +1,15 @@
 /** What becomes of a stream whose captive command is missing, fails, dies, or leaves others behind. */
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { CHILD, GATE, Trial } from "../support/trial.ts";
 import { LIMIT } from "../support/limit.ts";
+import { quoted } from "../support/shell.ts";
+import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
+
+const folder = tempFolder();
+afterAll(() => folder[Symbol.dispose]());
 
 const KiB = 1024;
 const WRITTEN = Buffer.alloc(64 * KiB, 7);
@@ -36,6 +42,18 @@ describe.each(["FIFO", "command"] as const)("with a %s as the sink, a command", 
     const message = /truncated: the command failed with the stream at byte 65536: see its message/;
     const output = await trial.fails({ status, message, whole: WRITTEN, bytes: WRITTEN.length });
     if (sink === "FIFO") expect(output).toHaveLength(WRITTEN.length);
+  });
+
+  test("that fails and leaves processes that are soon others leaves none", async () => {
+    // Each lives for a moment, and has then started the next one.
+    const next = `[ $1 -gt 0 ] || { : > "$2$$"; exit; }; sleep 0.02; sh -c "$0" "$0" $(($1 - 1)) "$2" & exit`;
+    const last = folder.file(`last-${sink}-`);
+    const begin = `sh -c "$next" "$next" 300 ${last} &`;
+    const line = `trap '' TERM; next=${quoted(next)}; ${begin.repeat(8)} exit 7`;
+    await using trial = await Trial.run(sink, [`${WRITE}; ${line}`]);
+    const message = /truncated: the command failed with the stream at byte 65536: see its message/;
+    await trial.fails({ status: 7, message, whole: WRITTEN, bytes: WRITTEN.length });
+    expect(readdirSync(folder.path).filter((name) => name.startsWith(`last-${sink}-`))).toEqual([]);
   });
 
   test("that is killed while its client is connected takes the client along", async () => {

@@ -5,6 +5,7 @@ import { ownMountsWork } from "../support/abilities.ts";
 import { encodeRequest } from "../support/wire.ts";
 import { DATA, ERROR, GATE, type SinkChoice, Trial, writeAll } from "../support/trial.ts";
 import { IN_TIME, LIMIT } from "../support/limit.ts";
+import { start } from "../support/program.ts";
 
 setDefaultTimeout(LIMIT);
 
@@ -154,6 +155,21 @@ describe("a reader that never comes", () => {
     await using trial = await Trial.run({ fifo: undefined }, [line], { args });
     await trial.fails({ status: 4, message, bytes: 0 });
   });
+});
+
+test("a reader that comes in time, while the program is stopped, is not given up", async () => {
+  await using trial = await Trial.serve({ fifo: undefined }, { args: ["--reader-timeout=2"] });
+  const { process: program } = trial.program;
+  program.kill("SIGSTOP");
+  await using reader = start(["cat", trial.sink.target]);
+  await Bun.sleep(2400);
+  program.kill("SIGCONT");
+  using client = await trial.client();
+  expect(await writeAll(client, DATA.subarray(0, 1000))).toBe(0);
+  client.disconnect();
+  const { status, stderr } = await trial.program.ended();
+  expect(status, stderr).toBe(0);
+  await reader.ended();
 });
 
 test("a reader that stalls and then goes on gets the whole stream", async () => {

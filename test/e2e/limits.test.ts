@@ -1,9 +1,9 @@
 /** What one client can do to the others, and to the stream: not much. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { NBD_CMD_WRITE } from "../../src/protocol/constants.ts";
+import { NBD_CMD_WRITE, NBD_OPT_EXPORT_NAME } from "../../src/protocol/constants.ts";
 import { LIMIT } from "../support/limit.ts";
 import { RawClient, turnedAway } from "../support/nbd-client.ts";
-import { encodeRequest, encodeWrite } from "../support/wire.ts";
+import { encodeOption, encodeRequest, encodeWrite } from "../support/wire.ts";
 import { CHILD, DATA, GATE, Trial, type TrialOptions, writeAll } from "../support/trial.ts";
 
 setDefaultTimeout(LIMIT);
@@ -60,6 +60,20 @@ describe("--negotiation-timeout", () => {
     await drip;
     await trial.program.saying(late);
     using client = await trial.client();
+    expect(await client.write(0, DATA.subarray(0, KiB))).toBe(0);
+    client.disconnect();
+    await trial.completes(DATA.subarray(0, KiB));
+  });
+
+  test("does not cut off a client that is done, though the program was stopped meanwhile", async () => {
+    await using trial = await serve(args);
+    using client = await RawClient.negotiating(trial.socket);
+    const { process: program } = trial.program;
+    program.kill("SIGSTOP");
+    client.send(encodeOption(NBD_OPT_EXPORT_NAME));
+    await Bun.sleep(LONGER);
+    program.kill("SIGCONT");
+    await client.receive(10);
     expect(await client.write(0, DATA.subarray(0, KiB))).toBe(0);
     client.disconnect();
     await trial.completes(DATA.subarray(0, KiB));

@@ -28,6 +28,7 @@ import {
   startProgram,
 } from "../support/program.ts";
 import { digestFile } from "../support/reader.ts";
+import { NEEDS_STRACE, STRACE_WORKS } from "../support/strace.ts";
 import { tempFolder } from "../support/temp.ts";
 
 setDefaultTimeout(LIMIT);
@@ -309,6 +310,27 @@ test("a file that somebody has made meanwhile is not replaced, and the image sta
   expect(stderr).toMatch(said);
   expect(readFileSync(place.file("new"), "latin1")).toBe("precious");
   expect(await digestFile(said.exec(stderr)?.[1] as string)).toBe(disk.sha256);
+});
+
+test(`nor is one that he makes in the moment in which the image gets its name ${NEEDS_STRACE}`, async () => {
+  if (!STRACE_WORKS) return;
+  using place = new Place();
+  const calls = "link,linkat,rename,renameat,renameat2";
+  const trace = ["strace", "-f", "-qq", "-o", "/dev/null"];
+  const late = ["-e", `trace=${calls}`, "-e", `inject=${calls}:delay_enter=3000000`];
+  const words = ["run", `read=${disk.path}`, "-O", "raw", "new", "-P", "pid"];
+  const all = [...trace, ...late, ...PROGRAM, ...words];
+  await using running = start(all, { cwd: place.path, group: true });
+  await eventually(() => existsSync(place.file("pid")), "the pid file");
+  await eventually(() => !existsSync(place.file("pid")), "the end of the stream");
+  await Bun.sleep(500);
+  writeFileSync(place.file("new"), "precious", { flag: "wx" });
+  const { status, stderr } = await running.ended();
+  expect(status, stderr).toBe(3);
+  expect(stderr).toMatch(
+    /cannot name the image new: somebody has put another file there meanwhile; /,
+  );
+  expect(readFileSync(place.file("new"), "latin1")).toBe("precious");
 });
 
 test("a folder of somebody else by the name of ours is not removed", async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { descendants, procProblem } from "../../src/process/proc.ts";
+import { descendants, hasMark, procProblem, statOf } from "../../src/process/proc.ts";
 import { LIMIT } from "../support/limit.ts";
 import { command, eventually } from "../support/program.ts";
 import { tempFolder } from "../support/temp.ts";
@@ -32,6 +32,26 @@ function commandLines(pids: number[]): string[] {
     .toSorted((a, b) => a - b)
     .map((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim());
 }
+
+test("a process has its mark in the middle of execve(2), too, where it shows no environment", async () => {
+  // Many words: the kernel takes long to lay them out in the new memory.
+  const again = 'n=$1; shift; [ $n -gt 0 ] && exec /bin/sh -c "$0" "$0" $((n - 1)) "$@"';
+  const words = ["/bin/sh", "-c", again, again, "30", ...Array(20_000).fill("word")];
+  const chain = Bun.spawn(words, {
+    env: { MARKS: "other this" },
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  const looks: boolean[] = [];
+  const isRunning = () => !["Z", "X"].includes(statOf(chain.pid)?.[0] ?? "X");
+  for (;;) {
+    const found = hasMark(chain.pid, "MARKS", "this");
+    if (!isRunning()) break;
+    looks.push(found);
+  }
+  await chain.exited;
+  expect(looks.length).toBeGreaterThan(0);
+  expect(looks.filter((found) => !found)).toEqual([]);
+});
 
 describe("procProblem", () => {
   test("nothing is wrong with the real one", () => {

@@ -133,6 +133,15 @@ test("a tree is killed without descriptors, too", async () => {
   expect({ signal, left }).toEqual({ signal: "SIGKILL", left: 0 });
 });
 
+test("parents come before their children, so that none gets a signal after the end that it waits for", async () => {
+  using started = startTree("sh -c 'sleep 60 & wait' & wait");
+  const { tree } = started;
+  await eventually(() => tree.members().length === 3, "three processes");
+  const members = tree.members();
+  const parents = members.map((pid) => Number(statOf(pid)?.[1]));
+  expect(parents.slice(1)).toEqual(members.slice(0, -1));
+});
+
 test("nobody in a pipeline sees the death of another one", async () => {
   const marker = folder.file("seen");
   using started = startTree(`cat | cat | { cat; echo seen > ${marker}; }`, { group: true });

@@ -7,16 +7,21 @@ import { told } from "../support/told.ts";
 
 setDefaultTimeout(LIMIT);
 
-function waiting(direction: "read" | "write", timeout: number | undefined) {
+function waiting(
+  direction: "read" | "write",
+  timeout: number | undefined,
+  sync: (end: OpenTimer) => void = () => {},
+) {
   const said: (string | undefined)[] = [];
   const failures: Failure[] = [];
   const quiet = () => {};
   const log = { info: (words: Words) => said.push(told(words)), warn: quiet, verbose: quiet };
-  const end = new OpenTimer({
+  const end: OpenTimer = new OpenTimer({
     direction,
     name: "the fifo",
     timeout,
     log,
+    sync: () => Promise.resolve(sync(end)),
     onTimeout: (failure) => failures.push(failure),
   });
   return { end, said, failures };
@@ -51,4 +56,15 @@ test("nothing is told of one who has come", async () => {
   end.end();
   await Bun.sleep(1100);
   expect([...said, ...failures]).toEqual([]);
+});
+
+test("one who has come in time is no failure, also if that becomes known only when the time is over", async () => {
+  const asked = Promise.withResolvers<void>();
+  const { failures } = waiting("write", 50, (end) => {
+    end.end();
+    asked.resolve();
+  });
+  await asked.promise;
+  await Bun.sleep(100);
+  expect(failures).toEqual([]);
 });

@@ -197,8 +197,12 @@ class CommandEnd implements Endpoint {
       stop.addEventListener("abort", () => resolve("stopped"), { once: true });
     });
     if ((await Promise.race([child.exited, stopped])) === "stopped") {
-      await this.cancel();
-      return `${this.name} was ended before it was done`;
+      // It may have ended without that being known here.
+      child.poll();
+      if (child.running) {
+        await this.cancel();
+        return `${this.name} was ended before it was done`;
+      }
     }
     return child.exitCode === 0 ? undefined : `${this.name} ${this.#exitText}`;
   }
