@@ -19,9 +19,10 @@ kill -s KILL -- "-$group"`;
 
 /**
  * Sends its process group to the watchdog before it becomes the command, so that the command never
- * reads while the watchdog does not know which group to kill.
+ * reads while the watchdog does not know which group to kill. The watchdog of a stream without a byte
+ * may have been released by then: that must not end the command (SIGPIPE).
  */
-const LAUNCHER = 'echo $$ >&3; exec 3>&- /bin/sh -c "$1"';
+const LAUNCHER = `trap '' PIPE; echo $$ >&3 2>&-; trap - PIPE; exec 3>&- /bin/sh -c "$1"`;
 
 /** The line that tells the watchdog to end without killing. */
 const DONE = new Memory(Buffer.from("done\n"));

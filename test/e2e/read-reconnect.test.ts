@@ -138,6 +138,15 @@ test("a client that comes back in time may take as long as it wants", async () =
   await trial.completes(8 * MiB);
 });
 
+test("a client of a disk of no bytes comes back, too", async () => {
+  await using trial = await ReadTrial.serve({ fifo: ":" }, { args: ["size=0", "--reconnect=60"] });
+  using client = await trial.reader();
+  await hangUp(trial, client);
+  using again = await trial.reader();
+  again.disconnect();
+  await trial.completes(0);
+});
+
 test("somebody who only asks questions is not the client that comes back", async () => {
   await using trial = await ReadTrial.serve(FIFO, BRIEF);
   using client = await trial.reader();

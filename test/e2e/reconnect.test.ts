@@ -197,6 +197,18 @@ test("a client that comes back before it is missed goes on", async () => {
   await trial.completes(part(0, MiB));
 });
 
+test.each([
+  { mode: "serve", options: [] },
+  { mode: "serve --hold", options: ["spool=.", "--hold"] },
+])("a client of an empty stream of $mode comes back, too", async ({ options }) => {
+  await using trial = await Trial.serve("FIFO", { args: ["size=0", ...options, "--reconnect=60"] });
+  const client = await trial.client();
+  await hangUp(trial, client);
+  using again = await trial.client();
+  again.disconnect();
+  await trial.completes(new Uint8Array());
+});
+
 test("the server listens on while a client is away, though zeroes up to the end were asked for", async () => {
   await using trial = await Trial.serve("FIFO", { args: ["size=1M", "--reconnect=60"] });
   const half = 512 * KiB;

@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { close } from "../../ffi/fd.ts";
 import { pipe } from "../../ffi/pipe.ts";
@@ -54,6 +54,36 @@ test("it holds the pipe until it is released, and no longer", async () => {
   expect(existsSync(done)).toBe(true);
   watchdog.release();
   tree.release();
+});
+
+test("a command that begins only when it has been released is as any other", async () => {
+  using folder = tempFolder();
+  const told = folder.file("told");
+  const commanded = async (isLate: boolean) => {
+    const ends = pipe();
+    const watchdog = new Watchdog(ends.write);
+    const words = `{ cat; grep SigIgn /proc/self/status; } > ${told} 2>&1`;
+    const { cmd, stdio } = watchdog.watch(words, [ends.read, 1, 2]);
+    // Stops before it tells its process group.
+    const late = ["/bin/sh", "-c", 'kill -s STOP $$; exec "$@"', "/bin/sh", ...cmd];
+    const tree = new ProcessTree(NAME, { cmd: late, stdio, env: process.env, group: true });
+    const { child } = tree;
+    const state = () => readFileSync(`/proc/${child.pid}/status`, "latin1");
+    await eventually(() => /^State:\s*T/m.test(state()), "the stop");
+    close(ends.read);
+    close(ends.write);
+    if (isLate) watchdog.release();
+    process.kill(child.pid, "SIGCONT");
+    if (!isLate) await eventually(() => existsSync(told), "the command");
+    watchdog.release();
+    await bounded(child.exited, "its end");
+    tree.release();
+    return { status: child.exitCode, signal: child.signalCode, told: readFileSync(told, "utf8") };
+  };
+  const usual = await commanded(false);
+  expect(usual).toMatchObject({ status: 0, told: expect.stringMatching(/^SigIgn:.*\n$/) });
+  rmSync(told);
+  expect(await commanded(true)).toEqual(usual);
 });
 
 test.each(["before the command", "when it has just been started", "while it reads"])(

@@ -61,6 +61,7 @@ export class HoldHandler implements RequestHandler, Changer {
     this.#stream = stream;
     // Where there is nothing to write, a client that comes has written all.
     this.streamed = stream.size === 0;
+    if (this.streamed) stream.reconnects?.moved(this);
     this.#body = new StoredBody(stream.spool);
     stream.connected(this);
   }

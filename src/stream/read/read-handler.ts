@@ -68,6 +68,7 @@ export class ReadHandler implements RequestHandler, Reader {
     });
     // Every client that connects has read a disk of no bytes.
     this.streamed = stream.rule.movesStream(0);
+    if (this.streamed) stream.reconnects?.moved(this);
   }
 
   isReading(offset: Offset, length: Offset): boolean {

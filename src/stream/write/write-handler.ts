@@ -87,6 +87,7 @@ export class WriteHandler implements RequestHandler, Writer {
     this.#stream = stream;
     // Where there is nothing to write, a client that comes has written all.
     this.streamed = stream.rule.size === 0;
+    if (this.streamed) stream.reconnects?.moved(this);
   }
 
   get holdsInput(): boolean {
