@@ -101,14 +101,14 @@ describe.skipIf(!loopDevicesWork())(
 );
 
 describe.skipIf(!loopDevicesWork())("a loop device that is in use", () => {
-  /** Mounts it where the name of the place has to be written in a way of its own. */
+  /** Mounts it where the name of the place has to be written in a way of its own. Nothing writes to it then. */
   async function mounted(stack: AsyncDisposableStack) {
     const scratch = stack.use(tempFolder());
     const device = stack.use(await loopDevice());
     const place = scratch.file("a place");
     mkdirSync(place);
     await command(["mkfs.ext4", "-q", device.path]);
-    await command(["mount", "-t", "ext4", device.path, place]);
+    await command(["mount", "-t", "ext4", "-o", "ro", device.path, place]);
     stack.defer(() => command(["umount", place]).then(() => {}));
     return { device, place };
   }
